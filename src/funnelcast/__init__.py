@@ -1,0 +1,1 @@
+"""funnelcast: probabilities along a funnel."""

@@ -1,0 +1,1 @@
+"""Known data sets and the generator, one file each."""

@@ -1,0 +1,157 @@
+"""The fitted encoder: Arrow rows to `Columns`. Prepare, predict and serve all go through it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from funnelcast.data.columns import Columns, Ragged
+from funnelcast.data.numeric import Bins, Standard
+from funnelcast.data.vocabulary import Vocabulary
+from funnelcast.errors import InputError, did_you_mean
+from funnelcast.schema.dataset import Schema
+from funnelcast.schema.features import MultiValued, Sequence
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a model must know of its input."""
+
+    fields: tuple[tuple[str, str], ...]
+    """(feature, vocabulary) of each id column, in column order."""
+    sizes: dict[str, int]
+    """Number of ids of each vocabulary, including 0."""
+    numeric: tuple[str, ...]
+    """The numeric features, in column order."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A schema with everything that was fitted on its training rows."""
+
+    schema: Schema
+    vocabularies: dict[str, Vocabulary]
+    numbers: dict[str, Standard | Bins]  # by numeric feature
+
+    @cached_property
+    def inputs(self) -> InputSpec:
+        fields = [name for name in self.schema.features if self._is_field(name)]
+        bins = {name: len(t) for name, t in self.numbers.items() if isinstance(t, Bins)}
+        return InputSpec(
+            fields=tuple((name, self.schema.vocabulary(name)) for name in fields),
+            sizes={name: len(vocabulary) for name, vocabulary in self.vocabularies.items()} | bins,
+            numeric=tuple(name for name, transform in self.numbers.items() if isinstance(transform, Standard)),
+        )
+
+    def _is_field(self, name: str) -> bool:
+        return self.schema.features[name].kind == "categorical" or isinstance(self.numbers.get(name), Bins)
+
+    def encode(self, rows: pa.RecordBatch) -> Columns:
+        """Features of raw rows, without labels. Raises InputError for a missing column or a wrong type."""
+        self._require_columns(rows)
+        ids = np.empty((rows.num_rows, len(self.inputs.fields)), np.int32)
+        for i, (name, _) in enumerate(self.inputs.fields):
+            ids[:, i] = self._field(name, rows)
+        numeric = np.empty((rows.num_rows, len(self.inputs.numeric)), np.float32)
+        for i, name in enumerate(self.inputs.numeric):
+            numeric[:, i] = self.numbers[name](self._values(name, rows))
+        return Columns(ids, numeric, self._ragged(rows))
+
+    def _require_columns(self, rows: pa.RecordBatch) -> None:
+        wanted = [self.schema.column(name) for name in self.schema.features]
+        wanted += [f.weights for f in self.schema.features.values() if f.kind == "multi" and f.weights]
+        have = rows.schema.names
+        missing = [name for name in wanted if name not in have]
+        if missing:
+            near = did_you_mean(missing[0], [name for name in have if name not in wanted])
+            raise InputError(
+                f"the rows lack {len(missing)} of the model's {len(wanted)} columns: {', '.join(missing[:8])}"
+                + (f"; for {missing[0]!r}, {near}" if near.startswith("did") else "; add them, null where unknown")
+            )
+
+    def _field(self, name: str, rows: pa.RecordBatch) -> NDArray[np.int32]:
+        if self.schema.features[name].kind == "numeric":
+            binned: NDArray[np.int32] = self.numbers[name](self._values(name, rows)).astype(np.int32)
+            return binned
+        column = self.schema.column(name)
+        return self.vocabularies[self.schema.vocabulary(name)].ids(rows.column(column), column)
+
+    def _values(self, name: str, rows: pa.RecordBatch) -> NDArray[np.float64]:
+        column = self.schema.column(name)
+        return as_float(rows.column(column), column)
+
+    def _ragged(self, rows: pa.RecordBatch) -> dict[str, Ragged]:
+        return {
+            name: self._lists(name, feature, rows)
+            for name, feature in self.schema.features.items()
+            if feature.kind == "multi" or feature.kind == "sequence"
+        }
+
+    def _lists(self, name: str, feature: MultiValued | Sequence, rows: pa.RecordBatch) -> Ragged:
+        column = self.schema.column(name)
+        values, offsets = flat_lists(rows.column(column), column)
+        ids = self.vocabularies[self.schema.vocabulary(name)].ids(values, column)
+        if feature.kind == "sequence":
+            return _newest(Ragged(offsets, ids), feature.max_length)
+        if feature.weights is None:
+            return Ragged(offsets, ids)
+        weights, weight_offsets = flat_lists(rows.column(feature.weights), feature.weights)
+        if not np.array_equal(offsets, weight_offsets):
+            row = int(np.flatnonzero(np.diff(offsets) != np.diff(weight_offsets))[0])
+            raise InputError(f"row {row}: {column!r} and its weights {feature.weights!r} differ in length")
+        return Ragged(offsets, ids, as_float(weights, feature.weights).astype(np.float32))
+
+    def save(self, folder: Path) -> None:
+        """Write `encoder.json` and one Parquet file per vocabulary into `folder`."""
+        (folder / "vocabularies").mkdir(parents=True, exist_ok=True)
+        numbers = {name: transform.model_dump() for name, transform in self.numbers.items()}
+        described = {"schema": self.schema.model_dump(mode="json"), "numbers": numbers, "vocabularies": {}}
+        for i, (name, vocabulary) in enumerate(self.vocabularies.items()):
+            described["vocabularies"][name] = f"vocabularies/{i}.parquet"
+            vocabulary.save(folder / "vocabularies" / f"{i}.parquet")
+        (folder / "encoder.json").write_text(json.dumps(described, indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> Encoder:
+        described: dict[str, Any] = json.loads((folder / "encoder.json").read_text())
+        vocabularies = {name: Vocabulary.load(folder / path) for name, path in described["vocabularies"].items()}
+        numbers = {name: (Bins if "edges" in t else Standard).from_dict(t) for name, t in described["numbers"].items()}
+        return cls(Schema.from_dict(described["schema"]), vocabularies, numbers)
+
+
+def as_float(column: pa.Array, name: str) -> NDArray[np.float64]:
+    """(N,) float64 with NaN for null. Raises InputError for anything but numbers and booleans."""
+    if pa.types.is_null(column.type):
+        return np.full(len(column), np.nan)
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.int8())
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)):
+        raise InputError(f"column {name!r} holds {column.type}, but numbers are needed; convert it first")
+    values: NDArray[np.float64] = column.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy(zero_copy_only=False)
+    return np.where(np.isinf(values), np.nan, values)
+
+
+def flat_lists(column: pa.Array, name: str) -> tuple[pa.Array, NDArray[np.int64]]:
+    """Values of a list column one after the other, and offsets (N + 1,); a null list is empty."""
+    if pa.types.is_null(column.type):
+        return pa.nulls(0), np.zeros(len(column) + 1, np.int64)
+    if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
+        raise InputError(f"column {name!r} holds {column.type}, but a list per row is needed")
+    lengths = pa.compute.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
+    return column.flatten(), np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+
+def _newest(lists: Ragged, length: int) -> Ragged:
+    """The last `length` ids of every list."""
+    lengths = np.diff(lists.offsets)
+    kept = np.minimum(lengths, length)
+    offsets = np.concatenate([[0], np.cumsum(kept)])
+    source = np.repeat(lists.offsets[1:] - offsets[1:], kept) + np.arange(offsets[-1])
+    return Ragged(offsets, lists.ids[source])

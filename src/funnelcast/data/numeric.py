@@ -1,0 +1,36 @@
+"""Fitted transforms of numbers: standardising, and binning by training quantiles."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from funnelcast.schema.config import Config
+
+
+class Standard(Config):
+    """(x - mean) / std; missing becomes 0, the mean."""
+
+    mean: float
+    std: float
+    """1 where the training values are constant."""
+
+    def __call__(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
+        """(N,) with NaN for missing -> (N,)."""
+        return np.nan_to_num((values - self.mean) / self.std, nan=0.0).astype(np.float32)
+
+
+class Bins(Config):
+    """1 + the number of edges at or below x; missing becomes 0."""
+
+    edges: tuple[float, ...]
+    """Distinct training quantiles, ascending."""
+
+    def __len__(self) -> int:
+        """Number of ids including 0."""
+        return len(self.edges) + 2
+
+    def __call__(self, values: NDArray[np.float64]) -> NDArray[np.int32]:
+        """(N,) with NaN for missing -> ids (N,)."""
+        ids = 1 + np.searchsorted(np.asarray(self.edges), values, side="right")
+        return np.where(np.isnan(values), 0, ids).astype(np.int32)

@@ -1,0 +1,103 @@
+"""Vocabularies: raw values to ids 1 … n; 0 stands for unknown and missing."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from funnelcast.errors import InputError
+
+
+class Vocabulary:
+    """The values with ids 1 … n in id order: integers or strings, never both.
+
+    A vocabulary grows at its end, so that an id keeps its meaning.
+    """
+
+    def __init__(self, values: pa.Array) -> None:
+        """`values`: (n,) distinct, int64 or string, no nulls."""
+        self.values = values.cast(pa.int64() if pa.types.is_integer(values.type) else pa.string())
+
+    @classmethod
+    def fit(cls, values: pa.Array, counts: NDArray[np.int64], min_count: int = 1) -> Vocabulary:
+        """The values that occur at least `min_count` times, in ascending order: the same for any order of the rows."""
+        kept = values.filter(pa.array(counts >= min_count))
+        return cls(kept.take(kept.sort_indices() if hasattr(kept, "sort_indices") else pa.compute.sort_indices(kept)))
+
+    def __len__(self) -> int:
+        """Number of ids including 0."""
+        return len(self.values) + 1
+
+    @property
+    def is_integer(self) -> bool:
+        return bool(pa.types.is_integer(self.values.type))
+
+    def grown(self, values: pa.Array) -> Vocabulary:
+        """With those of `values` that are not in it yet added at the end, ascending."""
+        fresh = pa.compute.unique(values.cast(self.values.type)).drop_null()
+        fresh = fresh.filter(pa.compute.invert(pa.compute.is_in(fresh, self.values)))
+        return Vocabulary(pa.concat_arrays([self.values, fresh.take(pa.compute.sort_indices(fresh))]))
+
+    def ids(self, column: pa.Array, name: str) -> NDArray[np.int32]:
+        """Ids (N,) of a column; unknown and null are 0. Raises InputError when the type cannot match."""
+        encoded = pa.compute.dictionary_encode(_as_type_of(column, self.values.type, name))
+        ids = self._lookup(encoded.dictionary)
+        codes = encoded.indices
+        if codes.null_count:
+            codes = pa.compute.fill_null(codes, len(ids))
+            ids = np.append(ids, np.int32(0))
+        return ids[codes.to_numpy(zero_copy_only=False)]
+
+    def _lookup(self, values: pa.Array) -> NDArray[np.int32]:
+        if not self.is_integer:
+            table = self._ids_by_string
+            return np.array([table.get(value, 0) for value in values.to_pylist()], np.int32)
+        wanted = values.to_numpy()
+        ordered, ids = self._sorted
+        if not len(ordered):
+            return np.zeros(len(wanted), np.int32)
+        place = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
+        return np.where(ordered[place] == wanted, ids[place], 0).astype(np.int32)
+
+    @cached_property
+    def _sorted(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        values = self.values.to_numpy()
+        order = np.argsort(values)
+        return values[order], (order + 1).astype(np.int32)
+
+    @cached_property
+    def _ids_by_string(self) -> dict[str, int]:
+        return {value: i for i, value in enumerate(self.values.to_pylist(), start=1)}
+
+    def save(self, path: Path) -> None:
+        pq.write_table(pa.table({"value": self.values}), path)
+
+    @classmethod
+    def load(cls, path: Path) -> Vocabulary:
+        return cls(pq.read_table(path).column("value").combine_chunks())
+
+
+def _as_type_of(column: pa.Array, wanted: pa.DataType, name: str) -> pa.Array:
+    """`column` as `wanted`. Whole floats become integers, as data frames turn missing integers into floats."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if pa.types.is_null(column.type):
+        return pa.nulls(len(column), wanted)
+    if pa.types.is_integer(wanted) and pa.types.is_floating(column.type):
+        column = pa.compute.if_else(pa.compute.is_nan(column), None, column)
+    kinds = "integers" if pa.types.is_integer(wanted) else "strings"
+    texts = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    numbers = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+    if texts if pa.types.is_integer(wanted) else not texts or numbers:
+        raise InputError(
+            f"column {name!r} holds {column.type}, but its vocabulary was made of {kinds}; convert it first"
+        )
+    try:
+        return column.cast(wanted)
+    except pa.ArrowInvalid as error:
+        raise InputError(f"column {name!r} cannot be read as {kinds}: {error}") from None

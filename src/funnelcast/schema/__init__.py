@@ -1,0 +1,1 @@
+"""Everything a user declares about the data: features, funnel, keys, splits."""

@@ -1,0 +1,87 @@
+"""The schema of a log: its features, its funnel, its keys, and how it is split."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from funnelcast.schema.config import Config
+from funnelcast.schema.features import AnyFeature
+from funnelcast.schema.funnel import Funnel
+
+FORMAT_VERSION = 1
+
+
+class Split(Config):
+    """How rows are parted into train, dev and test where the files do not already do it."""
+
+    by: Literal["random", "group", "time"] = "random"
+    """`random`: each row by itself; `group`: all rows of a key together; `time`: the latest rows are test, those before
+    them dev."""
+    column: str | None = None
+    """The key for `group`, the time for `time`."""
+    dev: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the rows (of the training file, where a test file is given) that become dev, unless a dev file is given."""
+    test: float = Field(default=0.2, ge=0, lt=1)
+    """Share of the rows that become test, unless a test file is given."""
+    seed: int = 0
+    """Seed of the random and group splits."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if (self.by == "random") == (self.column is not None):
+            raise ValueError(f"by = {self.by!r} " + ("takes no column" if self.column else "needs `column`"))
+        if self.dev + self.test >= 1:
+            raise ValueError(f"dev {self.dev} + test {self.test} leave no rows to train on; make them smaller")
+        return self
+
+
+class Schema(Config):
+    """One TOML file that says what a log's columns mean."""
+
+    name: str = Field(default="log", pattern=r"^[\w.-]+$")
+    """Name of the protocol; stands in results beside the fingerprint."""
+    funnel: Funnel
+    """The steps; `funnel = "click; conversion after click"` or a table with `steps` and more."""
+    features: dict[str, AnyFeature] = Field(min_length=1)
+    """Features by name, e.g. `user = "categorical"` or `age = {kind = "numeric", transform = "bins"}`."""
+    split: Split = Split()
+    """How rows become train, dev and test."""
+    weight: str | None = None
+    """Column with a weight per row for loss and metrics; 1 each by default."""
+    keep: tuple[str, ...] = ()
+    """Columns kept beside the table for grouping and reading (row id, time, user, campaign); never model input."""
+
+    @field_validator("funnel", mode="before")
+    @classmethod
+    def _short_funnel(cls, value: Any) -> Any:
+        return {"steps": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        labels = set(self.funnel.label_columns)
+        for name, feature in self.features.items():
+            column = feature.column or name
+            if column in labels:
+                raise ValueError(f"feature {name!r} reads the label column {column!r}; a label cannot be an input")
+            if column == self.weight:
+                raise ValueError(f"feature {name!r} reads the weight column {column!r}; a weight cannot be an input")
+        return self
+
+    def column(self, name: str) -> str:
+        """The raw column of a feature."""
+        return self.features[name].column or name
+
+    def vocabulary(self, name: str) -> str:
+        """The vocabulary of an id feature or a binned number; by default the feature's own."""
+        feature = self.features[name]
+        return name if feature.kind == "numeric" else feature.vocabulary or name
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides which rows, features and labels a figure is about; 12 hex digits."""
+        text = json.dumps({"version": FORMAT_VERSION, **self.model_dump(mode="json")}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]

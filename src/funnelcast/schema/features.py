@@ -1,0 +1,76 @@
+"""Features a user declares: what a column means and how it becomes model input."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from funnelcast.schema.config import Config
+
+
+class Feature(Config):
+    """What every kind of feature has."""
+
+    column: str | None = None
+    """The column in the raw data; the feature's own name by default."""
+
+
+class IdFeature(Feature):
+    """What every feature made of ids has."""
+
+    vocabulary: str | None = None
+    """Fields that name the same vocabulary share ids and embeddings; the feature's own name by default."""
+    min_count: int = Field(default=1, ge=1)
+    """An id is kept when it occurs this often in the training rows; rarer ones become the unknown id 0."""
+
+
+class Categorical(IdFeature):
+    """One id per row: an integer or a string. Missing and unknown ids are id 0."""
+
+    kind: Literal["categorical"] = "categorical"
+    """One id per row."""
+
+
+class Numeric(Feature):
+    """One number per row, fitted on the training rows."""
+
+    kind: Literal["numeric"] = "numeric"
+    """One number per row."""
+    transform: Literal["standard", "bins"] = "standard"
+    """`standard`: (x - mean) / std, missing is 0. `bins`: the index of a training quantile, embedded like an id, missing
+    is id 0."""
+    bins: int = Field(default=32, ge=2, le=65536)
+    """Number of quantile bins; equal quantiles collapse into one."""
+
+
+class MultiValued(IdFeature):
+    """Any number of ids per row, in no order, with optional weights (lists of equal length)."""
+
+    kind: Literal["multi"] = "multi"
+    """A list of ids per row."""
+    weights: str | None = None
+    """Column with one weight per id; 1 each by default."""
+
+
+class Sequence(IdFeature):
+    """Ids in order, oldest first; the newest `max_length` are kept."""
+
+    kind: Literal["sequence"] = "sequence"
+    """An ordered list of ids per row."""
+    max_length: int = Field(default=50, ge=1)
+    """How many of the newest ids are kept."""
+
+
+def _from_kind(value: Any) -> Any:
+    """`user = "categorical"` is short for `user = {kind = "categorical"}`; no kind means categorical."""
+    if isinstance(value, str):
+        return {"kind": value}
+    if isinstance(value, dict) and "kind" not in value:
+        return {"kind": "categorical", **value}
+    return value
+
+
+AnyFeature = Annotated[
+    Annotated[Categorical | Numeric | MultiValued | Sequence, Field(discriminator="kind")], BeforeValidator(_from_kind)
+]
