@@ -6,7 +6,7 @@ import csv
 from collections import Counter
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TextIO
 
 from funnelcast.errors import QuarantineError
 
@@ -22,7 +22,7 @@ class Quarantine:
         self.path = path
         self.limit = limit
         self.reasons: Counter[str] = Counter()
-        self._file = None
+        self._file: TextIO | None = None
         path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:

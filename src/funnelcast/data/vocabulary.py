@@ -51,7 +51,8 @@ class Vocabulary:
         if codes.null_count:
             codes = pa.compute.fill_null(codes, len(ids))
             ids = np.append(ids, np.int32(0))
-        return ids[codes.to_numpy(zero_copy_only=False)]
+        found: NDArray[np.int32] = ids[codes.to_numpy(zero_copy_only=False)]
+        return found
 
     def _lookup(self, values: pa.Array) -> NDArray[np.int32]:
         if not self.is_integer:

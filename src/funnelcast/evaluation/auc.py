@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 
 from funnelcast.errors import ComparisonError
 from funnelcast.evaluation.rows import Array, Bools, Floats, check_rows, cumulative, midpoints, tie_starts
+from funnelcast.evaluation.spread import logit_interval, quantile, summarise
 
 TOO_FEW = 10
 """Below this many rows of a class (effective rows, if weighted) an AUC gets no interval."""
 FEW = 50
-"""Below this many rows of a class the interval is made on the logit scale."""
+"""Below this many rows of a class small samples' methods hold: Student's t, on the logit scale for one AUC."""
 
 
 class Interval(NamedTuple):
@@ -39,26 +39,27 @@ def auc(labels: Array, scores: Array, weights: Array | None = None) -> float:
 def auc_interval(labels: Array, scores: Array, weights: Array | None = None, level: float = 0.95) -> Interval:
     """`auc` with the variance of DeLong et al. (1988) by the fast algorithm of Sun & Xu (2014), O(N log N).
 
-    Arguments and errors as for `auc`; level in (0, 1). The interval is estimate ± z·std_error within [0, 1]; on the
-    logit scale with under 50 rows of a class (Pepe 2003, ch. 5); none with under 10. Weights are taken as fixed: the
-    variance is that of the Hájek projection, and rows are counted by Kish's effective number, (Σw)² / Σw². An AUC
-    of exactly 1 or 0 has no spread to measure: its k = min(positives, negatives) disjoint pairs all agree, which has
-    a probability of at most AUC^k, so the interval reaches to ((1 − level) / 2)^(1/k).
+    Arguments and errors as for `auc`; level in (0, 1). The interval is estimate ± z·std_error within [0, 1]; with
+    under 50 rows of a class on the logit scale (Pepe 2003, ch. 5) by Student's t with Welch's degrees of freedom; none
+    with under 10. Weights are taken as fixed: the variance is that of the Hájek projection, and rows are counted by
+    Kish's effective number, (Σw)² / Σw². An AUC of exactly 1 or 0 has no spread to measure: its k = min(positives,
+    negatives) disjoint pairs all agree, which has a probability of at most AUC^k, so the interval reaches to
+    ((1 − level) / 2)^(1/k).
     """
     y, w = check_rows(labels, scores, weights=weights)
     if note := _undefined(y, w, scores):
         return Interval(math.nan, math.nan, math.nan, math.nan, note)
-    estimate, error = _mean_and_error(*placements(y, scores, w), w[y], w[~y])
-    sizes = _effective_rows(w[y]), _effective_rows(w[~y])
+    estimate, error, sizes, freedom = summarise(*placements(y, scores, w), w[y], w[~y])
     if few := _below(TOO_FEW, sizes):
         return Interval(estimate, math.nan, math.nan, error, f"too few {few}")
     if estimate in (0.0, 1.0):
         bound = ((1 - level) / 2) ** (1 / min(sizes))
         low, high = (bound, 1.0) if estimate else (0.0, 1 - bound)
         return Interval(estimate, low, high, error, "perfect separation: bound from disjoint pairs")
-    half = NormalDist().inv_cdf((1 + level) / 2) * error
     if few := _below(FEW, sizes):
-        return Interval(estimate, *_logit_interval(estimate, half), error, f"few {few}: interval on the logit scale")
+        low, high = logit_interval(estimate, quantile(level, freedom) * error)
+        return Interval(estimate, low, high, error, f"few {few}: interval on the logit scale")
+    half = quantile(level) * error
     return Interval(estimate, max(0.0, estimate - half), min(1.0, estimate + half), error)
 
 
@@ -67,7 +68,8 @@ def auc_difference(
 ) -> Interval:
     """AUC of a minus AUC of b on the same rows, with the paired variance of DeLong et al. (1988).
 
-    Arguments as for `auc_interval`. In [-1, 1]. Raises ComparisonError if the rows are not as many in all.
+    Arguments as for `auc_interval`. In [-1, 1]; Student's t with under 50 rows of a class, no interval with under 10,
+    estimate and error NaN where an AUC is undefined. Raises ComparisonError if the rows are not as many in all.
     """
     if not len(labels) == len(scores_a) == len(scores_b):
         raise ComparisonError(
@@ -78,13 +80,12 @@ def auc_difference(
     if note := _undefined(y, w, scores_a, scores_b):
         return Interval(math.nan, math.nan, math.nan, math.nan, note)
     positives, negatives = (a - b for a, b in zip(placements(y, scores_a, w), placements(y, scores_b, w), strict=True))
-    estimate, error = _mean_and_error(positives, negatives, w[y], w[~y])
-    sizes = _effective_rows(w[y]), _effective_rows(w[~y])
+    estimate, error, sizes, freedom = summarise(positives, negatives, w[y], w[~y])
     if few := _below(TOO_FEW, sizes):
         return Interval(estimate, math.nan, math.nan, error, f"too few {few}")
-    half = NormalDist().inv_cdf((1 + level) / 2) * error
     few = _below(FEW, sizes)
-    note = "no spread: all rows differ alike" if error < 1e-15 else f"few {few}: normal interval" if few else ""
+    half = quantile(level, freedom if few else math.inf) * error
+    note = "no spread: all rows differ alike" if error < 1e-15 else f"few {few}: interval by Student's t" if few else ""
     return Interval(estimate, max(-1.0, estimate - half), min(1.0, estimate + half), error, note)
 
 
@@ -111,28 +112,6 @@ def _undefined(y: Bools, w: Floats, *scores: Array) -> str:
     return "undefined: a score is NaN" if any(np.isnan(column).any() for column in scores) else ""
 
 
-def _mean_and_error(positives: Floats, negatives: Floats, w1: Floats, w0: Floats) -> tuple[float, float]:
-    mean = float(np.average(positives, weights=w1))
-    return mean, math.sqrt(_variance(positives, w1) + _variance(negatives, w0))
-
-
-def _variance(values: Floats, w: Floats) -> float:
-    if _effective_rows(w) < 1.5:
-        return math.nan
-    share = w / w.sum()
-    return float(np.sum((share * (values - np.average(values, weights=w))) ** 2) / (1 - share @ share))
-
-
-def _effective_rows(w: Floats) -> float:
-    return float(w.sum() ** 2 / (w @ w))
-
-
 def _below(limit: int, sizes: tuple[float, float]) -> str:
     few = (size < limit - 1e-6 for size in sizes)
     return next((name for name, is_few in zip(("positives", "negatives"), few, strict=True) if is_few), "")
-
-
-def _logit_interval(estimate: float, half: float) -> tuple[float, float]:
-    centre, width = math.log(estimate / (1 - estimate)), half / (estimate * (1 - estimate))
-    low, high = (0.5 + 0.5 * math.tanh((centre + side * width) / 2) for side in (-1, 1))
-    return low, high

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from funnelcast.data.columns import UNOBSERVED
 from funnelcast.evaluation.metrics import Metrics, measure
 from funnelcast.evaluation.rows import Array, Bools, Floats
 from funnelcast.schema.funnel import Funnel, Output
-
-UNOBSERVED = 255
-"""The label of a step that was not observed in a row."""
 
 CONDITIONAL_LOG_Q_FLOOR = math.log(1e-7)
 """Least log q of a conditional. A ratio of two float32 reaches within 1e-7 of 1 is rounding noise, and a ratio cut to 1
@@ -52,7 +50,7 @@ def measure_funnel(
 
 
 def sample_space(output: Output, labels: Array) -> Bools:
-    """(N,) the rows an output is measured over, of labels (N, T): its step observed and, if given, its parent reached."""
+    """(N,) the rows of labels (N, T) an output is measured over: step observed and, if conditional, parent reached."""
     observed: Bools = labels[:, output.step] != UNOBSERVED
     return observed if output.given is None else observed & (labels[:, output.given] == 1)
 
@@ -61,7 +59,7 @@ def conditional(log_p: Array, parent_log_p: Array) -> tuple[Floats, Floats, Bool
     """log p(step | parent) and log q of it from the log-probabilities of reaching either, all of one shape, finite.
 
     p is min(1, ratio); the third array marks the rows where the ratio was above 1 and was cut. log q is at least
-    `CONDITIONAL_LOG_Q_FLOOR`, log(1 − p) above it, computed as in Mächler (2012), eq. 7.
+    `CONDITIONAL_LOG_Q_FLOOR`, log(1 − p) above it, computed as in Mächler (2012).
     """
     ratio = np.subtract(log_p, parent_log_p, dtype=np.float64)
     is_cut: Bools = ratio > 0

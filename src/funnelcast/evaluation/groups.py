@@ -36,7 +36,7 @@ class GroupedAuc:
 
 
 def grouped_auc(labels: Array, scores: Array, groups: Array, weights: Array | None = None) -> GroupedAuc:
-    """Exact AUC within each group and their impression-weighted mean, GAUC (Zhou et al. 2018, eq. 10).
+    """Exact AUC within each group and their impression-weighted mean, GAUC (Zhou et al. 2018, DIN).
 
     labels (N,) in {0, 1}; scores (N,) of any float type; groups (N,) integers or strings; weights (N,) >= 0. A group
     that holds a NaN score has the AUC NaN, and so has the mean. Raises ValueError as `auc` does.
@@ -45,7 +45,7 @@ def grouped_auc(labels: Array, scores: Array, groups: Array, weights: Array | No
     names, codes = np.unique(groups, return_inverse=True)
 
     def per_group(mass: Array) -> Floats:
-        return np.bincount(codes, weights=mass, minlength=len(names))
+        return np.asarray(np.bincount(codes, weights=mass, minlength=len(names)), np.float64)
 
     impressions, won = per_group(w), per_group(_mass_won(y, scores, codes, w))
     pairs = per_group(w * y) * per_group(w * ~y)

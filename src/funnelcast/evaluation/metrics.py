@@ -57,7 +57,7 @@ def log_loss(labels: Array, log_p: Array, log_q: Array, weights: Array | None = 
 
 
 def normalised_entropy(labels: Array, log_p: Array, log_q: Array, weights: Array | None = None) -> float:
-    """Log-loss over that of always predicting the mean label rate (He et al. 2014, eq. 3); 1 is no better than that.
+    """Log-loss over that of always predicting the mean label rate (He et al. 2014); 1 is no better than that.
 
     Arguments and errors as for `measure`. NaN if there is one class only, whose rate has no entropy.
     """

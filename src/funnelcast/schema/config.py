@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from funnelcast.errors import ConfigError, Fault, did_you_mean
+from funnelcast.schema.location import locate
 
 
 class Config(BaseModel):
@@ -30,7 +32,16 @@ class Config(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise ConfigError([_fault(e, cls) for e in error.errors(include_url=False)], source) from None
+            faults = [fault for details in error.errors(include_url=False) for fault in _faults(details, cls)]
+            raise ConfigError(faults, source) from None
+
+
+class Faults(ValueError):
+    """Several faults that one validator found; each is told by itself, `where` counted from the validator's model."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(map(str, faults)))
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -48,45 +59,45 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError([Fault(str(path), "is nested too deeply to read")]) from None
 
 
-def _fault(error: ErrorDetails, root: type[BaseModel]) -> Fault:
-    path = [str(part) for part in error["loc"]]
-    where = ".".join(path) or "file"
-    if error["type"] == "extra_forbidden":
-        return Fault(where, "is not a setting", did_you_mean(path[-1], _known_keys(root, path[:-1])))
-    if error["type"] == "missing":
-        return Fault(where, "is missing", "add it")
-    message = error["msg"].removeprefix("Value error, ")
-    if error["type"] == "value_error":
-        return Fault(where, message)
-    shown = repr(error["input"])
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    return Fault(where, f"{shown} is not allowed: {message[0].lower()}{message[1:]}", _literal_fix(error))
+def _faults(error: ErrorDetails, root: type[BaseModel]) -> list[Fault]:
+    path, models = locate(error["loc"], root)
+    where = ".".join(path)
+    context = error.get("ctx", {})
+    if isinstance(several := context.get("error"), Faults):
+        return [Fault(".".join(filter(None, (where, f.where))), f.problem, f.fix) for f in several.faults]
+    where = where or "file"
+    match error["type"]:
+        case "extra_forbidden":
+            known = [name for model in models for name in model.model_fields]
+            return [Fault(where, "is not a setting", did_you_mean(path[-1], dict.fromkeys(known)))]
+        case "missing":
+            return [Fault(where, "is missing", "add it")]
+        case "value_error":
+            return [Fault(where, error["msg"].removeprefix("Value error, "))]
+        case "union_tag_invalid":
+            tag = str(context["tag"])
+            return [Fault(f"{where}.{_word(context['discriminator'])}", *_not_one_of(tag, context["expected_tags"]))]
+        case "literal_error" if isinstance(error["input"], str):
+            return [Fault(where, *_not_one_of(error["input"], context["expected"]))]
+    message = error["msg"]
+    return [Fault(where, f"{_shown(error['input'])} is not allowed: {message[0].lower()}{message[1:]}")]
 
 
-def _literal_fix(error: ErrorDetails) -> str:
-    if error["type"] not in ("literal_error", "union_tag_invalid") or not isinstance(error["input"], str):
-        return ""
-    expected = str(error.get("ctx", {}).get("expected", ""))
-    known = [part.strip().strip("'") for part in expected.replace(" or ", ", ").split(",")]
-    hint = did_you_mean(error["input"], known)
+def _not_one_of(value: str, expected: str) -> tuple[str, str]:
+    """Problem and fix of a word that is none of those pydantic lists as `'a', 'b' or 'c'`."""
+    known = [_word(part) for part in expected.replace(" or ", ", ").split(",")]
+    return f"{_shown(value)} is not one of {', '.join(known)}", _near(value, known)
+
+
+def _near(value: str, known: list[str]) -> str:
+    hint = did_you_mean(value, known)
     return hint if hint.startswith("did") else ""
 
 
-def _known_keys(root: type[BaseModel], path: list[str]) -> list[str]:
-    """The fields of the model found by following `path` from `root` through nested models, tuples, dicts and unions."""
-    models = [root]
-    for part in path:
-        deeper = [m for model in models for m in _models_at(model, part)]
-        models = deeper or models
-    return list(dict.fromkeys(name for model in models for name in model.model_fields))
+def _word(quoted: str) -> str:
+    return quoted.strip().strip("'")
 
 
-def _models_at(model: type[BaseModel], part: str) -> list[type[BaseModel]]:
-    field = model.model_fields.get(part)
-    return _models_in(field.annotation) if field else []
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [m for argument in getattr(annotation, "__args__", ()) for m in _models_in(argument)]
+def _shown(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."

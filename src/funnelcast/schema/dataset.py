@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Iterator
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from funnelcast.schema.config import Config
-from funnelcast.schema.features import AnyFeature
+from funnelcast.errors import Fault
+from funnelcast.schema.config import Config, Faults
+from funnelcast.schema.features import AnyFeature, IdFeature
 from funnelcast.schema.funnel import Funnel
 
 FORMAT_VERSION = 1
+_NAME = re.compile(r"[^./\\\x00-\x1f][^/\\\x00-\x1f]*")  # what can be the start of a file's name
 
 
 class Split(Config):
@@ -62,14 +66,40 @@ class Schema(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        faults = [*self._name_faults(), *self._input_faults(), *self._vocabulary_faults()]
+        if faults:
+            raise Faults(faults)
+        return self
+
+    def _name_faults(self) -> Iterator[Fault]:
+        for name in self.features:
+            if not _NAME.fullmatch(name):
+                fix = "leave out slashes and control characters, and a dot at its start"
+                yield Fault(f"features.{name}", "cannot be the name of a file", fix)
+
+    def _input_faults(self) -> Iterator[Fault]:
         labels = set(self.funnel.label_columns)
         for name, feature in self.features.items():
-            column = feature.column or name
-            if column in labels:
-                raise ValueError(f"feature {name!r} reads the label column {column!r}; a label cannot be an input")
-            if column == self.weight:
-                raise ValueError(f"feature {name!r} reads the weight column {column!r}; a weight cannot be an input")
-        return self
+            for column in filter(None, (self.column(name), getattr(feature, "weights", None))):
+                if column in labels:
+                    yield Fault(f"features.{name}", f"reads the label column {column!r}", "a label cannot be an input")
+                if column == self.weight:
+                    yield Fault(
+                        f"features.{name}", f"reads the weight column {column!r}", "a weight cannot be an input"
+                    )
+
+    def _vocabulary_faults(self) -> Iterator[Fault]:
+        first: dict[str, tuple[str, int]] = {}
+        for name, feature in self.features.items():
+            if isinstance(feature, IdFeature):
+                other, minimum = first.setdefault(self.vocabulary(name), (name, feature.min_count))
+                if minimum != feature.min_count:
+                    problem = f"is {feature.min_count}, but {minimum} for {other!r} of the same vocabulary"
+                    yield Fault(f"features.{name}.min_count", problem, "give both the same")
+        for name, feature in self.features.items():
+            if feature.kind == "numeric" and name in first:
+                problem = f"has the name of the vocabulary of {first[name][0]!r}"
+                yield Fault(f"features.{name}", problem, "name the vocabulary or the feature otherwise")
 
     def column(self, name: str) -> str:
         """The raw column of a feature."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from funnelcast.errors import did_you_mean
-from funnelcast.schema.config import Config
+from funnelcast.errors import Fault, did_you_mean
+from funnelcast.schema.config import Config, Faults
 
 _STEP = re.compile(r"\s*([A-Za-z_]\w*)(?:\s+after\s+([A-Za-z_]\w*))?\s*")
 _EDGE = re.compile(r"\s*([A-Za-z_]\w*)\s*->\s*([A-Za-z_]\w*)\s*")
@@ -77,27 +78,39 @@ class Funnel(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        faults = [*self._step_faults(), *self._label_faults(), *self._transfer_faults()]
+        if faults:
+            raise Faults(faults)
+        return self
+
+    def _step_faults(self) -> Iterator[Fault]:
         seen: list[str] = []
         for step in self.steps:
             if step.name in seen:
-                raise ValueError(f"step {step.name!r} is declared twice; give each step its own name")
+                yield Fault("steps", f"step {step.name!r} is declared twice", "give each step its own name")
             if step.after is not None and step.after not in seen:
-                raise ValueError(
-                    f"step {step.name!r} is after {step.after!r}, which is not declared before it; "
-                    f"{did_you_mean(step.after, seen)}"
-                )
+                problem = f"step {step.name!r} is after {step.after!r}, which is not declared before it"
+                yield Fault("steps", problem, did_you_mean(step.after, seen))
             seen.append(step.name)
-        self._check_names(list(self.labels), "labels")
-        for source, target in self.transfer:
-            self._check_names([source, target], "transfer")
-            if seen.index(source) >= seen.index(target):
-                raise ValueError(f"transfer {source} -> {target} must run from an earlier step to a later one")
-        return self
 
-    def _check_names(self, names: list[str], where: str) -> None:
+    def _label_faults(self) -> Iterator[Fault]:
+        yield from self._unknown(self.labels, "labels")
+        columns = self.label_columns
+        for column in sorted({column for column in columns if columns.count(column) > 1}):
+            yield Fault("labels", f"column {column!r} is the label of two steps", "give each step its own column")
+
+    def _transfer_faults(self) -> Iterator[Fault]:
+        for source, target in self.transfer:
+            unknown = list(self._unknown((source, target), "transfer"))
+            yield from unknown
+            if not unknown and self.names.index(source) >= self.names.index(target):
+                problem = f"{source} -> {target} must run from an earlier step to a later one"
+                yield Fault("transfer", problem, f"declare {source} before {target}")
+
+    def _unknown(self, names: Iterable[str], where: str) -> Iterator[Fault]:
         for name in names:
             if name not in self.names:
-                raise ValueError(f"{where} names {name!r}, which is no step; {did_you_mean(name, self.names)}")
+                yield Fault(where, f"{name!r} is no step", did_you_mean(name, self.names))
 
     @classmethod
     def parse(cls, text: str, **settings: Any) -> Funnel:
@@ -115,7 +128,7 @@ class Funnel(Config):
 
     @cached_property
     def edges(self) -> tuple[tuple[int, int], ...]:
-        """(from, to) along which attention runs, by target: the funnel's own edges, then those declared for transfer."""
+        """(from, to) along which attention runs, by target: the funnel's own edges and those declared for transfer."""
         own = [(parent, child) for child, parent in enumerate(self.parents) if parent >= 0]
         extra = [(self.names.index(source), self.names.index(target)) for source, target in self.transfer]
         return tuple(sorted(dict.fromkeys(own + extra), key=lambda edge: (edge[1], edge[0])))

@@ -1,0 +1,74 @@
+"""Whole batches from a prepared part, in an order that depends on the seed and the epoch alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from funnelcast.data.batch import Batch
+from funnelcast.data.columns import Columns
+
+WINDOW_BLOCK = 65536
+"""Rows that stay neighbours when a part is larger than the shuffling window."""
+
+
+def seed_of(*parts: int | str) -> int:
+    """A 63-bit seed for one purpose, epoch or batch, independent of every other one."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def generator_of(*parts: int | str) -> torch.Generator:
+    return torch.Generator().manual_seed(seed_of(*parts))
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Shuffled batches of some rows of a part. The last batch of an epoch may be smaller."""
+
+    rows: Batch  # the whole part, memory-mapped
+    chosen: Tensor | None  # (n,) int64 rows that are used; none for all
+    batch_size: int
+    window: int
+    seed: int
+
+    @classmethod
+    def of(
+        cls, columns: Columns, batch_size: int, seed: int, keep_negatives: float = 1.0, window: int = 1 << 22
+    ) -> Loader:
+        """`keep_negatives`: share of the rows without a first step that is used; `window`: rows shuffled together."""
+        rows = Batch.of(columns)
+        return cls(rows, _sample(rows, keep_negatives, seed), batch_size, window, seed)
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.rows) if self.chosen is None else len(self.chosen)
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+        return -(-self.num_rows // self.batch_size)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch from batch `start` on."""
+        for rows in self._order(epoch).split(self.batch_size)[start:]:
+            yield self.rows.take(rows if self.chosen is None else self.chosen[rows])
+
+    def _order(self, epoch: int) -> Tensor:
+        """A permutation (n,): of all rows where they fit the window, else of blocks and then within windows of them."""
+        generator = generator_of(self.seed, "order", epoch)
+        if self.num_rows <= self.window:
+            return torch.randperm(self.num_rows, generator=generator)
+        blocks = torch.arange(self.num_rows).split(WINDOW_BLOCK)
+        mixed = torch.cat([blocks[i] for i in torch.randperm(len(blocks), generator=generator).tolist()])
+        return torch.cat([w[torch.randperm(len(w), generator=generator)] for w in mixed.split(self.window)])
+
+
+def _sample(rows: Batch, keep: float, seed: int) -> Tensor | None:
+    if keep == 1 or rows.labels is None:
+        return None
+    lucky = torch.rand(len(rows), generator=generator_of(seed, "negatives")) < keep
+    return torch.nonzero(lucky | (rows.labels[:, 0] != 0)).squeeze(1)

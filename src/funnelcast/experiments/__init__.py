@@ -1,0 +1,1 @@
+"""Running what an experiment file says."""

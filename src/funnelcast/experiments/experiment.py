@@ -1,0 +1,66 @@
+"""An experiment: one TOML file under 25 lines that says what is trained on what, and how."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, field_validator
+
+from funnelcast.errors import ConfigError, Fault, did_you_mean
+from funnelcast.models.man import MAN
+from funnelcast.models.registry import RECIPES, AnyRecipe
+from funnelcast.schema.config import Config
+from funnelcast.schema.funnel import Funnel
+from funnelcast.training.losses import LossConfig
+from funnelcast.training.optimizers import OptimizerConfig
+from funnelcast.training.stages import Stage
+
+
+class Experiment(Config):
+    """Everything that decides a trained model, but for the prepared table's content."""
+
+    name: str = Field(default="experiment", pattern=r"^[\w.-]+$")
+    """Stands in results."""
+    data: Path | None = None
+    """Folder of the prepared table; `--data` replaces it."""
+    seed: int = Field(default=0, ge=0)
+    """Decides initial parameters, row order, dropout and sampling; the same seed gives the same model."""
+    model: AnyRecipe = MAN()
+    """The recipe by `name`, and its settings."""
+    loss: LossConfig = LossConfig()
+    """Losses per step and their weights."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """Adam and the size of a step."""
+    stages: tuple[Stage, ...] = Field(default=(Stage(),), min_length=1)
+    """One after the other, each from the best state of the one before."""
+    keep_negatives: float = Field(default=1.0, gt=0, le=1)
+    """Share of the training rows without a first step that is used; probabilities are corrected for it exactly. Needs a
+    funnel with one first step."""
+    workers: int | Literal["auto"] = "auto"
+    """Threads that share a batch; `auto` for one per core. The result does not depend on it."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` takes a GPU where there is one."""
+    checkpoint_seconds: float = Field(default=60.0, ge=0)
+    """Time between checkpoints; there is one after every epoch too."""
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _known_model(cls, value: object) -> object:
+        name = value.get("name") if isinstance(value, dict) else None
+        if isinstance(value, dict) and name not in RECIPES:
+            said = "has no name" if name is None else f"{name!r} is no model"
+            raise ValueError(f"{said}; {did_you_mean(str(name), RECIPES)}")
+        return value
+
+    def check(self, funnel: Funnel, source: str = "experiment") -> Self:
+        """Raises ConfigError with every fault that shows only beside the funnel."""
+        faults = self.loss.check(funnel)
+        for i, stage in enumerate(self.stages):
+            faults += stage.check(funnel, f"stages.{i}")
+        if self.keep_negatives < 1 and funnel.parents.count(-1) != 1:
+            fix = "set it to 1: with several first steps no exact correction exists"
+            faults.append(Fault("keep_negatives", f"{self.keep_negatives} needs a funnel with one first step", fix))
+        if faults:
+            raise ConfigError(faults, source)
+        return self

@@ -1,0 +1,1 @@
+"""Building blocks of models: embedding, banks, gates, attention, heads."""

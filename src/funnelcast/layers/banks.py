@@ -1,0 +1,59 @@
+"""Banks: N networks of one shape with stacked weights. Experts and towers are banks.
+
+A bank reads one input for all, (B, in), or one for each, (N, B, in), and returns (N, B, out).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+import torch
+from torch import Tensor, nn
+
+from funnelcast.layers.mode import EVALUATE, Mode
+
+
+class LinearBank(nn.Module):
+    """N linear layers."""
+
+    def __init__(self, num: int, width_in: int, width_out: int, *, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num, width_in, width_out))
+        self.bias = nn.Parameter(torch.empty(num, width_out)) if bias else None
+
+    @torch.no_grad()
+    def reset(self, generator: torch.Generator) -> None:
+        """Xavier-uniform weights, zero biases."""
+        bound = math.sqrt(6 / sum(self.weight.shape[1:]))
+        self.weight.uniform_(-bound, bound, generator=generator)
+        if self.bias is not None:
+            self.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in) or (N, B, in) -> (N, B, out)."""
+        x = x.expand(len(self.weight), -1, -1) if x.dim() == 2 else x
+        if self.bias is None:
+            return torch.bmm(x, self.weight)
+        return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight)
+
+
+class MLPBank(nn.Module):
+    """N perceptrons with ReLU after every layer."""
+
+    def __init__(self, num: int, width_in: int, widths: Sequence[int], dropout: Sequence[float] = ()) -> None:
+        """`dropout`: rate after each layer; none by default, as it costs more than a wide layer does."""
+        super().__init__()
+        self.layers = nn.ModuleList(
+            LinearBank(num, before, after) for before, after in zip([width_in, *widths[:-1]], widths, strict=True)
+        )
+        self.dropout = tuple(dropout) or (0.0,) * len(widths)
+        self.width = widths[-1]
+
+    def parameters_by_layer(self) -> list[Tensor]:
+        return [p for layer in self.layers for p in (layer.weight, layer.bias)]  # type: ignore[misc]
+
+    def forward(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
+        """(B, in) or (N, B, in) -> (N, B, widths[-1])."""
+        for layer, rate in zip(self.layers, self.dropout, strict=True):
+            x = mode.dropout(layer(x).relu(), rate)
+        return x

@@ -1,0 +1,1 @@
+"""Models: recipes that pick parts, one file each."""

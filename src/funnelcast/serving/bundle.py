@@ -1,0 +1,96 @@
+"""A bundle: all that a trained model needs to predict, in one folder.
+
+BUNDLE/bundle.json         format, versions, experiment, protocol, metrics, sha256 of every file
+BUNDLE/weights.safetensors
+BUNDLE/encoder.json, vocabularies/
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from funnelcast.data.encoder import Encoder
+from funnelcast.data.files import new_folder, sha256
+from funnelcast.errors import BundleError
+from funnelcast.models.base import FunnelModel
+from funnelcast.models.registry import recipe_of
+
+FORMAT_VERSION = 1
+_LIBRARIES = ("funnelcast", "torch", "numpy", "pyarrow")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model, what encodes its input, and where it comes from."""
+
+    model: FunnelModel
+    encoder: Encoder
+    experiment: dict[str, Any]
+    """The experiment's settings, with those left at their defaults."""
+    protocol: dict[str, str]
+    """Name and fingerprint of the table it was trained on."""
+    metrics: dict[str, Any]
+    """What was measured when it was made, by part."""
+
+    @property
+    def keep_negatives(self) -> float:
+        """Share of negatives in training, for which probabilities are corrected."""
+        return float(self.experiment["keep_negatives"])
+
+    def save(self, folder: Path, *, replace: bool = False) -> None:
+        """Write the bundle; it is whole or not there."""
+        with new_folder(folder, replace=replace) as partial:
+            self.encoder.save(partial)
+            state = {name: tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
+            safetensors.torch.save_file(state, partial / "weights.safetensors")
+            files = sorted(path for path in partial.rglob("*") if path.is_file())
+            described = {
+                "format": FORMAT_VERSION,
+                "versions": {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
+                "experiment": self.experiment,
+                "protocol": self.protocol,
+                "metrics": self.metrics,
+                "sha256": {path.relative_to(partial).as_posix(): sha256(path) for path in files},
+            }
+            (partial / "bundle.json").write_text(json.dumps(described, indent=1))
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Bundle:
+        """Raises BundleError when the folder is no whole bundle of this version."""
+        folder = Path(folder)
+        described = _describe(folder)
+        encoder = Encoder.load(folder)
+        with torch.device("meta"):
+            model = recipe_of(described["experiment"]["model"]).build(encoder.inputs, encoder.schema.funnel)
+        state = safetensors.torch.load_file(folder / "weights.safetensors")
+        model.to_empty(device="cpu").load_state_dict(state)
+        return cls(model, encoder, described["experiment"], described["protocol"], described["metrics"])
+
+
+def _describe(folder: Path) -> dict[str, Any]:
+    path = folder / "bundle.json"
+    if not path.is_file():
+        what = "has no bundle.json" if folder.is_dir() else "is not a folder"
+        hint = "; a run's bundle is RUN/bundle" if (folder / "bundle").is_dir() else "; make one with: funnelcast train"
+        raise BundleError(f"{folder} {what}, so it is no bundle{hint}")
+    try:
+        described: dict[str, Any] = json.loads(path.read_text())
+        found = described["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{path} is damaged ({error}); train again, or restore it from a copy") from None
+    if found != FORMAT_VERSION:
+        raise BundleError(f"{folder} has bundle format {found}, this version reads {FORMAT_VERSION}; train again")
+    for name, expected in described["sha256"].items():
+        if not (folder / name).is_file() or sha256(folder / name) != expected:
+            raise BundleError(
+                f"{folder / name} is missing or differs from its checksum; restore the bundle from a copy"
+            )
+    return described

@@ -1,0 +1,1 @@
+"""Training: losses, optimizers, the trainer, meta-learning, stages, checkpoints."""

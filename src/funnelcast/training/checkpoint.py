@@ -1,0 +1,57 @@
+"""Checkpoints: safetensors and JSON in a folder that is either whole or not there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import safetensors.torch
+from torch import Tensor
+
+from funnelcast.data.files import new_folder
+from funnelcast.errors import FunnelcastError
+
+
+@dataclass
+class Progress:
+    """Where a run stands; with the tensors it is all that a resumed run needs."""
+
+    stage: int = 0
+    epoch: int = 0  # within the stage
+    batch: int = 0  # within the epoch: the next one to train on
+    best: float | None = None  # of this stage
+    best_epoch: int = -1
+    waited: int = 0  # epochs without a better metric
+    loss_sum: list[float] = field(default_factory=list)  # per step, over the rows of this epoch
+    log_bytes: int = 0  # of the log that belong to the past
+    done: bool = False
+
+
+def save_checkpoint(folder: Path, tensors: dict[str, Tensor], progress: Progress) -> None:
+    with new_folder(folder, replace=True) as partial:
+        safetensors.torch.save_file(
+            {name: t.contiguous() for name, t in tensors.items()}, partial / "state.safetensors"
+        )
+        (partial / "progress.json").write_text(json.dumps(asdict(progress)))
+
+
+def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], Progress] | None:
+    """The last whole checkpoint, or none. Raises FunnelcastError for a damaged one."""
+    old = next(iter(folder.parent.glob(f".{folder.name}.partial-old-*")), None)
+    if not folder.exists() and old is not None:
+        old.rename(folder)
+    if not folder.exists():
+        return None
+    try:
+        tensors = safetensors.torch.load_file(folder / "state.safetensors")
+        return tensors, Progress(**json.loads((folder / "progress.json").read_text()))
+    except (OSError, ValueError, TypeError, safetensors.SafetensorError) as error:
+        raise FunnelcastError(
+            f"the checkpoint {folder} is damaged ({error}); delete it to train from the start"
+        ) from None
+
+
+def drop_checkpoint(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,191 @@
+"""What training minimises: a cross-entropy per step over the entire space, and how the steps are weighed together."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Annotated, Literal, NamedTuple, Self
+
+import torch
+from pydantic import Field, field_validator, model_validator
+from torch import Tensor, nn
+
+from funnelcast.data.columns import UNOBSERVED
+from funnelcast.errors import Fault
+from funnelcast.layers.heads import Reach
+from funnelcast.schema.config import Config
+from funnelcast.schema.funnel import Funnel
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+class LossConfig(Config):
+    """The loss of each step, and the weights that add them up."""
+
+    weighting: Literal["uncertainty", "fixed"] = "uncertainty"
+    """Weights learned from each step's uncertainty σ (eq. 3), or fixed ones."""
+    weights: tuple[NotNegative, ...] | None = None
+    """With weighting = "fixed": a weight per step, in the order of the funnel; 1 each if not given."""
+    form: Literal["paper", "kendall"] = "paper"
+    """"paper": L / (2σ²) + log σ; "kendall": L / σ² + log σ, which Kendall et al. derive for classification. Their
+    optima weigh the steps alike, 1 / (2L); they start from 1/2 and 1."""
+    normalise: bool = True
+    """Divide each step's loss by that of always predicting its training rate: rare steps count like frequent ones."""
+    clamp: NotNegative = 4.0
+    """log σ² is kept in [-clamp, clamp]; 0 for no limit, as in the paper."""
+    learning_rate: Positive = 0.01
+    """Of log σ², apart from the model's: Adam moves it by about this much a step, from 0 to a limit in 400 steps."""
+    positive_weight: float | tuple[float, ...] | None = None
+    """Class weight: factor on the loss of reached rows, one for all steps or one per step; none by default."""
+    focal_gamma: NotNegative = 0.0
+    """γ of the focal loss (Lin et al. 2017), which fades rows that are predicted well; 0 for plain cross-entropy."""
+
+    @field_validator("positive_weight")
+    @classmethod
+    def _check_positive(cls, value: float | tuple[float, ...] | None) -> float | tuple[float, ...] | None:
+        if value is not None and any(each <= 0 for each in (value if isinstance(value, tuple) else (value,))):
+            raise ValueError(f"{value} is not above 0; a class weight of 1 leaves a step as it is")
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.weights is not None and self.weighting != "fixed":
+            raise ValueError("weights need weighting = 'fixed', and it is 'uncertainty'; set it, or drop weights")
+        if self.weights is not None and not any(self.weights):
+            raise ValueError("weights are all 0, so nothing would be learned; give at least one step a weight above 0")
+        return self
+
+    def check(self, funnel: Funnel, where: str = "loss") -> list[Fault]:
+        """Faults that show only beside the funnel: settings per step that are not one per step."""
+        per_step = {"weights": self.weights, "positive_weight": self.positive_weight}
+        names = funnel.names
+        return [
+            Fault(
+                f"{where}.{field}",
+                f"{len(values)} value{'s' if len(values) != 1 else ''} for {len(names)} steps",
+                f"give one for each of {', '.join(names)}",
+            )
+            for field, values in per_step.items()
+            if isinstance(values, tuple) and len(values) != len(names)
+        ]
+
+
+class StepLosses(NamedTuple):
+    """Sums over rows: those of micro-batches add up to the batch's, and loss / weight is the mean of its rows."""
+
+    loss: Tensor  # (T,) in nats, times the rows' weights
+    weight: Tensor  # (T,) of the rows where the step was observed
+
+
+def step_losses(reach: Reach, labels: Tensor, weight: Tensor | None, config: LossConfig) -> StepLosses:
+    """Each step's cross-entropy over the entire space, with class weights and focal loss as configured.
+
+    labels (B, T) uint8 in {0, 1, UNOBSERVED}; weight (B,) >= 0, or none for 1 each. Rows where a step is unobserved
+    count in neither of its sums and pass no gradient to it. Class weights count in the loss alone.
+    """
+    reached, observed = labels == 1, labels != UNOBSERVED
+    log_p, log_q = (torch.where(observed, log, 0.0) for log in reach)
+    losses = -torch.where(reached, log_p, log_q)
+    if config.focal_gamma > 0:
+        losses = losses * torch.exp(config.focal_gamma * torch.where(reached, log_q, log_p))
+    if config.positive_weight is not None:
+        losses = losses * torch.where(reached, losses.new_tensor(config.positive_weight), 1.0)
+    if weight is not None:
+        losses = losses * weight[:, None]
+    return StepLosses(losses.sum(0), observed_weight(labels, weight).to(losses.dtype))
+
+
+def observed_weight(labels: Tensor, weight: Tensor | None) -> Tensor:
+    """Sum of the weights of the rows where each step was observed, (T,): known before the batch is cut in pieces."""
+    observed = labels != UNOBSERVED
+    return observed.sum(0) if weight is None else weight @ observed.to(weight.dtype)
+
+
+def constant_entropy(rates: Tensor) -> Tensor:
+    """Cross-entropy in nats of always predicting the rate, for rates in [0, 1]; 0 where only one class occurs."""
+    entropy: Tensor = torch.special.entr(rates) - torch.special.xlog1py(1 - rates, -rates)
+    return entropy
+
+
+class LossWeights(nn.Module, ABC):
+    """Adds the steps' mean losses to one number. Its parameters, if any, need their own rate and no weight decay."""
+
+    scale: Tensor  # (T,) what each step's loss is divided by
+
+    def __init__(self, config: LossConfig, rates: Sequence[float]) -> None:
+        """`rates`: of the positive label per step in the training rows. A step of one class alone is not normalised."""
+        super().__init__()
+        entropy = constant_entropy(torch.tensor(rates, dtype=torch.float64))
+        usable = (entropy > 0) & config.normalise
+        self.register_buffer("scale", torch.where(usable, entropy, 1.0).to(torch.get_default_dtype()))
+
+    def combine(self, losses: Tensor, share: float = 1.0) -> Tensor:
+        """The scalar to minimise, from mean losses (T,).
+
+        For a micro-batch, give its loss sums over the whole batch's weights, and as `share` its part of the batch: the
+        results of the pieces then add up to the batch's.
+        """
+        return (self.task_weights() * losses / self.scale).sum() + share * self.penalty()
+
+    @abstractmethod
+    def task_weights(self) -> Tensor:
+        """The factors (T,) on the normalised losses, for the log too; over `scale` they are those on the raw losses."""
+
+    @abstractmethod
+    def penalty(self) -> Tensor:
+        """The scalar that does not depend on the losses."""
+
+    @abstractmethod
+    def clamp_(self) -> None:
+        """Bring the parameters back into their limits; call after each step of the optimizer."""
+
+
+class FixedWeights(LossWeights):
+    """Weights from the config, 1 each if it names none."""
+
+    weights: Tensor  # (T,)
+
+    def __init__(self, config: LossConfig, rates: Sequence[float]) -> None:
+        super().__init__(config, rates)
+        self.register_buffer("weights", torch.tensor(config.weights or [1.0] * len(rates)))
+
+    def task_weights(self) -> Tensor:
+        return self.weights
+
+    def penalty(self) -> Tensor:
+        return self.scale.new_zeros(())
+
+    def clamp_(self) -> None:
+        pass
+
+
+class UncertaintyWeights(LossWeights):
+    """Σ L/(2σ²) + log σ (eq. 3), or L/σ² for the form "kendall"; learned through `log_variance` = log σ², from 0.
+
+    The optimum is σ² = L, or 2L. The limits are kept by projection: a clamp in the forward pass has no gradient
+    outside them, and would hold there for good what strayed.
+    """
+
+    def __init__(self, config: LossConfig, rates: Sequence[float]) -> None:
+        super().__init__(config, rates)
+        self.log_variance = nn.Parameter(torch.zeros(len(rates)))
+        self.factor = {"paper": 0.5, "kendall": 1.0}[config.form]
+        self.limit = config.clamp
+
+    def task_weights(self) -> Tensor:
+        return self.factor * torch.exp(-self.log_variance)
+
+    def penalty(self) -> Tensor:
+        return 0.5 * self.log_variance.sum()
+
+    @torch.no_grad()
+    def clamp_(self) -> None:
+        if self.limit > 0:
+            self.log_variance.clamp_(-self.limit, self.limit)
+
+
+def build_loss_weights(config: LossConfig, rates: Sequence[float]) -> LossWeights:
+    """The weights that `config` asks for. `rates` (T,): of the positive label per step in the training rows."""
+    kinds: dict[str, type[LossWeights]] = {"uncertainty": UncertaintyWeights, "fixed": FixedWeights}
+    return kinds[config.weighting](config, rates)

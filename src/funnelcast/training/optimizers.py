@@ -1,0 +1,151 @@
+"""Adam over the dense parameters, and Adam over just the embedding rows of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from funnelcast.data.batch import Batch
+from funnelcast.layers.embedding import Embedding, EmbeddingTable
+from funnelcast.schema.config import Config
+
+BETAS = (0.9, 0.999)
+EPSILON = 1e-8
+
+
+class OptimizerConfig(Config):
+    """How parameters move."""
+
+    name: Literal["adam", "adam_dense"] = "adam"
+    """`adam` moves only the embedding rows of a batch; `adam_dense` all rows in every step, as PyTorch's Adam does, to
+    compare."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Step size, for all but the loss weights, which have their own."""
+    l2: float = Field(default=1e-6, ge=0)
+    """Added to the gradient times the parameter; rows of the embedding that are not in the batch are left alone."""
+    batch_size: int = Field(default=2048, ge=1)
+    """Rows per step."""
+    micro_batch: int = Field(default=512, ge=1)
+    """Rows that go through the network at once; their gradients are added. Changes speed, and the last bits."""
+    clip: float | None = Field(default=None, gt=0)
+    """Largest norm of the whole gradient; none for no limit."""
+
+
+class RowAdam:
+    """Adam on the rows of a table that a batch touches; the others, and their moments, stay as they are."""
+
+    def __init__(self, table: EmbeddingTable, learning_rate: float, l2: float) -> None:
+        self.table = table
+        self.learning_rate = learning_rate
+        self.l2 = l2
+        self.mean = torch.zeros_like(table.weight)
+        self.square = torch.zeros_like(table.weight)
+        self.steps = torch.zeros((), dtype=torch.int64)
+
+    @torch.no_grad()
+    def step(self, rows: Tensor, grad: Tensor) -> None:
+        """rows (U,) distinct, grad (U, E)."""
+        self.steps += 1
+        count = int(self.steps)
+        weight = self.table.weight[rows]
+        if self.l2:
+            grad = grad.add(weight, alpha=self.l2)
+        mean = self.mean[rows].lerp_(grad, 1 - BETAS[0])
+        square = self.square[rows].mul_(BETAS[1]).addcmul_(grad, grad, value=1 - BETAS[1])
+        denominator = (square / (1 - BETAS[1] ** count)).sqrt_().add_(EPSILON)
+        weight.addcdiv_(mean, denominator, value=-self.learning_rate / (1 - BETAS[0] ** count))
+        self.mean[rows], self.square[rows] = mean, square
+        self.table.weight[rows] = weight
+
+    def state(self) -> dict[str, Tensor]:
+        return {"mean": self.mean, "square": self.square, "steps": self.steps}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])
+
+
+class Optimizer:
+    """What a stage trains: named dense parameters, loss weights, and embedding tables."""
+
+    def __init__(
+        self,
+        config: OptimizerConfig,
+        dense: dict[str, nn.Parameter],
+        loss_weights: dict[str, nn.Parameter],
+        loss_rate: float,
+        embedding: Embedding | None,
+        learning_rate: float | None = None,
+    ) -> None:
+        """`embedding`: none where a stage leaves it as it is. `learning_rate` replaces the config's."""
+        rate = learning_rate or config.learning_rate
+        self.dense, self.loss_weights = dense, loss_weights
+        self.clip = config.clip
+        groups = [
+            {"params": list(dense.values()), "weight_decay": config.l2},
+            {"params": list(loss_weights.values()), "lr": loss_rate},
+        ]
+        tables = embedding.all_tables() if embedding else []
+        self.tables = tables
+        self.row_adams = [RowAdam(table, rate, config.l2) for table in tables] if config.name == "adam" else []
+        if config.name == "adam_dense":
+            groups.append({"params": [table.weight for table in tables], "weight_decay": config.l2})
+        self.adam = torch.optim.Adam([g for g in groups if g["params"]], lr=rate, betas=BETAS, eps=EPSILON, fused=True)
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """Those whose gradients `step` takes, in its order."""
+        return [*self.dense.values(), *self.loss_weights.values()]
+
+    def step(self, grads: list[Tensor], batch: Batch, embedded: Tensor | None) -> None:
+        """`grads` of `parameters`; `embedded` (B, D) is the gradient of the embedded batch."""
+        rows = list(self._table_gradients(batch, embedded)) if embedded is not None else []
+        if self.clip is not None:
+            _clip([*grads, *(grad for _, grad in rows)], self.clip)
+        for parameter, grad in zip(self.parameters, grads, strict=True):
+            parameter.grad = grad
+        if self.row_adams:
+            for row_adam, (touched, grad) in zip(self.row_adams, rows, strict=True):
+                row_adam.step(touched, grad)
+        else:
+            for table, (touched, grad) in zip(self.tables, rows, strict=True):
+                table.weight.grad = torch.zeros_like(table.weight).index_copy_(0, touched, grad)
+        self.adam.step()
+
+    def _table_gradients(self, batch: Batch, embedded: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Per table the distinct rows (U,) of a batch and their gradients (U, E)."""
+        start = 0
+        for table in self.tables:
+            rows, place = torch.unique(table.rows(batch.ids), return_inverse=True)
+            dim = table.weight.shape[1]
+            grad = embedded[:, start : start + table.width].reshape(-1, dim)
+            yield rows, grad.new_zeros(len(rows), dim).index_add_(0, place.flatten(), grad)
+            start += table.width
+
+    def state(self) -> dict[str, Tensor]:
+        """Every moment and step count by name."""
+        named = {**self.dense, **self.loss_weights, **{f"table.{i}": t.weight for i, t in enumerate(self.tables)}}
+        state = {f"adam.{n}.{k}": v for n, p in named.items() for k, v in self.adam.state.get(p, {}).items()}
+        rows = {f"rows.{i}.{k}": v for i, adam in enumerate(self.row_adams) for k, v in adam.state().items()}
+        return state | rows
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        named = {**self.dense, **self.loss_weights, **{f"table.{i}": t.weight for i, t in enumerate(self.tables)}}
+        for name, parameter in named.items():
+            moments = {
+                k: state[f"adam.{name}.{k}"] for k in ("step", "exp_avg", "exp_avg_sq") if f"adam.{name}.{k}" in state
+            }
+            if moments:
+                self.adam.state[parameter] = moments
+        for i, row_adam in enumerate(self.row_adams):
+            row_adam.load({k: state[f"rows.{i}.{k}"] for k in row_adam.state()})
+
+
+def _clip(grads: list[Tensor], limit: float) -> None:
+    """Scale all gradients together so that their common norm is at most `limit`."""
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in grads]))
+    torch._foreach_mul_(grads, torch.clamp(limit / (norm + 1e-12), max=1.0))

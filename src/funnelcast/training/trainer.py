@@ -1,0 +1,246 @@
+"""The training loop: stages of epochs of steps, early stopping on the dev rows, checkpoints that resume exactly."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from funnelcast.data.batch import Batch
+from funnelcast.data.columns import Columns
+from funnelcast.data.loader import Loader, seed_of
+from funnelcast.data.progress import Progress as OnProgress
+from funnelcast.data.progress import silent
+from funnelcast.errors import DataError, FunnelcastError
+from funnelcast.evaluation.funnel import FunnelMetrics, measure_funnel
+from funnelcast.evaluation.score import score
+from funnelcast.models.base import FunnelModel
+from funnelcast.schema.funnel import Funnel
+from funnelcast.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from funnelcast.training.interrupt import Interruption
+from funnelcast.training.losses import LossConfig, LossWeights
+from funnelcast.training.optimizers import Optimizer, OptimizerConfig
+from funnelcast.training.stages import Stage
+from funnelcast.training.step import PlainStep
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run trains and how; a resumed run must have the same."""
+
+    loss: LossConfig
+    optimizer: OptimizerConfig
+    stages: tuple[Stage, ...]
+    seed: int
+    keep_negatives: float = 1.0
+    workers: int = 1
+    checkpoint_seconds: float = 60.0
+
+
+class Trainer:
+    """Trains one model in a run folder: `log.jsonl`, one line per epoch, and `checkpoint/`."""
+
+    def __init__(
+        self,
+        model: FunnelModel,
+        loss_weights: LossWeights,
+        funnel: Funnel,
+        plan: Plan,
+        folder: Path,
+        progress: OnProgress = silent,
+    ) -> None:
+        self.model, self.loss_weights, self.funnel, self.plan = model, loss_weights, funnel, plan
+        self.log_file, self.checkpoint = folder / "log.jsonl", folder / "checkpoint"
+        self.at = Progress()
+        self.best: dict[str, Tensor] = {}
+        self._on_progress = progress
+        self._saved = time.monotonic()
+
+    def run(self, train: Columns, dev: Columns) -> FunnelModel:
+        """Train to the end, from the last checkpoint if there is one; returns the model in its best state.
+
+        Raises DataError when the training rows lack a class, KeyboardInterrupt after Ctrl-C with a checkpoint written.
+        """
+        plan = self.plan
+        loader = Loader.of(train, plan.optimizer.batch_size, plan.seed, plan.keep_negatives)
+        resumed = load_checkpoint(self.checkpoint)
+        if resumed is not None:
+            self.at = resumed[1]
+        self._cut_log()
+        with _threads(plan.workers) as workers, Interruption() as interruption:
+            while not self.at.done:
+                stage = plan.stages[self.at.stage]
+                optimizer = self._optimizer(stage)
+                if resumed is not None:
+                    self._restore(resumed[0], optimizer)
+                    resumed = None
+                self._run_stage(stage, optimizer, loader, dev, workers, interruption)
+        if resumed is not None:
+            self._restore(resumed[0], None)
+        self.model.load_state_dict(self.best)
+        return self.model
+
+    def _optimizer(self, stage: Stage) -> Optimizer:
+        groups = [group for group in stage.groups if group != "embedding"]
+        embedding = self.model.embedding if "embedding" in stage.groups else None
+        weights = dict(self.loss_weights.named_parameters(prefix="loss"))
+        config, rate = self.plan.optimizer, stage.learning_rate
+        return Optimizer(config, self.model.groups(groups), weights, self.plan.loss.learning_rate, embedding, rate)
+
+    def _run_stage(
+        self,
+        stage: Stage,
+        optimizer: Optimizer,
+        loader: Loader,
+        dev: Columns,
+        workers: Executor | None,
+        interruption: Interruption,
+    ) -> None:
+        step = PlainStep(
+            self.model,
+            self.loss_weights,
+            self.plan.loss,
+            self.plan.optimizer.micro_batch,
+            "embedding" in stage.groups,
+            optimizer.parameters,
+        )
+        while self.at.epoch < stage.epochs and self.at.waited < stage.patience:
+            started, first = time.perf_counter(), self.at.batch
+            for batch in loader.epoch(self._epoch_number(), first):
+                self._train_batch(step, optimizer, batch.to(next(self.model.parameters()).device), workers)
+                self._report(stage, loader, started, first)
+                if interruption.wanted or self._is_due():
+                    self.save(optimizer)
+                if interruption.wanted:
+                    raise KeyboardInterrupt
+            self._end_epoch(stage, loader, dev, time.perf_counter() - started, self.at.batch - first)
+            self.save(optimizer)
+        self.model.load_state_dict(self.best)
+        done = self.at.stage + 1 == len(self.plan.stages)
+        self.at = Progress(stage=self.at.stage + 1, log_bytes=self.at.log_bytes, done=done)
+        self.save(None)
+
+    def _train_batch(self, step: PlainStep, optimizer: Optimizer, batch: Batch, workers: Executor | None) -> None:
+        seed = seed_of(self.plan.seed, "noise", self.at.stage, self.at.epoch, self.at.batch)
+        gradients = step(batch, seed, workers)
+        losses = gradients.losses.tolist()
+        if not all(map(math.isfinite, losses)):
+            raise FunnelcastError(
+                f"the loss is {losses} in batch {self.at.batch} of epoch {self.at.epoch}: training diverged; "
+                "lower optimizer.learning_rate, or set optimizer.clip"
+            )
+        optimizer.step(gradients.parameters, batch, gradients.embedded)
+        self.loss_weights.clamp_()
+        sums = self.at.loss_sum or [0.0] * len(losses)
+        self.at.loss_sum = [total + loss * len(batch) for total, loss in zip(sums, losses, strict=True)]
+        self.at.batch += 1
+
+    def _end_epoch(self, stage: Stage, loader: Loader, dev: Columns, seconds: float, batches: int) -> None:
+        metrics = self._measure(dev)
+        value = stage.value(metrics, self.funnel)
+        if math.isnan(value):
+            raise DataError(f"{stage.metric} is undefined on the dev rows: they lack a class; give dev more rows")
+        better = self.at.best is None or value > self.at.best
+        if better:
+            self.at.best, self.at.best_epoch, self.at.waited = value, self.at.epoch, 0
+            self.best = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        else:
+            self.at.waited += 1
+        rows = min(batches * loader.batch_size, loader.num_rows)
+        self._log(stage, metrics, loader.num_rows, {"seconds": round(seconds, 3), "rows_per_s": round(rows / seconds)})
+        self.at.epoch, self.at.batch, self.at.loss_sum = self.at.epoch + 1, 0, []
+
+    def _measure(self, dev: Columns) -> FunnelMetrics:
+        log_p, log_q = score(self.model, dev, self.plan.keep_negatives)
+        assert dev.labels is not None
+        return measure_funnel(self.funnel, dev.labels, log_p, log_q, dev.weight)
+
+    def _log(self, stage: Stage, metrics: FunnelMetrics, rows: int, speed: dict[str, float]) -> None:
+        steps = self.funnel.names
+        weights = self.loss_weights.task_weights().tolist()
+        line = {
+            "stage": stage.name,
+            "epoch": self.at.epoch,
+            "trained": list(stage.groups),
+            "rows": rows,
+            "loss": {name: total / rows for name, total in zip(steps, self.at.loss_sum, strict=True)},
+            "task_weights": dict(zip(steps, weights, strict=True)),
+            "dev": {name: measured.as_dict() for name, measured in metrics.outputs.items()},
+            "is_best": self.at.waited == 0,
+            **speed,
+        }
+        with self.log_file.open("ab") as file:
+            file.write(json.dumps(line).encode() + b"\n")
+        self.at.log_bytes = self.log_file.stat().st_size
+        self._on_progress(f"{stage.name}, epoch {self.at.epoch + 1}", rows, rows, "rows", _summary(line))
+
+    def _report(self, stage: Stage, loader: Loader, started: float, first: int) -> None:
+        rows = min(self.at.batch * loader.batch_size, loader.num_rows)
+        rate = (self.at.batch - first) * loader.batch_size / (time.perf_counter() - started)
+        loss = " ".join(f"{total / rows:.4f}" for total in self.at.loss_sum)
+        weights = " ".join(f"{weight:.3f}" for weight in self.loss_weights.task_weights().tolist())
+        note = f"{rate:,.0f} rows/s, loss {loss}, weights {weights}"
+        self._on_progress(f"{stage.name}, epoch {self.at.epoch + 1}", rows, loader.num_rows, "rows", note)
+
+    def _epoch_number(self) -> int:
+        """Counted over all stages, so that no two epochs have one order."""
+        return self.at.stage * 1_000_000 + self.at.epoch
+
+    def _is_due(self) -> bool:
+        return time.monotonic() - self._saved >= self.plan.checkpoint_seconds
+
+    def save(self, optimizer: Optimizer | None) -> None:
+        """Write a checkpoint of this moment."""
+        tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": t for name, t in self.best.items()}
+        tensors |= {f"loss.{name}": t for name, t in self.loss_weights.state_dict().items()}
+        tensors |= {f"optimizer.{name}": t for name, t in (optimizer.state() if optimizer else {}).items()}
+        save_checkpoint(self.checkpoint, tensors, self.at)
+        self._saved = time.monotonic()
+
+    def _restore(self, tensors: dict[str, Tensor], optimizer: Optimizer | None) -> None:
+        self.model.load_state_dict(_below("model.", tensors))
+        self.loss_weights.load_state_dict(_below("loss.", tensors))
+        self.best = _below("best.", tensors)
+        state = _below("optimizer.", tensors)
+        if optimizer is not None and state:
+            optimizer.load(state)
+
+    def _cut_log(self) -> None:
+        """Drop what a killed run logged after its last checkpoint."""
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        with self.log_file.open("ab") as file:
+            file.truncate(self.at.log_bytes)
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _summary(line: dict[str, Any]) -> str:
+    aucs = ", ".join(f"{name} {m['auc']['estimate']:.4f}" for name, m in line["dev"].items() if m["auc"]["estimate"])
+    return f"dev AUC: {aucs}" + (" (best)" if line["is_best"] else "")
+
+
+@contextmanager
+def _threads(workers: int) -> Iterator[Executor | None]:
+    """Worker threads with one math thread each, or none for one worker."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        if workers == 1:
+            yield None
+        else:
+            with ThreadPoolExecutor(workers) as pool:
+                yield pool
+    finally:
+        torch.set_num_threads(before)
