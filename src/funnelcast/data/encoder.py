@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from funnelcast.data.columns import Columns, Ragged
@@ -67,13 +68,15 @@ class Encoder:
     def _require_columns(self, rows: pa.RecordBatch) -> None:
         wanted = [self.schema.column(name) for name in self.schema.features]
         wanted += [f.weights for f in self.schema.features.values() if f.kind == "multi" and f.weights]
+        wanted = list(dict.fromkeys(wanted))
         have = rows.schema.names
         missing = [name for name in wanted if name not in have]
         if missing:
-            near = did_you_mean(missing[0], [name for name in have if name not in wanted])
+            near = {name: did_you_mean(name, [other for other in have if other not in wanted]) for name in missing[:8]}
+            hints = [f"for {name!r}, {hint}" for name, hint in near.items() if hint.startswith("did")]
             raise InputError(
-                f"the rows lack {len(missing)} of the model's {len(wanted)} columns: {', '.join(missing[:8])}"
-                + (f"; for {missing[0]!r}, {near}" if near.startswith("did") else "; add them, null where unknown")
+                f"the rows lack {len(missing)} of the model's {len(wanted)} columns: {', '.join(near)}; "
+                + ("; ".join(hints) or "add them, null where unknown")
             )
 
     def _field(self, name: str, rows: pa.RecordBatch) -> NDArray[np.int32]:
@@ -84,8 +87,10 @@ class Encoder:
         return self.vocabularies[self.schema.vocabulary(name)].ids(rows.column(column), column)
 
     def _values(self, name: str, rows: pa.RecordBatch) -> NDArray[np.float64]:
+        """Numbers of a feature, NaN where they are missing or not finite."""
         column = self.schema.column(name)
-        return as_float(rows.column(column), column)
+        values = as_float(rows.column(column), column)
+        return np.where(np.isinf(values), np.nan, values)
 
     def _ragged(self, rows: pa.RecordBatch) -> dict[str, Ragged]:
         return {
@@ -106,7 +111,8 @@ class Encoder:
         if not np.array_equal(offsets, weight_offsets):
             row = int(np.flatnonzero(np.diff(offsets) != np.diff(weight_offsets))[0])
             raise InputError(f"row {row}: {column!r} and its weights {feature.weights!r} differ in length")
-        return Ragged(offsets, ids, as_float(weights, feature.weights).astype(np.float32))
+        finite = np.nan_to_num(as_float(weights, feature.weights), nan=0.0, posinf=0.0, neginf=0.0)
+        return Ragged(offsets, ids, finite.astype(np.float32))
 
     def save(self, folder: Path) -> None:
         """Write `encoder.json` and one Parquet file per vocabulary into `folder`."""
@@ -135,16 +141,19 @@ def as_float(column: pa.Array, name: str) -> NDArray[np.float64]:
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)):
         raise InputError(f"column {name!r} holds {column.type}, but numbers are needed; convert it first")
     values: NDArray[np.float64] = column.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy(zero_copy_only=False)
-    return np.where(np.isinf(values), np.nan, values)
+    return values
+
+
+_LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
 def flat_lists(column: pa.Array, name: str) -> tuple[pa.Array, NDArray[np.int64]]:
     """Values of a list column one after the other, and offsets (N + 1,); a null list is empty."""
     if pa.types.is_null(column.type):
         return pa.nulls(0), np.zeros(len(column) + 1, np.int64)
-    if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
+    if not any(is_list(column.type) for is_list in _LISTS):
         raise InputError(f"column {name!r} holds {column.type}, but a list per row is needed")
-    lengths = pa.compute.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
+    lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
     return column.flatten(), np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
 

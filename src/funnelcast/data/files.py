@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import shutil
@@ -18,11 +19,9 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
 
     What a killed run left beside `path` is removed. Raises FunnelcastError when `path` exists and `replace` is not set.
     """
-    check_free(path, replace=replace)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for stale in path.parent.glob(f".{path.name}.partial-*"):
-        if not _is_alive(int(stale.name.rpartition("-")[2])):
-            shutil.rmtree(stale, ignore_errors=True)
+    _clear_stale(path)
+    check_free(path, replace=replace)
     partial = path.parent / f".{path.name}.partial-{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
@@ -40,6 +39,30 @@ def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def _clear_stale(path: Path) -> None:
+    """Remove what killed runs left beside `path`; put back what one of them was about to replace."""
+    for stale in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
+        kind, _, pid = stale.name.removeprefix(f".{path.name}.partial-").rpartition("-")
+        if not pid.isdigit() or _is_alive(int(pid)):
+            continue
+        if kind == "old" and not path.exists():
+            stale.rename(path)
+        else:
+            shutil.rmtree(stale, ignore_errors=True)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """A temporary file that becomes `path` when the block ends well, and is deleted when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def check_free(path: Path, *, replace: bool = False) -> None:
     """Raises FunnelcastError when `path` exists and must not be replaced."""
     if path.exists() and not replace:
@@ -48,12 +71,10 @@ def check_free(path: Path, *, replace: bool = False) -> None:
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file that is never seen half-written."""
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
-    with partial.open("wb") as file:
+    with new_file(path) as partial, partial.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def sha256(path: Path) -> str:

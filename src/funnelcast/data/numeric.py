@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from funnelcast.schema.config import Config
 
+_LARGEST = float(np.finfo(np.float32).max)
+
 
 class Standard(Config):
     """(x - mean) / std; missing becomes 0, the mean."""
@@ -17,7 +19,7 @@ class Standard(Config):
 
     def __call__(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
         """(N,) with NaN for missing -> (N,)."""
-        return np.nan_to_num((values - self.mean) / self.std, nan=0.0).astype(np.float32)
+        return np.nan_to_num((values - self.mean) / self.std, nan=0.0).clip(-_LARGEST, _LARGEST).astype(np.float32)
 
 
 class Bins(Config):

@@ -13,17 +13,19 @@ TABLE/PART/side.parquet         kept columns, known truth
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import DTypeLike, NDArray
 
-from funnelcast.data.columns import Columns, Ragged
+from funnelcast.data.columns import UNOBSERVED, Columns, Ragged
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.files import sha256
 from funnelcast.errors import TableError
@@ -38,6 +40,8 @@ class PartWriter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.rows = 0
+        self.observed: NDArray[np.int64] | int = 0  # per step (T,)
+        self.reached: NDArray[np.int64] | int = 0
         self._files: dict[str, Any] = {}
         self._side: pq.ParquetWriter | None = None
         self._ends: dict[str, int] = {}
@@ -48,6 +52,9 @@ class PartWriter:
         self._write("ids", columns.ids, np.int32)
         self._write("numeric", columns.numeric, np.float32)
         self._write("labels", columns.labels, np.uint8)
+        assert columns.labels is not None
+        self.observed = self.observed + (columns.labels != UNOBSERVED).sum(0)
+        self.reached = self.reached + (columns.labels == 1).sum(0)
         if columns.weight is not None:
             self._write("weight", columns.weight, np.float32)
         for name, ragged in columns.ragged.items():
@@ -71,6 +78,11 @@ class PartWriter:
             self._files[name] = (self.folder / f"{name}.bin").open("wb")
         self._files[name].write(np.ascontiguousarray(values, dtype).data)
 
+    def label_counts(self, steps: Sequence[str]) -> dict[str, dict[str, int]]:
+        """Rows in which each step was observed, and reached."""
+        observed, reached = np.broadcast_to(self.observed, len(steps)), np.broadcast_to(self.reached, len(steps))
+        return {name: {"observed": int(observed[t]), "reached": int(reached[t])} for t, name in enumerate(steps)}
+
     def close(self) -> None:
         for file in self._files.values():
             file.close()
@@ -85,6 +97,14 @@ class TableWriter:
         self.folder = folder
         self._parts: dict[str, PartWriter] = {}
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
     def part(self, name: str) -> PartWriter:
         if name not in self._parts:
             self._parts[name] = PartWriter(self.folder / name)
@@ -92,14 +112,14 @@ class TableWriter:
 
     def finish(self, encoder: Encoder, counts: dict[str, int]) -> None:
         """Write the encoder and the manifest. `counts`: what happened to rows on the way, for the summary."""
-        for part in self._parts.values():
-            part.close()
+        self.close()
         encoder.save(self.folder)
         files = sorted(path for path in self.folder.rglob("*") if path.is_file())
         manifest = {
             "format": FORMAT_VERSION,
             "protocol": {"name": encoder.schema.name, "fingerprint": encoder.schema.fingerprint},
             "rows": {name: part.rows for name, part in self._parts.items()},
+            "labels": {name: part.label_counts(encoder.schema.funnel.names) for name, part in self._parts.items()},
             "counts": counts,
             "files": {
                 path.relative_to(self.folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
@@ -107,6 +127,11 @@ class TableWriter:
             },
         }
         (self.folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
+
+    def close(self) -> None:
+        """Close every file; `finish` does it, and a run that fails before."""
+        for part in self._parts.values():
+            part.close()
 
 
 @dataclass(frozen=True)
@@ -152,6 +177,11 @@ class Table:
     def rows(self, part: str) -> int:
         """Rows of a part; 0 where it has none."""
         return int(self.manifest["rows"].get(part, 0))
+
+    def label_rates(self, part: str) -> list[float]:
+        """Share of reached rows among those that observed each step; NaN where none did."""
+        counts = self.manifest["labels"][part].values()
+        return [c["reached"] / c["observed"] if c["observed"] else float("nan") for c in counts]
 
     def part(self, name: str) -> Columns:
         """The memory-mapped columns of a part, checked against the manifest's checksums. Raises TableError."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -27,7 +28,7 @@ class Vocabulary:
     def fit(cls, values: pa.Array, counts: NDArray[np.int64], min_count: int = 1) -> Vocabulary:
         """The values that occur at least `min_count` times, in ascending order: the same for any order of the rows."""
         kept = values.filter(pa.array(counts >= min_count))
-        return cls(kept.take(kept.sort_indices() if hasattr(kept, "sort_indices") else pa.compute.sort_indices(kept)))
+        return cls(kept.take(pc.sort_indices(kept)))
 
     def __len__(self) -> int:
         """Number of ids including 0."""
@@ -39,17 +40,17 @@ class Vocabulary:
 
     def grown(self, values: pa.Array) -> Vocabulary:
         """With those of `values` that are not in it yet added at the end, ascending."""
-        fresh = pa.compute.unique(values.cast(self.values.type)).drop_null()
-        fresh = fresh.filter(pa.compute.invert(pa.compute.is_in(fresh, self.values)))
-        return Vocabulary(pa.concat_arrays([self.values, fresh.take(pa.compute.sort_indices(fresh))]))
+        fresh = pc.unique(values.cast(self.values.type)).drop_null()
+        fresh = fresh.filter(pc.invert(pc.is_in(fresh, self.values)))
+        return Vocabulary(pa.concat_arrays([self.values, fresh.take(pc.sort_indices(fresh))]))
 
     def ids(self, column: pa.Array, name: str) -> NDArray[np.int32]:
         """Ids (N,) of a column; unknown and null are 0. Raises InputError when the type cannot match."""
-        encoded = pa.compute.dictionary_encode(_as_type_of(column, self.values.type, name))
+        encoded = pc.dictionary_encode(_as_type_of(column, self.values.type, name))
         ids = self._lookup(encoded.dictionary)
         codes = encoded.indices
         if codes.null_count:
-            codes = pa.compute.fill_null(codes, len(ids))
+            codes = pc.fill_null(codes, len(ids))
             ids = np.append(ids, np.int32(0))
         found: NDArray[np.int32] = ids[codes.to_numpy(zero_copy_only=False)]
         return found
@@ -83,6 +84,9 @@ class Vocabulary:
         return cls(pq.read_table(path).column("value").combine_chunks())
 
 
+_TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+
+
 def _as_type_of(column: pa.Array, wanted: pa.DataType, name: str) -> pa.Array:
     """`column` as `wanted`. Whole floats become integers, as data frames turn missing integers into floats."""
     if pa.types.is_dictionary(column.type):
@@ -90,9 +94,9 @@ def _as_type_of(column: pa.Array, wanted: pa.DataType, name: str) -> pa.Array:
     if pa.types.is_null(column.type):
         return pa.nulls(len(column), wanted)
     if pa.types.is_integer(wanted) and pa.types.is_floating(column.type):
-        column = pa.compute.if_else(pa.compute.is_nan(column), None, column)
+        column = pc.if_else(pc.is_nan(column), None, column)
     kinds = "integers" if pa.types.is_integer(wanted) else "strings"
-    texts = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    texts = any(is_text(column.type) for is_text in _TEXTS)
     numbers = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
     if texts if pa.types.is_integer(wanted) else not texts or numbers:
         raise InputError(

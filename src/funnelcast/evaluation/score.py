@@ -1,4 +1,4 @@
-"""Scoring rows with a model: the one path that training, evaluating and predicting take, so that their figures agree."""
+"""Scoring rows with a model: the one path of training, evaluating and predicting, so that their figures agree."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PIECE = 4096
 def score(
     model: FunnelModel, columns: Columns, keep_negatives: float = 1.0, on_piece: Callable[[int], None] | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """log p and log q, (N, T) each, of having reached each step; corrected for the sampling of negatives in training."""
+    """log p and log q, (N, T) each, of having reached each step, corrected for the sampling of negatives."""
     rows = Batch.of(columns)
     device = next(model.parameters()).device
     log_p = np.empty((len(columns), len(model.parents)), np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Literal
 
 import torch
@@ -22,7 +23,7 @@ class EmbeddingTable(nn.Module):
     def __init__(self, inputs: InputSpec, vocabularies: Sequence[str], width: int) -> None:
         super().__init__()
         self.sizes = {name: inputs.sizes[name] for name in vocabularies}
-        starts = dict(zip(vocabularies, torch.tensor([0, *self.sizes.values()]).cumsum(0).tolist(), strict=False))
+        starts = dict(zip(vocabularies, accumulate(self.sizes.values(), initial=0), strict=False))
         fields = [(i, starts[name]) for i, (_, name) in enumerate(inputs.fields) if name in starts]
         self.weight = nn.Parameter(torch.empty(sum(self.sizes.values()), width))
         self.columns: Tensor

@@ -25,8 +25,8 @@ class Seen(NamedTuple):
 class FusedExperts(torch.autograd.Function):
     """m_t = Σ_n w_tn f_n(x) with every f_n a perceptron with ReLU after each layer.
 
-    The backward pass holds no graph: asking for a second derivative raises, where saved intermediates alone would give a
-    wrong one without an error.
+    The backward pass holds no graph: asking for a second derivative raises, where saved intermediates alone would give
+    a wrong one without an error.
     """
 
     @staticmethod

@@ -28,7 +28,7 @@ class MAN(Recipe):
     shared_experts: int = Field(default=4, ge=0)
     """Experts that every step sees."""
     attention: Literal["gated", "tower_top", "none"] = "gated"
-    """Where steps exchange what they know: between gates and towers, after the towers' last hidden layer, or nowhere."""
+    """Where steps exchange what they know: between gates and towers, after the towers, or nowhere."""
 
     def build(self, inputs: InputSpec, funnel: Funnel) -> FunnelModel:
         steps = len(funnel.names)

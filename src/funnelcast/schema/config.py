@@ -36,7 +36,7 @@ class Config(BaseModel):
             raise ConfigError(faults, source) from None
 
 
-class Faults(ValueError):
+class FaultsError(ValueError):
     """Several faults that one validator found; each is told by itself, `where` counted from the validator's model."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
@@ -63,7 +63,7 @@ def _faults(error: ErrorDetails, root: type[BaseModel]) -> list[Fault]:
     path, models = locate(error["loc"], root)
     where = ".".join(path)
     context = error.get("ctx", {})
-    if isinstance(several := context.get("error"), Faults):
+    if isinstance(several := context.get("error"), FaultsError):
         return [Fault(".".join(filter(None, (where, f.where))), f.problem, f.fix) for f in several.faults]
     where = where or "file"
     match error["type"]:

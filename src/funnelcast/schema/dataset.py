@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from funnelcast.errors import Fault
-from funnelcast.schema.config import Config, Faults
+from funnelcast.schema.config import Config, FaultsError
 from funnelcast.schema.features import AnyFeature, IdFeature
 from funnelcast.schema.funnel import Funnel
 
@@ -28,7 +28,7 @@ class Split(Config):
     column: str | None = None
     """The key for `group`, the time for `time`."""
     dev: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the rows (of the training file, where a test file is given) that become dev, unless a dev file is given."""
+    """Share of the rows that become dev, unless a dev file is given; of the training file's, where test is a file."""
     test: float = Field(default=0.2, ge=0, lt=1)
     """Share of the rows that become test, unless a test file is given."""
     seed: int = 0
@@ -68,7 +68,7 @@ class Schema(Config):
     def _check(self) -> Self:
         faults = [*self._name_faults(), *self._input_faults(), *self._vocabulary_faults()]
         if faults:
-            raise Faults(faults)
+            raise FaultsError(faults)
         return self
 
     def _name_faults(self) -> Iterator[Fault]:
@@ -81,12 +81,9 @@ class Schema(Config):
         labels = set(self.funnel.label_columns)
         for name, feature in self.features.items():
             for column in filter(None, (self.column(name), getattr(feature, "weights", None))):
-                if column in labels:
-                    yield Fault(f"features.{name}", f"reads the label column {column!r}", "a label cannot be an input")
-                if column == self.weight:
-                    yield Fault(
-                        f"features.{name}", f"reads the weight column {column!r}", "a weight cannot be an input"
-                    )
+                for role in ("label",) * (column in labels) + ("weight",) * (column == self.weight):
+                    problem = f"reads the {role} column {column!r}"
+                    yield Fault(f"features.{name}", problem, f"a {role} cannot be an input")
 
     def _vocabulary_faults(self) -> Iterator[Fault]:
         first: dict[str, tuple[str, int]] = {}

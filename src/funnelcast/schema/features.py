@@ -38,8 +38,8 @@ class Numeric(Feature):
     kind: Literal["numeric"] = "numeric"
     """One number per row."""
     transform: Literal["standard", "bins"] = "standard"
-    """`standard`: (x - mean) / std, missing is 0. `bins`: the index of a training quantile, embedded like an id, missing
-    is id 0."""
+    """`standard`: (x - mean) / std, missing is 0. `bins`: the index of a training quantile, embedded like an id,
+    missing is id 0."""
     bins: int = Field(default=32, ge=2, le=65536)
     """Number of quantile bins; equal quantiles collapse into one."""
 

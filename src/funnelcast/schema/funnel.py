@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from funnelcast.errors import Fault, did_you_mean
-from funnelcast.schema.config import Config, Faults
+from funnelcast.schema.config import Config, FaultsError
 
 _STEP = re.compile(r"\s*([A-Za-z_]\w*)(?:\s+after\s+([A-Za-z_]\w*))?\s*")
 _EDGE = re.compile(r"\s*([A-Za-z_]\w*)\s*->\s*([A-Za-z_]\w*)\s*")
@@ -45,7 +45,7 @@ class Funnel(Config):
 
     steps: tuple[Step, ...] = Field(min_length=1)
     """The steps as text: `"click; conversion after click"`."""
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = Field(default={})
     """Label column per step where it is not named like the step."""
     transfer: tuple[tuple[str, str], ...] = ()
     """Edges for attention only, as `["marital -> income"]`: knowledge flows, reach does not."""
@@ -80,7 +80,7 @@ class Funnel(Config):
     def _check(self) -> Self:
         faults = [*self._step_faults(), *self._label_faults(), *self._transfer_faults()]
         if faults:
-            raise Faults(faults)
+            raise FaultsError(faults)
         return self
 
     def _step_faults(self) -> Iterator[Fault]:
@@ -95,7 +95,7 @@ class Funnel(Config):
 
     def _label_faults(self) -> Iterator[Fault]:
         yield from self._unknown(self.labels, "labels")
-        columns = self.label_columns
+        columns = [self.labels.get(name, name) for name in dict.fromkeys(self.names)]
         for column in sorted({column for column in columns if columns.count(column) > 1}):
             yield Fault("labels", f"column {column!r} is the label of two steps", "give each step its own column")
 

@@ -7,6 +7,7 @@ BUNDLE/encoder.json, vocabularies/
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 from dataclasses import dataclass
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.files import new_folder, sha256
@@ -37,8 +37,18 @@ class Bundle:
     """The experiment's settings, with those left at their defaults."""
     protocol: dict[str, str]
     """Name and fingerprint of the table it was trained on."""
+    rates: list[float]
+    """Rate of each step in the training rows: what the constant predictor says."""
     metrics: dict[str, Any]
     """What was measured when it was made, by part."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the parameters, 12 hex digits."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:12]
 
     @property
     def keep_negatives(self) -> float:
@@ -57,6 +67,7 @@ class Bundle:
                 "versions": {"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
                 "experiment": self.experiment,
                 "protocol": self.protocol,
+                "rates": self.rates,
                 "metrics": self.metrics,
                 "sha256": {path.relative_to(partial).as_posix(): sha256(path) for path in files},
             }
@@ -68,11 +79,10 @@ class Bundle:
         folder = Path(folder)
         described = _describe(folder)
         encoder = Encoder.load(folder)
-        with torch.device("meta"):
-            model = recipe_of(described["experiment"]["model"]).build(encoder.inputs, encoder.schema.funnel)
-        state = safetensors.torch.load_file(folder / "weights.safetensors")
-        model.to_empty(device="cpu").load_state_dict(state)
-        return cls(model, encoder, described["experiment"], described["protocol"], described["metrics"])
+        model = recipe_of(described["experiment"]["model"]).build(encoder.inputs, encoder.schema.funnel)
+        model.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))
+        said = described
+        return cls(model, encoder, said["experiment"], said["protocol"], said["rates"], said["metrics"])
 
 
 def _describe(folder: Path) -> dict[str, Any]:

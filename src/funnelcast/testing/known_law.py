@@ -5,8 +5,8 @@ Eight categorical fields of ten values, uniform and independent. With x_f the va
     logit p(click)              = b_c + s · (Σ_f a_f[x_f] + Σ_(f,g) A_fg[x_f, x_g])
     logit p(conversion | click) = b_v + s · (the same form, part of its tables shared with click's)
 
-where every A_fg is a product of centred factors, so that an additive model sees nothing of it. On noise, labels are drawn
-with the same rates from nothing.
+where every A_fg is a product of centred factors, so that an additive model sees nothing of it. On noise, labels are
+drawn with the same rates from nothing.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ class Stage(Config):
     patience: int = Field(default=1, ge=1)
     """Stop after this many epochs in a row without a better dev metric."""
     metric: str = "auc_mean"
-    """Measured on the dev rows: `auc_mean` over all outputs, `auc_OUTPUT` (`auc_click`, `auc_conversion_given_click`, …),
-    higher is better; or `log_loss`, the sum over steps, lower is better."""
+    """Measured on the dev rows: `auc_mean` over all outputs, `auc_OUTPUT` (`auc_click`,
+    `auc_conversion_given_click`, …), higher is better; or `log_loss`, the sum over steps, lower is better."""
     learning_rate: float | None = Field(default=None, gt=0)
     """Instead of the optimizer's."""
 

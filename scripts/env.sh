@@ -1,0 +1,38 @@
+# Sourced by the other scripts: makes or refreshes .venv. `need run` for the package, `need dev` for tests and linters too.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+find_python() {
+  local candidate
+  for candidate in ${PYTHON:-} python3.13 python3.12 python3.11 python3 python; do
+    if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+  echo "error: no Python 3.11 or newer with the venv module found; install one, or name it: PYTHON=/path/to/python $0" >&2
+  exit 2
+}
+
+has_torch() { "$1" -c 'import torch; assert tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 8)' 2>/dev/null; }
+
+need() {
+  local stamp=".venv/.made-for-$1" wanted
+  wanted=$(cksum pyproject.toml)
+  [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && [ -x .venv/bin/python ] && return
+  if ! .venv/bin/python -c '' 2>/dev/null; then
+    local python shared=""
+    python=$(find_python)
+    has_torch "$python" && shared="--system-site-packages"
+    rm -rf .venv
+    "$python" -m venv $shared .venv
+  fi
+  if ! has_torch .venv/bin/python; then
+    echo "Installing into .venv. PyTorch is the large part: about 200 MB to fetch where pip finds a CPU build, about 3 GB for"
+    echo "the CUDA build that PyPI serves on Linux. For the small one, point PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS to it."
+  fi
+  local extra=""
+  [ "$1" = dev ] && extra="[dev]"
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".$extra"
+  echo "$wanted" >"$stamp"
+}

@@ -1,0 +1,79 @@
+"""What verbs print: progress on stderr, results on stdout as a table or as JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from funnelcast.data.progress import Progress as OnProgress
+from funnelcast.data.progress import silent
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and no progress.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Replace what stands at the output.")]
+
+out = Console(highlight=False, soft_wrap=True, width=max(Console().width, 100))
+
+
+@contextmanager
+def progress_bars(quiet: bool) -> Iterator[OnProgress]:
+    """A progress that draws a bar per stage on stderr; plain lines where stderr is no terminal; none when `quiet`."""
+    if quiet:
+        yield silent
+    elif sys.stderr.isatty():
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=Console(stderr=True, highlight=False),
+        ) as bars:
+            yield _Bars(bars)
+    else:
+        yield _Lines()
+
+
+class _Bars:
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, stage: str, done: int, total: int, unit: str, note: str = "") -> None:
+        if stage not in self._tasks:
+            self._tasks[stage] = self._bars.add_task(stage, note="")
+        self._bars.update(self._tasks[stage], completed=done, total=total, note=note)
+
+
+class _Lines:
+    """One line when a stage is done, for logs and pipes."""
+
+    def __call__(self, stage: str, done: int, total: int, unit: str, note: str = "") -> None:
+        if done >= total:
+            sys.stderr.write(f"{stage}: {done:,} {unit} {note}\n")
+
+
+def show(rows: Sequence[Sequence[object]], head: Sequence[str], title: str = "") -> None:
+    """A table: the first column left, the others right."""
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for i, name in enumerate(head):
+        table.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(str, row))
+    out.print(table)
+
+
+def show_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"

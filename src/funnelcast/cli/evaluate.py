@@ -1,0 +1,62 @@
+"""`funnelcast evaluate`: a bundle on a part of a prepared table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from funnelcast.cli.console import AsJson, number, out, show, show_json
+
+
+def evaluate(
+    bundle: Annotated[Path, typer.Argument(help="A trained bundle.")],
+    table: Annotated[Path, typer.Argument(help="The prepared table.")],
+    part: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
+    by: Annotated[str | None, typer.Option(help="A kept column or id feature: AUC per group, and GAUC.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Exact AUC with 95 % intervals, log-loss and calibration, per step over all rows and given the step before.
+
+    Example: [bold]funnelcast evaluate runs/man/bundle table --by campaign[/]
+    """
+    from funnelcast.data.table import Table
+    from funnelcast.experiments.evaluate import evaluate as measure
+    from funnelcast.serving.bundle import Bundle
+
+    result = measure(Bundle.load(bundle), Table.open(table), part, by)
+    if as_json:
+        show_json(result)
+    else:
+        show_metrics(result)
+
+
+def show_metrics(result: dict[str, Any]) -> None:
+    """One table: the model beside the constant predictor and, where it is known, the true model."""
+    truth = result.get("truth", {})
+    rows = [(name, *_cells(m, result["constant"][name], truth.get(name))) for name, m in result["outputs"].items()]
+    head: tuple[str, ...] = ("output", "AUC (95 %)", "log-loss", "constant", "cal.error", "obs/pred")
+    head += ("true AUC",) if truth else ()
+    show(rows, head, f"{result['part']} of {result['protocol']['name']} ({result['protocol']['fingerprint']})")
+    for name, m in result["outputs"].items():
+        out.print(f"  {name}: {m['positives']:,} of {m['rows']:,} rows reached it")
+    for name, found in result.get("groups", {}).items():
+        out.print(f"  {name}: GAUC {number(found['gauc'])} over {found['usable_groups']} of {found['groups']} groups")
+
+
+def _cells(metrics: dict[str, Any], constant: dict[str, Any], truth: dict[str, Any] | None) -> list[str]:
+    cells = [
+        _auc(metrics["auc"]),
+        number(metrics["log_loss"], 5),
+        number(constant["log_loss"], 5),
+        number(metrics["calibration_error"], 5),
+        number(metrics["observed_over_predicted"], 3),
+    ]
+    return cells + ([number(truth["auc"]["estimate"])] if truth else [])
+
+
+def _auc(auc: dict[str, Any]) -> str:
+    if auc["low"] is None:
+        return f"{number(auc['estimate'])} {auc['note']}"
+    return f"{auc['estimate']:.4f} ({auc['low']:.3f}–{auc['high']:.3f})"

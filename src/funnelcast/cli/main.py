@@ -1,0 +1,43 @@
+"""`funnelcast`: the verbs, and what happens to errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import typer
+
+from funnelcast.cli import compare, datasets, demo, evaluate, predict, prepare, train
+from funnelcast.errors import FunnelcastError
+
+app = typer.Typer(
+    help="Probabilities along a funnel: impression, click, conversion and beyond.\n\n"
+    "The job: prepare a log, train on the table, evaluate the bundle, predict new rows. Try: funnelcast demo",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="rich",
+)
+app.command()(demo.demo)
+app.add_typer(datasets.app, name="datasets")
+app.command()(prepare.prepare)
+app.command()(train.train)
+app.command()(evaluate.evaluate)
+app.command()(compare.compare)
+app.command()(predict.predict)
+
+
+def main() -> None:
+    """Exit 0 when all went well, 2 for a user's mistake, 1 for anything else."""
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")  # read when torch loads: idle math threads then yield the core
+    try:
+        app()
+    except FunnelcastError as error:
+        _fail(str(error))
+    except OSError as error:
+        _fail(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
+
+
+def _fail(message: str) -> None:
+    sys.stderr.write(f"error: {message}\n")
+    sys.exit(2)

@@ -1,0 +1,32 @@
+"""`funnelcast predict`: probabilities for the rows of a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from funnelcast.cli.console import AsJson, Replace, out, progress_bars, show_json
+
+
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="A trained bundle.")],
+    rows: Annotated[Path, typer.Argument(help="Raw rows (.parquet, .csv, .csv.gz), or a prepared table.")],
+    to: Annotated[Path, typer.Option("--out", help="File of the predictions: .parquet or .csv.")],
+    part: Annotated[str, typer.Option(help="Of a prepared table: train, dev or test.")] = "test",
+    replace: Replace = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write one probability column per output: p_click, p_conversion, p_conversion_given_click, …
+
+    Columns that the schema keeps, and labels where the rows have them, are copied beside.
+    """
+    from funnelcast.experiments.predict import predict_file
+
+    with progress_bars(as_json) as progress:
+        summary = predict_file(bundle, rows, to, part=part, replace=replace, progress=progress)
+    if as_json:
+        show_json(summary)
+    else:
+        out.print(f"Wrote {summary['rows']:,} rows to {to}: {', '.join(summary['columns'])}")

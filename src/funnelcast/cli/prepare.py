@@ -1,0 +1,78 @@
+"""`funnelcast prepare`: a raw log to a prepared table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from funnelcast.cli.console import AsJson, Replace, out, progress_bars, show, show_json
+
+
+def prepare(
+    schema: Annotated[str, typer.Argument(help="A schema file, or [bold]ali-ccp[/] for the raw Ali-CCP format.")],
+    train: Annotated[Path, typer.Option(help="Training rows: .parquet, .csv, .csv.gz; for ali-ccp the skeleton file.")],
+    to: Annotated[Path, typer.Option("--out", help="Folder of the table.")],
+    test: Annotated[Path | None, typer.Option(help="Test rows; else split off as the schema says.")] = None,
+    dev: Annotated[Path | None, typer.Option(help="Dev rows; else split off as the schema says.")] = None,
+    init: Annotated[Path | None, typer.Option(help="A bundle whose scaling of numbers is kept, to retrain it.")] = None,
+    max_bad: Annotated[float, typer.Option(min=0, max=1, help="Share of bad rows above which it stops.")] = 1e-4,
+    replace: Replace = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a prepared table of a raw log.
+
+    Example: [bold]funnelcast prepare schema.toml --train log.parquet --out table[/]
+
+    Bad rows go to OUT.quarantine.csv with line and reason. Common features of ali-ccp are found beside the skeletons.
+    """
+    with progress_bars(as_json) as progress:
+        manifest = _prepare(schema, train, dev, test, to, init, max_bad, replace, progress)
+    if as_json:
+        show_json(manifest)
+    else:
+        show_manifest(to, manifest)
+
+
+def _prepare(
+    schema: str,
+    train: Path,
+    dev: Path | None,
+    test: Path | None,
+    to: Path,
+    init: Path | None,
+    max_bad: float,
+    replace: bool,
+    progress: Any,
+) -> dict[str, Any]:
+    if schema == "ali-ccp":
+        from funnelcast.data.datasets.aliccp import prepare_aliccp
+
+        if dev is not None:
+            raise typer.BadParameter("ali-ccp takes its dev rows from the training file", param_hint="--dev")
+        return prepare_aliccp(train, test, to, max_bad=max_bad, replace=replace, progress=progress)
+    from funnelcast.data.encoder import Encoder
+    from funnelcast.data.prepare import prepare as prepare_log
+    from funnelcast.schema.dataset import Schema
+
+    numbers = Encoder.load(init).numbers if init is not None else None
+    declared = Schema.from_toml(schema)
+    return prepare_log(
+        declared,
+        to,
+        train=train,
+        dev=dev,
+        test=test,
+        numbers=numbers,
+        max_bad=max_bad,
+        replace=replace,
+        progress=progress,
+    )
+
+
+def show_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    show([(part, f"{rows:,}") for part, rows in manifest["rows"].items()], ("part", "rows"), f"Prepared {folder}")
+    for reason, count in manifest["counts"].items():
+        if count:
+            out.print(f"  {reason}: {count:,}")

@@ -1,0 +1,54 @@
+"""`funnelcast train`: an experiment file and a table to a trained bundle."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from funnelcast.cli.console import AsJson, number, out, progress_bars, show, show_json
+
+
+def train(
+    experiment: Annotated[Path, typer.Argument(help="A TOML file; see docs/guide/settings.md.")],
+    data: Annotated[Path | None, typer.Option(help="The prepared table, instead of the file's `data`.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Train this many seeds, from the file's seed on.")] = 1,
+    init: Annotated[Path | None, typer.Option(help="Start from a bundle; new ids get new rows.")] = None,
+    to: Annotated[Path | None, typer.Option("--out", help="Folder of the run; runs/NAME by default.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a model. Ctrl-C leaves a checkpoint; the same command goes on from it.
+
+    Example: [bold]funnelcast train experiments/census/man.toml --data census --seeds 5[/]
+    """
+    from funnelcast.experiments.repeat import train_seeds
+
+    with progress_bars(as_json) as progress:
+        try:
+            summary = train_seeds(experiment, data, seeds, init, to, progress)
+        except KeyboardInterrupt:
+            sys.stderr.write("\nstopped; a checkpoint is written, and the same command goes on from it\n")
+            raise typer.Exit(1) from None
+    if as_json:
+        show_json(summary)
+    else:
+        show_summary(summary)
+
+
+def show_summary(summary: dict[str, Any]) -> None:
+    for part, outputs in summary["mean"].items():
+        rows = [
+            (
+                name,
+                *(
+                    f"{number(m[key]['mean'])} ± {number(m[key]['std'])}"
+                    for key in ("auc", "log_loss", "calibration_error")
+                ),
+            )
+            for name, m in outputs.items()
+        ]
+        title = f"{part}, mean ± std of {len(summary['seeds'])} seeds"
+        show(rows, (title, "AUC", "log-loss", "calibration error"))
+    out.print(f"Bundles: {', '.join(summary['bundles'])}")

@@ -1,0 +1,82 @@
+"""The query engine: Ibis on DuckDB. It reads, joins and counts; it never encodes."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import duckdb
+import ibis
+import ibis.common.exceptions as ibis_errors
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from funnelcast.errors import DataError
+
+MEMORY = "4GB"
+"""What the engine may hold before it spills to its folder."""
+BATCH = 65_536
+"""Rows of a streamed batch."""
+
+
+class Engine:
+    """One connection of its own, working in `folder`: spills and staged files lie there."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.con = ibis.duckdb.connect(
+            temp_directory=str(folder / "spill"), memory_limit=MEMORY, preserve_insertion_order=True
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.con.disconnect()
+
+    def parquet(self, files: list[Path]) -> Any:
+        """The rows of Parquet files, one file after the other."""
+        return self.con.read_parquet([str(file) for file in files])
+
+    def fetch(self, expression: Any) -> pa.Table:
+        """A small result."""
+        return self.con.to_pyarrow(expression)
+
+    def row(self, expressions: dict[str, Any], table: Any) -> dict[str, Any]:
+        """The aggregates of a table, by name; empty for none."""
+        return dict(self.fetch(table.aggregate(**expressions)).to_pylist()[0]) if expressions else {}
+
+    def save(self, expression: Any, name: str) -> Path:
+        """Write a result of any size, in its order, to `folder/NAME.parquet`."""
+        path = self.folder / f"{name}.parquet"
+        self.con.to_parquet(expression, path)
+        return path
+
+    def stream(self, expression: Any) -> Iterator[pa.RecordBatch]:
+        """A result of any size, in its order, batch by batch; it lies on disk meanwhile."""
+        path = self.save(expression, "stream")
+        yield from read_batches(path)
+        path.unlink()
+
+
+def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """The rows of one Parquet file in order, at most `BATCH` at a time."""
+    with pq.ParquetFile(path) as file:
+        yield from file.iter_batches(BATCH)
+
+
+@contextmanager
+def engine_errors(what: object) -> Iterator[None]:
+    """Turns what engine and file formats raise into a DataError about `what`."""
+    try:
+        yield
+    except (duckdb.Error, ibis_errors.IbisError, pa.ArrowException, OSError, EOFError, zlib.error) as error:
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise DataError(f"{what} cannot be read: {reason}") from None

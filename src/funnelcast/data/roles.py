@@ -1,0 +1,106 @@
+"""What each raw column is for, and whether it holds the kind of values that needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from funnelcast.schema.dataset import Schema
+
+NUMBER_ROLES = frozenset({"label", "weight", "numeric"})
+
+
+@dataclass(frozen=True)
+class Use:
+    """One use of a column. Roles: label, weight, numeric, categorical, multi, sequence, weights, keep, split."""
+
+    column: str
+    role: str
+    what: str
+    """In words, e.g. `feature 'age'`."""
+
+
+def uses(schema: Schema, *, split: bool) -> Iterator[Use]:
+    """Every use of every column; `split`: whether rows are to be split by a column."""
+    for name, feature in schema.features.items():
+        yield Use(schema.column(name), feature.kind, f"feature {name!r}")
+        if feature.kind == "multi" and feature.weights:
+            yield Use(feature.weights, "weights", f"the weights of feature {name!r}")
+    for step, column in zip(schema.funnel.names, schema.funnel.label_columns, strict=True):
+        yield Use(column, "label", f"the label of step {step!r}")
+    if schema.weight:
+        yield Use(schema.weight, "weight", "the weight")
+    for column in schema.keep:
+        yield Use(column, "keep", "`keep`")
+    if split and schema.split.column:
+        yield Use(schema.split.column, "split", f"the split by {schema.split.by}")
+
+
+def columns(uses: Iterable[Use]) -> dict[str, str]:
+    """Every column, with the first use of it in words."""
+    found: dict[str, str] = {}
+    for use in uses:
+        found.setdefault(use.column, use.what)
+    return found
+
+
+def type_fault(use: Use, kind: Any) -> str:
+    """What is wrong with a column of Ibis type `kind` for a use; empty where nothing is."""
+    if kind.is_null() or kind.is_unknown() or use.role == "keep":
+        return ""
+    problem = _PROBLEMS[use.role](kind)
+    return f"{use.what}: column {use.column!r} holds {_in_words(kind)}, but {problem}" if problem else ""
+
+
+def _is_number(kind: Any) -> bool:
+    return bool(kind.is_numeric() or kind.is_boolean())
+
+
+def _is_id(kind: Any) -> bool:
+    return bool(kind.is_integer() or kind.is_floating() or kind.is_string() or kind.is_boolean())
+
+
+def _number_problem(kind: Any) -> str:
+    return "" if _is_number(kind) else "numbers are needed; declare it categorical, or convert the column"
+
+
+def _label_problem(kind: Any) -> str:
+    return "" if _is_number(kind) else "a label is 0, 1 or null; convert the column"
+
+
+def _id_problem(kind: Any) -> str:
+    if kind.is_array():
+        return "a categorical feature has one id per row; declare it kind = 'multi' or 'sequence'"
+    return "" if _is_id(kind) else "ids are integers or strings; cast the column to one of them"
+
+
+def _list_problem(kind: Any) -> str:
+    if not kind.is_array():
+        return "a list per row is needed; declare it kind = 'categorical', or give lists (a CSV has none, Parquet has)"
+    return "" if _is_id(kind.value_type) or kind.value_type.is_null() else "the ids in a list are integers or strings"
+
+
+def _weights_problem(kind: Any) -> str:
+    return "" if kind.is_array() and _is_number(kind.value_type) else "a list of numbers per row is needed"
+
+
+def _split_problem(kind: Any) -> str:
+    fits = kind.is_temporal() or kind.is_numeric() or kind.is_string() or kind.is_boolean()
+    return "" if fits else "a key or time to split by is a number, a string or a time"
+
+
+def _in_words(kind: Any) -> str:
+    return "text" if kind.is_string() else "lists" if kind.is_array() else str(kind)
+
+
+_PROBLEMS = {
+    "numeric": _number_problem,
+    "label": _label_problem,
+    "weight": _number_problem,
+    "categorical": _id_problem,
+    "multi": _list_problem,
+    "sequence": _list_problem,
+    "weights": _weights_problem,
+    "split": _split_problem,
+}

@@ -1,0 +1,100 @@
+"""Predicting a file or a part of a table into a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from funnelcast.data.columns import UNOBSERVED, Columns
+from funnelcast.data.files import check_free, new_file
+from funnelcast.data.progress import Progress, silent
+from funnelcast.data.rows import BATCH_ROWS, read_rows
+from funnelcast.data.table import Table
+from funnelcast.errors import InputError
+from funnelcast.evaluation.score import score
+from funnelcast.experiments.evaluate import require_same_ids
+from funnelcast.schema.dataset import Schema
+from funnelcast.serving.bundle import Bundle
+from funnelcast.serving.predictor import Predictor, probabilities
+
+
+def predict_file(
+    bundle: Path, rows: Path, out: Path, *, part: str = "test", replace: bool = False, progress: Progress = silent
+) -> dict[str, Any]:
+    """Write predictions of raw rows, or of a part of a prepared table, to `out`; the file is whole or not there.
+
+    Returns the number of rows and the columns. Raises FunnelcastError.
+    """
+    if out.suffix not in (".parquet", ".csv"):
+        raise InputError(f"--out {out} must end in .parquet or .csv")
+    check_free(out, replace=replace)
+    predictor = Predictor(Bundle.load(bundle))
+    is_table = (rows / "manifest.json").is_file()
+    pieces = _of_table(predictor, Table.open(rows), part) if is_table else _of_file(predictor, rows)
+    count, names = 0, []
+    with new_file(out) as partial:
+        writer = None
+        for piece in pieces:
+            writer = writer or _writer(partial, out.suffix, piece.schema)
+            writer.write_table(piece)
+            count, names = count + len(piece), piece.column_names
+            progress("predict", count, count, "rows")
+        if writer is None:
+            raise InputError(f"{rows} holds no rows")
+        writer.close()
+    return {"rows": count, "columns": names}
+
+
+def first_rows(bundle: Path, table: Path, rows: int) -> pa.Table:
+    """Predictions of the first rows of a table's test part, beside what the table keeps."""
+    predictor = Predictor(Bundle.load(bundle))
+    return next(_of_table(predictor, Table.open(table), "test")).slice(0, rows)
+
+
+def _writer(path: Path, kind: str, schema: pa.Schema) -> Any:
+    return pq.ParquetWriter(path, schema) if kind == ".parquet" else pa.csv.CSVWriter(path, schema)
+
+
+def _of_file(predictor: Predictor, rows: Path) -> Iterator[pa.Table]:
+    schema = predictor.bundle.encoder.schema
+    for batch in read_rows(rows, predictor.bundle.encoder):
+        table = pa.Table.from_batches([batch])
+        copied = [name for name in _copied(schema) if name in table.column_names]
+        yield _beside(table.select(copied), predictor.predict_arrow(table))
+
+
+def _of_table(predictor: Predictor, table: Table, part: str) -> Iterator[pa.Table]:
+    require_same_ids(predictor.bundle.encoder, table)
+    columns, side, funnel = table.part(part), table.side(part), predictor.funnel
+    log_p, _ = score(predictor.bundle.model, columns, predictor.bundle.keep_negatives)
+    for start in range(0, len(columns), BATCH_ROWS):
+        piece = slice(start, start + BATCH_ROWS)
+        copied = side.slice(start, BATCH_ROWS)
+        for name, labels in _labels(table.schema, columns, piece).items():
+            copied = copied.append_column(name, labels)
+        yield _beside(copied, probabilities(funnel, log_p[piece]))
+
+
+def _copied(schema: Schema) -> list[str]:
+    return [*schema.keep, *schema.funnel.label_columns]
+
+
+def _labels(schema: Schema, columns: Columns, piece: slice) -> dict[str, pa.Array]:
+    assert columns.labels is not None
+    labels = np.asarray(columns.labels[piece])
+    return {
+        name: pa.array(labels[:, t], mask=labels[:, t] == UNOBSERVED)
+        for t, name in enumerate(schema.funnel.label_columns)
+    }
+
+
+def _beside(table: pa.Table, predictions: dict[str, Any]) -> pa.Table:
+    for name, values in predictions.items():
+        table = table.append_column(name, pa.array(values)) if table.num_columns else pa.table({name: values})
+    return table

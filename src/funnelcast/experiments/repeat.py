@@ -1,0 +1,75 @@
+"""Running one experiment with several seeds, and what they have in common."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from funnelcast.data.files import write_atomic
+from funnelcast.data.progress import Progress, silent
+from funnelcast.data.table import Table
+from funnelcast.errors import FunnelcastError
+from funnelcast.experiments.experiment import Experiment
+from funnelcast.experiments.run import train
+from funnelcast.serving.bundle import Bundle
+
+
+def train_seeds(
+    path: Path,
+    data: Path | None = None,
+    seeds: int = 1,
+    init: Path | None = None,
+    out: Path | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Train `seeds` models into `out`, or `out/seed-N` each where there are several; returns and writes the summary.
+
+    Every seed that is finished already is not trained again. Raises FunnelcastError.
+    """
+    experiment = Experiment.from_toml(path)
+    folder = data or experiment.data
+    if folder is None:
+        raise FunnelcastError(f'{path} names no data; add `data = "TABLE"`, or give --data TABLE')
+    table, start = Table.open(folder), Bundle.load(init) if init is not None else None
+    out = out or Path("runs") / experiment.name
+    wanted = range(experiment.seed, experiment.seed + seeds)
+    runs = []
+    for seed in wanted:
+        target = out if seeds == 1 else out / f"seed-{seed}"
+        runs.append(train(experiment.model_copy(update={"seed": seed}), table, target, init=start, progress=progress))
+    summary = {
+        "experiment": experiment.name,
+        "protocol": table.protocol,
+        "seeds": list(wanted),
+        "mean": summarise([run.results for run in runs]),
+        "bundles": [str(run.folder / "bundle") for run in runs],
+    }
+    write_atomic(out / "summary.json", json.dumps(summary, indent=1).encode())
+    return summary
+
+
+def summarise(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean and standard deviation over runs of every figure, by part and output; none where a run has none."""
+    return {
+        part: {
+            name: {key: _spread([_figure(r[part][name], key) for r in results]) for key in FIGURES} for name in outputs
+        }
+        for part, outputs in results[0].items()
+    }
+
+
+FIGURES = ("auc", "log_loss", "normalised_entropy", "calibration_error", "observed_over_predicted")
+
+
+def _figure(metrics: dict[str, Any], key: str) -> float | None:
+    value = metrics[key]["estimate"] if key == "auc" else metrics[key]
+    return None if value is None else float(value)
+
+
+def _spread(values: list[float | None]) -> dict[str, float | None]:
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return {"mean": None, "std": None}
+    return {"mean": statistics.mean(known), "std": statistics.stdev(known) if len(known) > 1 else 0.0}

@@ -1,0 +1,58 @@
+"""Starting from a bundle: parameters are copied, ids that are new get new rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from funnelcast.data.encoder import Encoder
+from funnelcast.errors import FunnelcastError
+from funnelcast.models.base import FunnelModel
+from funnelcast.serving.bundle import Bundle
+
+
+def grown_encoder(encoder: Encoder, init: Bundle) -> Encoder:
+    """The table's encoder with the bundle's other ids after its own, so that nothing the bundle knows is lost.
+
+    Raises FunnelcastError when features or scalings differ.
+    """
+    before = init.encoder
+    if before.schema.features != encoder.schema.features or before.schema.funnel != encoder.schema.funnel:
+        raise FunnelcastError("the bundle was trained on other features or another funnel; use the same schema")
+    if before.numbers != encoder.numbers:
+        raise FunnelcastError(
+            "the table scales its numbers in another way than the bundle; prepare it with --init BUNDLE"
+        )
+    old = before.vocabularies
+    return replace(encoder, vocabularies={k: v.grown(old[k].values) for k, v in encoder.vocabularies.items()})
+
+
+@torch.no_grad()
+def warm_start(model: FunnelModel, encoder: Encoder, init: Bundle) -> None:
+    """Copy the bundle's parameters, embedding rows by the value they stand for.
+
+    Raises FunnelcastError when the recipes differ.
+    """
+    own = model.state_dict()
+    dense = {k: v for k, v in init.model.state_dict().items() if not k.startswith("embedding.")}
+    if {k: v.shape for k, v in own.items() if not k.startswith("embedding.")} != {k: v.shape for k, v in dense.items()}:
+        raise FunnelcastError("the bundle holds another model; use its [model] settings")
+    model.load_state_dict(dense, strict=False)
+    source = _blocks(init.model)
+    for name, rows in _blocks(model).items():
+        if source[name].shape[1] != rows.shape[1]:
+            raise FunnelcastError(
+                f"vocabulary {name!r} has another embedding size in the bundle; use its [model] settings"
+            )
+        if name in init.encoder.vocabularies:
+            values = init.encoder.vocabularies[name].values
+            rows[torch.from_numpy(np.append(0, encoder.vocabularies[name].ids(values, name)))] = source[name]
+        else:
+            rows.copy_(source[name])
+
+
+def _blocks(model: FunnelModel) -> dict[str, Tensor]:
+    return {name: rows for table in model.embedding.all_tables() for name, rows in table.blocks().items()}

@@ -1,0 +1,139 @@
+"""The prepared table: what is written is read, damage is found, parts are opened one by one."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from funnelcast.data.columns import Columns, Ragged
+from funnelcast.data.encoder import Encoder
+from funnelcast.data.files import new_folder
+from funnelcast.data.numeric import Standard
+from funnelcast.data.table import Table, TableWriter
+from funnelcast.data.vocabulary import Vocabulary
+from funnelcast.errors import TableError
+from funnelcast.schema.dataset import Schema
+
+SCHEMA = Schema.from_dict(
+    {
+        "funnel": "click; buy after click",
+        "features": {"a": {}, "b": {}, "x": "numeric", "tags": {"kind": "multi", "weights": "w"}, "seq": "sequence"},
+        "weight": "weight",
+        "keep": ["t"],
+    }
+)
+ENCODER = Encoder(
+    SCHEMA,
+    {name: Vocabulary(pa.array([1, 2, 3])) for name in ("a", "b", "tags", "seq")},
+    {"x": Standard(mean=0, std=1)},
+)
+LISTS = st.lists(st.integers(0, 3), max_size=3)
+
+
+def rows(lists: list[list[int]]) -> Columns:
+    """One row per list, every column made from it."""
+    n = len(lists)
+    offsets = np.cumsum([0, *map(len, lists)], dtype=np.int64)
+    ids = np.array([i for row in lists for i in row], np.int32)
+    lengths = np.diff(offsets).astype(np.int32)
+    return Columns(
+        np.stack([lengths, lengths + 1], 1),
+        (lengths / 2).astype(np.float32)[:, None],
+        {"tags": Ragged(offsets, ids, ids.astype(np.float32)), "seq": Ragged(offsets, ids)},
+        np.full((n, 2), 1, np.uint8),
+        np.ones(n, np.float32),
+    )
+
+
+def write(path: Path, blocks: list[list[list[int]]], part: str = "train") -> Table:
+    with new_folder(path, replace=True) as folder, TableWriter(folder) as writer:
+        for block in blocks:
+            writer.part(part).append(rows(block), pa.table({"t": pa.array(range(len(block)), pa.int64())}))
+        writer.finish(ENCODER, {"rows read": 3})
+    return Table.open(path)
+
+
+def same(found: Columns, expected: Columns) -> bool:
+    pairs = [(found.ids, expected.ids), (found.numeric, expected.numeric)]
+    pairs += [(found.labels, expected.labels), (found.weight, expected.weight)]  # type: ignore[list-item]
+    for name, lists in expected.ragged.items():
+        other = found.ragged[name]
+        pairs += [(other.offsets, lists.offsets), (other.ids, lists.ids), (other.weights, lists.weights)]  # type: ignore[list-item]
+    return all((a is None and b is None) or (a.dtype == b.dtype and np.array_equal(a, b)) for a, b in pairs)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.lists(LISTS, max_size=4), min_size=1, max_size=3).filter(any))
+def test_what_is_written_in_blocks_is_read_as_one(blocks: list[list[list[int]]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        table = write(Path(folder) / "table", blocks)
+        whole = [row for block in blocks for row in block]
+        assert table.rows("train") == len(whole)
+        assert same(table.part("train"), rows(whole))
+        assert table.side("train").num_rows == len(whole)
+
+
+def test_the_manifest_tells_schema_protocol_and_counts(tmp_path: Path) -> None:
+    table = write(tmp_path / "table", [[[1]]])
+    assert table.schema == SCHEMA
+    assert table.protocol == {"name": "log", "fingerprint": SCHEMA.fingerprint}
+    assert table.manifest["counts"] == {"rows read": 3}
+    assert table.manifest["files"]["train/ids.bin"]["bytes"] == 8
+
+
+def test_a_part_does_not_change_when_its_columns_are_written_to(tmp_path: Path) -> None:
+    table = write(tmp_path / "table", [[[1], [2]]])
+    table.part("train").ids[:] = 9
+    assert same(table.part("train"), rows([[1], [2]]))
+
+
+def test_parts_that_are_not_there(tmp_path: Path) -> None:
+    table = write(tmp_path / "table", [[[1]]])
+    assert table.rows("test") == 0
+    with pytest.raises(TableError, match=r"has no test rows \(it has train\)"):
+        table.part("test")
+
+
+def test_the_files_of_a_part_are_not_touched_before_it_is_asked_for(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "table") as folder, TableWriter(folder) as writer:
+        for part in ("train", "test"):
+            writer.part(part).append(rows([[1]]))
+        writer.finish(ENCODER, {})
+    for path in (tmp_path / "table" / "test").iterdir():
+        path.unlink()
+    table = Table.open(tmp_path / "table")
+    assert len(table.part("train")) == 1
+    with pytest.raises(TableError, match=r"test.* is missing or differs"):
+        table.part("test")
+
+
+@pytest.mark.parametrize("name", ["train/ids.bin", "train/seq.offsets.bin", "encoder.json", "vocabularies/0.parquet"])
+def test_damage_is_found(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "table", [[[1], [2]]])
+    path = tmp_path / "table" / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(TableError, match=f"{name} is missing or differs from its checksum"):
+        Table.open(tmp_path / "table").part("train")
+
+
+def test_folders_that_are_no_table(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="has no manifest.json"):
+        Table.open(tmp_path)
+    with pytest.raises(TableError, match="is not a folder"):
+        Table.open(tmp_path / "none")
+    for content in ("{", "[]", "{}"):
+        (tmp_path / "manifest.json").write_text(content)
+        with pytest.raises(TableError, match="is damaged"):
+            Table.open(tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps({"format": 99}))
+    with pytest.raises(TableError, match="has table format 99, this version reads 1"):
+        Table.open(tmp_path)
