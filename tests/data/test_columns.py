@@ -19,7 +19,7 @@ def ragged(lists: Lists) -> Ragged:
 
 def lists_of(found: Ragged) -> Lists:
     assert found.weights is not None and (found.weights * 2 == found.ids).all()
-    assert (found.offsets.dtype, found.ids.dtype, found.weights.dtype) == (np.int64, np.int32, np.float32)
+    assert [str(found.offsets.dtype), str(found.ids.dtype), str(found.weights.dtype)] == ["int64", "int32", "float32"]
     return [found.ids[a:b].tolist() for a, b in zip(found.offsets, found.offsets[1:], strict=False)]
 
 

@@ -51,7 +51,7 @@ def test_a_failed_replacement_leaves_the_old(tmp_path: Path) -> None:
 
 def test_replacing(tmp_path: Path) -> None:
     make(tmp_path / "table", "old")
-    with pytest.raises(FunnelcastError, match="exists already; .*--replace"):
+    with pytest.raises(FunnelcastError, match=r"exists already; .*--replace"):
         make(tmp_path / "table", "new")
     assert (tmp_path / "table" / "a").read_text() == "old"
     make(tmp_path / "table", "new", replace=True)

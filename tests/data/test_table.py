@@ -126,7 +126,7 @@ def test_damage_is_found(tmp_path: Path, name: str) -> None:
 
 
 def test_folders_that_are_no_table(tmp_path: Path) -> None:
-    with pytest.raises(TableError, match="has no manifest.json"):
+    with pytest.raises(TableError, match=r"has no manifest\.json"):
         Table.open(tmp_path)
     with pytest.raises(TableError, match="is not a folder"):
         Table.open(tmp_path / "none")

@@ -64,7 +64,7 @@ def test_slices_empty_columns_and_columns_of_nulls() -> None:
     [(INTEGERS, pa.array(["7"])), (STRINGS, pa.array([7])), (STRINGS, pa.array([7.0])), (STRINGS, pa.array([[1]]))],
 )
 def test_another_type_is_an_error_that_names_the_column(vocabulary: Vocabulary, column: pa.Array) -> None:
-    with pytest.raises(InputError, match="column 'user' holds .* its vocabulary was made of"):
+    with pytest.raises(InputError, match=r"column 'user' holds .* its vocabulary was made of"):
         vocabulary.ids(column, "user")
 
 

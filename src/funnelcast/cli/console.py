@@ -20,7 +20,8 @@ from funnelcast.data.progress import silent
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and no progress.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Replace what stands at the output.")]
 
-out = Console(highlight=False, soft_wrap=True, width=max(Console().width, 100))
+out = Console(markup=False, emoji=False, highlight=False, soft_wrap=True, width=max(Console().width, 100))
+"""No markup: names of files and columns may hold brackets."""
 
 
 @contextmanager
@@ -30,11 +31,11 @@ def progress_bars(quiet: bool) -> Iterator[OnProgress]:
         yield silent
     elif sys.stderr.isatty():
         with Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:>3.0f} %"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=Console(stderr=True, highlight=False),
         ) as bars:
             yield _Bars(bars)
@@ -72,7 +73,7 @@ def show(rows: Sequence[Sequence[object]], head: Sequence[str], title: str = "")
 
 
 def show_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+    sys.stdout.write(json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def number(value: float | None, digits: int = 4) -> str:

@@ -42,6 +42,7 @@ def _make(to: Path, rows: int, seed: int, realistic: bool, replace: bool) -> Non
     from funnelcast.data.table import Table
     from funnelcast.experiments.evaluate import evaluate
     from funnelcast.experiments.experiment import Experiment
+    from funnelcast.experiments.presets import PRESETS
     from funnelcast.experiments.run import train
 
     with new_folder(to, replace=replace) as folder, progress_bars(False) as progress:
@@ -55,7 +56,7 @@ def _make(to: Path, rows: int, seed: int, realistic: bool, replace: bool) -> Non
         files = {part: folder / "raw" / f"sample_skeleton_{part}.csv" for part in ("train", "test")}
         prepare_aliccp(files["train"], files["test"], folder / "table", progress=progress)
         table = Table.open(folder / "table")
-        experiment = Experiment.from_dict({"name": "demo", "seed": seed})
+        experiment = Experiment.from_toml(PRESETS["man-recommended"], seed=seed)
         run = train(experiment, table, folder / "run", progress=progress)
         result = evaluate(run.bundle, table)
     show_metrics(result)

@@ -31,7 +31,7 @@ def main() -> None:
     """Exit 0 when all went well, 2 for a user's mistake, 1 for anything else."""
     os.environ.setdefault("GOMP_SPINCOUNT", "0")  # read when torch loads: idle math threads then yield the core
     try:
-        app()
+        app(prog_name="funnelcast")
     except FunnelcastError as error:
         _fail(str(error))
     except OSError as error:

@@ -51,13 +51,14 @@ def _prepare(
 
         if dev is not None:
             raise typer.BadParameter("ali-ccp takes its dev rows from the training file", param_hint="--dev")
+        if init is not None:
+            raise typer.BadParameter("ali-ccp has no numbers whose scaling could be kept", param_hint="--init")
         return prepare_aliccp(train, test, to, max_bad=max_bad, replace=replace, progress=progress)
-    from funnelcast.data.encoder import Encoder
     from funnelcast.data.prepare import prepare as prepare_log
     from funnelcast.schema.dataset import Schema
 
-    numbers = Encoder.load(init).numbers if init is not None else None
     declared = Schema.from_toml(schema)
+    numbers = _numbers_of(init) if init is not None else None
     return prepare_log(
         declared,
         to,
@@ -69,6 +70,12 @@ def _prepare(
         replace=replace,
         progress=progress,
     )
+
+
+def _numbers_of(bundle: Path) -> Any:
+    from funnelcast.serving.bundle import Bundle
+
+    return Bundle.load(bundle).encoder.numbers
 
 
 def show_manifest(folder: Path, manifest: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from funnelcast.cli.console import AsJson, number, out, progress_bars, show, sho
 
 
 def train(
-    experiment: Annotated[Path, typer.Argument(help="A TOML file; see docs/guide/settings.md.")],
+    experiment: Annotated[Path, typer.Argument(help="A TOML file, or man-recommended, man-paper, man-aitm.")],
     data: Annotated[Path | None, typer.Option(help="The prepared table, instead of the file's `data`.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Train this many seeds, from the file's seed on.")] = 1,
     init: Annotated[Path | None, typer.Option(help="Start from a bundle; new ids get new rows.")] = None,
@@ -40,15 +40,13 @@ def train(
 def show_summary(summary: dict[str, Any]) -> None:
     for part, outputs in summary["mean"].items():
         rows = [
-            (
-                name,
-                *(
-                    f"{number(m[key]['mean'])} ± {number(m[key]['std'])}"
-                    for key in ("auc", "log_loss", "calibration_error")
-                ),
-            )
-            for name, m in outputs.items()
+            (name, *(_spread(m[key]) for key in ("auc", "log_loss", "calibration_error"))) for name, m in outputs.items()
         ]
-        title = f"{part}, mean ± std of {len(summary['seeds'])} seeds"
+        seeds = summary["seeds"]
+        title = f"{part}, mean ± std of {len(seeds)} seeds" if len(seeds) > 1 else f"{part}, seed {seeds[0]}"
         show(rows, (title, "AUC", "log-loss", "calibration error"))
     out.print(f"Bundles: {', '.join(summary['bundles'])}")
+
+
+def _spread(figure: dict[str, float | None]) -> str:
+    return number(figure["mean"]) + (f" ± {number(figure['std'])}" if figure["std"] is not None else "")

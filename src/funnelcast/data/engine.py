@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from funnelcast.errors import DataError
 
-MEMORY = "4GB"
+MEMORY = "2GB"
 """What the engine may hold before it spills to its folder."""
 BATCH = 65_536
 """Rows of a streamed batch."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ibis
@@ -22,8 +22,17 @@ from funnelcast.schema.dataset import Schema
 from funnelcast.schema.features import IdFeature
 
 
-def fit_encoder(engine: Engine, rows: Any, schema: Schema, progress: Progress = silent) -> Encoder:
-    """The encoder of the training rows `rows`. Raises DataError where a vocabulary would mix integers and strings."""
+def fit_encoder(
+    engine: Engine,
+    rows: Any,
+    schema: Schema,
+    progress: Progress = silent,
+    given: Mapping[str, Standard | Bins] | None = None,
+) -> Encoder:
+    """The encoder of the training rows `rows`; `given`: what is done to numbers, instead of fitting it.
+
+    Raises DataError where a vocabulary would mix integers and strings, or a number is not `given` as declared.
+    """
     members = _members(schema)
     numeric = [name for name, feature in schema.features.items() if feature.kind == "numeric"]
     total = len(members) + len(numeric)
@@ -34,7 +43,7 @@ def fit_encoder(engine: Engine, rows: Any, schema: Schema, progress: Progress = 
     numbers: dict[str, Standard | Bins] = {}
     for name in numeric:
         progress("fit", len(vocabularies) + len(numbers), total, "features", name)
-        numbers[name] = _fit_number(engine, rows, schema, name)
+        numbers[name] = _fit_number(engine, rows, schema, name) if given is None else _given(given, schema, name)
     progress("fit", total, total, "features")
     return Encoder(schema, vocabularies, numbers)
 
@@ -97,6 +106,15 @@ def _fit_number(engine: Engine, rows: Any, schema: Schema, name: str) -> Standar
             return fit_standard(engine, column)
         except DataError as error:
             raise DataError(f"feature {name!r}: {error}") from None
+
+
+def _given(numbers: Mapping[str, Standard | Bins], schema: Schema, name: str) -> Standard | Bins:
+    feature, found = schema.features[name], numbers.get(name)
+    wanted = Bins if feature.kind == "numeric" and feature.transform == "bins" else Standard
+    if isinstance(found, wanted):
+        return found
+    has = "no such number" if found is None else f"it as {type(found).__name__.lower()}"
+    raise DataError(f"feature {name!r} is {wanted.__name__.lower()}, the bundle has {has}; use the bundle's schema")
 
 
 def finite(column: Any) -> Any:

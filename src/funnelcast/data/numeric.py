@@ -14,6 +14,7 @@ class Standard(Config):
     """(x - mean) / std; missing becomes 0, the mean."""
 
     mean: float
+    """Of the training values."""
     std: float
     """1 where the training values are constant."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from funnelcast.data.audit import check_parts, count_broken, put_aside, usable
 from funnelcast.data.engine import Engine
 from funnelcast.data.files import new_folder
 from funnelcast.data.fit import fit_encoder
+from funnelcast.data.numeric import Bins, Standard
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.quarantine import DEFAULT_LIMIT, Quarantine
 from funnelcast.data.sources import Source, open_source
@@ -29,14 +31,16 @@ def prepare(
     train: Path,
     dev: Path | None = None,
     test: Path | None = None,
+    numbers: Mapping[str, Standard | Bins] | None = None,
     max_bad: float = DEFAULT_LIMIT,
     replace: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Write the table of a log to `out` and return its manifest.
 
-    Rows become dev and test by `schema.split` where no file is given for them. Fitting sees training rows only. Bad
-    rows are listed in `OUT.quarantine.csv`. Raises DataError, and QuarantineError above `max_bad` of the rows.
+    Rows become dev and test by `schema.split` where no file is given for them. Fitting sees training rows only;
+    `numbers`: fitted transforms by feature to take instead, as for a warm start. Bad rows are listed in
+    `OUT.quarantine.csv`. Raises DataError, and QuarantineError above `max_bad` of the rows.
     """
     paths = {name: Path(path) for name, path in (("train", train), ("dev", dev), ("test", test)) if path is not None}
     _check_replaced(out)
@@ -50,7 +54,7 @@ def prepare(
         counts = put_aside(engine, staged, quarantine)
         counts["broken"] = count_broken(engine, staged, schema.funnel)
         check_parts(engine, staged, schema)
-        encoder = fit_encoder(engine, usable(staged[0].table, schema, "train"), schema, progress)
+        encoder = fit_encoder(engine, usable(staged[0].table, schema, "train"), schema, progress, numbers)
         write_parts(staged, encoder, writer, progress)
         shutil.rmtree(engine.folder)
         writer.finish(encoder, counts)

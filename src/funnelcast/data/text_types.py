@@ -4,7 +4,7 @@ text. One decision per column for all files of a log, so that an id means the sa
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import ibis
@@ -25,15 +25,18 @@ class _Content:
 
     present: int = 0
     whole: int = 0
-    unreadable: int = 0
     decimal: int = 0
+    unreadable: int = 0
     example: str = ""
 
     def __add__(self, other: _Content) -> _Content:
-        counts = {
-            name: getattr(self, name) + getattr(other, name) for name in ("present", "whole", "unreadable", "decimal")
-        }
-        return _Content(**counts, example=self.example or other.example)
+        return _Content(
+            self.present + other.present,
+            self.whole + other.whole,
+            self.decimal + other.decimal,
+            self.unreadable + other.unreadable,
+            self.example or other.example,
+        )
 
 
 def text_types(engine: Engine, sources: list[Source], uses: list[Use]) -> dict[str, str]:
@@ -81,9 +84,8 @@ def _contents(engine: Engine, sources: list[Source], columns: Iterable[str]) -> 
         with engine_errors(source.path):
             found = engine.row(counts, source.table)
         for i, column in enumerate(here):
-            total[column] += _Content(
-                **{field.name: found[f"{field.name} {i}"] or field.default for field in fields(_Content)}
-            )
+            values = {name: found[f"{name} {i}"] for name in ("present", "whole", "decimal", "unreadable", "example")}
+            total[column] += _Content(**{name: value for name, value in values.items() if value is not None})
     return total
 
 

@@ -19,7 +19,7 @@ from funnelcast.data.table import Table
 from funnelcast.errors import InputError
 from funnelcast.evaluation.score import score
 from funnelcast.experiments.evaluate import require_same_ids
-from funnelcast.schema.dataset import Schema
+from funnelcast.schema.funnel import Funnel
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor, probabilities
 
@@ -63,10 +63,12 @@ def _writer(path: Path, kind: str, schema: pa.Schema) -> Any:
 
 def _of_file(predictor: Predictor, rows: Path) -> Iterator[pa.Table]:
     schema = predictor.bundle.encoder.schema
+    steps = dict(zip(schema.funnel.names, schema.funnel.label_columns, strict=True))
     for batch in read_rows(rows, predictor.bundle.encoder):
         table = pa.Table.from_batches([batch])
-        copied = [name for name in _copied(schema) if name in table.column_names]
-        yield _beside(table.select(copied), predictor.predict_arrow(table))
+        kept = {column: table[column] for column in schema.keep if column in table.column_names}
+        labels = {step: table[column] for step, column in steps.items() if column in table.column_names}
+        yield pa.table(kept | labels | predictor.predict_arrow(table))
 
 
 def _of_table(predictor: Predictor, table: Table, part: str) -> Iterator[pa.Table]:
@@ -76,25 +78,12 @@ def _of_table(predictor: Predictor, table: Table, part: str) -> Iterator[pa.Tabl
     for start in range(0, len(columns), BATCH_ROWS):
         piece = slice(start, start + BATCH_ROWS)
         copied = side.slice(start, BATCH_ROWS)
-        for name, labels in _labels(table.schema, columns, piece).items():
-            copied = copied.append_column(name, labels)
-        yield _beside(copied, probabilities(funnel, log_p[piece]))
+        kept = dict(zip(copied.column_names, copied.columns, strict=True))
+        yield pa.table(kept | _labels(funnel, columns, piece) | probabilities(funnel, log_p[piece]))
 
 
-def _copied(schema: Schema) -> list[str]:
-    return [*schema.keep, *schema.funnel.label_columns]
-
-
-def _labels(schema: Schema, columns: Columns, piece: slice) -> dict[str, pa.Array]:
+def _labels(funnel: Funnel, columns: Columns, piece: slice) -> dict[str, pa.Array]:
+    """Named by step, as in files of raw rows, so that `compare` finds them whatever the log calls them."""
     assert columns.labels is not None
     labels = np.asarray(columns.labels[piece])
-    return {
-        name: pa.array(labels[:, t], mask=labels[:, t] == UNOBSERVED)
-        for t, name in enumerate(schema.funnel.label_columns)
-    }
-
-
-def _beside(table: pa.Table, predictions: dict[str, Any]) -> pa.Table:
-    for name, values in predictions.items():
-        table = table.append_column(name, pa.array(values)) if table.num_columns else pa.table({name: values})
-    return table
+    return {name: pa.array(labels[:, t], mask=labels[:, t] == UNOBSERVED) for t, name in enumerate(funnel.names)}

@@ -12,6 +12,7 @@ from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
 from funnelcast.errors import FunnelcastError
 from funnelcast.experiments.experiment import Experiment
+from funnelcast.experiments.presets import find
 from funnelcast.experiments.run import train
 from funnelcast.serving.bundle import Bundle
 
@@ -28,7 +29,7 @@ def train_seeds(
 
     Every seed that is finished already is not trained again. Raises FunnelcastError.
     """
-    experiment = Experiment.from_toml(path)
+    experiment = Experiment.from_toml(find(path))
     folder = data or experiment.data
     if folder is None:
         raise FunnelcastError(f'{path} names no data; add `data = "TABLE"`, or give --data TABLE')
@@ -51,7 +52,8 @@ def train_seeds(
 
 
 def summarise(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and standard deviation over runs of every figure, by part and output; none where a run has none."""
+    """Mean and standard deviation over runs of every figure, by part and output; none where a run has none, no deviation
+    of one run."""
     return {
         part: {
             name: {key: _spread([_figure(r[part][name], key) for r in results]) for key in FIGURES} for name in outputs
@@ -72,4 +74,4 @@ def _spread(values: list[float | None]) -> dict[str, float | None]:
     known = [value for value in values if value is not None]
     if len(known) < len(values):
         return {"mean": None, "std": None}
-    return {"mean": statistics.mean(known), "std": statistics.stdev(known) if len(known) > 1 else 0.0}
+    return {"mean": statistics.mean(known), "std": statistics.stdev(known) if len(known) > 1 else None}

@@ -28,6 +28,7 @@ from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.warm import grown_encoder, warm_start
 from funnelcast.models.base import FunnelModel
 from funnelcast.serving.bundle import Bundle
+from funnelcast.training.checkpoint import drop_checkpoint
 from funnelcast.training.losses import build_loss_weights
 from funnelcast.training.trainer import Plan, Trainer
 
@@ -63,6 +64,7 @@ def train(
     bundle = replace(bundle, metrics=results)
     bundle.save(folder / "bundle", replace=True)
     write_atomic(finished, json.dumps(results, indent=1).encode())
+    drop_checkpoint(folder / "checkpoint")
     return Run(folder, bundle, results)
 
 

@@ -22,6 +22,12 @@ def grown_encoder(encoder: Encoder, init: Bundle) -> Encoder:
     before = init.encoder
     if before.schema.features != encoder.schema.features or before.schema.funnel != encoder.schema.funnel:
         raise FunnelcastError("the bundle was trained on other features or another funnel; use the same schema")
+    for name, vocabulary in encoder.vocabularies.items():
+        if before.vocabularies[name].is_integer != vocabulary.is_integer:
+            kinds = ("integers", "strings") if vocabulary.is_integer else ("strings", "integers")
+            raise FunnelcastError(
+                f"vocabulary {name!r} has {kinds[0]} in the table, {kinds[1]} in the bundle; convert the log's column"
+            )
     if before.numbers != encoder.numbers:
         raise FunnelcastError(
             "the table scales its numbers in another way than the bundle; prepare it with --init BUNDLE"
@@ -36,6 +42,10 @@ def warm_start(model: FunnelModel, encoder: Encoder, init: Bundle) -> None:
 
     Raises FunnelcastError when the recipes differ.
     """
+    if init.model.head != model.head:
+        raise FunnelcastError(
+            f"the bundle has the head {init.model.head!r}, not {model.head!r}; use its [model] settings"
+        )
     own = model.state_dict()
     dense = {k: v for k, v in init.model.state_dict().items() if not k.startswith("embedding.")}
     if {k: v.shape for k, v in own.items() if not k.startswith("embedding.")} != {k: v.shape for k, v in dense.items()}:

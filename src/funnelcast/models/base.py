@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal, final
+from typing import Annotated, ClassVar, Literal, Self, final
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import InputSpec
+from funnelcast.errors import ConfigError, Fault, did_you_mean
 from funnelcast.layers.banks import LinearBank, MLPBank
 from funnelcast.layers.embedding import Embedding, Init
 from funnelcast.layers.heads import HEADS, Reach
@@ -29,21 +30,24 @@ _PREFIXES: dict[Group, tuple[str, ...]] = {
     "towers": ("towers.", "output."),
 }
 
+Width = Annotated[int, Field(ge=1, le=65536)]
+Rate = Annotated[float, Field(ge=0, le=0.99)]
+
 
 class Recipe(Config):
     """Settings that every model has."""
 
-    embedding_dim: int = Field(default=5, ge=1)
+    embedding_dim: Width = 5
     """Numbers per id; 5 as in AITM."""
-    embedding_dims: dict[str, int] = Field(default_factory=dict)
+    embedding_dims: dict[str, Width] = Field(default_factory=dict)
     """Other widths by vocabulary."""
     embedding_init: Init = "xavier_uniform"
     """`xavier_uniform`, the paper's "uniformly initialised", or `normal`, N(0, 0.01), as AITM."""
-    expert: tuple[int, ...] = Field(default=(256, 128), min_length=1)
+    expert: tuple[Width, ...] = Field(default=(256, 128), min_length=1)
     """Widths of an expert's layers."""
-    tower: tuple[int, ...] = Field(default=(128, 16, 32), min_length=1)
+    tower: tuple[Width, ...] = Field(default=(128, 16, 32), min_length=1)
     """Widths of a tower's layers; a linear layer to one number follows."""
-    tower_dropout: tuple[float, ...] = (0.1, 0.3, 0.3)
+    tower_dropout: tuple[Rate, ...] = (0.1, 0.3, 0.3)
     """Dropout after each layer of a tower, as AITM; () for none."""
     head: Literal["chain", "independent"] = "chain"
     """`chain`: a step's probability is the product of the conditional ones before it; `independent`: a sigmoid of its
@@ -51,6 +55,13 @@ class Recipe(Config):
 
     second_order: ClassVar[bool] = True
     """Whether a second derivative exists, as meta-learning needs."""
+
+    @model_validator(mode="after")
+    def _check_dropout(self) -> Self:
+        rates, layers = len(self.tower_dropout), len(self.tower)
+        if rates not in (0, layers):
+            raise ValueError(f"tower_dropout has {rates} rates for {layers} layers of tower; give one each, or []")
+        return self
 
 
 @final
@@ -113,6 +124,12 @@ class FunnelModel(nn.Module):
 
 
 def embedding_of(recipe: Recipe, inputs: InputSpec) -> Embedding:
+    """Raises ConfigError for a width of a vocabulary that there is not."""
+    used = [vocabulary for _, vocabulary in inputs.fields]
+    unknown = [name for name in recipe.embedding_dims if name not in used]
+    if unknown:
+        where = "model.embedding_dims"
+        raise ConfigError([Fault(where, f"{name!r} is no vocabulary", did_you_mean(name, used)) for name in unknown])
     return Embedding(inputs, recipe.embedding_dim, recipe.embedding_dims)
 
 

@@ -71,6 +71,7 @@ class Bundle:
                 "metrics": self.metrics,
                 "sha256": {path.relative_to(partial).as_posix(): sha256(path) for path in files},
             }
+            described["checksum"] = _checksum(described)
             (partial / "bundle.json").write_text(json.dumps(described, indent=1))
 
     @classmethod
@@ -83,6 +84,12 @@ class Bundle:
         model.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))
         said = described
         return cls(model, encoder, said["experiment"], said["protocol"], said["rates"], said["metrics"])
+
+
+def _checksum(described: dict[str, Any]) -> str:
+    """Of everything else that bundle.json says."""
+    rest = {name: value for name, value in described.items() if name != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _describe(folder: Path) -> dict[str, Any]:
@@ -98,6 +105,8 @@ def _describe(folder: Path) -> dict[str, Any]:
         raise BundleError(f"{path} is damaged ({error}); train again, or restore it from a copy") from None
     if found != FORMAT_VERSION:
         raise BundleError(f"{folder} has bundle format {found}, this version reads {FORMAT_VERSION}; train again")
+    if described.get("checksum") != _checksum(described):
+        raise BundleError(f"{path} differs from its checksum; restore the bundle from a copy")
     for name, expected in described["sha256"].items():
         if not (folder / name).is_file() or sha256(folder / name) != expected:
             raise BundleError(

@@ -94,7 +94,7 @@ class Optimizer:
         self.row_adams = [RowAdam(table, rate, config.l2) for table in tables] if config.name == "adam" else []
         if config.name == "adam_dense":
             groups.append({"params": [table.weight for table in tables], "weight_decay": config.l2})
-        self.adam = torch.optim.Adam([g for g in groups if g["params"]], lr=rate, betas=BETAS, eps=EPSILON, fused=True)
+        self.adam = torch.optim.Adam(groups, lr=rate, betas=BETAS, eps=EPSILON, fused=True)
 
     @property
     def parameters(self) -> list[nn.Parameter]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -19,7 +19,7 @@ class Stage(Config):
 
     name: str = "general"
     """Stands in the log."""
-    train: Literal["all", "top"] | tuple[Group, ...] = "all"
+    train: Literal["all", "top"] | Annotated[tuple[Group, ...], Field(min_length=1)] = "all"
     """`all` parameters; the `top`: gates, attention and towers; or named groups: embedding, experts, gates, attention,
     towers."""
     epochs: int = Field(default=10, ge=1)
@@ -27,7 +27,7 @@ class Stage(Config):
     patience: int = Field(default=1, ge=1)
     """Stop after this many epochs in a row without a better dev metric."""
     metric: str = "auc_mean"
-    """Measured on the dev rows: `auc_mean` over all outputs, `auc_OUTPUT` (`auc_click`,
+    """Measured on the dev rows: `auc_mean` over the steps, `auc_OUTPUT` (`auc_click`,
     `auc_conversion_given_click`, …), higher is better; or `log_loss`, the sum over steps, lower is better."""
     learning_rate: float | None = Field(default=None, gt=0)
     """Instead of the optimizer's."""
@@ -52,5 +52,6 @@ class Stage(Config):
             return -sum(metrics.outputs[name].log_loss for name in funnel.names)
         if self.metric != "auc_mean":
             return metrics.outputs[self.metric.removeprefix("auc_")].auc.estimate
-        values = [m.auc.estimate for m in metrics.outputs.values() if not math.isnan(m.auc.estimate)]
+        aucs = [metrics.outputs[name].auc.estimate for name in funnel.names]
+        values = [auc for auc in aucs if not math.isnan(auc)]
         return sum(values) / len(values) if values else math.nan

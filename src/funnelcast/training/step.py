@@ -73,6 +73,7 @@ def _add_up(pieces: Iterable[Gradients]) -> Gradients:
     losses = first.losses.clone()
     for piece in rest:
         losses += piece.losses
-        torch._foreach_add_(first.parameters, piece.parameters)
+        for total, grad in zip(first.parameters, piece.parameters, strict=True):
+            total += grad
     embedded = [piece.embedded for piece in (first, *rest) if piece.embedded is not None]
     return Gradients(losses, first.parameters, torch.cat(embedded) if embedded else None)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -68,9 +69,11 @@ class Trainer:
     def run(self, train: Columns, dev: Columns) -> FunnelModel:
         """Train to the end, from the last checkpoint if there is one; returns the model in its best state.
 
-        Raises DataError when the training rows lack a class, KeyboardInterrupt after Ctrl-C with a checkpoint written.
+        Raises FunnelcastError for a stage without parameters and when training diverges, DataError when the metric is
+        undefined on the dev rows, KeyboardInterrupt after Ctrl-C with a checkpoint written.
         """
         plan = self.plan
+        self._check_stages()
         loader = Loader.of(train, plan.optimizer.batch_size, plan.seed, plan.keep_negatives)
         resumed = load_checkpoint(self.checkpoint)
         if resumed is not None:
@@ -88,6 +91,14 @@ class Trainer:
             self._restore(resumed[0], None)
         self.model.load_state_dict(self.best)
         return self.model
+
+    def _check_stages(self) -> None:
+        for stage in self.plan.stages:
+            if not self.model.groups(stage.groups):
+                raise FunnelcastError(
+                    f"stage {stage.name!r} trains {', '.join(stage.groups)}, and the model has none of these; "
+                    "name groups that it has, or train = 'all'"
+                )
 
     def _optimizer(self, stage: Stage) -> Optimizer:
         groups = [group for group in stage.groups if group != "embedding"]
@@ -124,6 +135,8 @@ class Trainer:
                     raise KeyboardInterrupt
             self._end_epoch(stage, loader, dev, time.perf_counter() - started, self.at.batch - first)
             self.save(optimizer)
+            if interruption.wanted:
+                raise KeyboardInterrupt
         self.model.load_state_dict(self.best)
         done = self.at.stage + 1 == len(self.plan.stages)
         self.at = Progress(stage=self.at.stage + 1, log_bytes=self.at.log_bytes, done=done)
@@ -134,15 +147,15 @@ class Trainer:
         gradients = step(batch, seed, workers)
         losses = gradients.losses.tolist()
         if not all(map(math.isfinite, losses)):
-            raise FunnelcastError(
-                f"the loss is {losses} in batch {self.at.batch} of epoch {self.at.epoch}: training diverged; "
-                "lower optimizer.learning_rate, or set optimizer.clip"
-            )
+            raise self._diverged(f"the loss is {losses} in batch {self.at.batch} of epoch {self.at.epoch}")
         optimizer.step(gradients.parameters, batch, gradients.embedded)
         self.loss_weights.clamp_()
         sums = self.at.loss_sum or [0.0] * len(losses)
         self.at.loss_sum = [total + loss * len(batch) for total, loss in zip(sums, losses, strict=True)]
         self.at.batch += 1
+
+    def _diverged(self, what: str) -> FunnelcastError:
+        return FunnelcastError(f"{what}: training diverged; lower optimizer.learning_rate, or set optimizer.clip")
 
     def _end_epoch(self, stage: Stage, loader: Loader, dev: Columns, seconds: float, batches: int) -> None:
         metrics = self._measure(dev)
@@ -161,6 +174,8 @@ class Trainer:
 
     def _measure(self, dev: Columns) -> FunnelMetrics:
         log_p, log_q = score(self.model, dev, self.plan.keep_negatives)
+        if not np.isfinite(log_p).all():
+            raise self._diverged(f"predictions on the dev rows are not finite after epoch {self.at.epoch}")
         assert dev.labels is not None
         return measure_funnel(self.funnel, dev.labels, log_p, log_q, dev.weight)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -90,6 +91,7 @@ def _unpack(archive: Path, folder: Path) -> None:
         for name, expected in MEMBERS.items():
             member = tar.extractfile(_FOLDER + name)
             assert member is not None
-            write_atomic(folder / name, member.read())
-            if sha256(folder / name) != expected:
-                raise DataError(f"{folder / name} differs from its published checksum; delete the folder and try again")
+            content = member.read()
+            if hashlib.sha256(content).hexdigest() != expected:
+                raise DataError(f"{name} in {archive} differs from its published checksum; delete {folder}, try again")
+            write_atomic(folder / name, content)

@@ -1,7 +1,4 @@
-"""Chance that is counted, not streamed: a number depends on a key and a position alone (SplitMix64).
-
-numba caches a compiled function until its own file changes: after a change here, delete `__pycache__`.
-"""
+"""Chance that is counted, not streamed: a number depends on a key and a position alone (SplitMix64)."""
 
 from __future__ import annotations
 

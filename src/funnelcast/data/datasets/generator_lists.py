@@ -1,6 +1,7 @@
 """Exposure lists drawn from a world: who was shown what, and every feature the log has of it.
 
-A list depends on the world, its part and its place alone, whoever draws it and when.
+A list depends on the world, its part and its place alone, whoever draws it and when. (numba's cache does not notice a
+change of generator_text or generator_chance: delete `__pycache__` after one.)
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from funnelcast.data.datasets.generator_chance import Keys, hash_of, uniform, zipf
 from funnelcast.data.datasets.generator_text import FIELDS, MOST_SEEN, Lines, shuffle
-from funnelcast.data.datasets.law import DIMENSIONS, Rows, World
+from funnelcast.data.datasets.law import Rows, World
 
 USER_TAIL, CATEGORY_TAIL, TAIL = 1.6, 2.0, 3.0
 """An entity's rank is N * uniform ** tail: Zipf's law with exponent 1 - 1 / tail."""
@@ -103,7 +104,7 @@ def times_seen(world: World, user: int, entity: int, kind: int) -> int:
     share = world.known[kind]
     if kind == CATEGORY:
         taste = 0.0
-        for k in range(DIMENSIONS):
+        for k in range(world.user_taste.shape[2]):
             taste += world.user_taste[user, 0, k] * world.category_taste[entity, 0, k]
         share = 1 / (1 + np.exp(-world.known[0] - world.known[4] * taste))
     luck = hash_of(hash_of(world.key, user), entity)

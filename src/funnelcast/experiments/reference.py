@@ -1,0 +1,89 @@
+"""The reference page of settings, from the settings themselves: `python -m funnelcast.experiments.reference`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from funnelcast.experiments.experiment import Experiment
+from funnelcast.models.registry import RECIPES
+from funnelcast.schema.dataset import Schema, Split
+from funnelcast.schema.features import Categorical, MultiValued, Numeric, Sequence
+from funnelcast.schema.funnel import Funnel
+from funnelcast.training.losses import LossConfig
+from funnelcast.training.optimizers import OptimizerConfig
+from funnelcast.training.stages import Stage
+
+_PAGES: dict[str, list[tuple[str, type[BaseModel]]]] = {
+    "Schema file": [
+        ("top level", Schema),
+        ("[funnel]", Funnel),
+        ("[split]", Split),
+        ('[features], kind = "categorical"', Categorical),
+        ('[features], kind = "numeric"', Numeric),
+        ('[features], kind = "multi"', MultiValued),
+        ('[features], kind = "sequence"', Sequence),
+    ],
+    "Experiment file": [
+        ("top level", Experiment),
+        *((f'[model], name = "{name}"', recipe) for name, recipe in RECIPES.items()),
+        ("[loss]", LossConfig),
+        ("[optimizer]", OptimizerConfig),
+        ("[[stages]]", Stage),
+    ],
+}
+
+
+def reference() -> str:
+    """The page as Markdown: a table per section with name, default, values, and the sentence in the code."""
+    lines = ["# Settings", "", "Made from the code by `python -m funnelcast.experiments.reference`; do not edit.", ""]
+    for page, sections in _PAGES.items():
+        lines += [f"## {page}", ""]
+        for title, model in sections:
+            lines += [f"### {title}", "", "| setting | default | what it does |", "|---|---|---|"]
+            lines += [_row(name, field) for name, field in model.model_fields.items()]
+            lines.append("")
+    return "\n".join(lines)
+
+
+def _row(name: str, field: FieldInfo) -> str:
+    text = " ".join((field.description or "").split()).replace("|", "\\|")
+    return f"| `{name}` | {_default(field)} | {text}{_choices(field.annotation)} |"
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if value is PydanticUndefined:
+        return "required"
+    return "its own table" if _is_table(value) else f"`{_toml(value)}`" if value is not None else "none"
+
+
+def _is_table(value: Any) -> bool:
+    values = value if isinstance(value, tuple) else (value,)
+    return any(isinstance(v, BaseModel) for v in values)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (tuple, list)):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _choices(annotation: Any) -> str:
+    found = [argument for part in _parts(annotation) if get_origin(part) is Literal for argument in get_args(part)]
+    return f" One of {', '.join(f'`{choice}`' for choice in found)}." if len(found) > 1 else ""
+
+
+def _parts(annotation: Any) -> list[Any]:
+    """The annotation and the members of its union."""
+    return [annotation, *get_args(annotation)] if get_origin(annotation) is not tuple else []
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())

@@ -1,0 +1,43 @@
+"""`funnelcast datasets` and `funnelcast demo`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.proofs.calls import call
+from tests.cli.test_main import loads, refused
+
+
+def test_a_generated_log(raw: Path, tmp_path: Path) -> None:
+    made = loads(call("datasets", "generate", tmp_path / "log", "--rows", 1000, "--json"))
+    described = json.loads((raw / "generator.json").read_text())
+    assert made["train"] == {name: described["train"][name] for name in made["train"]}  # type: ignore[attr-defined]
+    assert (tmp_path / "log/sample_skeleton_train.csv").read_bytes() == (raw / "sample_skeleton_train.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"), [("--rows", 10, "10 is too few"), ("--seed", -1, "-1 is negative"), ("--rows", "x", "x")]
+)
+def test_what_cannot_be_generated(tmp_path: Path, option: str, value: object, said: str) -> None:
+    assert said in refused("datasets", "generate", tmp_path / "log", option, value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_that_exist(tmp_path: Path) -> None:
+    (tmp_path / "one.jpg").touch()
+    for verb in (("datasets", "generate", tmp_path), ("demo", "--out", tmp_path)):
+        assert "--replace" in refused(*verb)
+        assert "is not replaced" in refused(*verb, "--replace")
+    assert (tmp_path / "one.jpg").exists()
+
+
+def test_the_demo(tmp_path: Path) -> None:
+    answer = call("demo", "--out", tmp_path / "demo", "--rows", 1000)
+    assert answer.code == 0, answer
+    assert "A generated log of 1,000 rows" in answer.out and "p_conversion_given_click" in answer.out
+    for name in ("raw/generator.json", "table/manifest.json", "run/bundle/bundle.json", "run/results.json"):
+        assert (tmp_path / "demo" / name).is_file()
+    assert call("evaluate", tmp_path / "demo/run/bundle", tmp_path / "demo/table", "--by", 301).code == 0

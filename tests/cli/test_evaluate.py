@@ -1,0 +1,89 @@
+"""`funnelcast evaluate` and `funnelcast compare`: what they show, and what they refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bench.proofs.calls import call
+from tests.cli.conftest import SCHEMA
+from tests.cli.test_main import refused
+
+
+def test_metrics_and_groups(made: Path) -> None:
+    answer = call("evaluate", made / "run/bundle", made / "table", "--by", "campaign")
+    assert answer.code == 0
+    assert all(name in answer.out for name in ("click", "buy", "buy_given_click", "constant", "GAUC", "of 2 groups"))
+
+
+def test_a_misspelt_group_and_part(made: Path) -> None:
+    arguments = ("evaluate", made / "run/bundle", made / "table")
+    assert "no column 'campain' to group by; did you mean 'campaign'?" in refused(*arguments, "--by", "campain")
+    assert "has no tset rows (it has train, dev, test)" in refused(*arguments, "--part", "tset")
+
+
+def test_a_group_with_missing_values(made: Path, tmp_path: Path) -> None:
+    log = pq.read_table(made / "log.parquet")
+    holes = pa.compute.if_else(pa.compute.equal(log["campaign"], "sale"), None, log["campaign"])
+    pq.write_table(log.set_column(1, "campaign", holes), tmp_path / "log.parquet")
+    (tmp_path / "schema.toml").write_text(SCHEMA)
+    assert not call(
+        "prepare", tmp_path / "schema.toml", "--train", tmp_path / "log.parquet", "--out", tmp_path / "table"
+    ).code
+    answer = call("evaluate", made / "run/bundle", tmp_path / "table", "--by", "campaign")
+    assert answer.code == 0 and "of 2 groups" in answer.out, answer
+
+
+def test_wrong_folders(made: Path, tmp_path: Path) -> None:
+    assert "a run's bundle is RUN/bundle" in refused("evaluate", made / "run", made / "table")
+    assert "so it is no bundle" in refused("evaluate", made / "table", made / "table")
+    assert "no prepared table" in refused("evaluate", made / "run/bundle", made / "run/bundle")
+    assert "is not a folder" in refused("evaluate", made / "run/bundle", tmp_path / "none")
+
+
+def test_a_table_with_other_ids(made: Path, tmp_path: Path) -> None:
+    pq.write_table(pq.read_table(made / "log.parquet").slice(0, 100), tmp_path / "log.parquet")
+    arguments = ("prepare", made / "schema.toml", "--train", tmp_path / "log.parquet", "--out", tmp_path / "table")
+    assert call(*arguments, "--init", made / "run/bundle").code == 0
+    log = pq.read_table(made / "log.parquet")
+    pq.write_table(log.set_column(2, "user", pa.compute.add(log["user"], 5)), tmp_path / "log.parquet")
+    assert call(*arguments, "--init", made / "run/bundle", "--replace").code == 0
+    assert "gives other ids to 'user'" in refused("evaluate", made / "run/bundle", tmp_path / "table")
+
+
+@pytest.fixture
+def predictions(made: Path, tmp_path: Path) -> Path:
+    (tmp_path / "a.parquet").write_bytes((made / "predictions.parquet").read_bytes())
+    return tmp_path / "a.parquet"
+
+
+def test_comparing(made: Path, predictions: Path) -> None:
+    table = pq.read_table(predictions)
+    worse = table.set_column(table.column_names.index("p_click"), "p_click", pa.array([0.5] * len(table)))
+    pq.write_table(worse, predictions)
+    answer = call("compare", made / "predictions.parquet", predictions)
+    assert answer.code == 0 and "0.5000" in answer.out and "+0.0000" in answer.out
+
+
+def test_what_cannot_be_compared(made: Path, predictions: Path) -> None:
+    good, table = made / "predictions.parquet", pq.read_table(predictions)
+
+    def said(changed: pa.Table) -> str:
+        pq.write_table(changed, predictions)
+        return refused("compare", good, predictions) + refused("compare", predictions, good)
+
+    assert "predict the same rows" in said(table.slice(1))
+    assert "lacks 'p_click'" in said(table.drop_columns("p_click"))
+    assert "no label column 'click'" in said(table.drop_columns("click"))
+    assert "'row' differs" in said(table.set_column(0, "row", pa.compute.add(table["row"], 1)))
+    text = table.set_column(4, "p_click", table["p_click"].cast(pa.string()))
+    assert "a.parquet" in said(text) and "'p_click' holds string" in said(text)
+    holes = pa.array([None, *table["p_click"].to_pylist()[1:]], pa.float64())
+    assert "'p_click' has 1 missing" in said(table.set_column(4, "p_click", holes))
+    predictions.write_bytes(good.read_bytes()[:-100])
+    assert "a.parquet cannot be read" in refused("compare", good, predictions)
+    assert "log.csv is no Parquet file" in refused("compare", good, made / "log.csv")
+    assert "has no predicted column" in refused("compare", made / "log.parquet", good)

@@ -1,0 +1,101 @@
+"""What holds for every verb: help, exit codes, messages without traceback, JSON alone on stdout."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.proofs.calls import Answer, call
+
+VERBS = (
+    ("demo",),
+    ("prepare",),
+    ("train",),
+    ("evaluate",),
+    ("compare",),
+    ("predict",),
+    ("datasets",),
+    ("datasets", "generate"),
+    ("datasets", "census-income"),
+)
+
+
+def refused(*arguments: object) -> str:
+    """What a call says that ends as a user's mistake."""
+    answer = call(*arguments)
+    assert (answer.code, answer.out, answer.trace, answer.warned) == (2, "", "", ()), answer
+    return answer.err
+
+
+def loads(answer: Answer) -> dict[str, object]:
+    """The JSON on stdout, which must be all that was said, and JSON to the letter."""
+    assert (answer.code, answer.err, answer.trace) == (0, "", ""), answer
+    found: dict[str, object] = json.loads(answer.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    return found
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_help(verb: tuple[str, ...]) -> None:
+    answer = call(*verb, "--help")
+    assert answer.code == 0 and answer.trace == "" and "Usage: funnelcast " + " ".join(verb) in answer.out
+
+
+@pytest.mark.parametrize("verb", VERBS[1:7], ids=" ".join)
+def test_nothing_given(verb: tuple[str, ...]) -> None:
+    answer = call(*verb)
+    assert answer.code == 2 and answer.trace == ""
+    assert "Usage: funnelcast " + " ".join(verb) in answer.out + answer.err
+
+
+def test_an_unknown_verb_and_option() -> None:
+    assert "trian" in refused("trian")
+    assert "--sed" in refused("train", "a.toml", "--sed", 1)
+
+
+def test_help_does_not_load_torch() -> None:
+    code = (
+        "import sys\nfrom funnelcast.cli.main import main\nsys.argv = ['funnelcast', '--help']\n"
+        "try:\n    main()\nfinally:\n"
+        "    print([m for m in ('torch', 'pyarrow', 'numpy', 'ibis', 'numba') if m in sys.modules], file=sys.stderr)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stderr.strip() == "[]" and "Usage: funnelcast" in run.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("prepare", "made/schema.toml", "--train", "made/log.parquet", "--out", "out"),
+        ("train", "made/man.toml", "--data", "made/table", "--out", "out"),
+        ("train", "made/man.toml", "--data", "made/table", "--out", "out", "--seeds", "2"),
+        ("evaluate", "made/run/bundle", "made/table"),
+        ("evaluate", "made/run/bundle", "made/table", "--part", "dev", "--by", "campaign"),
+        ("compare", "made/predictions.parquet", "made/predictions.parquet"),
+        ("predict", "made/run/bundle", "made/log.csv", "--out", "out.parquet"),
+        ("datasets", "generate", "out", "--rows", "1000"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_json(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]) -> None:
+    (tmp_path / "made").symlink_to(made)
+    monkeypatch.chdir(tmp_path)
+    assert loads(call(*arguments, "--json"))
+
+
+def test_our_own_mistakes_keep_their_traceback(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("funnelcast.experiments.evaluate.evaluate", broken)
+    answer = call("evaluate", made / "run/bundle", made / "table")
+    assert answer.code == 1 and "ZeroDivisionError" in answer.trace
+
+
+def test_what_the_system_refuses_is_told_by_its_file(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = refused("predict", made / "run/bundle", made / "log.csv", "--out", tmp_path / "file/out.csv")
+    assert str(tmp_path / "file") in said and said.startswith("error: ")

@@ -1,0 +1,106 @@
+"""`funnelcast predict`: raw rows and tables give the same, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+
+from bench.proofs.calls import call
+from tests.cli.test_main import refused
+
+
+def predicted(made: Path, rows: Path, out: Path) -> pa.Table:
+    answer = call("predict", made / "run/bundle", rows, "--out", out, "--replace")
+    assert answer.code == 0, answer
+    return pq.read_table(out) if out.suffix == ".parquet" else pa.csv.read_csv(out)
+
+
+@pytest.mark.parametrize("rows", ["log.parquet", "log.csv"])
+@pytest.mark.parametrize("out", ["p.parquet", "p.csv"])
+def test_raw_rows_are_predicted_as_those_of_the_table(made: Path, tmp_path: Path, rows: str, out: str) -> None:
+    table = pq.read_table(made / "predictions.parquet")
+    raw = predicted(made, made / rows, tmp_path / out)
+    same = raw.filter(pa.compute.is_in(raw["row"], table["row"].combine_chunks())).sort_by("row")
+    table = table.sort_by("row")
+    assert same.column_names == table.column_names and len(raw) == 400
+    for name in ("p_click", "p_buy", "p_buy_given_click"):
+        np.testing.assert_allclose(same[name].to_numpy(), table[name].to_numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        "row;age;user;campaign\n1;40;3;sale\n",
+        "row\tage\tuser\tcampaign\n1\t40\t3\tsale\n",
+        '\ufeffrow,age,user,campaign\r\n1,40,3,"sa,le"\r\n',
+        "row,age,user,campaign\n1,40.0,3.0,sale\n",
+    ],
+    ids=["semicolons", "tabs", "quotes and mark", "whole floats"],
+)
+def test_csvs_are_read_as_prepare_reads_them(made: Path, tmp_path: Path, log: str) -> None:
+    """Not only commas, and the words for missing and the whole floats that prepare knows."""
+    (tmp_path / "rows.csv").write_text(log, newline="")
+    columns = {"user": [3], "age": [40.0]}
+    pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    found, wanted = (predicted(made, tmp_path / f"rows.{kind}", tmp_path / "p.parquet") for kind in ("csv", "parquet"))
+    assert found["p_click"].equals(wanted["p_click"])
+
+
+def test_missing_unknown_and_true_in_a_csv(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("user,age\n,none\n99,NA\n3,true\n,\n007,Null\n")
+    columns = {"user": [None, 99, 3, None, None], "age": [None, None, 1.0, None, None]}
+    pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    found, wanted = (predicted(made, tmp_path / f"rows.{kind}", tmp_path / "p.parquet") for kind in ("csv", "parquet"))
+    assert found["p_click"].equals(wanted["p_click"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ("user\n1\n", "lack 1 of the model's 2 columns: age"),
+        ("usr,age\n1,2\n", "for 'user', did you mean 'usr'?"),
+        ("user,age\n1,old\n", "'age'"),
+        ("user,age\n1,2,3\n", "line 2"),
+        ("user,user,age\n1,2,3\n", "names the column 'user' twice"),
+        ("user,age\n", "holds no rows"),
+        ("", "is empty"),
+    ],
+)
+def test_rows_that_do_not_fit(made: Path, tmp_path: Path, rows: str, said: str) -> None:
+    (tmp_path / "rows.csv").write_text(rows)
+    message = refused("predict", made / "run/bundle", tmp_path / "rows.csv", "--out", tmp_path / "p.csv")
+    assert said in message and str(tmp_path / "rows.csv") in message
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+
+
+def test_types_that_do_not_fit(made: Path, tmp_path: Path) -> None:
+    def said(**columns: object) -> str:
+        pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+        return refused("predict", made / "run/bundle", tmp_path / "rows.parquet", "--out", tmp_path / "p.csv")
+
+    assert "column 'user' holds string, but its vocabulary was made of integers" in said(user=["a"], age=[1.0])
+    assert "column 'age' holds list" in said(user=[1], age=[[1.0]])
+    assert "rows.parquet" in said(user=["a"], age=[1.0])
+
+
+def test_outputs(made: Path, tmp_path: Path) -> None:
+    arguments = ("predict", made / "run/bundle", made / "log.csv", "--out")
+    assert "must end in .parquet or .csv" in refused(*arguments, tmp_path / "p.txt")
+    assert call(*arguments, tmp_path / "p.csv").code == 0
+    assert "--replace" in refused(*arguments, tmp_path / "p.csv")
+    assert call(*arguments, tmp_path / "p.csv", "--replace").code == 0
+
+
+def test_inputs(made: Path, tmp_path: Path) -> None:
+    out = ("--out", tmp_path / "p.csv")
+    assert "log.parqet does not exist; did you mean 'log.parquet'?" in refused(
+        "predict", made / "run/bundle", made / "log.parqet", *out
+    )
+    assert "a run's bundle is RUN/bundle" in refused("predict", made / "run", made / "log.csv", *out)
+    assert "has no tset rows" in refused("predict", made / "run/bundle", made / "table", *out, "--part", "tset")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,189 @@
+"""Adam by rows against PyTorch's Adam and by hand; what is clipped, decayed, saved."""
+
+from typing import Any, Literal
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from funnelcast.data.batch import Batch
+from funnelcast.data.encoder import InputSpec
+from funnelcast.layers.embedding import Embedding, EmbeddingTable
+from funnelcast.training.optimizers import Optimizer, OptimizerConfig, RowAdam
+
+INPUTS = InputSpec((("a", "small"), ("b", "large"), ("c", "small")), {"small": 3, "large": 5}, ("x",))
+NAMES: list[Literal["adam", "adam_dense"]] = ["adam", "adam_dense"]
+
+
+def draw(seed: int, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def table_of(rows: int, width: int) -> EmbeddingTable:
+    table = EmbeddingTable(InputSpec((("a", "v"),), {"v": rows}, ()), ["v"], width).double()
+    with torch.no_grad():
+        table.weight.copy_(draw(0, rows, width))
+    return table
+
+
+@pytest.mark.parametrize("l2", [0.0, 0.1])
+def test_rows_that_are_in_every_batch_move_as_in_pytorchs_adam(l2: float) -> None:
+    table, rows = table_of(6, 3), torch.tensor([4, 0, 5, 1, 3, 2])
+    expected = nn.Parameter(table.weight.detach().clone())
+    mine, right = RowAdam(table, 0.01, l2), torch.optim.Adam([expected], lr=0.01, weight_decay=l2)
+    for step in range(1, 8):
+        grad = draw(step, 6, 3)
+        expected.grad = grad
+        right.step()
+        mine.step(rows, grad[rows])
+        torch.testing.assert_close(table.weight, expected, rtol=1e-12, atol=1e-14)
+
+
+def test_other_rows_and_their_moments_stay_as_they_are() -> None:
+    table = table_of(6, 2)
+    adam = RowAdam(table, 0.01, l2=0.5)
+    adam.step(torch.tensor([0, 1, 2]), draw(1, 3, 2))
+    before = [t.clone() for t in (table.weight, adam.mean, adam.square)]
+    adam.step(torch.tensor([2, 4]), draw(2, 2, 2))
+    others = [0, 1, 3, 5]
+    for was, now in zip(before, (table.weight, adam.mean, adam.square), strict=True):
+        assert torch.equal(was[others], now[others])
+        assert not torch.any(was[[2, 4]] == now[[2, 4]])
+
+
+def test_a_row_seen_first_in_the_third_step_moves_by_the_formula() -> None:
+    table = table_of(2, 1)
+    adam, start, grad, l2, rate = RowAdam(table, 0.1, l2=0.2), table.weight[1].item(), 0.7, 0.2, 0.1
+    for _ in range(2):
+        adam.step(torch.tensor([0]), torch.ones(1, 1, dtype=torch.float64))
+    adam.step(torch.tensor([1]), torch.tensor([[grad]], dtype=torch.float64))
+    g = grad + l2 * start
+    mean, square = 0.1 * g / (1 - 0.9**3), 0.001 * g * g / (1 - 0.999**3)
+    assert table.weight[1].item() == pytest.approx(start - rate * mean / (square**0.5 + 1e-8), rel=1e-12)
+
+
+def parts() -> tuple[Embedding, dict[str, nn.Parameter], dict[str, nn.Parameter]]:
+    embedding = Embedding(INPUTS, 2, {"large": 3})
+    embedding.reset("xavier_uniform", torch.Generator().manual_seed(0))
+    dense = {"w": nn.Parameter(draw(1, 3, 2).float()), "v": nn.Parameter(draw(2, 4).float())}
+    return embedding, dense, {"s": nn.Parameter(torch.tensor([0.3, -0.2]))}
+
+
+def batch_of(seed: int, rows: int = 6) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.stack([torch.randint(0, n, (rows,), generator=generator) for n in (3, 5, 3)], 1)
+    return Batch(ids.int(), torch.ones(rows, 1))
+
+
+def step(optimizer: Optimizer, seed: int, scale: float = 1.0) -> tuple[Batch, list[Tensor], Tensor]:
+    """One step with gradients drawn from `seed`, and copies of them."""
+    batch = batch_of(seed)
+    grads = [draw(seed + n, *p.shape).float() * scale for n, p in enumerate(optimizer.parameters)]
+    embedded = draw(seed + 9, len(batch), 8).float() * scale
+    optimizer.step([g.clone() for g in grads], batch, embedded.clone())
+    return batch, grads, embedded
+
+
+def test_adam_dense_is_pytorchs_adam_on_every_row() -> None:
+    (embedding, dense, weights), (other, other_dense, other_weights) = parts(), parts()
+    config = OptimizerConfig(name="adam_dense", learning_rate=0.02, l2=0.1)
+    mine = Optimizer(config, dense, weights, 0.5, embedding)
+    plain: list[Any] = [*other_dense.values(), *other.parameters()]
+    right = torch.optim.Adam(
+        [{"params": plain, "weight_decay": 0.1}, {"params": list(other_weights.values()), "lr": 0.5}], lr=0.02
+    )
+    for seed in range(10, 60, 10):
+        batch, grads, embedded = step(mine, seed)
+        right.zero_grad()
+        (other(batch) * torch.cat([embedded, embedded.new_zeros(6, 1)], 1)).sum().backward()
+        for parameter, grad in zip([*other_dense.values(), *other_weights.values()], grads, strict=True):
+            parameter.grad = grad
+        right.step()
+    for a, b in zip(
+        [*dense.values(), *weights.values(), *embedding.parameters()],
+        [*other_dense.values(), *other_weights.values(), *other.parameters()],
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)  # float32: fused and plain round differently
+
+
+def test_both_optimizers_agree_while_every_row_is_in_every_batch() -> None:
+    states = []
+    for name in NAMES:
+        embedding, dense, weights = parts()
+        optimizer = Optimizer(OptimizerConfig(name=name, l2=0.1), dense, weights, 0.1, embedding)
+        for seed in range(3):
+            ids = torch.tensor([[0, 0, 1], [1, 1, 2], [2, 2, 0], [0, 3, 1], [1, 4, 2]]).int()
+            optimizer.step(
+                [draw(seed, *p.shape).float() for p in optimizer.parameters],
+                Batch(ids, torch.ones(5, 1)),
+                draw(seed, 5, 8).float(),
+            )
+        states.append([*embedding.parameters(), *dense.values(), *weights.values()])
+    for a, b in zip(*states, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)  # float32, two formulas
+
+
+@pytest.mark.parametrize("clip", [0.5, 1e6])
+def test_clipping_scales_all_gradients_by_their_common_norm(clip: float) -> None:
+    embedding, dense, weights = parts()
+    optimizer = Optimizer(OptimizerConfig(clip=clip, l2=0), dense, weights, 0.1, embedding)
+    batch, grads, embedded = step(optimizer, 3, scale=5)
+    by_row = torch.zeros(5 + 3, 3)
+    for i, (a, b, c) in enumerate(batch.ids.tolist()):
+        by_row[a, :2] += embedded[i, :2]
+        by_row[c, :2] += embedded[i, 2:4]
+        by_row[3 + b] += embedded[i, 4:7]
+    norm = torch.cat([by_row.flatten(), *(g.flatten() for g in grads)]).norm()
+    factor = min(1.0, clip / norm.item())
+    state = optimizer.state()
+    for name, grad in zip(["w", "v", "s"], grads, strict=True):
+        torch.testing.assert_close(state[f"adam.{name}.exp_avg"], 0.1 * factor * grad, rtol=1e-5, atol=1e-8)
+    torch.testing.assert_close(state["rows.0.mean"], 0.1 * factor * by_row[:3, :2], rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(state["rows.1.mean"], 0.1 * factor * by_row[3:], rtol=1e-5, atol=1e-7)
+
+
+def test_loss_weights_have_their_own_rate_and_no_decay() -> None:
+    _, dense, weights = parts()
+    dense_before, before = dense["w"].detach().clone(), weights["s"].detach().clone()
+    optimizer = Optimizer(OptimizerConfig(learning_rate=0.01, l2=0.1), dense, weights, 0.25, None)
+    optimizer.step([torch.ones(3, 2), torch.zeros(4), torch.tensor([1.0, 0.0])], batch_of(0), None)
+    torch.testing.assert_close(before - weights["s"], torch.tensor([0.25, 0.0]), rtol=1e-5, atol=0)
+    torch.testing.assert_close(dense_before - dense["w"], torch.full((3, 2), 0.01), rtol=1e-3, atol=0)
+
+
+def test_the_rate_of_a_stage_replaces_that_of_the_config_for_dense_and_rows() -> None:
+    embedding, dense, _ = parts()
+    before = [t.detach().clone() for t in (dense["w"], embedding.all_tables()[0].weight)]
+    optimizer = Optimizer(OptimizerConfig(l2=0), dense, {}, 0.1, embedding, learning_rate=0.2)
+    optimizer.step([torch.ones(3, 2), torch.ones(4)], batch_of(1, 40), torch.ones(40, 8))
+    for was, now in zip(before, (dense["w"], embedding.all_tables()[0].weight), strict=True):
+        torch.testing.assert_close(was - now, torch.full_like(was, 0.2), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_saved_state_goes_on_bit_by_bit(name: Literal["adam", "adam_dense"]) -> None:
+    config = OptimizerConfig(name=name, l2=0.01)
+    embedding, dense, weights = parts()
+    undisturbed = Optimizer(config, dense, weights, 0.1, embedding)
+    for seed in range(3):
+        step(undisturbed, seed)
+    other, other_dense, other_weights = parts()
+    for ours, theirs in ((embedding, other), (nn.ParameterDict(dense), nn.ParameterDict(other_dense))):
+        theirs.load_state_dict(ours.state_dict())
+    other_weights["s"].data.copy_(weights["s"].data)
+    resumed = Optimizer(config, other_dense, other_weights, 0.1, other)
+    resumed.load({key: tensor.clone() for key, tensor in undisturbed.state().items()})
+    for optimizer in (undisturbed, resumed):
+        step(optimizer, 7)
+    assert undisturbed.state().keys() == resumed.state().keys()
+    assert all(torch.equal(tensor, resumed.state()[key]) for key, tensor in undisturbed.state().items())
+    for a, b in zip([*embedding.parameters(), *dense.values()], [*other.parameters(), *other_dense.values()], strict=True):
+        assert torch.equal(a, b)
+
+
+def test_an_embedding_alone_can_be_trained() -> None:
+    embedding, _, _ = parts()
+    before = embedding.all_tables()[0].weight.detach().clone()
+    Optimizer(OptimizerConfig(), {}, {}, 0.1, embedding).step([], batch_of(1, 40), torch.ones(40, 8))
+    assert not torch.any(before == embedding.all_tables()[0].weight)
