@@ -1,0 +1,82 @@
+"""README and guides: their code and commands run, their settings exist, their files are there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from funnelcast.cli.main import app
+from funnelcast.experiments.experiment import Experiment
+from funnelcast.experiments.reference import reference
+from funnelcast.schema.dataset import Schema
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+GUIDES = sorted((ROOT / "docs" / "guide").glob("*.md"))
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def write_log(path: Path, rows: int = 6000) -> None:
+    """A log with the columns that the README's schema names."""
+    rng = np.random.default_rng(0)
+    item = rng.integers(0, 40, rows)
+    click = rng.random(rows) < 0.1 + 0.4 * (item % 4 == 0)
+    conversion = click & (rng.random(rows) < 0.3)
+    columns = {"user": rng.integers(0, 300, rows), "item": item, "hour": rng.integers(0, 24, rows)}
+    columns |= {"price": rng.gamma(2.0, 10.0, rows), "campaign": item // 8, "time": np.arange(rows)}
+    pq.write_table(pa.table({**columns, "click": click.astype(int), "conversion": conversion.astype(int)}), path)
+
+
+def test_the_readme_runs_on_a_log_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_log(Path("log.parquet"))
+    (schema,), (commands,), (code,) = (blocks(README, language) for language in ("toml", "bash", "python"))
+    Path("schema.toml").write_text(schema)
+    for command in commands.strip().splitlines():
+        program, *arguments = shlex.split(command)
+        assert program == "funnelcast"
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, (command, result.output, result.exception)
+    exec(compile(code, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("p_click", "p_conversion", "p_conversion_given_click"))
+
+
+def test_the_readme_is_short_and_names_scripts_and_guides_that_exist() -> None:
+    assert len(README.splitlines()) < 120
+    for name in re.findall(r"scripts/\w+", README):
+        assert (ROOT / name).is_file(), name
+    for target in re.findall(r"\]\(((?!http)[^)]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
+def test_settings_in_guides_are_valid(guide: Path) -> None:
+    for block in blocks(guide.read_text(), "toml"):
+        declared = tomllib.loads(block)
+        (Schema if "features" in declared else Experiment).from_dict(declared)
+
+
+def test_shipped_experiments_are_valid_and_short() -> None:
+    paths = [*ROOT.glob("experiments/**/*.toml"), *ROOT.glob("src/funnelcast/experiments/presets/*.toml")]
+    assert len(paths) >= 5
+    for path in paths:
+        Experiment.from_toml(path)
+        assert len(path.read_text().splitlines()) <= 25
+
+
+def test_the_settings_page_is_made_from_the_code() -> None:
+    assert (ROOT / "docs/guide/settings.md").read_text() == reference()
