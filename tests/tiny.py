@@ -35,7 +35,7 @@ SCHEMA = Schema.from_dict(
 
 
 def draw_log(rows: int, seed: int = 0) -> pa.Table:
-    """Raw rows whose labels follow user and item; some ids are unknown, some values missing, some labels not observed."""
+    """Raw rows whose labels follow user and item; some ids are unknown, some values missing, some labels unobserved."""
     rng = np.random.default_rng(seed)
     user, item, last = rng.integers(0, USERS + 2, rows), rng.integers(0, ITEMS + 2, rows), rng.integers(0, ITEMS, rows)
     price, age = rng.normal(10, 3, rows), rng.uniform(18, 80, rows)
@@ -69,7 +69,7 @@ def encoded(log: pa.Table, encoder: Encoder) -> Columns:
     """The rows with labels and weights."""
     rows = encoder.encode(log.combine_chunks().to_batches()[0])
     steps = [pc.fill_null(log[name].cast(pa.uint8()), UNOBSERVED).to_numpy() for name in encoder.schema.funnel.names]
-    return Columns(rows.ids, rows.numeric, labels=np.stack(steps, 1), weight=log["weight"].to_numpy())
+    return Columns(rows.ids, rows.numeric, labels=np.stack(steps, 1), weight=log["weight"].to_numpy().copy())
 
 
 def write_table(
@@ -79,6 +79,8 @@ def write_table(
     encoder = encoder or fitted_encoder()
     with new_folder(folder) as partial, TableWriter(partial) as writer:
         for part, (name, rows) in enumerate({"train": train, "dev": dev, "test": test}.items()):
+            if not rows:
+                continue
             log = draw_log(rows, 10 * seed + part)
             writer.part(name).append(encoded(log, encoder), log.select(["campaign"]))
         writer.finish(encoder, {})

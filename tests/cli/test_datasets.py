@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-
 from bench.proofs.calls import call
 from tests.cli.test_main import loads, refused
 
@@ -19,7 +18,8 @@ def test_a_generated_log(raw: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "value", "said"), [("--rows", 10, "10 is too few"), ("--seed", -1, "-1 is negative"), ("--rows", "x", "x")]
+    ("option", "value", "said"),
+    [("--rows", 10, "10 is too few"), ("--seed", -1, "-1 is negative"), ("--rows", "x", "--rows")],
 )
 def test_what_cannot_be_generated(tmp_path: Path, option: str, value: object, said: str) -> None:
     assert said in refused("datasets", "generate", tmp_path / "log", option, value)

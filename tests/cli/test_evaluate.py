@@ -7,7 +7,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
 from bench.proofs.calls import call
 from tests.cli.conftest import SCHEMA
 from tests.cli.test_main import refused
@@ -68,6 +67,24 @@ def test_comparing(made: Path, predictions: Path) -> None:
     assert answer.code == 0 and "0.5000" in answer.out and "+0.0000" in answer.out
 
 
+def test_predictions_of_a_table_and_of_raw_rows_are_compared(made: Path, tmp_path: Path) -> None:
+    """Though labels have other types there, and a kept column holds NaN."""
+    log = pq.read_table(made / "log.parquet").filter(pa.compute.field("user") > 3)
+    log = log.set_column(0, "row", pa.array([float("nan")] * len(log)))
+    pq.write_table(log, tmp_path / "log.parquet")
+    (tmp_path / "s.toml").write_text(SCHEMA.replace("dev = 0.2, test = 0.3", "dev = 0.2, test = 0.0"))
+    given = ("--train", made / "log.parquet", "--test", tmp_path / "log.parquet")
+    assert (
+        call("prepare", tmp_path / "s.toml", *given, "--init", made / "run/bundle", "--out", tmp_path / "t").code == 0
+    )
+    run = ("train", made / "man.toml", "--data", tmp_path / "t", "--out", tmp_path / "run")
+    assert call(*run).code == 0
+    for rows, out in (("t", "a.parquet"), ("log.parquet", "b.parquet")):
+        assert not call("predict", tmp_path / "run/bundle", tmp_path / rows, "--out", tmp_path / out).code
+    answer = call("compare", tmp_path / "a.parquet", tmp_path / "b.parquet")
+    assert answer.code == 0 and answer.out.count("+0.0000 (") == 3, answer
+
+
 def test_what_cannot_be_compared(made: Path, predictions: Path) -> None:
     good, table = made / "predictions.parquet", pq.read_table(predictions)
 
@@ -77,12 +94,17 @@ def test_what_cannot_be_compared(made: Path, predictions: Path) -> None:
 
     assert "predict the same rows" in said(table.slice(1))
     assert "lacks 'p_click'" in said(table.drop_columns("p_click"))
-    assert "no label column 'click'" in said(table.drop_columns("click"))
+    assert "lacks 'click'" in said(table.drop_columns("click"))
     assert "'row' differs" in said(table.set_column(0, "row", pa.compute.add(table["row"], 1)))
     text = table.set_column(4, "p_click", table["p_click"].cast(pa.string()))
     assert "a.parquet" in said(text) and "'p_click' holds string" in said(text)
     holes = pa.array([None, *table["p_click"].to_pylist()[1:]], pa.float64())
-    assert "'p_click' has 1 missing" in said(table.set_column(4, "p_click", holes))
+    assert "'p_click' has 1 values that are no probability" in said(table.set_column(4, "p_click", holes))
+    twos = table.set_column(2, "click", pa.compute.add(table["click"], 1))
+    pq.write_table(twos, predictions)
+    assert "the label 'click' holds other values" in refused("compare", predictions, predictions)
+    pq.write_table(table.drop_columns("click"), predictions)
+    assert "no label column 'click'" in refused("compare", predictions, predictions)
     predictions.write_bytes(good.read_bytes()[:-100])
     assert "a.parquet cannot be read" in refused("compare", good, predictions)
     assert "log.csv is no Parquet file" in refused("compare", good, made / "log.csv")

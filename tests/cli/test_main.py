@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from bench.proofs.calls import Answer, call
 
 VERBS = (

@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from bench.proofs.calls import call
 from tests.cli.conftest import EXPERIMENT
 from tests.cli.test_main import loads, refused
@@ -50,11 +49,14 @@ def test_one_seed_has_no_spread(made: Path, tmp_path: Path) -> None:
         ('model = {name = "man", attention = "gate"}', "'gate' is not one of gated, tower_top, none; did you mean"),
         ('model = {name = "man", tower = [8]}', "tower_dropout has 3 rates for 1 layers"),
         ('model = {name = "man", expert = [0]}', "model.expert.0: 0 is not allowed"),
-        ('model = {name = "man", embedding_dims = {usr = 3}}', "'usr' is no vocabulary; did you mean 'user'?"),
+        (
+            'model = {name = "man", embedding_dims = {usr = 3}}',
+            "embedding_dims.usr: is no vocabulary; did you mean 'user'?",
+        ),
         ('stages = [{metric = "auc_clik"}]', "'auc_clik' is no metric of this funnel; did you mean 'auc_click'?"),
         ("workers = 0", "workers"),
         ("seed = -1", "seed: -1 is not allowed"),
-        ("seed = 1e3", "seed"),
+        ("seed = 1.5", "seed: 1.5 is not allowed"),
         ("[[[", "is not valid TOML"),
     ],
 )
@@ -98,8 +100,16 @@ def test_a_damaged_checkpoint_and_result(made: Path, tmp_path: Path) -> None:
     (tmp_path / "run/results.json").write_text("{")
     assert "results.json is damaged" in refused(*run)
     (tmp_path / "run/results.json").unlink()
+    (tmp_path / "run/checkpoint").mkdir()
     (tmp_path / "run/checkpoint/progress.json").write_text("{")
-    assert "checkpoint" in refused(*run)
+    assert f"the checkpoint {tmp_path / 'run/checkpoint'} is damaged" in refused(*run)
+
+
+def test_a_run_that_failed_at_once_leaves_its_folder_free(made: Path, tmp_path: Path) -> None:
+    run = ("--data", made / "table", "--out", tmp_path / "run")
+    fast = written(tmp_path, EXPERIMENT + "[loss]\nlearning_rate = 1e30\nclamp = 0")
+    assert "diverged" in refused("train", fast, *run, "--json")
+    assert call("train", made / "man.toml", *run).code == 0
 
 
 def test_a_finished_run_is_not_trained_again(made: Path, tmp_path: Path) -> None:
@@ -122,7 +132,7 @@ def test_a_warm_start(made: Path, tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
 def test_ctrl_c_leaves_a_checkpoint_and_the_same_command_goes_on(made: Path, tmp_path: Path) -> None:
     """And the result is that of the run that nobody stopped."""
-    path = written(tmp_path, EXPERIMENT.replace("epochs = 2", "epochs = 60, patience = 60"))
+    path = written(tmp_path, EXPERIMENT.replace("epochs = 2", "epochs = 15, patience = 15"))
     command = [sys.executable, "-c", "from funnelcast.cli.main import main; main()", "train", str(path)]
     command += ["--data", str(made / "table"), "--out", str(tmp_path / "run")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

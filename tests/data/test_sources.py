@@ -150,7 +150,7 @@ def test_what_is_not_a_table_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("years of work")
     for out in (tmp_path / "out", tmp_path / "good.parquet"):
-        with pytest.raises(DataError, match="choose a"):
+        with pytest.raises(FunnelcastError, match="choose a"):
             prepare(schema(), out, train=tmp_path / "good.parquet", replace=True)
     assert (tmp_path / "out" / "thesis.txt").exists()
 

@@ -47,12 +47,14 @@ def generate(
 ) -> None:
     """A log in Ali-CCP's raw format with a known law: true probabilities stand beside it."""
     from dataclasses import asdict
+    from functools import partial
 
     from funnelcast.data.datasets.generator import REALISTIC
-    from funnelcast.data.datasets.generator import generate as write
+    from funnelcast.data.datasets.generator import generate as plain
 
+    write = partial(plain, **REALISTIC) if realistic else plain
     with progress_bars(as_json) as progress:
-        made = write(dest, rows, seed=seed, replace=replace, progress=progress, **(REALISTIC if realistic else {}))
+        made = write(dest, rows, seed=seed, replace=replace, progress=progress)
     if as_json:
         show_json({"train": asdict(made.train), "test": asdict(made.test)})
         return

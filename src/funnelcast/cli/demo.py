@@ -35,6 +35,8 @@ def demo(
 
 def _make(to: Path, rows: int, seed: int, realistic: bool, replace: bool) -> None:
     """Raw log, table, run and evaluation below `to`."""
+    from functools import partial
+
     from funnelcast.cli.evaluate import show_metrics
     from funnelcast.data.datasets.aliccp import prepare_aliccp
     from funnelcast.data.datasets.generator import REALISTIC, generate
@@ -45,8 +47,9 @@ def _make(to: Path, rows: int, seed: int, realistic: bool, replace: bool) -> Non
     from funnelcast.experiments.presets import PRESETS
     from funnelcast.experiments.run import train
 
-    with new_folder(to, replace=replace) as folder, progress_bars(False) as progress:
-        made = generate(folder / "raw", rows, seed=seed, progress=progress, **(REALISTIC if realistic else {}))
+    write = partial(generate, **REALISTIC) if realistic else generate
+    with new_folder(to, replace=replace, mark="raw/generator.json") as folder, progress_bars(False) as progress:
+        made = write(folder / "raw", rows, seed=seed, progress=progress)
         out.print(
             f"A generated log of {rows:,} rows in Ali-CCP's raw format: {made.train.click_rate:.2%} of impressions are "
             f"clicked, {made.train.conversion_rate:.2%} of clicks convert; {made.test.conversions:,} test conversions."

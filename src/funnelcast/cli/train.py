@@ -40,7 +40,8 @@ def train(
 def show_summary(summary: dict[str, Any]) -> None:
     for part, outputs in summary["mean"].items():
         rows = [
-            (name, *(_spread(m[key]) for key in ("auc", "log_loss", "calibration_error"))) for name, m in outputs.items()
+            (name, *(_spread(m[key]) for key in ("auc", "log_loss", "calibration_error")))
+            for name, m in outputs.items()
         ]
         seeds = summary["seeds"]
         title = f"{part}, mean ± std of {len(seeds)} seeds" if len(seeds) > 1 else f"{part}, seed {seeds[0]}"

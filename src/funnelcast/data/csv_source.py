@@ -38,7 +38,12 @@ def read_header(path: Path, *, gzipped: bool) -> Header:
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text ({error.reason} in its first line); convert it") from None
     delimiter = max(",;\t|", key=line.count)
-    names = tuple(name.strip() for name in next(csv.reader([line], delimiter=delimiter), []))
+    try:
+        names = tuple(name.strip() for name in next(csv.reader([line], delimiter=delimiter), []))
+    except csv.Error as error:
+        raise DataError(
+            f"{path} has a first line that is no CSV ({error}); write lines that end in LF or CR LF"
+        ) from None
     if not any(names):
         raise DataError(f"{path} has an empty first line; it must name the columns")
     twice = sorted({name for name in names if names.count(name) > 1})

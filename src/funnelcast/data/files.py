@@ -14,14 +14,15 @@ from funnelcast.errors import FunnelcastError
 
 
 @contextmanager
-def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
+def new_folder(path: Path, *, replace: bool = False, mark: str = "") -> Iterator[Path]:
     """A temporary folder that becomes `path` when the block ends well, and is deleted when it does not.
 
-    What a killed run left beside `path` is removed. Raises FunnelcastError when `path` exists and `replace` is not set.
+    What a killed run left beside `path` is removed. Raises FunnelcastError when `path` exists and `replace` is not set,
+    or holds anything but no file `mark`, so that nobody loses a folder to a slip of the pen.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _clear_stale(path)
-    check_free(path, replace=replace)
+    check_free(path, replace=replace, mark=mark)
     partial = path.parent / f".{path.name}.partial-{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
@@ -43,7 +44,7 @@ def _clear_stale(path: Path) -> None:
     """Remove what killed runs left beside `path`; put back what one of them was about to replace."""
     for stale in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
         kind, _, pid = stale.name.removeprefix(f".{path.name}.partial-").rpartition("-")
-        if not pid.isdigit() or _is_alive(int(pid)):
+        if not pid.isdigit() or (int(pid) != os.getpid() and _is_alive(int(pid))):
             continue
         if kind == "old" and not path.exists():
             stale.rename(path)
@@ -63,10 +64,14 @@ def new_file(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def check_free(path: Path, *, replace: bool = False) -> None:
+def check_free(path: Path, *, replace: bool = False, mark: str = "") -> None:
     """Raises FunnelcastError when `path` exists and must not be replaced."""
     if path.exists() and not replace:
-        raise FunnelcastError(f"{path} exists already; choose another folder, or replace it with --replace")
+        raise FunnelcastError(f"{path} exists already; choose another place, or replace it with --replace")
+    if mark and path.exists() and not path.is_dir():
+        raise FunnelcastError(f"{path} is a file; choose a folder")
+    if mark and path.exists() and any(path.iterdir()) and not (path / mark).is_file():
+        raise FunnelcastError(f"{path} is not empty and has no {mark}, so it is not replaced; choose another folder")
 
 
 def write_atomic(path: Path, content: bytes) -> None:

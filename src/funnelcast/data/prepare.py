@@ -20,7 +20,6 @@ from funnelcast.data.staging import Staged, stage
 from funnelcast.data.table import Table, TableWriter
 from funnelcast.data.text_types import text_types
 from funnelcast.data.write import write_parts
-from funnelcast.errors import DataError
 from funnelcast.schema.dataset import Schema
 
 
@@ -43,9 +42,8 @@ def prepare(
     `OUT.quarantine.csv`. Raises DataError, and QuarantineError above `max_bad` of the rows.
     """
     paths = {name: Path(path) for name, path in (("train", train), ("dev", dev), ("test", test)) if path is not None}
-    _check_replaced(out)
     with (
-        new_folder(out, replace=replace) as folder,
+        new_folder(out, replace=replace, mark="manifest.json") as folder,
         Quarantine(quarantine_path(out), max_bad) as quarantine,
         Engine(folder / "work") as engine,
         TableWriter(folder) as writer,
@@ -64,14 +62,6 @@ def prepare(
 def quarantine_path(out: Path) -> Path:
     """Where the bad rows of a table are listed."""
     return out.with_name(out.name + ".quarantine.csv")
-
-
-def _check_replaced(out: Path) -> None:
-    """Raises DataError where something other than a table would be replaced."""
-    if out.is_dir() and any(out.iterdir()) and not (out / "manifest.json").is_file():
-        raise DataError(f"{out} is not empty and no prepared table, so it is not replaced; choose another folder")
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out} is a file; choose a folder")
 
 
 def _stage(engine: Engine, schema: Schema, paths: dict[str, Path], progress: Progress) -> list[Staged]:

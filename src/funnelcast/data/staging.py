@@ -88,7 +88,7 @@ def _first(checks: list[tuple[Any, Any]]) -> Any:
 def _checks(table: Any, uses: list[Use], split: Split) -> Iterator[tuple[Any, str]]:
     for use in uses:
         column = table[use.column]
-        if column.type().is_null() or column.type().is_unknown():
+        if _is_empty(column):
             if use.role in ("weight", "split"):
                 yield ibis.literal(True), f"{use.column} is missing"
         elif use.role == "label":
@@ -108,8 +108,18 @@ def _checks(table: Any, uses: list[Use], split: Split) -> Iterator[tuple[Any, st
 def _unequal_lists(table: Any, uses: list[Use]) -> Iterator[tuple[Any, str]]:
     for ids, weights in pairwise(uses):  # the weights of a feature come right after its ids
         if weights.role == "weights":
-            lengths = [table[use.column].length().fill_null(0) for use in (ids, weights)]
+            lengths = [_length(table[use.column]) for use in (ids, weights)]
             yield lengths[0] != lengths[1], f"{weights.column} differs in length from its ids"
+
+
+def _is_empty(column: Any) -> bool:
+    """Whether it is null in every row, by its type."""
+    return bool(column.type().is_null() or column.type().is_unknown())
+
+
+def _length(column: Any) -> Any:
+    """Of the list in each row."""
+    return ibis.literal(0) if _is_empty(column) else column.length().fill_null(0)
 
 
 def _number(column: Any) -> Any:
@@ -121,15 +131,12 @@ def _number(column: Any) -> Any:
 
 
 def _broken(table: Any, funnel: Funnel) -> Any:
-    labels = [table[column] for column in funnel.label_columns]
-    labels = [
-        ibis.null("float64") if column.type().is_null() or column.type().is_unknown() else _number(column)
-        for column in labels
-    ]
+    columns = {step: table[column] for step, column in enumerate(funnel.label_columns)}
+    labels = {step: _number(column) for step, column in columns.items() if not _is_empty(column)}
     contradictions = [
         ((labels[child] == 1) & (labels[parent] == 0)).fill_null(False)
         for child, parent in enumerate(funnel.parents)
-        if parent >= 0
+        if child in labels and parent in labels
     ]
     return reduce(or_, contradictions, ibis.literal(False))
 

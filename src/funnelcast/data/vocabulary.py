@@ -84,6 +84,7 @@ class Vocabulary:
         return cls(pq.read_table(path).column("value").combine_chunks())
 
 
+_NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
 _TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 
 
@@ -96,9 +97,8 @@ def _as_type_of(column: pa.Array, wanted: pa.DataType, name: str) -> pa.Array:
     if pa.types.is_integer(wanted) and pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), None, column)
     kinds = "integers" if pa.types.is_integer(wanted) else "strings"
-    texts = any(is_text(column.type) for is_text in _TEXTS)
-    numbers = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
-    if texts if pa.types.is_integer(wanted) else not texts or numbers:
+    fitting = _NUMBERS if pa.types.is_integer(wanted) else _TEXTS
+    if not any(fits(column.type) for fits in fitting):
         raise InputError(
             f"column {name!r} holds {column.type}, but its vocabulary was made of {kinds}; convert it first"
         )

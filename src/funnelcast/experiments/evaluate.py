@@ -85,12 +85,22 @@ def _group_column(table: Table, part: str, by: str) -> NDArray[Any]:
     """A kept column, or the ids of an id feature."""
     side, fields = table.side(part), [name for name, _ in table.encoder.inputs.fields]
     if by in side.column_names:
-        return np.asarray(side[by].to_numpy())
+        return _plain(side[by], by)
     if by in fields:
         return table.part(part).ids[:, fields.index(by)]
     raise TableError(
         f"{table.folder} has no column {by!r} to group by; {did_you_mean(by, [*side.column_names, *fields])}"
     )
+
+
+def _plain(column: pa.ChunkedArray, name: str) -> NDArray[Any]:
+    """Values that can be sorted: integers as they are, everything else as text, null too."""
+    if pa.types.is_integer(column.type) and not column.null_count:
+        return np.asarray(column.to_numpy())
+    try:
+        return np.asarray(column.cast(pa.string()).fill_null("null").to_numpy())
+    except pa.ArrowException:
+        raise TableError(f"column {name!r} holds {column.type}, not one value per row; group by another") from None
 
 
 def _groups(funnel: Funnel, rows: Columns, log_p: NDArray[np.float32], groups: NDArray[Any]) -> dict[str, Any]:

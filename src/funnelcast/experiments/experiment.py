@@ -7,11 +7,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator
 
+from funnelcast.data.encoder import Encoder
 from funnelcast.errors import ConfigError, Fault, did_you_mean
 from funnelcast.models.man import MAN
 from funnelcast.models.registry import RECIPES, AnyRecipe
 from funnelcast.schema.config import Config
-from funnelcast.schema.funnel import Funnel
 from funnelcast.training.losses import LossConfig
 from funnelcast.training.optimizers import OptimizerConfig
 from funnelcast.training.stages import Stage
@@ -48,14 +48,15 @@ class Experiment(Config):
     @classmethod
     def _known_model(cls, value: object) -> object:
         name = value.get("name") if isinstance(value, dict) else None
-        if isinstance(value, dict) and name not in RECIPES:
+        if isinstance(value, dict) and str(name) not in RECIPES:
             said = "has no name" if name is None else f"{name!r} is no model"
             raise ValueError(f"{said}; {did_you_mean(str(name), RECIPES)}")
         return value
 
-    def check(self, funnel: Funnel, source: str = "experiment") -> Self:
-        """Raises ConfigError with every fault that shows only beside the funnel."""
-        faults = self.loss.check(funnel)
+    def check(self, encoder: Encoder, source: str = "experiment") -> Self:
+        """Raises ConfigError with every fault that shows only beside the funnel and the vocabularies."""
+        funnel = encoder.schema.funnel
+        faults = [*self.model.check(encoder.inputs), *self.loss.check(funnel)]
         for i, stage in enumerate(self.stages):
             faults += stage.check(funnel, f"stages.{i}")
         if self.keep_negatives < 1 and funnel.parents.count(-1) != 1:

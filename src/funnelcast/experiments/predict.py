@@ -58,6 +58,9 @@ def first_rows(bundle: Path, table: Path, rows: int) -> pa.Table:
 
 
 def _writer(path: Path, kind: str, schema: pa.Schema) -> Any:
+    for field in schema if kind == ".csv" else ():
+        if pa.types.is_nested(field.type) or pa.types.is_binary(field.type):
+            raise InputError(f"{field.name!r} holds {field.type}, which no CSV can; give --out FILE.parquet")
     return pq.ParquetWriter(path, schema) if kind == ".parquet" else pa.csv.CSVWriter(path, schema)
 
 
@@ -68,7 +71,10 @@ def _of_file(predictor: Predictor, rows: Path) -> Iterator[pa.Table]:
         table = pa.Table.from_batches([batch])
         kept = {column: table[column] for column in schema.keep if column in table.column_names}
         labels = {step: table[column] for step, column in steps.items() if column in table.column_names}
-        yield pa.table(kept | labels | predictor.predict_arrow(table))
+        try:
+            yield pa.table(kept | labels | predictor.predict_arrow(table))
+        except InputError as error:
+            raise InputError(f"{rows}: {error}") from None
 
 
 def _of_table(predictor: Predictor, table: Table, part: str) -> Iterator[pa.Table]:

@@ -34,6 +34,7 @@ def train_seeds(
     if folder is None:
         raise FunnelcastError(f'{path} names no data; add `data = "TABLE"`, or give --data TABLE')
     table, start = Table.open(folder), Bundle.load(init) if init is not None else None
+    experiment.check(table.encoder, str(path))
     out = out or Path("runs") / experiment.name
     wanted = range(experiment.seed, experiment.seed + seeds)
     runs = []

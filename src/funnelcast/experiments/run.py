@@ -49,11 +49,12 @@ def train(
 
     The test part is not opened before training ends. `init`: a bundle to start from. Raises FunnelcastError.
     """
-    experiment.check(table.schema.funnel, experiment.name)
+    experiment.check(table.encoder, experiment.name)
     _claim(folder, experiment, table, init)
     finished = folder / "results.json"
     if finished.is_file():
-        return Run(folder, Bundle.load(folder / "bundle"), json.loads(finished.read_text()))
+        drop_checkpoint(folder / "checkpoint")
+        return Run(folder, Bundle.load(folder / "bundle"), _read(finished))
     encoder = table.encoder if init is None else grown_encoder(table.encoder, init)
     model = build_model(experiment, encoder)
     if init is not None:
@@ -106,13 +107,25 @@ def training_rates(experiment: Experiment, table: Table) -> list[float]:
 
 
 def _claim(folder: Path, experiment: Experiment, table: Table, init: Bundle | None) -> None:
-    """Mark the run folder as this experiment's on this table, or see that it is. Raises FunnelcastError."""
+    """Mark the run folder as this experiment's on this table, or see that it is. Raises FunnelcastError.
+
+    A run that failed before its first checkpoint leaves nothing to lose: its folder is free for another.
+    """
     settings = experiment.model_dump(mode="json", exclude={"data", "workers", "checkpoint_seconds", "device"})
     claim = {"experiment": settings, "protocol": table.protocol, "files": table.manifest["files"]}
     claim["init"] = init.fingerprint if init is not None else None
+    claim = json.loads(json.dumps(claim))
     path = folder / "experiment.json"
-    if path.is_file() and json.loads(path.read_text()) != json.loads(json.dumps(claim)):
-        raise FunnelcastError(f"{folder} holds a run of another experiment or table; choose another folder with --out")
-    if not path.is_file():
+    begun = folder.is_dir() and any(file.name not in ("experiment.json", "log.jsonl") for file in folder.iterdir())
+    if not begun or not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(path, json.dumps(claim, indent=1).encode())
+    elif _read(path) != claim:
+        raise FunnelcastError(f"{folder} holds a run of another experiment or table; choose another folder with --out")
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise FunnelcastError(f"{path} is damaged ({error}); delete {path.parent}, or choose another --out") from None

@@ -1,17 +1,20 @@
-"""Experts and their mixture as one hand-written autograd function, expert by expert.
-
-Each expert's activations are made, mixed and differentiated while they are in cache; one wide or batched product would
-send them through memory.
-"""
+"""A bank of networks, and their mixture by gates, as one hand-written autograd function around compiled loops."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from funnelcast.layers.blas import sgemm_address
+from funnelcast.layers.kernels import BANK, FLOAT, LAYER, SEEN, backward, forward
+from funnelcast.layers.workspace import Lease
 
 
 class Seen(NamedTuple):
@@ -22,56 +25,114 @@ class Seen(NamedTuple):
     column: int
 
 
-class FusedExperts(torch.autograd.Function):
-    """m_t = Σ_n w_tn f_n(x) with every f_n a perceptron with ReLU after each layer.
+class Noise(NamedTuple):
+    """Dropout after a layer: 16 bits per element of its output, and the number below which they mean dropped."""
+
+    draws: Tensor | None = None
+    dropped: int = 0
+
+    @property
+    def address(self) -> int:
+        return self.draws.data_ptr() if self.draws is not None else 0
+
+
+def can_fuse(x: Tensor) -> bool:
+    """Whether `FusedBank` has what it needs: float32 on the CPU, and a BLAS that can be called by address."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and sgemm_address() != 0
+
+
+class FusedBank(torch.autograd.Function):
+    """f_n(x) for every perceptron f_n with ReLU after each layer; or, with gates, m_t = Σ_n w_tn f_n(x).
 
     The backward pass holds no graph: asking for a second derivative raises, where saved intermediates alone would give
     a wrong one without an error.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, gates: Tensor, seen: Sequence[Seen], steps: int, *parameters: Tensor) -> Tensor:
-        """x (B, D), gates (B, K), then weight (N, in, out) and bias (N, out) per layer -> (T, B, H)."""
-        weights, biases = parameters[0::2], parameters[1::2]
-        layers = [x.new_empty(len(w), len(x), w.shape[2]) for w in weights]
-        mixed = x.new_zeros(steps, len(x), weights[-1].shape[2])
-        columns = gates.t().contiguous().unsqueeze(2)
-        for n in range(len(weights[0])):
-            h = x
-            for weight, bias, out in zip(weights, biases, layers, strict=True):
-                h = torch.addmm(bias[n], h, weight[n], out=out[n]).relu_()
-            for step, _, column in _of(seen, n):
-                mixed[step].addcmul_(columns[column], h)
-        ctx.seen = seen
-        ctx.save_for_backward(x, columns, *weights, *layers)
-        return mixed
+    def forward(
+        ctx: Any, x: Tensor, gates: Tensor | None, seen: tuple[Seen, ...], noise: Sequence[Noise], *parameters: Tensor
+    ) -> Tensor:
+        """x (B, D) or (N, B, D); gates (B, K), columns as in `seen`; noise per layer; weight (N, in, out) and bias
+        (N, out) per layer -> (N, B, H), with gates (T, B, H). All in float32 on the CPU.
+        """
+        x, parameters = _by_rows(x), tuple(p.contiguous() for p in parameters)
+        gates = gates.contiguous() if gates is not None else None
+        networks, rows, width = len(parameters[0]), x.shape[-2], parameters[-1].shape[1]
+        steps = 1 + max(s.step for s in seen) if seen else networks
+        out = x.new_zeros(steps, rows, width) if seen else x.new_empty(steps, rows, width)
+        layers = np.zeros(len(noise), LAYER)
+        layers["width_in"], layers["width"] = (
+            [w.shape[1] for w in parameters[0::2]],
+            [w.shape[2] for w in parameters[0::2]],
+        )
+        layers["weight"], layers["bias"] = _addresses(parameters[0::2]), _addresses(parameters[1::2])
+        layers["bits"], layers["dropped"] = [n.address for n in noise], [n.dropped for n in noise]
+        lease = _lend_outputs(layers, networks * rows, None if seen else out)
+        bank = _bank(x, gates, networks)
+        bank["mixed"] = out.data_ptr()
+        forward(bank, layers, *_by_network(seen, networks))
+        ctx.lease, ctx.layers, ctx.seen = lease, layers, seen
+        ctx.save_for_backward(x, gates, out, *parameters)
+        return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, columns, *saved = ctx.saved_tensors
-        weights, layers = saved[: len(saved) // 2], saved[len(saved) // 2 :]
-        grad_x = torch.zeros_like(x)
-        grad_columns = torch.empty_like(columns)
-        grads = [(torch.empty_like(w), w.new_empty(len(w), w.shape[2])) for w in weights]
-        for n in range(len(weights[0])):
-            g = _unmix(grad, layers[-1][n], _of(ctx.seen, n), columns, grad_columns)
-            for i in reversed(range(len(weights))):
-                torch.ops.aten.threshold_backward(g, layers[i][n], 0, grad_input=g)
-                torch.mm((layers[i - 1][n] if i else x).t(), g, out=grads[i][0][n])
-                torch.sum(g, 0, out=grads[i][1][n])
-                g = g @ weights[i][n].t() if i else grad_x.addmm_(g, weights[0][n].t())
-        return (grad_x, grad_columns.squeeze(2).t(), None, None, *(tensor for pair in grads for tensor in pair))
+        x, gates, _, *parameters = ctx.saved_tensors
+        networks, rows, layers = len(parameters[0]), x.shape[-2], ctx.layers.copy()
+        grad, grads = grad.contiguous(), [torch.empty_like(p) for p in parameters]
+        grad_x = x.new_empty(x.shape) if ctx.needs_input_grad[0] else None
+        grad_gates = torch.empty_like(gates) if gates is not None else None
+        scratch = Lease(2 * rows * int(layers["width"].max()))
+        layers["grad_weight"], layers["grad_bias"] = _addresses(grads[0::2]), _addresses(grads[1::2])
+        bank = _bank(x, gates, networks)
+        bank["grad"], bank["scratch"] = grad.data_ptr(), scratch.memory.data_ptr()
+        bank["scratch_step"] = rows * int(layers["width"].max()) * FLOAT
+        if grad_x is not None:
+            bank["grad_x"], bank["grad_x_step"] = grad_x.data_ptr(), _step(grad_x)
+        if grad_gates is not None:
+            bank["grad_gates"] = grad_gates.data_ptr()
+        backward(bank, layers, *_by_network(ctx.seen, networks))
+        return (grad_x, grad_gates, None, None, *grads)
 
 
-def _of(seen: Sequence[Seen], expert: int) -> list[Seen]:
-    return [s for s in seen if s.expert == expert]
+def _by_rows(x: Tensor) -> Tensor:
+    """Each network's rows one after the other in memory; that networks share them may stay."""
+    return x if x.dim() == 3 and x[0].is_contiguous() else x.contiguous()
 
 
-def _unmix(grad: Tensor, output: Tensor, seen: Sequence[Seen], columns: Tensor, grad_columns: Tensor) -> Tensor:
-    """The gradient (B, H) of one expert's output; writes those of its gate weights into `grad_columns` (K, B, 1)."""
-    total = torch.zeros_like(output)
-    for step, _, column in seen:
-        total.addcmul_(columns[column], grad[step])
-        torch.sum(grad[step] * output, 1, keepdim=True, out=grad_columns[column])
-    return total
+def _step(x: Tensor) -> int:
+    """Bytes from one network's rows to the next one's."""
+    return x.stride(0) * FLOAT if x.dim() == 3 else 0
+
+
+def _addresses(tensors: Sequence[Tensor]) -> list[int]:
+    return [tensor.data_ptr() for tensor in tensors]
+
+
+def _bank(x: Tensor, gates: Tensor | None, networks: int) -> NDArray[np.void]:
+    bank = np.zeros(1, BANK)
+    bank["sgemm"], bank["networks"], bank["rows"] = sgemm_address(), networks, x.shape[-2]
+    bank["x"], bank["x_step"] = x.data_ptr(), _step(x)
+    if gates is not None:
+        bank["gates"], bank["columns"] = gates.data_ptr(), gates.shape[1]
+    return bank
+
+
+def _lend_outputs(layers: NDArray[np.void], rows: int, last: Tensor | None) -> Lease:
+    """Room for every layer's output, but for the last one's where the caller has it."""
+    inner = layers if last is None else layers[:-1]
+    sizes = -(-inner["width"] * rows // 16) * 16  # keeps each at 64 bytes
+    lease = Lease(int(sizes.sum()))
+    inner["output"] = lease.memory.data_ptr() + (np.cumsum(sizes) - sizes) * FLOAT
+    if last is not None:
+        layers[-1]["output"] = last.data_ptr()
+    return lease
+
+
+@cache
+def _by_network(seen: tuple[Seen, ...], networks: int) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+    """`seen` in the order of networks, and where each network's begin."""
+    ordered = sorted(seen, key=lambda s: s.expert)
+    first = np.searchsorted([s.expert for s in ordered], np.arange(networks + 1))
+    return np.array([(s.step, s.column) for s in ordered], SEEN), first

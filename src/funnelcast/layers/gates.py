@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from funnelcast.layers.banks import MLPBank
-from funnelcast.layers.fused import FusedExperts, Seen
+from funnelcast.layers.fused import FusedBank, Noise, Seen, can_fuse
 from funnelcast.layers.mode import EVALUATE, Mode
 
 
@@ -44,9 +44,11 @@ class GatedExperts(nn.Module):
     def forward(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
         """(B, D) -> (T, B, H)."""
         weights, steps = self.gates(x), len(self.gates.logits)
-        if mode.fused:
+        if mode.fused and can_fuse(x):
             parameters = self.experts.parameters_by_layer()
-            mixed: Tensor = FusedExperts.apply(x, weights, self.gates.seen, steps, *parameters)  # type: ignore[no-untyped-call]
+            mixed: Tensor = FusedBank.apply(
+                x, weights, self.gates.seen, [Noise()] * (len(parameters) // 2), *parameters
+            )  # type: ignore[no-untyped-call]
             return mixed
         outputs, columns = self.experts(x).unbind(), weights.unsqueeze(2).unbind(1)
         terms = [(s.step, columns[s.column] * outputs[s.expert]) for s in self.gates.seen]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import InputSpec
-from funnelcast.errors import ConfigError, Fault, did_you_mean
+from funnelcast.errors import Fault, did_you_mean
 from funnelcast.layers.banks import LinearBank, MLPBank
 from funnelcast.layers.embedding import Embedding, Init
 from funnelcast.layers.heads import HEADS, Reach
@@ -62,6 +62,12 @@ class Recipe(Config):
         if rates not in (0, layers):
             raise ValueError(f"tower_dropout has {rates} rates for {layers} layers of tower; give one each, or []")
         return self
+
+    def check(self, inputs: InputSpec, where: str = "model") -> list[Fault]:
+        """Faults that show only beside the input: widths for vocabularies that there are not."""
+        known = dict.fromkeys(vocabulary for _, vocabulary in inputs.fields)
+        unknown = [name for name in self.embedding_dims if name not in known]
+        return [Fault(f"{where}.embedding_dims.{n}", "is no vocabulary", did_you_mean(n, known)) for n in unknown]
 
 
 @final
@@ -124,12 +130,6 @@ class FunnelModel(nn.Module):
 
 
 def embedding_of(recipe: Recipe, inputs: InputSpec) -> Embedding:
-    """Raises ConfigError for a width of a vocabulary that there is not."""
-    used = [vocabulary for _, vocabulary in inputs.fields]
-    unknown = [name for name in recipe.embedding_dims if name not in used]
-    if unknown:
-        where = "model.embedding_dims"
-        raise ConfigError([Fault(where, f"{name!r} is no vocabulary", did_you_mean(name, used)) for name in unknown])
     return Embedding(inputs, recipe.embedding_dim, recipe.embedding_dims)
 
 

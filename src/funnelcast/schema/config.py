@@ -32,8 +32,19 @@ class Config(BaseModel):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            faults = [fault for details in error.errors(include_url=False) for fault in _faults(details, cls)]
-            raise ConfigError(faults, source) from None
+            raise ConfigError(_all_faults(error.errors(include_url=False), cls), source) from None
+
+
+_PLAIN = {
+    "tuple_type": "a list is needed",
+    "list_type": "a list is needed",
+    "dict_type": "a table is needed",
+    "model_type": "a table is needed",
+    "model_attributes_type": "a table is needed",
+    "too_short": "more items are needed",
+    "path_type": "a path is needed, as text",
+}
+"""What pydantic says in Python's words, in those of TOML."""
 
 
 class FaultsError(ValueError):
@@ -59,9 +70,27 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError([Fault(str(path), "is nested too deeply to read")]) from None
 
 
+def _all_faults(errors: list[ErrorDetails], root: type[BaseModel]) -> list[Fault]:
+    """One fault per place: what pydantic says once for each member of a union, and again for the list or table around
+    a fault, is told once."""
+    found: dict[tuple[str, ...], list[Fault]] = {}
+    for error in errors:
+        found.setdefault(tuple(locate(error["loc"], root)[0]), []).extend(_faults(error, root))
+    inner = [path for path in found if not any(path == other[: len(path)] for other in found if other != path)]
+    return [fault for path in inner for fault in _merged(found[path])]
+
+
+def _merged(faults: list[Fault]) -> list[Fault]:
+    """Those of one place: of several that the members of a union gave, the one with a fix, else all in one."""
+    if len({fault.where for fault in faults}) > 1 or len(faults) == 1:
+        return faults
+    hinted = [fault for fault in faults if fault.fix]
+    return hinted[:1] or [Fault(faults[0].where, ", and ".join(dict.fromkeys(fault.problem for fault in faults)))]
+
+
 def _faults(error: ErrorDetails, root: type[BaseModel]) -> list[Fault]:
     path, models = locate(error["loc"], root)
-    where = ".".join(path)
+    where = ".".join(part or "''" for part in path)
     context = error.get("ctx", {})
     if isinstance(several := context.get("error"), FaultsError):
         return [Fault(".".join(filter(None, (where, f.where))), f.problem, f.fix) for f in several.faults]
@@ -79,7 +108,7 @@ def _faults(error: ErrorDetails, root: type[BaseModel]) -> list[Fault]:
             return [Fault(f"{where}.{_word(context['discriminator'])}", *_not_one_of(tag, context["expected_tags"]))]
         case "literal_error" if isinstance(error["input"], str):
             return [Fault(where, *_not_one_of(error["input"], context["expected"]))]
-    message = error["msg"]
+    message = _PLAIN.get(error["type"], error["msg"])
     return [Fault(where, f"{_shown(error['input'])} is not allowed: {message[0].lower()}{message[1:]}")]
 
 

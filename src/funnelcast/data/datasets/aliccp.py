@@ -61,7 +61,7 @@ def prepare_aliccp(
     for source in (source for pair in sources for source in pair):
         source.check()
     aside = out.with_name(out.name + ".quarantine.csv")
-    with new_folder(out, replace=replace) as folder, Quarantine(aside, max_bad) as quarantine:
+    with new_folder(out, replace=replace, mark="manifest.json") as folder, Quarantine(aside, max_bad) as quarantine:
         reader = LineReader(wanted_fields(list(features)), quarantine, progress, block_bytes)
         with TableWriter(folder) as writer:
             _Preparation(schema, reader, writer).run(*sources)

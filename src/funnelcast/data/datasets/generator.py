@@ -85,7 +85,7 @@ def write_log(out: Path, config: GeneratorConfig, *, replace: bool = False, prog
     """Write skeletons, common features, truth, README.txt and generator.json into the new folder `out`, whole or not
     at all. Raises ConfigError for settings out of range, FunnelcastError when `out` exists and `replace` is not set.
     """
-    with new_folder(out, replace=replace) as folder:
+    with new_folder(out, replace=replace, mark="generator.json") as folder:
         generator = Generator(config)
         counts = {part: _write_part(folder, generator, part, progress) for part in PARTS}
         (folder / "generator.json").write_text(_described(generator, counts))

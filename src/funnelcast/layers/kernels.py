@@ -1,0 +1,177 @@
+"""Compiled loops over a bank: a network's activations are made, mixed and differentiated while they are in cache.
+
+Matrices are float32, row-major and given by address, so that one compilation serves banks of any depth.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+
+from funnelcast.layers.blas import compiled, matrix, multiply, multiply_by_turned, multiply_turned, words
+
+LAYER: Final = np.dtype([(name, np.int64) for name in (
+    "width_in", "width",
+    "weight", "bias",  # (N, width_in, width), (N, width)
+    "output",  # (N, B, width)
+    "bits",  # (N, B, width) uint16, one draw per element of the output
+    "dropped",  # draws below are dropped, of 65536
+    "grad_weight", "grad_bias",
+)])  # fmt: skip
+"""A layer of all networks."""
+
+BANK: Final = np.dtype([(name, np.int64) for name in (
+    "sgemm", "networks", "rows",
+    "x", "x_step",  # (B, width_in), and the bytes from one network's to the next one's; 0 where they share it
+    "gates", "columns",  # (B, K); K is 0 without gates
+    "mixed",  # (T, B, H), zeros
+    "grad",  # (T, B, H) of the mixture, or (N, B, H) of the last outputs
+    "grad_x", "grad_x_step", "grad_gates",
+    "scratch", "scratch_step",  # two spaces for (B, widest layer), and the bytes between them
+)])  # fmt: skip
+"""A call: what is not needed is 0."""
+
+SEEN: Final = np.dtype([("step", np.int64), ("column", np.int64)])
+"""A step that sees a network, and the column of its gate weight."""
+
+FLOAT: Final = 4  # bytes
+WORD: Final = 2
+
+
+@compiled
+def forward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
+    """Fills every layer's `output` and, with gates, `mixed`. `seen` (K,) by network, those of n from `first[n]` on."""
+    bank = banks[0]
+    rows, last = bank.rows, len(layers) - 1
+    for n in range(bank.networks):
+        x = bank.x + n * bank.x_step
+        for i in range(len(layers)):
+            layer = layers[i]
+            y = _of(layer.output, n, rows, layer.width)
+            multiply(
+                bank.sgemm, x, _of(layer.weight, n, layer.width_in, layer.width), y, rows, layer.width_in, layer.width
+            )
+            _activate(y, n, rows, layer)
+            x = y
+        if bank.columns:
+            _mix(bank, x, layers[last].width, seen[first[n] : first[n + 1]])
+
+
+@compiled
+def backward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
+    """Fills `grad_x`, `grad_gates`, and every `grad_weight` and `grad_bias`."""
+    bank = banks[0]
+    rows, last = bank.rows, len(layers) - 1
+    for n in range(bank.networks):
+        g, layer = bank.scratch, layers[last]
+        if bank.columns:
+            _unmix(bank, _of(layer.output, n, rows, layer.width), g, layer.width, seen[first[n] : first[n + 1]])
+        else:
+            matrix(g, rows, layer.width)[:] = matrix(_of(bank.grad, n, rows, layer.width), rows, layer.width)
+        _deactivate(g, n, rows, layer)
+        for i in range(last, -1, -1):
+            layer = layers[i]
+            x = _of(layers[i - 1].output, n, rows, layer.width_in) if i else bank.x + n * bank.x_step
+            multiply_turned(
+                bank.sgemm,
+                x,
+                g,
+                _of(layer.grad_weight, n, layer.width_in, layer.width),
+                layer.width_in,
+                rows,
+                layer.width,
+            )
+            weight = _of(layer.weight, n, layer.width_in, layer.width)
+            if i:
+                before = bank.scratch + (last - i + 1) % 2 * bank.scratch_step
+                multiply_by_turned(bank.sgemm, g, weight, before, rows, layer.width, layer.width_in, 0.0)
+                _deactivate(before, n, rows, layers[i - 1])
+                g = before
+            elif bank.grad_x:
+                keep = 1.0 if n > 0 and bank.x_step == 0 else 0.0
+                multiply_by_turned(
+                    bank.sgemm, g, weight, bank.grad_x + n * bank.grad_x_step, rows, layer.width, layer.width_in, keep
+                )
+
+
+@compiled
+def _of(address: int, n: int, rows: int, columns: int) -> int:
+    """Where network n's matrix (rows, columns) of floats begins."""
+    return address + n * rows * columns * FLOAT
+
+
+@compiled
+def _activate(output: int, n: int, rows: int, layer: Any) -> None:
+    """y = dropout(relu(y + bias))."""
+    width, dropped = layer.width, layer.dropped
+    y, bias = matrix(output, rows, width), matrix(_of(layer.bias, n, 1, width), 1, width)
+    if dropped:
+        bits, scale = words(layer.bits + n * rows * width * WORD, rows, width), _scale(dropped)
+        for r in range(rows):
+            for j in range(width):
+                value = y[r, j] + bias[0, j]
+                y[r, j] = np.float32(0) if value <= 0 or bits[r, j] < dropped else value * scale
+    else:
+        for r in range(rows):
+            for j in range(width):
+                value = y[r, j] + bias[0, j]
+                y[r, j] = np.float32(0) if value <= 0 else value
+
+
+@compiled
+def _scale(dropped: int) -> Any:
+    return np.float32(65536 / (65536 - dropped))
+
+
+@compiled
+def _deactivate(grad: int, n: int, rows: int, layer: Any) -> None:
+    """In place, the gradient before bias, ReLU and dropout from that after them; and the bias's.
+
+    An output of 0 tells that the number fell away. In place, as loops that might overlap are not vectorised.
+    """
+    width, scale = layer.width, _scale(layer.dropped)
+    g, y = matrix(grad, rows, width), matrix(_of(layer.output, n, rows, width), rows, width)
+    bias = matrix(_of(layer.grad_bias, n, 1, width), 1, width)
+    for j in range(width):
+        bias[0, j] = 0
+    for r in range(rows):
+        for j in range(width):
+            value = g[r, j] * scale
+            value = np.float32(0) if y[r, j] <= 0 else value
+            g[r, j] = value
+            bias[0, j] += value
+
+
+@compiled
+def _mix(bank: Any, output: int, width: int, seen: Any) -> None:
+    """Adds a network's output, times its gate weight, to the mixture of each step that sees it."""
+    rows = bank.rows
+    y, gates = matrix(output, rows, width), matrix(bank.gates, rows, bank.columns)
+    for s in range(len(seen)):
+        mixed, column = matrix(_of(bank.mixed, seen[s].step, rows, width), rows, width), seen[s].column
+        for r in range(rows):
+            weight = gates[r, column]
+            for j in range(width):
+                mixed[r, j] += weight * y[r, j]
+
+
+@compiled
+def _unmix(bank: Any, output: int, to: int, width: int, seen: Any) -> None:
+    """The gradient of a network's output, and those of its gate weights."""
+    rows = bank.rows
+    y, g = matrix(output, rows, width), matrix(to, rows, width)
+    gates, grad_gates = matrix(bank.gates, rows, bank.columns), matrix(bank.grad_gates, rows, bank.columns)
+    for s in range(len(seen)):
+        grad, column = matrix(_of(bank.grad, seen[s].step, rows, width), rows, width), seen[s].column
+        for r in range(rows):
+            weight, product = gates[r, column], np.float32(0)
+            for j in range(width):
+                product += grad[r, j] * y[r, j]
+            grad_gates[r, column] = product
+            if s:
+                for j in range(width):
+                    g[r, j] += weight * grad[r, j]
+            else:
+                for j in range(width):
+                    g[r, j] = weight * grad[r, j]

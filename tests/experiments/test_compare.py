@@ -1,0 +1,110 @@
+"""Paired differences between two prediction files, and files that cannot be paired."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from funnelcast.errors import ComparisonError, FunnelcastError
+from funnelcast.evaluation.auc import auc, auc_difference
+from funnelcast.experiments.compare import compare_files
+
+ROWS = 300
+
+
+def predictions(seed: int) -> pa.Table:
+    """The same rows and labels, other predictions; some labels are unobserved."""
+    rng, own = np.random.default_rng(0), np.random.default_rng([1, seed])
+    click = rng.random(ROWS) < 0.5
+    conversion = click & (rng.random(ROWS) < 0.4)
+    unobserved = rng.random((2, ROWS)) < 0.1
+    p_click, given = own.uniform(0.1, 0.9, (2, ROWS))
+    return pa.table(
+        {
+            "row": np.arange(ROWS),
+            "click": pa.array(click.astype(np.uint8), mask=unobserved[0]),
+            "conversion": pa.array(conversion.astype(np.uint8), mask=unobserved[1]),
+            "p_click": p_click,
+            "p_conversion": p_click * given,
+            "p_conversion_given_click": given,
+        }
+    )
+
+
+def write(tmp_path: Path, change: Callable[[pa.Table], pa.Table] = lambda table: table) -> tuple[Path, Path]:
+    for name, table in (("a", predictions(0)), ("b", change(predictions(1)))):
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    return tmp_path / "a.parquet", tmp_path / "b.parquet"
+
+
+def test_each_difference_is_over_the_sample_space_of_its_output(tmp_path: Path) -> None:
+    found = compare_files(*write(tmp_path))
+    tables = [predictions(seed).to_pandas() for seed in (0, 1)]
+    click, conversion = tables[0].click, tables[0].conversion
+    spaces = {
+        "click": (click, click.notna()),
+        "conversion": (conversion, conversion.notna()),
+        "conversion_given_click": (conversion, conversion.notna() & (click == 1)),
+    }
+    assert list(found) == list(spaces)
+    for output, (label, rows) in spaces.items():
+        y, (a, b) = label[rows].to_numpy(np.uint8), (t[f"p_{output}"][rows].to_numpy() for t in tables)
+        assert found[output] == {"a": auc(y, a), "b": auc(y, b), **auc_difference(y, a, b)._asdict()}
+        assert found[output]["estimate"] == pytest.approx(auc(y, a) - auc(y, b), abs=1e-12)
+        assert found[output]["low"] < found[output]["estimate"] < found[output]["high"]
+
+
+def test_a_file_and_itself_do_not_differ(tmp_path: Path) -> None:
+    a, _ = write(tmp_path)
+    assert all(d["estimate"] == 0 and d["a"] == d["b"] for d in compare_files(a, a).values())
+
+
+def test_an_output_without_a_class_has_no_difference(tmp_path: Path) -> None:
+    table = predictions(0)
+    none = table.set_column(2, "conversion", pa.array(np.zeros(ROWS, np.uint8)))
+    pq.write_table(none, tmp_path / "a.parquet")
+    found = compare_files(tmp_path / "a.parquet", tmp_path / "a.parquet")
+    assert found["click"]["estimate"] == 0
+    assert found["conversion"]["estimate"] is None and found["conversion"]["a"] is None
+
+
+DAMAGES: list[tuple[Callable[[pa.Table], pa.Table], str]] = [
+    (lambda table: table.slice(1), "has 300 rows, .*b.parquet has 299"),
+    (lambda table: table.take(np.arange(ROWS)[::-1]), "'row' differs between the files"),
+    (lambda table: table.set_column(1, "click", pa.array(np.ones(ROWS, np.uint8))), "'click' differs"),
+    (lambda table: table.rename_columns({"p_conversion": "p_buy"}), "lacks 'p_(conversion|buy)'"),
+    (lambda table: table.drop_columns(["row"]), "lacks 'row'"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), DAMAGES)
+def test_files_of_other_rows(tmp_path: Path, change: Callable[[pa.Table], pa.Table], message: str) -> None:
+    with pytest.raises(ComparisonError, match=message):
+        compare_files(*write(tmp_path, change))
+
+
+@pytest.mark.parametrize(
+    ("dropped", "message"),
+    [
+        (["click", "conversion"], "no label column 'click'"),
+        (["p_click", "p_conversion", "p_conversion_given_click"], "p_"),
+    ],
+)
+def test_files_without_labels_or_predictions(tmp_path: Path, dropped: list[str], message: str) -> None:
+    pq.write_table(predictions(0).drop_columns(dropped), tmp_path / "a.parquet")
+    with pytest.raises(FunnelcastError, match=re.escape(message)):
+        compare_files(tmp_path / "a.parquet", tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "nowhere.parquet", "damaged.parquet"])
+def test_what_is_no_prediction_file(tmp_path: Path, name: str) -> None:
+    content: dict[str, Any] = {"a.csv": b"p_click\n1", "damaged.parquet": b"PAR1 no"}
+    if name in content:
+        (tmp_path / name).write_bytes(content[name])
+    with pytest.raises(FunnelcastError, match=name):
+        compare_files(tmp_path / name, tmp_path / name)

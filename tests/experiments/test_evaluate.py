@@ -1,0 +1,143 @@
+"""What evaluate reports, beside what knows nothing and what knows the truth; and that predict agrees with it."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import log_loss, roc_auc_score
+from tests import tiny
+from tests.serving.test_bundle import bundle_of
+
+from funnelcast.data.columns import UNOBSERVED
+from funnelcast.data.numeric import Standard
+from funnelcast.data.table import Table
+from funnelcast.data.vocabulary import Vocabulary
+from funnelcast.errors import ComparisonError, TableError
+from funnelcast.evaluation.metrics import expected_calibration_error, observed_over_predicted
+from funnelcast.experiments.evaluate import evaluate
+from funnelcast.serving.predictor import Predictor
+from funnelcast.testing.known_law import KnownLaw
+
+OUTPUTS = ["click", "conversion", "conversion_given_click"]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
+    return tiny.write_table(tmp_path_factory.mktemp("evaluate") / "table", test=5000)
+
+
+def space(table: Table, output: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[Any]]:
+    """Rows (N,) an output is measured over, by its definition; its labels there, and weights."""
+    columns = table.part("test")
+    assert columns.labels is not None and columns.weight is not None
+    click, conversion = columns.labels.T
+    step = click if output == "click" else conversion
+    rows = (step != UNOBSERVED) & ((click == 1) if output.endswith("given_click") else True)
+    return rows, step[rows] == 1, columns.weight[rows]
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.3])
+def test_predicting_the_raw_test_rows_gives_these_very_figures(table: Table, keep: float) -> None:
+    """5,000 rows are two pieces, and the raw rows come in one table: bit for bit all the same."""
+    bundle = bundle_of(keep_negatives=keep)
+    found = evaluate(bundle, table)
+    predicted = Predictor(bundle).predict(tiny.draw_log(5000, seed=2))
+    for output in OUTPUTS:
+        rows, labels, weight = space(table, output)
+        p, figures = predicted[f"p_{output}"].to_numpy()[rows], found["outputs"][output]
+        assert figures["calibration_error"] == expected_calibration_error(labels, p, weight)
+        assert figures["observed_over_predicted"] == observed_over_predicted(labels, p, weight)
+        auc = roc_auc_score(labels, p, sample_weight=weight)
+        assert figures["auc"]["estimate"] == pytest.approx(auc, rel=1e-12)
+        assert figures["log_loss"] == pytest.approx(log_loss(labels, p, sample_weight=weight), rel=1e-6)
+        assert (figures["rows"], figures["positives"]) == (len(labels), labels.sum())
+
+
+def test_the_frame_of_the_result(table: Table) -> None:
+    found = evaluate(bundle_of(), table, "dev")
+    assert list(found) == ["part", "rows", "protocol", "outputs", "ratio_cut", "constant"]
+    assert (found["part"], found["rows"], found["protocol"]) == ("dev", 80, table.protocol)
+    assert list(found["outputs"]) == list(found["constant"]) == OUTPUTS
+    assert found["ratio_cut"] == {"conversion_given_click": 0}
+
+
+def test_the_constant_predictor_says_the_training_rates(table: Table) -> None:
+    bundle = bundle_of()
+    constant = evaluate(bundle, table)["constant"]
+    for output, rate in zip(OUTPUTS, [*bundle.rates, bundle.rates[1] / bundle.rates[0]], strict=True):
+        _, labels, weight = space(table, output)
+        share = np.average(labels, weights=weight)
+        expected = -share * math.log(rate) - (1 - share) * math.log(1 - rate)
+        assert constant[output]["log_loss"] == pytest.approx(expected, rel=1e-6)
+        assert constant[output]["auc"]["estimate"] == 0.5
+
+
+def test_the_truth_of_a_generated_table_is_measured_beside(tmp_path: Path) -> None:
+    law = KnownLaw(0)
+    table = law.write_table(tmp_path / "law", train=100, dev=100, test=3000)
+    settings: dict[str, Any] = {"model": {"name": "man", "expert": [4], "tower": [4], "tower_dropout": []}}
+    bundle = bundle_of(encoder=table.encoder, **settings)
+    truth = evaluate(bundle, table)["truth"]
+    drawn = law.sample(3000, part=2)
+    click, conversion = drawn.labels.T == 1
+    both = drawn.p_click * drawn.p_conversion_given_click
+    for output, labels, p in (
+        ("click", click, drawn.p_click),
+        ("conversion", conversion, both),
+        ("conversion_given_click", conversion[click], drawn.p_conversion_given_click[click]),
+    ):
+        assert truth[output]["auc"]["estimate"] == pytest.approx(roc_auc_score(labels, p), rel=1e-9)
+        assert truth[output]["log_loss"] == pytest.approx(log_loss(labels, p), rel=1e-9)
+    assert "truth" not in evaluate(bundle_of(), tiny.write_table(tmp_path / "tiny"))
+
+
+@pytest.mark.parametrize("by", ["campaign", "user"])
+def test_groups_by_a_kept_column_or_a_feature(table: Table, by: str) -> None:
+    """A campaign is a user modulo three; unknown users make one group."""
+    bundle, log = bundle_of(), tiny.draw_log(5000, seed=2)
+    found = evaluate(bundle, table, by=by)["groups"]
+    keys = log["campaign"].to_numpy() if by == "campaign" else table.part("test").ids[:, 0]
+    p = Predictor(bundle).predict(log)
+    for output in OUTPUTS:
+        rows, labels, weight = space(table, output)
+        groups = {entry["group"]: entry for entry in found[output]["by_group"]}
+        assert set(groups) == {str(key) for key in np.unique(keys[rows])}
+        for key in np.unique(keys[rows]):
+            own = keys[rows] == key
+            score = p[f"p_{output}"].to_numpy()[rows][own]
+            expected = roc_auc_score(labels[own], score, sample_weight=weight[own])
+            assert groups[str(key)]["auc"] == pytest.approx(expected, rel=1e-12)
+            assert (groups[str(key)]["rows"], groups[str(key)]["positives"]) == (own.sum(), labels[own].sum())
+
+
+def test_an_unknown_group_or_part(table: Table) -> None:
+    with pytest.raises(TableError, match="no column 'campain' to group by; did you mean 'campaign'?"):
+        evaluate(bundle_of(), table, by="campain")
+    with pytest.raises(TableError, match="has no tets rows"):
+        evaluate(bundle_of(), table, "tets")
+
+
+def test_a_table_with_other_ids_or_scales_is_refused(tmp_path: Path) -> None:
+    encoder = tiny.fitted_encoder()
+    turned = encoder.vocabularies | {"user": Vocabulary(pa.array([f"u{i}" for i in reversed(range(12))]))}
+    scaled: Any = encoder.numbers | {"price": Standard(mean=0, std=1)}
+    others = {
+        "gives other ids to 'user'": type(encoder)(encoder.schema, turned, encoder.numbers),
+        "scales its numbers": type(encoder)(encoder.schema, encoder.vocabularies, scaled),
+        "gives other ids": tiny.fitted_encoder(users=14),
+    }
+    for i, (message, other) in enumerate(others.items()):
+        table = tiny.write_table(tmp_path / str(i), encoder=other)
+        with pytest.raises(ComparisonError, match=message):
+            evaluate(bundle_of(), table)
+
+
+def test_a_bundle_whose_ids_go_on_after_the_tables(tmp_path: Path) -> None:
+    """As after a warm start: it knows users that the table does not."""
+    table = tiny.write_table(tmp_path / "fewer", encoder=tiny.fitted_encoder(users=6))
+    figures = evaluate(bundle_of(), table)["outputs"]
+    assert all(math.isfinite(figures[output]["log_loss"]) for output in OUTPUTS)

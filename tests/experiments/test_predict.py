@@ -1,0 +1,119 @@
+"""Prediction files: of raw rows and of a table, the same numbers; whole or not there."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from tests import tiny
+from tests.serving.test_bundle import bundle_of
+
+from funnelcast.errors import FunnelcastError, InputError
+from funnelcast.experiments.compare import compare_files
+from funnelcast.experiments.predict import first_rows, predict_file
+from funnelcast.schema.dataset import Schema
+from funnelcast.serving.predictor import load
+
+COLUMNS = ["campaign", "click", "conversion", "p_click", "p_conversion", "p_conversion_given_click"]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("predict") / "bundle"
+    bundle_of().save(folder)
+    return folder
+
+
+def write_rows(path: Path, rows: int, seed: int = 2) -> pa.Table:
+    log = tiny.draw_log(rows, seed)
+    if path.suffix == ".csv":
+        pa.csv.write_csv(log, path)
+    else:
+        pq.write_table(log, path, row_group_size=999)
+    return log
+
+
+@pytest.mark.parametrize("rows", [80, 66_000])
+def test_raw_rows_the_table_and_the_predictor_agree_bit_by_bit(bundle: Path, tmp_path: Path, rows: int) -> None:
+    """66,000 rows are more than one batch of a file, and cut by its row groups in other places than by the table."""
+    log = write_rows(tmp_path / "rows.parquet", rows)
+    table = tiny.write_table(tmp_path / "table", test=rows)
+    of_file = predict_file(bundle, tmp_path / "rows.parquet", tmp_path / "a.parquet")
+    of_table = predict_file(bundle, table.folder, tmp_path / "b.parquet")
+    assert of_file == of_table == {"rows": rows, "columns": COLUMNS}
+    a, b = pq.read_table(tmp_path / "a.parquet"), pq.read_table(tmp_path / "b.parquet")
+    expected = load(bundle).predict(log)
+    for name in COLUMNS[3:]:
+        assert a[name].equals(b[name]) and a[name].equals(expected[name])
+    for name in COLUMNS[:3]:
+        assert a[name].cast(pa.int64()) == b[name].cast(pa.int64()) == log[name].cast(pa.int64())
+
+
+def test_csv_in_and_out(bundle: Path, tmp_path: Path) -> None:
+    log = write_rows(tmp_path / "rows.csv", 50)
+    predict_file(bundle, tmp_path / "rows.csv", tmp_path / "out.csv")
+    found = pa.csv.read_csv(tmp_path / "out.csv")
+    assert found.column_names == COLUMNS
+    np.testing.assert_allclose(found["p_click"], load(bundle).predict(log)["p_click"], rtol=1e-12)  # printed digits
+
+
+def test_rows_without_labels_are_predicted_too(bundle: Path, tmp_path: Path) -> None:
+    log = tiny.draw_log(20).drop_columns(["click", "conversion", "campaign", "weight"])
+    pq.write_table(log, tmp_path / "rows.parquet")
+    found = predict_file(bundle, tmp_path / "rows.parquet", tmp_path / "out.parquet")
+    assert found["columns"] == COLUMNS[3:]
+
+
+def test_labels_are_named_by_step_so_that_compare_finds_them(tmp_path: Path) -> None:
+    """Whatever the log calls its columns, and where a label is kept as well."""
+    funnel: dict[str, Any] = {"steps": "click; conversion after click", "labels": {"click": "clk", "conversion": "buy"}}
+    schema = Schema.from_dict({**tiny.SCHEMA.model_dump(), "funnel": funnel, "keep": ["campaign", "clk"]})
+    encoder = tiny.fitted_encoder(schema=schema)
+    for seed in (0, 1):
+        bundle_of(encoder=encoder, seed=seed).save(tmp_path / f"bundle{seed}")
+    log = tiny.draw_log(200).rename_columns({"click": "clk", "conversion": "buy"})
+    pq.write_table(log, tmp_path / "rows.parquet")
+    for seed in (0, 1):
+        predict_file(tmp_path / f"bundle{seed}", tmp_path / "rows.parquet", tmp_path / f"{seed}.parquet")
+    assert pq.read_table(tmp_path / "0.parquet").column_names == ["campaign", "clk", *COLUMNS[1:]]
+    found = compare_files(tmp_path / "0.parquet", tmp_path / "1.parquet")
+    assert list(found) == ["click", "conversion", "conversion_given_click"]
+
+
+def test_a_label_that_is_kept_stands_once(tmp_path: Path) -> None:
+    schema = Schema.from_dict({**tiny.SCHEMA.model_dump(), "keep": ["click", "campaign"]})
+    bundle_of(encoder=tiny.fitted_encoder(schema=schema)).save(tmp_path / "bundle")
+    write_rows(tmp_path / "rows.parquet", 50)
+    found = predict_file(tmp_path / "bundle", tmp_path / "rows.parquet", tmp_path / "out.parquet")
+    assert found["columns"] == ["click", "campaign", *COLUMNS[2:]]
+
+
+def test_an_existing_file_is_replaced_on_demand_only(bundle: Path, tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.parquet", 30)
+    (tmp_path / "out.parquet").write_text("mine")
+    with pytest.raises(FunnelcastError, match="exists already"):
+        predict_file(bundle, tmp_path / "rows.parquet", tmp_path / "out.parquet")
+    assert (tmp_path / "out.parquet").read_text() == "mine"
+    predict_file(bundle, tmp_path / "rows.parquet", tmp_path / "out.parquet", replace=True)
+    assert len(pq.read_table(tmp_path / "out.parquet")) == 30
+
+
+def test_what_fails_leaves_nothing_behind(bundle: Path, tmp_path: Path) -> None:
+    pq.write_table(tiny.draw_log(30).drop_columns(["user"]), tmp_path / "rows.parquet")
+    with pytest.raises(InputError, match="user"):
+        predict_file(bundle, tmp_path / "rows.parquet", tmp_path / "out.parquet")
+    pq.write_table(tiny.draw_log(30).slice(0, 0), tmp_path / "none.parquet")
+    with pytest.raises(InputError, match="holds no rows"):
+        predict_file(bundle, tmp_path / "none.parquet", tmp_path / "out.parquet")
+    with pytest.raises(InputError, match=r"must end in .parquet or .csv"):
+        predict_file(bundle, tmp_path / "rows.parquet", tmp_path / "out.json")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["none.parquet", "rows.parquet"]
+
+
+def test_the_first_rows_of_a_table(bundle: Path, tmp_path: Path) -> None:
+    table = tiny.write_table(tmp_path / "table")
+    predict_file(bundle, table.folder, tmp_path / "all.parquet")
+    assert first_rows(bundle, table.folder, 5).to_pylist() == pq.read_table(tmp_path / "all.parquet")[:5].to_pylist()

@@ -1,0 +1,133 @@
+"""A run: claimed by one experiment, trained once, measured after training and not before."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests import tiny
+
+from funnelcast.data.loader import Loader
+from funnelcast.data.table import Table
+from funnelcast.errors import FunnelcastError
+from funnelcast.experiments.evaluate import evaluate
+from funnelcast.experiments.experiment import Experiment
+from funnelcast.experiments.run import Run, train, training_rates
+from funnelcast.serving.bundle import Bundle
+from funnelcast.training.trainer import Trainer
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
+    return tiny.write_table(tmp_path_factory.mktemp("run") / "table")
+
+
+@pytest.fixture(scope="module")
+def finished(table: Table, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(tiny.experiment(), table, tmp_path_factory.mktemp("run") / "run")
+
+
+def test_what_a_run_leaves(finished: Run, table: Table) -> None:
+    names = sorted(path.name for path in finished.folder.iterdir())
+    assert names == ["bundle", "experiment.json", "log.jsonl", "results.json"]
+    bundle = Bundle.load(finished.folder / "bundle")
+    assert bundle.fingerprint == finished.bundle.fingerprint
+    assert Experiment.from_dict(bundle.experiment) == tiny.experiment()
+    assert (bundle.protocol, bundle.rates) == (table.protocol, table.label_rates("train"))
+    assert bundle.metrics == finished.results == json.loads((finished.folder / "results.json").read_text())
+    assert {part: evaluate(bundle, table, part)["outputs"] for part in ("dev", "test")} == finished.results
+
+
+def test_a_finished_run_is_not_trained_again(finished: Run, table: Table) -> None:
+    def stamps() -> dict[str, int]:
+        return {str(path): path.stat().st_mtime_ns for path in finished.folder.rglob("*") if path.is_file()}
+
+    before, calls = stamps(), []
+    changes: Any = {"workers": 2, "checkpoint_seconds": 1, "data": "elsewhere"}
+    again = train(tiny.experiment(**changes), table, finished.folder, progress=lambda *a: calls.append(a))
+    assert not calls and stamps() == before
+    assert again.bundle.fingerprint == finished.bundle.fingerprint
+    assert again.results == finished.results
+
+
+@pytest.mark.parametrize("changes", [{"seed": 1}, {"keep_negatives": 0.5}, {"model": tiny.MODEL | {"expert": [9, 4]}}])
+def test_another_experiment_in_the_same_folder(finished: Run, table: Table, changes: dict[str, Any]) -> None:
+    with pytest.raises(FunnelcastError, match="holds a run of another experiment or table; choose another folder"):
+        train(tiny.experiment(**changes), table, finished.folder)
+
+
+def test_another_table_or_start_in_the_same_folder(finished: Run, table: Table, tmp_path: Path) -> None:
+    other = tiny.write_table(tmp_path / "table", seed=1)
+    for changed in ({"table": other}, {"init": finished.bundle}):
+        with pytest.raises(FunnelcastError, match="holds a run of another experiment or table"):
+            train(tiny.experiment(), folder=finished.folder, **{"table": table, **changed})  # type: ignore[arg-type]
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bundle(finished: Run, table: Table, tmp_path: Path) -> None:
+    for call in (2, 3):
+        calls = iter(range(call))
+
+        def progress(*_: Any, left: Any = calls, **__: Any) -> None:
+            if next(left, None) is None:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny.experiment(), table, tmp_path / "run", progress=progress)
+        assert not (tmp_path / "run/bundle").exists()
+    resumed = train(tiny.experiment(workers=2), table, tmp_path / "run")
+    assert resumed.bundle.fingerprint == finished.bundle.fingerprint
+    assert resumed.results == finished.results
+    with pytest.raises(FunnelcastError, match="holds a run of another"):
+        train(tiny.experiment(seed=1), table, tmp_path / "run")
+
+
+def test_the_test_rows_are_not_touched_before_training_ends(
+    tmp_path: Path, finished: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MTReclib stops early by the test file. Here its files are away while the trainer runs."""
+    table = tiny.write_table(tmp_path / "table")
+    plain, hidden = table.folder / "test", tmp_path / "hidden"
+    trained = Trainer.run
+
+    def without_test_rows(self: Trainer, *parts: Any) -> Any:
+        assert hidden.is_dir() and not plain.exists()
+        try:
+            return trained(self, *parts)
+        finally:
+            hidden.rename(plain)
+
+    monkeypatch.setattr(Trainer, "run", without_test_rows)
+    plain.rename(hidden)
+    found = train(tiny.experiment(), Table.open(table.folder), tmp_path / "run")
+    assert found.results == finished.results
+    assert found.bundle.fingerprint == finished.bundle.fingerprint
+
+
+def test_other_test_rows_change_the_test_results_alone(tmp_path: Path, finished: Run) -> None:
+    table = tiny.write_table(tmp_path / "table", test=60)
+    other = train(tiny.experiment(), table, tmp_path / "run")
+    assert other.bundle.fingerprint == finished.bundle.fingerprint
+    assert other.results["dev"] == finished.results["dev"]
+    assert other.results["test"] != finished.results["test"]
+
+
+def test_a_table_without_test_rows(tmp_path: Path) -> None:
+    table = tiny.write_table(tmp_path / "table", test=0)
+    assert list(train(tiny.experiment(), table, tmp_path / "run").results) == ["dev"]
+
+
+def test_the_rates_of_the_kept_rows(tmp_path: Path) -> None:
+    table = tiny.write_table(tmp_path / "table", train=20000)
+    columns = table.part("train")
+    loader = Loader.of(columns, 64, 0, keep_negatives=0.3)
+    assert loader.chosen is not None and columns.labels is not None
+    labels = columns.labels[loader.chosen.numpy()].astype(float)
+    labels[labels == 255] = np.nan
+    assert training_rates(tiny.experiment(), table) == table.label_rates("train")
+    # Rows whose click was not observed are all kept, which moves the share of conversions by their few percent.
+    np.testing.assert_allclose(
+        training_rates(tiny.experiment(keep_negatives=0.3), table), np.nanmean(labels, 0), rtol=0.1
+    )

@@ -1,0 +1,133 @@
+"""The fast form of banks against the plain one: the same values and first derivatives, and no second ones.
+
+Through `Mode(fused=True)`, whatever is behind it: float64 to rounding; float32 against the plain form in float64.
+"""
+
+import copy
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from tests.layers.reference import draw, randomise
+from torch import Tensor
+
+from funnelcast.layers.banks import MLPBank
+from funnelcast.layers.gates import GateBank, GatedExperts, own_and_shared
+from funnelcast.layers.mode import Mode
+
+FAST = Mode(fused=True)
+TOLERANCE = {torch.float64: {"rtol": 1e-11, "atol": 1e-12}, torch.float32: {"rtol": 2e-4, "atol": 2e-5}}
+SEEN = {
+    "one": [[True]],
+    "one step": [[True] * 3],
+    "own and shared": own_and_shared(3, 2, 2),
+    "all": [[True] * 3] * 2,
+    "not in order": [[False, True, True], [True, True, False]],
+}
+
+
+def trunk_of(widths: tuple[int, ...], visible: list[list[bool]], dtype: torch.dtype, seed: int = 0) -> GatedExperts:
+    trunk = GatedExperts(MLPBank(len(visible[0]), 7, widths), GateBank(7, visible)).to(dtype)
+    randomise(trunk, seed, scale=0.5)
+    return trunk
+
+
+def results(trunk: GatedExperts, x: Tensor, mode: Mode) -> list[Tensor]:
+    """The mixtures, and their derivatives in some direction with respect to x and every parameter."""
+    x = x.detach().clone().requires_grad_()
+    out = trunk(x, mode)
+    direction = draw(9, *out.shape).to(out.dtype)
+    return [out.detach(), *torch.autograd.grad((out * direction).sum(), [x, *trunk.parameters()])]
+
+
+def assert_close(found: list[Tensor], expected: list[Tensor], dtype: torch.dtype) -> None:
+    for mine, right in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine.double(), right, **TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("widths", [(5,), (1,), (6, 4), (9, 5, 3)])
+@pytest.mark.parametrize("visible", SEEN.values(), ids=SEEN.keys())
+@pytest.mark.parametrize("rows", [1, 37])
+def test_the_same_values_and_derivatives(
+    visible: list[list[bool]], widths: tuple[int, ...], rows: int, dtype: torch.dtype
+) -> None:
+    trunk, x = trunk_of(widths, visible, dtype), draw(1, rows, 7, dtype=dtype)
+    expected = results(copy.deepcopy(trunk).double(), x.double(), Mode())
+    assert_close(results(trunk, x, FAST), expected, dtype)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_the_papers_sizes(dtype: torch.dtype) -> None:
+    trunk = GatedExperts(MLPBank(12, 90, (256, 128)), GateBank(90, own_and_shared(2, 4, 4))).to(dtype)
+    randomise(trunk, scale=0.08)
+    x = draw(1, 64, 90, dtype=dtype)
+    expected = results(copy.deepcopy(trunk).double(), x.double(), Mode())
+    assert_close(results(trunk, x, FAST), expected, dtype)
+
+
+def test_rows_that_do_not_lie_together() -> None:
+    trunk, x = trunk_of((6, 4), own_and_shared(2, 1, 1), torch.float32), draw(1, 7, 20, dtype=torch.float32)
+    for turned in (x.t(), draw(2, 40, 7, dtype=torch.float32)[::2], draw(3, 20, 14, dtype=torch.float32)[:, 7:]):
+        assert_close([trunk(turned, FAST)], [copy.deepcopy(trunk).double()(turned.double())], torch.float32)
+
+
+def test_a_second_derivative_raises() -> None:
+    """One that merely forgot its intermediates would be wrong without a word."""
+    trunk = trunk_of((6, 4), own_and_shared(2, 1, 1), torch.float32)
+    x = draw(1, 5, 7, dtype=torch.float32).requires_grad_()
+    (first,) = torch.autograd.grad(trunk(x, FAST).square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable|twice"):
+        torch.autograd.grad(first.sum(), x)
+    (plain,) = torch.autograd.grad(trunk(x).square().sum(), x, create_graph=True)
+    assert torch.autograd.grad(plain.sum(), x)[0].any()
+
+
+def test_passes_that_overlap_do_not_share_memory() -> None:
+    """Backward in another order than forward, twice, and after the rows of a third."""
+    trunk = trunk_of((6, 4), own_and_shared(2, 2, 1), torch.float32)
+    inputs = [draw(seed, rows, 7, dtype=torch.float32) for seed, rows in ((1, 30), (2, 30), (3, 50))]
+    alone = [results(trunk, x, FAST)[1:] for x in inputs]
+    leaves = [x.clone().requires_grad_() for x in inputs]
+    losses = [(out * draw(9, *out.shape).float()).sum() for out in (trunk(x, FAST) for x in leaves)]
+    for i in (1, 0, 2, 0):
+        again = torch.autograd.grad(losses[i], [leaves[i], *trunk.parameters()], retain_graph=True)
+        assert all(torch.equal(a, b) for a, b in zip(again, alone[i], strict=True))
+
+
+def test_an_output_stays_when_the_next_pass_begins() -> None:
+    trunk = trunk_of((6, 4), own_and_shared(2, 2, 1), torch.float32)
+    with torch.no_grad():
+        first = trunk(draw(1, 30, 7, dtype=torch.float32), FAST)
+        kept = first.clone()
+        trunk(draw(2, 30, 7, dtype=torch.float32), FAST)
+    assert torch.equal(first, kept)
+
+
+def test_threads_do_not_share_memory() -> None:
+    trunk = trunk_of((16, 8), own_and_shared(2, 2, 1), torch.float32)
+    inputs = [draw(seed, 20 + seed, 7, dtype=torch.float32) for seed in range(12)]
+    alone = [results(trunk, x, FAST) for x in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            for found, expected in zip(pool.map(lambda x: results(trunk, x, FAST), inputs), alone, strict=True):
+                assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_what_is_frozen_and_what_needs_no_gradient() -> None:
+    trunk = trunk_of((6, 4), own_and_shared(2, 1, 1), torch.float32)
+    x = draw(1, 9, 7, dtype=torch.float32)
+    free = results(trunk, x, FAST)
+    trunk.experts.requires_grad_(False)
+    out = trunk(x, FAST)
+    gates = torch.autograd.grad((out * draw(9, *out.shape).float()).sum(), list(trunk.gates.parameters()))
+    expected = free[2 + len(list(trunk.experts.parameters())) :]
+    assert all(torch.equal(a, b) for a, b in zip(gates, expected, strict=True))
+
+
+def test_numbers_that_are_none_are_passed_on() -> None:
+    """By them a diverging run is noticed."""
+    trunk = trunk_of((6, 4), own_and_shared(2, 1, 1), torch.float32)
+    x = draw(1, 4, 7, dtype=torch.float32)
+    x[2, 3] = torch.nan
+    assert torch.isnan(trunk(x, FAST)).all(2).tolist() == [[False, False, True, False]] * 2

@@ -1,0 +1,51 @@
+"""Training runs of the tiny experiment, and what must be equal when two of them are."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from funnelcast.data.progress import Progress, silent
+from funnelcast.data.table import Table
+from funnelcast.experiments.experiment import Experiment
+from funnelcast.experiments.run import build_model, training_rates
+from funnelcast.models.base import FunnelModel
+from funnelcast.training.losses import build_loss_weights
+from funnelcast.training.trainer import Plan, Trainer
+
+
+def trainer_of(experiment: Experiment, table: Table, folder: Path, progress: Progress = silent) -> Trainer:
+    assert experiment.workers != "auto"
+    plan = Plan(
+        experiment.loss,
+        experiment.optimizer,
+        experiment.stages,
+        experiment.seed,
+        experiment.keep_negatives,
+        experiment.workers,
+        experiment.checkpoint_seconds,
+    )
+    weights = build_loss_weights(experiment.loss, training_rates(experiment, table))
+    return Trainer(build_model(experiment, table.encoder), weights, table.schema.funnel, plan, folder, progress)
+
+
+def run(experiment: Experiment, table: Table, folder: Path, progress: Progress = silent) -> Trainer:
+    """A trainer that has run to its end."""
+    trainer = trainer_of(experiment, table, folder, progress)
+    trainer.run(table.part("train"), table.part("dev"))
+    return trainer
+
+
+def log_of(folder: Path) -> list[dict[str, Any]]:
+    """The lines of the log without timing."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert all(line.pop("seconds") >= 0 and line.pop("rows_per_s") >= 0 for line in lines)
+    return lines
+
+
+def same(a: FunnelModel, b: FunnelModel) -> bool:
+    """Bit for bit."""
+    ours, theirs = a.state_dict(), b.state_dict()
+    assert ours.keys() == theirs.keys()
+    return all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())

@@ -1,0 +1,69 @@
+"""Which groups a stage trains, and which number it watches."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from funnelcast.errors import ConfigError
+from funnelcast.evaluation.funnel import FunnelMetrics, measure_funnel
+from funnelcast.schema.funnel import Funnel
+from funnelcast.training.stages import Stage
+
+FUNNEL = Funnel.parse("click; conversion after click")
+
+
+def measured(labels: list[list[int]]) -> FunnelMetrics:
+    rng = np.random.default_rng(0)
+    p = rng.uniform(0.1, 0.9, (len(labels), 2)).cumprod(1)
+    return measure_funnel(FUNNEL, np.array(labels, np.uint8), np.log(p), np.log1p(-p))
+
+
+BOTH = [[0, 0], [1, 0], [1, 1], [1, 0], [0, 0], [1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("train", "groups"),
+    [
+        ("all", ("embedding", "experts", "gates", "attention", "towers")),
+        ("top", ("gates", "attention", "towers")),
+        (["towers", "embedding"], ("towers", "embedding")),
+    ],
+)
+def test_groups(train: Any, groups: tuple[str, ...]) -> None:
+    assert Stage(train=train).groups == groups
+
+
+def test_the_value_of_each_metric() -> None:
+    metrics = measured(BOTH)
+    outputs = metrics.outputs
+    names = ["click", "conversion", "conversion_given_click"]
+    assert list(outputs) == names
+    for name in names:
+        assert Stage(metric=f"auc_{name}").value(metrics, FUNNEL) == outputs[name].auc.estimate
+    both = outputs["click"].auc.estimate + outputs["conversion"].auc.estimate
+    assert Stage().value(metrics, FUNNEL) == pytest.approx(both / 2, rel=1e-15)
+    losses = outputs["click"].log_loss + outputs["conversion"].log_loss
+    assert Stage(metric="log_loss").value(metrics, FUNNEL) == pytest.approx(-losses, rel=1e-15)
+
+
+def test_undefined_aucs_are_left_out_of_the_mean() -> None:
+    metrics = measured([[0, 0], [1, 0], [1, 0]])
+    assert Stage().value(metrics, FUNNEL) == metrics.outputs["click"].auc.estimate
+    assert math.isnan(Stage(metric="auc_conversion").value(metrics, FUNNEL))
+    assert math.isnan(Stage().value(measured([[0, 0], [0, 0]]), FUNNEL))
+
+
+def test_a_metric_that_the_funnel_does_not_have() -> None:
+    (fault,) = Stage(metric="auc_conversion_given_clic").check(FUNNEL, "stages.1")
+    assert fault.where == "stages.1.metric"
+    assert "did you mean 'auc_conversion_given_click'?" in str(fault)
+    known = ["auc_mean", "log_loss", "auc_click", "auc_conversion", "auc_conversion_given_click"]
+    assert all(Stage(metric=metric).check(FUNNEL, "") == [] for metric in known)
+
+
+@pytest.mark.parametrize("settings", [{"train": []}, {"train": ["tower"]}, {"epochs": 0}, {"patience": 0}])
+def test_settings_that_make_no_sense(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        Stage.from_dict(settings)

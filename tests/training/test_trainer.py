@@ -1,0 +1,163 @@
+"""What a run learns, keeps, freezes, logs and refuses."""
+
+import copy
+import dataclasses
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests import tiny
+from tests.training.runs import log_of, run, same, trainer_of
+
+from funnelcast.data.columns import UNOBSERVED
+from funnelcast.data.table import Table
+from funnelcast.errors import DataError, FunnelcastError
+from funnelcast.evaluation.auc import auc
+from funnelcast.evaluation.funnel import measure_funnel
+from funnelcast.evaluation.score import score
+from funnelcast.models.registry import RECIPES
+from funnelcast.training.losses import UncertaintyWeights
+
+FAST = {"batch_size": 64, "micro_batch": 24, "learning_rate": 0.03}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
+    return tiny.write_table(tmp_path_factory.mktemp("trainer") / "table")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_overfits_64_rows(name: str, tmp_path: Path) -> None:
+    table = tiny.write_table(tmp_path / "table", train=64, dev=64)
+    part = table.part("train")
+    model = {"name": name, "expert": [32, 16], "tower": [16], "tower_dropout": [], "embedding_dim": 4}
+    optimizer = {"batch_size": 64, "learning_rate": 0.03}
+    changes: Any = {"model": model, "optimizer": optimizer, "stages": [{"epochs": 70, "patience": 70}]}
+    trainer = trainer_of(tiny.experiment(**changes), table, tmp_path / "run")
+    log_p, _ = score(trainer.run(part, part), part)
+    assert part.labels is not None and part.weight is not None
+    for t in range(2):
+        rows = (part.labels[:, t] != UNOBSERVED) & (part.weight > 0)
+        assert auc(part.labels[rows, t], log_p[rows, t]) > 0.99
+
+
+def test_learned_loss_weights_move_and_stand_in_the_log(table: Table, tmp_path: Path) -> None:
+    trainer = run(tiny.experiment(optimizer=FAST), table, tmp_path)
+    assert isinstance(trainer.loss_weights, UncertaintyWeights)
+    s = trainer.loss_weights.log_variance.tolist()
+    assert all(0.01 < abs(each) < 0.01 * 9 + 1e-6 for each in s)  # nine steps of at most the rate
+    logged = [line["task_weights"] for line in log_of(tmp_path)]
+    assert list(logged[-1].values()) == pytest.approx([math.exp(-each) / 2 for each in s], rel=1e-6)
+    assert logged[0] != logged[1] != logged[2]
+
+
+def test_the_second_stage_starts_from_the_best_state_and_leaves_the_frozen_alone(table: Table, tmp_path: Path) -> None:
+    first: Any = {"epochs": 4, "patience": 4, "metric": "log_loss"}
+    one = run(tiny.experiment(optimizer=FAST, stages=[first]), table, tmp_path / "one")
+    second = {"train": "top", "epochs": 1, "learning_rate": 1e-9}
+    two = run(tiny.experiment(optimizer=FAST, stages=[first, second]), table, tmp_path / "two")
+    last_is_best = [line["is_best"] for line in log_of(tmp_path / "one")]
+    assert last_is_best[-1] is False, "the data no longer tells the best state from the last"
+    for name, parameter in one.model.named_parameters():
+        other = two.model.get_parameter(name)
+        if name.startswith(("embedding.", "trunk.experts.")):
+            assert torch.equal(parameter, other), name
+        else:
+            torch.testing.assert_close(other, parameter, rtol=1e-6, atol=1e-7)  # three steps of 1e-9
+
+
+def test_the_second_stage_moves_all_that_it_trains(table: Table, tmp_path: Path) -> None:
+    stages: Any = [{"epochs": 1}, {"train": "top", "epochs": 1}]
+    one = run(tiny.experiment(stages=stages[:1]), table, tmp_path / "one").model
+    two = run(tiny.experiment(stages=stages), table, tmp_path / "two").model
+    moved = {name for name, p in one.named_parameters() if not torch.equal(p, two.get_parameter(name))}
+    assert moved == set(one.groups(["gates", "attention", "towers"]))
+
+
+def test_the_best_state_by_the_dev_metric_is_kept(table: Table, tmp_path: Path) -> None:
+    stages: Any = [{"epochs": 12, "patience": 2, "metric": "auc_click"}]
+    model = run(tiny.experiment(optimizer=FAST, stages=stages), table, tmp_path).model
+    lines, dev = log_of(tmp_path), table.part("dev")
+    values = [line["dev"]["click"]["auc"]["estimate"] for line in lines]
+    best = int(np.argmax(values))
+    assert len(values) == best + 3 < 12, "the data no longer stops a run early"
+    assert [line["is_best"] for line in lines] == [v > max(values[:i], default=0) for i, v in enumerate(values)]
+    assert dev.labels is not None
+    measured = measure_funnel(table.schema.funnel, dev.labels, *score(model, dev), dev.weight)
+    assert {name: m.as_dict() for name, m in measured.outputs.items()} == lines[best]["dev"]
+
+
+def test_the_log(table: Table, tmp_path: Path) -> None:
+    """The logged loss is the training rows' own: here by a model that does not move."""
+    still = {"batch_size": 160, "learning_rate": 1e-30}
+    model = tiny.MODEL | {"tower_dropout": []}
+    stages: Any = [{"epochs": 1, "name": "first"}, {"epochs": 1, "train": ["towers"], "name": "second"}]
+    trainer = run(tiny.experiment(optimizer=still, model=model, stages=stages), table, tmp_path)
+    part = table.part("train")
+    assert part.labels is not None
+    train = measure_funnel(table.schema.funnel, part.labels, *score(trainer.model, part), part.weight).outputs
+    first, second = log_of(tmp_path)
+    assert list(first) == ["stage", "epoch", "trained", "rows", "loss", "task_weights", "dev", "is_best"]
+    assert (first["stage"], first["epoch"], first["rows"], first["is_best"]) == ("first", 0, 160, True)
+    assert (second["stage"], second["epoch"], second["trained"]) == ("second", 0, ["towers"])
+    assert first["trained"] == ["embedding", "experts", "gates", "attention", "towers"]
+    for name in ("click", "conversion"):
+        assert first["loss"][name] == pytest.approx(train[name].log_loss, rel=1e-5)
+    assert list(first["dev"]) == ["click", "conversion", "conversion_given_click"]
+    assert (tmp_path / "log.jsonl").read_bytes().endswith(b"\n")
+
+
+def test_neither_workers_nor_the_global_seed_change_a_bit(table: Table, tmp_path: Path) -> None:
+    runs = []
+    for workers in (1, 2, 3):
+        torch.manual_seed(workers)
+        runs.append(run(tiny.experiment(workers=workers), table, tmp_path / str(workers)))
+    assert same(runs[0].model, runs[1].model) and same(runs[0].model, runs[2].model)
+    assert log_of(tmp_path / "1") == log_of(tmp_path / "2") == log_of(tmp_path / "3")
+    assert not same(runs[0].model, run(tiny.experiment(seed=1), table, tmp_path / "seed").model)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "what"), [(64, "the loss is .* in batch 1 of epoch 0"), (160, "dev rows are not finite")]
+)
+def test_divergence_is_told_with_its_fix(table: Table, tmp_path: Path, batch_size: int, what: str) -> None:
+    broken = tiny.experiment(optimizer={"batch_size": batch_size, "learning_rate": 1e30})
+    with pytest.raises(FunnelcastError, match=what + ".*diverged; lower optimizer.learning_rate"):
+        run(broken, table, tmp_path)
+
+
+def test_dev_rows_of_one_class(table: Table, tmp_path: Path) -> None:
+    dev = copy.deepcopy(table.part("dev"))
+    assert dev.labels is not None
+    dev = dataclasses.replace(dev, labels=np.zeros_like(dev.labels))
+    with pytest.raises(DataError, match="auc_mean is undefined on the dev rows"):
+        trainer_of(tiny.experiment(), table, tmp_path).run(table.part("train"), dev)
+
+
+def test_a_stage_that_trains_nothing_is_refused_before_the_first_begins(table: Table, tmp_path: Path) -> None:
+    model = {"name": "shared_bottom", "expert": [4], "tower": [4], "tower_dropout": []}
+    stages: Any = [{"epochs": 1}, {"name": "second", "train": ["gates", "attention"]}]
+    with pytest.raises(FunnelcastError, match="stage 'second' trains gates, attention, and the model has none"):
+        run(tiny.experiment(model=model, stages=stages), table, tmp_path)
+    assert not (tmp_path / "log.jsonl").exists()
+
+
+def test_a_stage_may_train_the_embedding_alone(table: Table, tmp_path: Path) -> None:
+    stages: Any = [{"train": ["embedding"], "epochs": 1}]
+    fixed: Any = {"weighting": "fixed"}
+    before = trainer_of(tiny.experiment(), table, tmp_path / "none").model
+    after = run(tiny.experiment(stages=stages, loss=fixed), table, tmp_path / "run").model
+    moved = {name for name, p in before.named_parameters() if not torch.equal(p, after.get_parameter(name))}
+    assert moved == set(before.groups(["embedding"]))
+
+
+def test_a_finished_run_is_only_read_again(table: Table, tmp_path: Path) -> None:
+    first = run(tiny.experiment(), table, tmp_path)
+    calls: list[str] = []
+    again = run(tiny.experiment(), table, tmp_path, lambda stage, *_: calls.append(stage))
+    assert same(first.model, again.model) and not calls
+    assert json.loads((tmp_path / "checkpoint/progress.json").read_text())["done"] is True
