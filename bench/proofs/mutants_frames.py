@@ -1,4 +1,4 @@
-"""Parquet logs, rows to predict and predictions to compare with a column missing, doubled, retyped or full of oddities."""
+"""Parquet logs, rows to predict, predictions to compare: a column missing, doubled, retyped or full of oddities."""
 
 from __future__ import annotations
 

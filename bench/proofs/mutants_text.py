@@ -29,7 +29,7 @@ TOKENS = (
 
 
 def ali_ccp(made: Material, scratch: Path, rng: random.Random) -> Mutant:
-    """A line of the skeleton or of the common features mutated; the message, or the list it names, tells file and line."""
+    """A line of the skeleton or of the common features mutated; the message or its list tells file and line."""
     for name in ("sample_skeleton_train.csv", "common_features_train.csv"):
         written(scratch / name, (made.folder / "raw" / name).read_bytes())
     name = rng.choice(("sample_skeleton_train.csv", "common_features_train.csv"))
@@ -111,7 +111,7 @@ def _cell(lines: list[str], rng: random.Random) -> tuple[str, tuple[str, ...]]:
 def _row(lines: list[str], rng: random.Random) -> tuple[str, tuple[str, ...]]:
     row = rng.randrange(1, len(lines) - 1)
     ways = {"a cell more": lines[row] + ",1", "a cell less": lines[row].rpartition(",")[0], "an empty line": "",
-            "an open quote": '"' + lines[row], "semicolons": lines[row].replace(",", ";"), "the header again": lines[0]}  # fmt: skip
+            "the header again": lines[0], "an open quote": '"' + lines[row], "semicolons": lines[row].replace(",", ";")}  # fmt: skip
     what = rng.choice(list(ways))
     lines[row] = ways[what]
     return f"{what} in line {row + 1}", (f"line {row + 1}",)

@@ -1,4 +1,4 @@
-"""Experiment and schema files with one setting misspelt, mistyped, out of range, missing or added, or broken as text."""
+"""Experiment and schema files: one setting misspelt, mistyped, out of range, missing or added, or broken as text."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from bench.proofs.material import EXPERIMENT, PLAIN, RICH, Material, toml
 from bench.proofs.mutants import WEIRD, Mutant, misspelt, odd_bytes, odd_value, shown, written
 
 STEPS = (
-    "click; buy after clik", "click; click", "buy after click; click", "click buy", ";", "click; buy after", "click; buy after buy",
-    "1click", "click; buy after click; like", "cl-ick", "click;;buy after click", "Klick", "click -> buy",
+    "click; buy after clik", "click; click", "buy after click; click", "click buy", ";", "click; buy after",
+    "click; buy after buy", "1click", "click; buy after click; like", "cl-ick", "click;;buy after click", "Klick", "click -> buy",
 )  # fmt: skip
 DIALECTS = (
     "a = [",

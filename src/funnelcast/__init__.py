@@ -14,7 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from funnelcast.data.prepare import prepare
+    from funnelcast.data.log.prepare import prepare
     from funnelcast.data.table import Table
     from funnelcast.errors import FunnelcastError
     from funnelcast.experiments.evaluate import evaluate
@@ -35,7 +35,7 @@ _HOMES = {
     "Table": "data.table",
     "evaluate": "experiments.evaluate",
     "load": "serving.predictor",
-    "prepare": "data.prepare",
+    "prepare": "data.log.prepare",
     "train": "experiments.run",
 }
 

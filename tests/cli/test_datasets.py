@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from bench.proofs.calls import call
 from tests.cli.test_main import loads, refused
 

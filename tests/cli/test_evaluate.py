@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from bench.proofs.calls import call
 from tests.cli.conftest import SCHEMA
 from tests.cli.test_main import refused

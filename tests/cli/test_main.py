@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from bench.proofs.calls import Answer, call
 
 VERBS = (

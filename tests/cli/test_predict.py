@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+
 from bench.proofs.calls import call
 from tests.cli.test_main import refused
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from bench.proofs.calls import call
+from funnelcast.data.table import Table
 from tests.cli.conftest import SCHEMA
 from tests.cli.test_main import refused
-
-from funnelcast.data.table import Table
 
 
 def test_any_log(made: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from bench.proofs.calls import call
 from tests.cli.conftest import EXPERIMENT
 from tests.cli.test_main import loads, refused

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests import tiny
 
 from funnelcast.data import loader as module
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import UNOBSERVED, Columns
 from funnelcast.data.loader import Loader, generator_of, seed_of
+from tests import tiny
 
 
 def columns_of(rows: int, rate: float = 0.5) -> Columns:

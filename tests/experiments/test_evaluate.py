@@ -9,8 +9,6 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import log_loss, roc_auc_score
-from tests import tiny
-from tests.serving.test_bundle import bundle_of
 
 from funnelcast.data.columns import UNOBSERVED
 from funnelcast.data.numeric import Standard
@@ -21,6 +19,8 @@ from funnelcast.evaluation.metrics import expected_calibration_error, observed_o
 from funnelcast.experiments.evaluate import evaluate
 from funnelcast.serving.predictor import Predictor
 from funnelcast.testing.known_law import KnownLaw
+from tests import tiny
+from tests.serving.test_bundle import bundle_of
 
 OUTPUTS = ["click", "conversion", "conversion_given_click"]
 

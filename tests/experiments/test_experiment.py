@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests import tiny
 
 import funnelcast
 from funnelcast.errors import ConfigError
@@ -15,6 +14,7 @@ from funnelcast.experiments.experiment import Experiment
 from funnelcast.models.man import MAN
 from funnelcast.schema.config import Config
 from funnelcast.schema.dataset import Schema
+from tests import tiny
 
 EXPERIMENTS = sorted(Path(__file__).parents[2].glob("experiments/**/*.toml"))
 

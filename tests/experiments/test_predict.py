@@ -8,14 +8,14 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from tests import tiny
-from tests.serving.test_bundle import bundle_of
 
 from funnelcast.errors import FunnelcastError, InputError
 from funnelcast.experiments.compare import compare_files
 from funnelcast.experiments.predict import first_rows, predict_file
 from funnelcast.schema.dataset import Schema
 from funnelcast.serving.predictor import load
+from tests import tiny
+from tests.serving.test_bundle import bundle_of
 
 COLUMNS = ["campaign", "click", "conversion", "p_click", "p_conversion", "p_conversion_given_click"]
 

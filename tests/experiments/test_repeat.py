@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests import tiny
 
 from funnelcast.errors import FunnelcastError
 from funnelcast.experiments.repeat import summarise, train_seeds
 from funnelcast.serving.bundle import Bundle
+from tests import tiny
 
 EXPERIMENT = """
 name = "tiny"

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests import tiny
 
 from funnelcast.data.loader import Loader
 from funnelcast.data.table import Table
@@ -18,6 +17,7 @@ from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.run import Run, train, training_rates
 from funnelcast.serving.bundle import Bundle
 from funnelcast.training.trainer import Trainer
+from tests import tiny
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from tests import tiny
-from tests.serving.test_bundle import bundle_of
 from torch import Tensor
 
 from funnelcast.data.encoder import Encoder
@@ -23,6 +21,8 @@ from funnelcast.models.base import FunnelModel
 from funnelcast.schema.dataset import Schema
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor
+from tests import tiny
+from tests.serving.test_bundle import bundle_of
 
 USERS = ["new1", "u5", "u0", "u11", "new2"]
 ITEMS = [50, 7, 3, 51]

@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from tests.layers.reference import arrays, draw, linear, perceptron, randomise
 from torch import Tensor
 from torch.func import functional_call
 
 from funnelcast.layers.banks import LinearBank, MLPBank
 from funnelcast.layers.mode import Mode
+from tests.layers.reference import arrays, draw, linear, perceptron, randomise
 
 WIDTHS = [(4,), (5, 3), (4, 3, 2)]
 

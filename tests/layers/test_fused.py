@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from tests.layers.reference import draw, randomise
 from torch import Tensor
 
 from funnelcast.layers.banks import MLPBank
 from funnelcast.layers.gates import GateBank, GatedExperts, own_and_shared
 from funnelcast.layers.mode import Mode
+from tests.layers.reference import draw, randomise
 
 FAST = Mode(fused=True)
 TOLERANCE = {torch.float64: {"rtol": 1e-11, "atol": 1e-12}, torch.float32: {"rtol": 2e-4, "atol": 2e-5}}

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from tests.layers.reference import Floats, arrays, draw, linear, perceptron, randomise, softmax
 from torch import Tensor
 from torch.func import functional_call
 
 from funnelcast.layers.banks import MLPBank
 from funnelcast.layers.gates import GateBank, GatedExperts, SharedTrunk, own_and_shared, sum_of
 from funnelcast.layers.mode import Mode
+from tests.layers.reference import Floats, arrays, draw, linear, perceptron, randomise, softmax
 
 
 def test_a_step_sees_its_own_experts_and_the_shared_ones() -> None:

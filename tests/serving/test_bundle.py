@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests import tiny
 
 from funnelcast.data.encoder import Encoder
 from funnelcast.errors import BundleError, FunnelcastError
@@ -17,6 +16,7 @@ from funnelcast.experiments.run import build_model
 from funnelcast.models.registry import RECIPES
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor
+from tests import tiny
 
 
 def bundle_of(encoder: Encoder | None = None, **changes: Any) -> Bundle:

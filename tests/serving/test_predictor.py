@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from tests import tiny
-from tests.serving.test_bundle import bundle_of
 
 import funnelcast
 from funnelcast.errors import InputError
 from funnelcast.evaluation.funnel import conditional
 from funnelcast.evaluation.score import score
 from funnelcast.serving.predictor import Predictor, load
+from tests import tiny
+from tests.serving.test_bundle import bundle_of
 
 COLUMNS = ["p_click", "p_conversion", "p_conversion_given_click"]
 LOG = tiny.draw_log(50)

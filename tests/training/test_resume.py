@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests import tiny
-from tests.training.runs import log_of, run, same, trainer_of
 
 from funnelcast.data.progress import Progress
 from funnelcast.data.table import Table
 from funnelcast.training.checkpoint import load_checkpoint
 from funnelcast.training.trainer import Trainer
+from tests import tiny
+from tests.training.runs import log_of, run, same, trainer_of
 
 CALLS = 12
 """Reports of a whole run: after each of three batches and at the end of each of three epochs."""

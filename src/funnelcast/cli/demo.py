@@ -38,8 +38,8 @@ def _make(to: Path, rows: int, seed: int, realistic: bool, replace: bool) -> Non
     from functools import partial
 
     from funnelcast.cli.evaluate import show_metrics
-    from funnelcast.data.datasets.aliccp import prepare_aliccp
-    from funnelcast.data.datasets.generator import REALISTIC, generate
+    from funnelcast.data.datasets.aliccp.prepare import prepare_aliccp
+    from funnelcast.data.datasets.generator.generate import REALISTIC, generate
     from funnelcast.data.files import new_folder
     from funnelcast.data.table import Table
     from funnelcast.experiments.evaluate import evaluate

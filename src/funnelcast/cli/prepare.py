@@ -47,14 +47,14 @@ def _prepare(
     progress: Any,
 ) -> dict[str, Any]:
     if schema == "ali-ccp":
-        from funnelcast.data.datasets.aliccp import prepare_aliccp
+        from funnelcast.data.datasets.aliccp.prepare import prepare_aliccp
 
         if dev is not None:
             raise typer.BadParameter("ali-ccp takes its dev rows from the training file", param_hint="--dev")
         if init is not None:
             raise typer.BadParameter("ali-ccp has no numbers whose scaling could be kept", param_hint="--init")
         return prepare_aliccp(train, test, to, max_bad=max_bad, replace=replace, progress=progress)
-    from funnelcast.data.prepare import prepare as prepare_log
+    from funnelcast.data.log.prepare import prepare as prepare_log
     from funnelcast.schema.dataset import Schema
 
     declared = Schema.from_toml(schema)

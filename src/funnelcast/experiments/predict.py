@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from funnelcast.data.columns import UNOBSERVED, Columns
 from funnelcast.data.files import check_free, new_file
+from funnelcast.data.log.rows import BATCH_ROWS, read_rows
 from funnelcast.data.progress import Progress, silent
-from funnelcast.data.rows import BATCH_ROWS, read_rows
 from funnelcast.data.table import Table
 from funnelcast.errors import InputError
 from funnelcast.evaluation.score import score

@@ -53,8 +53,10 @@ def train_seeds(
 
 
 def summarise(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Mean and standard deviation over runs of every figure, by part and output; none where a run has none, no deviation
-    of one run."""
+    """Mean and standard deviation over runs of every figure, by part and output; none where a run has none.
+
+    One run has no deviation.
+    """
     return {
         part: {
             name: {key: _spread([_figure(r[part][name], key) for r in results]) for key in FIGURES} for name in outputs

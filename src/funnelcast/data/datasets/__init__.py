@@ -1,1 +1,1 @@
-"""Known data sets and the generator, one file each."""
+"""Known data sets and the generator, a folder each."""

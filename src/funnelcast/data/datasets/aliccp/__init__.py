@@ -1,0 +1,1 @@
+"""Ali-CCP in its raw format."""

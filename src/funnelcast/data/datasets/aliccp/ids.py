@@ -1,0 +1,164 @@
+"""Provisional ids of raw integers: hash tables that grow with the distinct values, then fitted vocabularies.
+
+Codes: MISSING (-1) no value, 0 a value that no training row may hold, 1 … in order of first sight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from numba import njit
+from numpy.typing import NDArray
+
+from funnelcast.data.datasets.aliccp.tokens import MISSING
+from funnelcast.data.vocabulary import Vocabulary
+
+Int32s = NDArray[np.int32]
+Int64s = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+class IdTable:
+    """Open addressing from int64 values to ids 1 … n; a slot holds the id, `values` the value it stands for."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._slots = np.zeros(1024, np.int32)
+        self._values = np.empty(512, np.int64)
+        self._counts = np.zeros(512, np.int64)
+
+    @property
+    def values(self) -> Int64s:
+        """(n,) by id - 1."""
+        return self._values[: self.size]
+
+    @property
+    def counts(self) -> Int64s:
+        """(n,) how often `count` was told of each."""
+        return self._counts[: self.size]
+
+    def intern(self, values: Int64s, present: Bools) -> Int32s:
+        """Codes (n,) of values (n,); new ones get the next id."""
+        codes = np.empty(len(values), np.int32)
+        row = 0
+        while row < len(values):
+            row, self.size = _intern(values, present, self._slots, self._values, self.size, codes, row)
+            if row < len(values):
+                self._grow()
+        return codes
+
+    def look_up(self, values: Int64s, present: Bools) -> Int32s:
+        """Codes (n,) of values (n,); 0 for those never interned."""
+        codes = np.empty(len(values), np.int32)
+        _look_up(values, present, self._slots, self._values, codes)
+        return codes
+
+    def count(self, codes: Int32s) -> None:
+        _count(codes, self._counts)
+
+    def _grow(self) -> None:
+        self._values = np.concatenate([self._values, np.empty_like(self._values)])
+        self._counts = np.concatenate([self._counts, np.zeros_like(self._counts)])
+        self._slots = np.zeros(2 * len(self._slots), np.int32)
+        _place(self.values, self._slots)
+
+
+class FieldTables:
+    """A table per vocabulary, and which of them each field uses."""
+
+    def __init__(self, vocabularies: Sequence[str], min_counts: Sequence[int]) -> None:
+        """Both by field; fields that share a vocabulary are counted together and have one `min_count`."""
+        self.names = tuple(vocabularies)
+        self.tables = {name: IdTable() for name in self.names}
+        self._min_counts = dict(zip(self.names, min_counts, strict=True))
+
+    def codes(self, values: Int64s, *, grow: bool) -> Int32s:
+        """(F, n) raw ids to codes (F, n)."""
+        codes = np.empty(values.shape, np.int32)
+        for f, name in enumerate(self.names):
+            table = self.tables[name]
+            codes[f] = (table.intern if grow else table.look_up)(values[f], values[f] != MISSING)
+        return codes
+
+    def count(self, codes: Int32s) -> None:
+        """Count codes (n, F) of training rows."""
+        for f, name in enumerate(self.names):
+            self.tables[name].count(codes[:, f])
+
+    def fit(self) -> tuple[dict[str, Vocabulary], list[Int32s]]:
+        """Vocabularies by name, and per field the final id of every code."""
+        vocabularies, finals = {}, {}
+        for name, table in self.tables.items():
+            values = pa.array(table.values)
+            vocabularies[name] = Vocabulary.fit(values, table.counts, self._min_counts[name])
+            finals[name] = np.concatenate([np.zeros(1, np.int32), vocabularies[name].ids(values, name)])
+        return vocabularies, [finals[name] for name in self.names]
+
+
+def final_ids(codes: Int32s, finals: list[Int32s]) -> Int32s:
+    """Codes (n, F) without MISSING to ids (n, F) of the fitted vocabularies."""
+    ids = np.empty(codes.shape, np.int32)
+    for f, final in enumerate(finals):
+        ids[:, f] = final[codes[:, f]]
+    return ids
+
+
+@njit(cache=True, nogil=True)
+def _slot(value: int, slots: Int32s) -> np.int64:
+    mixed = np.uint64(value)
+    mixed = (mixed ^ (mixed >> np.uint64(32))) * np.uint64(0x9E3779B97F4A7C15)
+    return np.int64((mixed ^ (mixed >> np.uint64(29))) & np.uint64(len(slots) - 1))
+
+
+@njit(cache=True, nogil=True)
+def _seek(value: int, slots: Int32s, values: Int64s) -> np.int64:
+    """The slot that holds the value, or the empty one where it belongs."""
+    at = _slot(value, slots)
+    while slots[at] != 0 and values[slots[at] - 1] != value:
+        at = (at + 1) & (len(slots) - 1)
+    return at
+
+
+@njit(cache=True, nogil=True)
+def _intern(
+    column: Int64s, present: Bools, slots: Int32s, values: Int64s, size: int, codes: Int32s, row: int
+) -> tuple[int, int]:
+    """From `row` on, until the end or a full table; (next row, size)."""
+    for i in range(row, len(column)):
+        if not present[i]:
+            codes[i] = MISSING
+            continue
+        at = _seek(column[i], slots, values)
+        if slots[at] == 0:
+            if size == len(values):
+                return i, size
+            values[size] = column[i]
+            size += 1
+            slots[at] = size
+        codes[i] = slots[at]
+    return len(column), size
+
+
+@njit(cache=True, nogil=True)
+def _look_up(column: Int64s, present: Bools, slots: Int32s, values: Int64s, codes: Int32s) -> None:
+    for i in range(len(column)):
+        codes[i] = slots[_seek(column[i], slots, values)] if present[i] else MISSING
+
+
+@njit(cache=True, nogil=True)
+def _place(values: Int64s, slots: Int32s) -> None:
+    """Distinct values into empty slots."""
+    for i in range(len(values)):
+        at = _slot(values[i], slots)
+        while slots[at] != 0:
+            at = (at + 1) & (len(slots) - 1)
+        slots[at] = i + 1
+
+
+@njit(cache=True, nogil=True)
+def _count(codes: Int32s, counts: Int64s) -> None:
+    for code in codes:
+        if code > 0:
+            counts[code - 1] += 1

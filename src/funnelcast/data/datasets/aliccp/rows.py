@@ -1,0 +1,141 @@
+"""The raw Ali-CCP files as tokenized lines, block by block; bad lines go to quarantine with their reason."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from numba import njit
+from numpy.typing import NDArray
+
+from funnelcast.data.datasets.aliccp.faults import ENCODING, FINE, TOLD, UNKNOWN
+from funnelcast.data.datasets.aliccp.fields import Fields
+from funnelcast.data.datasets.aliccp.files import BLOCK_BYTES, COMMON, SKELETON, Block, Source
+from funnelcast.data.datasets.aliccp.ids import IdTable
+from funnelcast.data.datasets.aliccp.tokens import Bytes, Int64s, Tokens, tokenize
+from funnelcast.data.progress import Progress, silent
+from funnelcast.data.quarantine import Quarantine
+
+
+@dataclass(frozen=True)
+class Lines:
+    """The n tokenized lines of a block; `good` tells which of them hold."""
+
+    data: Bytes
+    starts: Int64s  # (n,)
+    ends: Int64s  # (n,)
+    tokens: Tokens
+    places: NDArray[np.int32]  # (n,) row of the common features, from 0; skeleton only
+    first: int  # number of the first line, from 1
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def good(self) -> NDArray[np.bool_]:
+        """(n,)"""
+        return np.equal(self.tokens.faults, FINE)
+
+    def text(self, line: int) -> bytes:
+        return self.data[self.starts[line] : self.ends[line]].tobytes()
+
+    def sample_ids(self, rows: Int64s) -> pa.Array:
+        """The strings of `rows`, copied by a kernel and handed to Arrow as they lie."""
+        starts, ends = self.starts[rows], self.tokens.sample_ends[rows]
+        offsets = np.zeros(len(rows) + 1, np.int32)
+        np.cumsum(ends - starts, out=offsets[1:])
+        texts = np.empty(offsets[-1], np.uint8)
+        _gather(self.data, starts, offsets, texts)
+        return pa.StringArray.from_buffers(len(rows), pa.py_buffer(offsets), pa.py_buffer(texts))
+
+
+@dataclass
+class LineReader:
+    """Reads raw files, reports the bad lines, and stops when they are too many."""
+
+    fields: Fields
+    quarantine: Quarantine
+    progress: Progress = silent
+    block_bytes: int = BLOCK_BYTES
+    faults: Counter[str] = field(default_factory=Counter)
+    """Bad lines by the kind of their fault."""
+    read: int = 0
+    """Lines read of all files."""
+
+    def lines(self, source: Source, index: IdTable | None = None) -> Iterator[Lines]:
+        """All blocks of a file; of a skeleton file with the `index` of its common features.
+
+        Raises DataError for a file that cannot be read, QuarantineError as soon as the bad lines will be too many.
+        """
+        stage = "reading common features" if source.kind == COMMON else f"reading {source.part}"
+        began, before = time.perf_counter(), self.read
+        for block in source.blocks(self.block_bytes):
+            lines = self._tokenize(block, source.kind == SKELETON, index, self.read - before + 1)
+            self._put_aside(lines, source)
+            self.read += len(lines)
+            self._check(self.read - before, block)
+            rate = (self.read - before) / (time.perf_counter() - began)
+            self.progress(stage, block.done, block.total, "bytes", f"{rate:,.0f} rows/s")
+            yield lines
+
+    def _tokenize(self, block: Block, skeleton: bool, index: IdTable | None, first: int) -> Lines:
+        starts, ends = split_lines(block.data, block.last)
+        tokens = tokenize(block.data, starts, ends, self.fields, skeleton=skeleton)
+        tokens.faults[_undecodable(block.data, starts, ends)] = ENCODING
+        places = np.zeros(len(starts), np.int32)
+        if index is not None:
+            places = index.look_up(tokens.keys, tokens.faults == FINE) - np.int32(1)
+            tokens.faults[(places < 0) & (tokens.faults == FINE)] = UNKNOWN
+        return Lines(block.data, starts, ends, tokens, places, first)
+
+    def _put_aside(self, lines: Lines, source: Source) -> None:
+        for line in np.flatnonzero(~lines.good).tolist():
+            kind, reason = TOLD[lines.tokens.faults[line]]
+            self.faults[kind] += 1
+            reason = reason.format(*lines.tokens.details[line])
+            text = lines.text(line).decode(errors="replace")
+            self.quarantine.add(source.shown, lines.first + line, reason, text)
+
+    def _check(self, rows: int, block: Block) -> None:
+        """At the end exactly; before it when the limit would be passed twice over at the pace so far."""
+        foreseen = self.read - rows + rows * block.total / max(block.done, 1)
+        if block.last or self.quarantine.count > 2 * self.quarantine.limit * foreseen:
+            self.quarantine.check(self.read)
+
+
+def split_lines(data: Bytes, last: bool) -> tuple[Int64s, Int64s]:
+    """Starts and ends (n,) of the lines, without line ends; an empty line at the end of the last block is none."""
+    ends = np.flatnonzero(data == 10)
+    if len(data) and data[-1] != 10:
+        ends = np.append(ends, len(data))
+    starts = np.concatenate([np.zeros(min(1, len(ends)), np.int64), ends[:-1] + 1])
+    ends = ends - ((ends > starts) & (data[ends - 1] == 13))
+    full = len(starts) - int(last and len(starts) > 0 and starts[-1] == ends[-1])
+    return starts[:full], ends[:full]
+
+
+def _undecodable(data: Bytes, starts: Int64s, ends: Int64s) -> list[int]:
+    """Lines that are not UTF-8; only lines with a byte beyond ASCII are looked at one by one."""
+    high = np.flatnonzero(data >= 128) if len(data) and data.max() >= 128 else np.empty(0, np.int64)
+    suspects = np.unique(np.searchsorted(starts, high, side="right") - 1)
+    return [line for line in suspects.tolist() if not _is_utf8(data[starts[line] : ends[line]].tobytes())]
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _gather(data: Bytes, starts: Int64s, offsets: NDArray[np.int32], texts: Bytes) -> None:
+    for i in range(len(starts)):
+        source = starts[i] - offsets[i]
+        for at in range(offsets[i], offsets[i + 1]):
+            texts[at] = data[source + at]

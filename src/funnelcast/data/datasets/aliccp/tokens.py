@@ -1,0 +1,200 @@
+"""The byte tokenizer of Ali-CCP's raw lines; every column and every feature is checked on the way."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from funnelcast.data.datasets.aliccp.faults import (
+    CLICK,
+    COLUMNS,
+    CONVERSION,
+    COUNT,
+    FEATURE,
+    FEATURE_NUM,
+    FINE,
+    ID,
+    INDEX,
+    SAMPLE_ID,
+    VALUE,
+)
+from funnelcast.data.datasets.aliccp.fields import LONGEST_FIELD, Fields
+
+Bytes = NDArray[np.uint8]
+Int64s = NDArray[np.int64]
+
+MISSING = -1
+_FEATURE_END, _FIELD_END, _ID_END, _COMMA = 1, 2, 3, 44
+_IN_VALUE = np.zeros(256, np.bool_)
+_IN_VALUE[list(b"0123456789.-+eE")] = True
+_HEX = np.full(256, 255, np.uint64)
+_HEX[list(b"0123456789")] = np.arange(10)
+_HEX[list(b"abcdef")] = _HEX[list(b"ABCDEF")] = np.arange(10, 16)
+
+
+class Tokens(NamedTuple):
+    """What was read of n lines. `values` and what follows hold only where `faults` is FINE."""
+
+    faults: NDArray[np.uint8]  # (n,)
+    details: Int64s  # (n, 2) numbers for the reason of a fault
+    keys: Int64s  # (n,) the common index, its 64 bits
+    values: Int64s  # (F, n) the last id of each field, MISSING where there is none
+    labels: NDArray[np.uint8]  # (n, 2) click, conversion; skeleton only
+    sample_ends: Int64s  # (n,) where the sample id ends; skeleton only
+
+
+def tokenize(data: Bytes, starts: Int64s, ends: Int64s, fields: Fields, *, skeleton: bool) -> Tokens:
+    """The lines at `starts` … `ends` of a skeleton file, or of a common features file."""
+    n = len(starts)
+    tokens = Tokens(
+        faults=np.empty(n, np.uint8),
+        details=np.zeros((n, 2), np.int64),
+        keys=np.zeros(n, np.int64),
+        values=np.full((fields.number, n), MISSING, np.int64),
+        labels=np.zeros((n, 2), np.uint8),
+        sample_ends=np.zeros(n, np.int64),
+    )
+    _tokenize(data, starts, ends, fields, tokens, skeleton)
+    return tokens
+
+
+@njit(cache=True, nogil=True)
+def _tokenize(data: Bytes, starts: Int64s, ends: Int64s, fields: Fields, tokens: Tokens, skeleton: bool) -> None:
+    for i in range(len(starts)):
+        start, end = starts[i], ends[i]
+        if skeleton:
+            fault = _skeleton(data, start, end, i, fields, tokens)
+        else:
+            fault = _tail(data, start, end, i, fields, tokens)
+        if fault != FINE:
+            columns, wanted = 1 + _count(data, start, end, _COMMA), 6 if skeleton else 3
+            if columns != wanted:
+                fault = COLUMNS
+                tokens.details[i, 0], tokens.details[i, 1] = columns, wanted
+        tokens.faults[i] = fault
+
+
+@njit(cache=True, nogil=True)
+def _skeleton(data: Bytes, start: int, end: int, i: int, fields: Fields, tokens: Tokens) -> int:
+    sample_end = _find(data, start, end, _COMMA)
+    click_end = _find(data, sample_end + 1, end, _COMMA)
+    conversion_end = _find(data, click_end + 1, end, _COMMA)
+    if conversion_end >= end:
+        return COLUMNS
+    if sample_end == start:
+        return SAMPLE_ID
+    if not _is_label(data, sample_end + 1, click_end):
+        return CLICK
+    if not _is_label(data, click_end + 1, conversion_end):
+        return CONVERSION
+    tokens.sample_ends[i] = sample_end
+    tokens.labels[i, 0] = data[sample_end + 1] - 48
+    tokens.labels[i, 1] = data[click_end + 1] - 48
+    return _tail(data, conversion_end + 1, end, i, fields, tokens)
+
+
+@njit(cache=True, nogil=True)
+def _tail(data: Bytes, start: int, end: int, i: int, fields: Fields, tokens: Tokens) -> int:
+    """The columns both files end in: common index, feature_num, feature list."""
+    index_end = _find(data, start, end, _COMMA)
+    said_end = _find(data, index_end + 1, end, _COMMA)
+    if said_end >= end:
+        return COLUMNS
+    if not _read_index(data, start, index_end, i, tokens):
+        return INDEX
+    said = _digits(data, index_end + 1, said_end)
+    if said < 0:
+        return FEATURE_NUM
+    fault = _features(data, said_end + 1, end, i, fields, tokens)
+    has = 1 + _count(data, said_end + 1, end, _FEATURE_END) if said_end + 1 < end else 0
+    if said != has:
+        tokens.details[i, 0], tokens.details[i, 1] = said, has
+        return COUNT
+    return fault
+
+
+@njit(cache=True, nogil=True)
+def _features(data: Bytes, start: int, end: int, i: int, fields: Fields, tokens: Tokens) -> int:
+    """FIELD \\x02 ID \\x03 VALUE, parted by \\x01; the loop over bytes that all time goes into."""
+    at, number = start, 0
+    while at < end:
+        number += 1
+        tokens.details[i, 0] = number
+        first, key = at, np.uint64(0)
+        while at < end and data[at] > _ID_END and data[at] != _COMMA:
+            key = (key << np.uint64(8)) | np.uint64(data[at])
+            at += 1
+        length = at - first
+        if length == 0 or at == end or data[at] != _FIELD_END:
+            return FEATURE
+        at += 1
+        first, value = at, 0
+        while at < end and 48 <= data[at] <= 57:
+            value = value * 10 + (data[at] - 48)
+            at += 1
+        if at == end or 0 < data[at] < _ID_END:
+            return FEATURE
+        if data[at] != _ID_END or not 0 < at - first <= 18:
+            return ID
+        at += 1
+        first = at
+        while at < end and _IN_VALUE[data[at]]:
+            at += 1
+        if at == first or (at < end and data[at] != _FEATURE_END):
+            return VALUE
+        key = (key << np.uint64(8)) | np.uint64(length)
+        slot = (key * fields.multiplier) >> np.uint64(54)
+        if fields.keys[slot] == key and length <= LONGEST_FIELD:
+            tokens.values[fields.places[slot], i] = value
+        if at == end - 1:
+            tokens.details[i, 0] = number + 1
+            return FEATURE
+        at += 1
+    return FINE
+
+
+@njit(cache=True, nogil=True)
+def _read_index(data: Bytes, start: int, end: int, i: int, tokens: Tokens) -> bool:
+    key = np.uint64(0)
+    for at in range(start, end):
+        digit = _HEX[data[at]]
+        if digit == 255:
+            return False
+        key = (key << np.uint64(4)) | digit
+    tokens.keys[i] = np.int64(key)
+    return 0 < end - start <= 16
+
+
+@njit(cache=True, nogil=True)
+def _digits(data: Bytes, start: int, end: int) -> int:
+    """The number of at most 18 digits that stands there, -1 where none does."""
+    number = 0
+    for at in range(start, end):
+        if not 48 <= data[at] <= 57:
+            return -1
+        number = number * 10 + (data[at] - 48)
+    return number if 0 < end - start <= 18 else -1
+
+
+@njit(cache=True, nogil=True)
+def _is_label(data: Bytes, start: int, end: int) -> bool:
+    return end - start == 1 and 48 <= data[start] <= 49
+
+
+@njit(cache=True, nogil=True)
+def _find(data: Bytes, start: int, end: int, byte: int) -> int:
+    at = start
+    while at < end and data[at] != byte:
+        at += 1
+    return at
+
+
+@njit(cache=True, nogil=True)
+def _count(data: Bytes, start: int, end: int, byte: int) -> int:
+    count = 0
+    for at in range(start, end):
+        count += data[at] == byte
+    return count

@@ -1,0 +1,169 @@
+"""Fits the encoder on training rows: vocabularies by counting, numbers by their moments and quantiles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import ibis
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from funnelcast.data.encoder import Encoder
+from funnelcast.data.log.engine import Engine, engine_errors
+from funnelcast.data.log.splits import value_counts
+from funnelcast.data.numeric import Bins, Standard
+from funnelcast.data.progress import Progress, silent
+from funnelcast.data.vocabulary import Vocabulary
+from funnelcast.errors import DataError
+from funnelcast.schema.dataset import Schema
+from funnelcast.schema.features import IdFeature
+
+
+def fit_encoder(
+    engine: Engine,
+    rows: Any,
+    schema: Schema,
+    progress: Progress = silent,
+    given: Mapping[str, Standard | Bins] | None = None,
+) -> Encoder:
+    """The encoder of the training rows `rows`; `given`: what is done to numbers, instead of fitting it.
+
+    Raises DataError where a vocabulary would mix integers and strings, or a number is not `given` as declared.
+    """
+    members = _members(schema)
+    numeric = [name for name, feature in schema.features.items() if feature.kind == "numeric"]
+    total = len(members) + len(numeric)
+    vocabularies: dict[str, Vocabulary] = {}
+    for name, features in members.items():
+        progress("fit", len(vocabularies), total, "features", name)
+        vocabularies[name] = _fit_vocabulary(engine, rows, schema, name, features)
+    numbers: dict[str, Standard | Bins] = {}
+    for name in numeric:
+        progress("fit", len(vocabularies) + len(numbers), total, "features", name)
+        numbers[name] = _fit_number(engine, rows, schema, name) if given is None else _given(given, schema, name)
+    progress("fit", total, total, "features")
+    return Encoder(schema, vocabularies, numbers)
+
+
+def _members(schema: Schema) -> dict[str, list[str]]:
+    """The id features of each vocabulary."""
+    members: dict[str, list[str]] = {}
+    for name, feature in schema.features.items():
+        if isinstance(feature, IdFeature):
+            members.setdefault(schema.vocabulary(name), []).append(name)
+    return members
+
+
+def _fit_vocabulary(engine: Engine, rows: Any, schema: Schema, name: str, features: list[str]) -> Vocabulary:
+    columns = list(dict.fromkeys(schema.column(feature) for feature in features))
+    values = [value for column in columns if (value := _ids(rows[column])) is not None]
+    kinds = {value.type().copy(nullable=True) for value in values}
+    if len(kinds) > 1:
+        kind = {column: _type_of(rows[column]) for column in columns}
+        raise DataError(
+            f"vocabulary {name!r} is shared by columns of integers and of strings: "
+            + ", ".join(f"{column} ({'strings' if t.is_string() else 'integers'})" for column, t in kind.items())
+            + "; cast them to one type, or give each its own vocabulary"
+        )
+    if not values:
+        return Vocabulary(pa.array([], pa.string()))
+    with engine_errors(f"vocabulary {name!r}"):
+        tables = [value.name("value").as_table() for value in values]
+        table = ibis.union(*tables) if len(tables) > 1 else tables[0]
+        counts = value_counts(table.value)
+        minimum = schema.features[features[0]].min_count  # type: ignore[union-attr]
+        found = engine.fetch(counts.filter(counts.n >= minimum))
+    return Vocabulary.fit(found["value"].combine_chunks(), found["n"].to_numpy(), minimum)
+
+
+def _type_of(column: Any) -> Any:
+    kind = column.type()
+    return kind.value_type if kind.is_array() else kind
+
+
+def _ids(column: Any) -> Any | None:
+    """The ids in a column or in its lists: int64 or string; None for a column without values."""
+    kind = _type_of(column)
+    if kind.is_null() or kind.is_unknown():
+        return None
+    if column.type().is_array():
+        column = column.unnest()
+    if kind.is_floating():
+        column = column.isnan().ifelse(ibis.null(kind), column)
+    return column if kind.is_string() else column.cast("int64")
+
+
+def _fit_number(engine: Engine, rows: Any, schema: Schema, name: str) -> Standard | Bins:
+    feature = schema.features[name]
+    column = finite(rows[schema.column(name)])
+    with engine_errors(f"feature {name!r}"):
+        if feature.kind == "numeric" and feature.transform == "bins":
+            return Bins(edges=tuple(bin_edges(engine, column, feature.bins)))
+        try:
+            return fit_standard(engine, column)
+        except DataError as error:
+            raise DataError(f"feature {name!r}: {error}") from None
+
+
+def _given(numbers: Mapping[str, Standard | Bins], schema: Schema, name: str) -> Standard | Bins:
+    feature, found = schema.features[name], numbers.get(name)
+    wanted = Bins if feature.kind == "numeric" and feature.transform == "bins" else Standard
+    if isinstance(found, wanted):
+        return found
+    has = "no such number" if found is None else f"it as {type(found).__name__.lower()}"
+    raise DataError(f"feature {name!r} is {wanted.__name__.lower()}, the bundle has {has}; use the bundle's schema")
+
+
+def finite(column: Any) -> Any:
+    """A column of numbers as float64, null where it is not finite."""
+    if column.type().is_boolean():
+        column = column.cast("int8")
+    value = column.try_cast("float64") if column.type().is_string() else column.cast("float64")
+    return (value.isnan() | value.isinf()).ifelse(ibis.null("float64"), value)
+
+
+def fit_standard(engine: Engine, column: Any) -> Standard:
+    """Mean and standard deviation of the non-null values; 0 and 1 for none, deviation 1 where they are constant.
+
+    Summed over the sorted counts of values, so that no order of work changes the last bit.
+    """
+    count, base, mean, squares = 0, 0.0, 0.0, 0.0  # mean and squares of what is above `base`, so that digits are kept
+    for values, counts in _sorted_counts(engine, column):
+        base = base if count else float(values[0])
+        n = int(counts.sum())
+        with np.errstate(over="ignore", invalid="ignore"):
+            own = np.average(values - base, weights=counts)
+            squares += float(counts @ (values - base - own) ** 2 + (own - mean) ** 2 * count * n / (count + n))
+            mean += float((own - mean) * n / (count + n))
+        count += n
+    if not math.isfinite(squares):
+        raise DataError("its values are too large to standardise; use transform = 'bins', or mend the column")
+    deviation = math.sqrt(squares / count) if count else 0.0
+    return Standard(mean=base + mean, std=deviation if deviation > 1e-12 * abs(base + mean) else 1.0)
+
+
+def bin_edges(engine: Engine, column: Any, bins: int) -> list[float]:
+    """Ascending starts of the bins after the first: the quantiles k / bins, and where one value holds several of them,
+    the value after it too, so that it has a bin of its own (zeros apart from the smallest amount)."""
+    total = int(engine.fetch(column.count()).as_py())
+    ranks = np.unique(np.arange(1, bins) * total // bins)
+    edges: list[float] = []
+    below, after_heavy = 0, False
+    for values, counts in _sorted_counts(engine, column):
+        ends = below + np.cumsum(counts)
+        held = np.searchsorted(ranks, ends) - np.searchsorted(ranks, ends - counts)
+        follows = np.concatenate([[after_heavy], held[:-1] > 1])
+        starts = (held > 0) | follows
+        starts[0] &= below > 0
+        edges += values[starts].tolist()
+        below, after_heavy = int(ends[-1]), bool(held[-1] > 1)
+    return edges
+
+
+def _sorted_counts(engine: Engine, column: Any) -> Iterator[tuple[NDArray[np.float64], NDArray[np.int64]]]:
+    for batch in engine.stream(value_counts(column)):
+        if batch.num_rows:
+            yield batch.column("value").to_numpy(), batch.column("n").to_numpy()

@@ -1,0 +1,81 @@
+"""Any log, Parquet or CSV, to a prepared table."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from funnelcast.data.files import new_folder
+from funnelcast.data.log import roles, splits
+from funnelcast.data.log.audit import check_parts, count_broken, put_aside, usable
+from funnelcast.data.log.engine import Engine
+from funnelcast.data.log.fit import fit_encoder
+from funnelcast.data.log.sources import Source, open_source
+from funnelcast.data.log.staging import Staged, stage
+from funnelcast.data.log.text_types import text_types
+from funnelcast.data.log.write import write_parts
+from funnelcast.data.numeric import Bins, Standard
+from funnelcast.data.progress import Progress, silent
+from funnelcast.data.quarantine import DEFAULT_LIMIT, Quarantine
+from funnelcast.data.table import Table, TableWriter
+from funnelcast.schema.dataset import Schema
+
+
+def prepare(
+    schema: Schema,
+    out: Path,
+    *,
+    train: Path,
+    dev: Path | None = None,
+    test: Path | None = None,
+    numbers: Mapping[str, Standard | Bins] | None = None,
+    max_bad: float = DEFAULT_LIMIT,
+    replace: bool = False,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Write the table of a log to `out` and return its manifest.
+
+    Rows become dev and test by `schema.split` where no file is given for them. Fitting sees training rows only;
+    `numbers`: fitted transforms by feature to take instead, as for a warm start. Bad rows are listed in
+    `OUT.quarantine.csv`. Raises DataError, and QuarantineError above `max_bad` of the rows.
+    """
+    paths = {name: Path(path) for name, path in (("train", train), ("dev", dev), ("test", test)) if path is not None}
+    with (
+        new_folder(out, replace=replace, mark="manifest.json") as folder,
+        Quarantine(quarantine_path(out), max_bad) as quarantine,
+        Engine(folder / "work") as engine,
+        TableWriter(folder) as writer,
+    ):
+        staged = _stage(engine, schema, paths, progress)
+        counts = put_aside(engine, staged, quarantine)
+        counts["broken"] = count_broken(engine, staged, schema.funnel)
+        check_parts(engine, staged, schema)
+        encoder = fit_encoder(engine, usable(staged[0].table, schema, "train"), schema, progress, numbers)
+        write_parts(staged, encoder, writer, progress)
+        shutil.rmtree(engine.folder)
+        writer.finish(encoder, counts)
+    return Table.open(out).manifest
+
+
+def quarantine_path(out: Path) -> Path:
+    """Where the bad rows of a table are listed."""
+    return out.with_name(out.name + ".quarantine.csv")
+
+
+def _stage(engine: Engine, schema: Schema, paths: dict[str, Path], progress: Progress) -> list[Staged]:
+    """Open and stage every source, the training source first."""
+    split = splits.remaining(schema.split, has_dev="dev" in paths, has_test="test" in paths)
+    parts = {name: split if split and name == "train" else name for name in paths}
+    uses = {name: list(roles.uses(schema, split=parts[name] is split)) for name in paths}
+    sources: dict[str, Source] = {}
+    for name, path in paths.items():
+        progress("read", len(sources), len(paths), "sources", path.name)
+        sources[name] = open_source(engine, path, name, roles.columns(uses[name]))
+    types = text_types(engine, list(sources.values()), uses["train"])
+    staged: list[Staged] = []
+    for name, source in sources.items():
+        progress("check", len(staged), len(paths), "sources", source.path.name)
+        staged.append(stage(engine, source, schema, parts[name], types, uses[name]))
+    return staged

@@ -1,0 +1,120 @@
+"""Raw logs on disk: which files a path means, whether they are what their name says, and the rows in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ibis
+import numpy as np
+import pyarrow.parquet as pq
+
+from funnelcast.data.log.csv_source import Rejected, read_header, stage_csv
+from funnelcast.data.log.engine import Engine, engine_errors
+from funnelcast.errors import DataError, did_you_mean
+
+ROW = "__row"
+"""Position of a row in its source, from 0."""
+KINDS = (".parquet", ".csv", ".csv.gz")
+_GZIP = b"\x1f\x8b"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One opened log: the columns asked for, as the engine reads them, and `ROW`."""
+
+    path: Path
+    files: tuple[Path, ...]
+    starts: tuple[int, ...]
+    """Position of the first row of each file."""
+    rows: int
+    """Rows read, the rejected ones included."""
+    table: Any
+    rejected: tuple[Rejected, ...] = ()
+    is_text: bool = False
+    """Whether every column is text, as in a CSV."""
+
+    def locate(self, row: int) -> tuple[Path, int]:
+        """File of the row at a position, and its number there: rows of Parquet from 1; lines of a CSV from 1, header
+        and rejected lines counted, empty lines and line breaks within quotes not."""
+        file = int(np.searchsorted(self.starts, row, side="right")) - 1
+        number = row - self.starts[file] + (2 if self.is_text else 1)
+        for rejected in self.rejected:
+            number += rejected.line <= number
+        return self.files[file], number
+
+
+def open_source(engine: Engine, path: Path, name: str, wanted: dict[str, str]) -> Source:
+    """Open a Parquet file, a folder of them, or a CSV. `wanted`: columns, with what each is for.
+
+    Raises DataError naming the path, the column and the fix.
+    """
+    files = find_files(path)
+    with engine_errors(path):
+        return (_open_parquet if kind_of(path) == ".parquet" else _open_csv)(engine, path, files, name, wanted)
+
+
+def find_files(path: Path) -> list[Path]:
+    """The files a path stands for, none of them empty, in order of their names. Raises DataError."""
+    if not path.exists():
+        near = did_you_mean(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else ""
+        raise DataError(f"{path} does not exist" + (f"; {near}" if near.startswith("did") else ""))
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not files:
+        raise DataError(f"{path} holds no .parquet file; give a .parquet or .csv file, or a folder of .parquet files")
+    for file in files:
+        _check_content(file, kind_of(file))
+    return files
+
+
+def kind_of(path: Path) -> str:
+    """`.parquet` (a folder too), `.csv` or `.csv.gz`. Raises DataError."""
+    kind = ".parquet" if path.is_dir() else next((kind for kind in KINDS if path.name.lower().endswith(kind)), "")
+    if not kind:
+        raise DataError(f"{path} has none of the extensions {', '.join(KINDS)}; convert it, or name it by its format")
+    return kind
+
+
+def _check_content(file: Path, kind: str) -> None:
+    with engine_errors(file), file.open("rb") as stream:
+        start = stream.read(4)
+    if not start:
+        raise DataError(f"{file} is empty")
+    if kind == ".csv" and start.startswith(_GZIP):
+        raise DataError(f"{file} is gzip-compressed; name it {file.name}.gz")
+    if kind == ".csv.gz" and not start.startswith(_GZIP):
+        raise DataError(f"{file} is not gzip-compressed; name it {file.name[: -len('.gz')]}")
+    if kind == ".parquet" and start != b"PAR1":
+        raise DataError(f"{file} is no Parquet file; write it again, or name it by its format")
+
+
+def _open_parquet(engine: Engine, path: Path, files: list[Path], name: str, wanted: dict[str, str]) -> Source:
+    rows = [pq.read_metadata(file).num_rows for file in files]
+    starts = tuple(int(start) for start in np.cumsum([0, *rows[:-1]]))
+    table = engine.parquet(files)
+    _require(path, wanted, table.columns)
+    table = table.select(*wanted).mutate(**{ROW: ibis.row_number()})
+    return Source(path, tuple(files), starts, sum(rows), table)
+
+
+def _open_csv(engine: Engine, path: Path, files: list[Path], name: str, wanted: dict[str, str]) -> Source:
+    header = read_header(path, gzipped=kind_of(path) == ".csv.gz")
+    _require(path, wanted, header.names)
+    staged, rejected = stage_csv(path, header, list(wanted), engine.folder, name)
+    table = engine.parquet([staged])
+    rows = pq.read_metadata(staged).num_rows + len(rejected)
+    table = table.mutate(**{ROW: ibis.row_number()})
+    return Source(path, tuple(files), (0,), rows, table, tuple(rejected), is_text=True)
+
+
+def _require(path: Path, wanted: dict[str, str], have: Iterable[str]) -> None:
+    have = list(have)
+    faults = [
+        f"{use} reads the column {column!r}, which is not there; {did_you_mean(column, have)}"
+        for column, use in wanted.items()
+        if column not in have
+    ]
+    if faults:
+        raise DataError(f"{path} lacks {len(faults)} of {len(wanted)} columns:\n  " + "\n  ".join(faults))

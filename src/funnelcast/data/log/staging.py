@@ -1,0 +1,148 @@
+"""Clean rows on disk: typed columns with part, fault and position of each row; what fit and encode read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import reduce
+from itertools import pairwise
+from operator import or_
+from pathlib import Path
+from typing import Any
+
+import ibis
+
+from funnelcast.data.log import splits
+from funnelcast.data.log.engine import Engine, engine_errors
+from funnelcast.data.log.roles import NUMBER_ROLES, Use, type_fault
+from funnelcast.data.log.sources import Source
+from funnelcast.data.log.text_types import as_type, is_unreadable
+from funnelcast.errors import DataError
+from funnelcast.schema.dataset import Schema, Split
+from funnelcast.schema.funnel import Funnel
+
+PART = "__part"
+"""train, dev or test."""
+FAULT = "__fault"
+"""Why a row goes to quarantine; null for a good row."""
+BROKEN = "__broken"
+"""Whether the labels of a row contradict the funnel."""
+
+
+@dataclass(frozen=True)
+class Staged:
+    """The rows of one source on disk, bad ones included."""
+
+    source: Source
+    parts: tuple[str, ...]
+    """The parts its rows go to."""
+    file: Path
+    table: Any
+
+
+def stage(
+    engine: Engine, source: Source, schema: Schema, part: str | Split, types: dict[str, str], uses: list[Use]
+) -> Staged:
+    """Type, check and part the rows of a source, and write them down: all in one `part`, or split by a rule.
+
+    Raises DataError for a column of a wrong type.
+    """
+    name = part if isinstance(part, str) else "split"
+    with engine_errors(source.path):
+        table = _typed(source, types, uses)
+        faults = [fault for use in uses if (fault := type_fault(use, table[use.column].type()))]
+        if faults:
+            raise DataError(f"{source.path} does not fit the schema:\n  " + "\n  ".join(dict.fromkeys(faults)))
+        table = table.mutate(
+            **{FAULT: _first([(table[FAULT].notnull(), table[FAULT]), *_checks(table, uses, schema.split)])},
+            **{BROKEN: _broken(table, schema.funnel)},
+        )
+        table = table.mutate(**{PART: _part(engine, table, part)})
+        file = engine.save(table, name)
+    return Staged(source, _parts(part), file, engine.parquet([file]))
+
+
+def _parts(part: str | Split) -> tuple[str, ...]:
+    if isinstance(part, str):
+        return (part,)
+    return ("train", *(["dev"] if part.dev else []), *(["test"] if part.test else []))
+
+
+def _typed(source: Source, types: dict[str, str], uses: list[Use]) -> Any:
+    """The source with its columns typed, and the first number that cannot be read as `FAULT`."""
+    table = source.table
+    if not source.is_text:
+        return table.mutate(**{FAULT: ibis.null("string")})
+    numbers = dict.fromkeys(use.column for use in uses if use.role in NUMBER_ROLES and types[use.column] == "float64")
+    unreadable = [(is_unreadable(table[column]), f"{column} is not a number") for column in numbers]
+    return table.mutate(
+        **{column: as_type(table[column], kind) for column, kind in types.items()}, **{FAULT: _first(unreadable)}
+    )
+
+
+def _first(checks: list[tuple[Any, Any]]) -> Any:
+    """The reason of the first check that a row fails, null for none."""
+    return ibis.cases(*checks, else_=ibis.null("string")) if checks else ibis.null("string")
+
+
+def _checks(table: Any, uses: list[Use], split: Split) -> Iterator[tuple[Any, str]]:
+    for use in uses:
+        column = table[use.column]
+        if _is_empty(column):
+            if use.role in ("weight", "split"):
+                yield ibis.literal(True), f"{use.column} is missing"
+        elif use.role == "label":
+            yield ~_number(column).isin([0.0, 1.0]), f"{use.column} is neither 0 nor 1"
+        elif use.role == "weight":
+            yield _number(column).isnull(), f"{use.column} is missing"
+            yield (_number(column) < 0) | _number(column).isinf(), f"{use.column} is negative or infinite"
+        elif use.role == "categorical" and column.type().is_floating():
+            yield ~column.isnan() & ((column % 1 != 0) | (column.abs() >= 2.0**63)), f"{use.column} is no whole number"
+        elif use.role == "split":
+            yield column.isnull(), f"{use.column} is missing"
+            if split.by == "time":
+                yield splits.as_time(column).isnull(), f"{use.column} is no time"
+    yield from _unequal_lists(table, uses)
+
+
+def _unequal_lists(table: Any, uses: list[Use]) -> Iterator[tuple[Any, str]]:
+    for ids, weights in pairwise(uses):  # the weights of a feature come right after its ids
+        if weights.role == "weights":
+            lengths = [_length(table[use.column]) for use in (ids, weights)]
+            yield lengths[0] != lengths[1], f"{weights.column} differs in length from its ids"
+
+
+def _is_empty(column: Any) -> bool:
+    """Whether it is null in every row, by its type."""
+    return bool(column.type().is_null() or column.type().is_unknown())
+
+
+def _length(column: Any) -> Any:
+    """Of the list in each row."""
+    return ibis.literal(0) if _is_empty(column) else column.length().fill_null(0)
+
+
+def _number(column: Any) -> Any:
+    """A column as float64, null for NaN."""
+    if column.type().is_boolean():
+        column = column.cast("int8")
+    value = column.cast("float64")
+    return value.isnan().ifelse(ibis.null("float64"), value)
+
+
+def _broken(table: Any, funnel: Funnel) -> Any:
+    columns = {step: table[column] for step, column in enumerate(funnel.label_columns)}
+    labels = {step: _number(column) for step, column in columns.items() if not _is_empty(column)}
+    contradictions = [
+        ((labels[child] == 1) & (labels[parent] == 0)).fill_null(False)
+        for child, parent in enumerate(funnel.parents)
+        if child in labels and parent in labels
+    ]
+    return reduce(or_, contradictions, ibis.literal(False))
+
+
+def _part(engine: Engine, table: Any, part: str | Split) -> Any:
+    if isinstance(part, str):
+        return ibis.literal(part)
+    good = table.filter(table[FAULT].isnull())
+    return splits.assign(engine, table, good, part)
