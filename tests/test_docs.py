@@ -6,6 +6,7 @@ import re
 import shlex
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +34,7 @@ def write_log(path: Path, rows: int = 6000) -> None:
     item = rng.integers(0, 40, rows)
     click = rng.random(rows) < 0.1 + 0.4 * (item % 4 == 0)
     conversion = click & (rng.random(rows) < 0.3)
-    columns = {"user": rng.integers(0, 300, rows), "item": item, "hour": rng.integers(0, 24, rows)}
+    columns: dict[str, Any] = {"user": rng.integers(0, 300, rows), "item": item, "hour": rng.integers(0, 24, rows)}
     columns |= {"price": rng.gamma(2.0, 10.0, rows), "campaign": item // 8, "time": np.arange(rows)}
     pq.write_table(pa.table({**columns, "click": click.astype(int), "conversion": conversion.astype(int)}), path)
 

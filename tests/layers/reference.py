@@ -1,6 +1,7 @@
 """Layers in plain numpy, number by number, written from the paper; and parameters drawn for both."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -59,3 +60,18 @@ def attend(tokens: list[Floats], query: Floats, key: Floats, value: Floats) -> F
     q, k, v = ([linear(u, matrix.T) for u in tokens] for matrix in (query, key, value))
     scores = [sum(a * b for a, b in zip(qi, ki, strict=True)) / math.sqrt(len(qi)) for qi, ki in zip(q, k, strict=True)]
     return np.sum([w * vi for w, vi in zip(softmax(scores), v, strict=True)], axis=0)
+
+
+def attend_along(edges: Sequence[tuple[int, int]], vectors: list[Floats], weights: dict[str, Floats]) -> list[Floats]:
+    """The new vectors (H,) per step of one row: each step's tokens are its earlier steps', attended already, and its
+    own."""
+    new: list[Floats] = []
+    for t, own in enumerate(vectors):
+        told = [
+            relu(linear(new[i], weights[f"information.{i}_{t}.weight"].T, weights[f"information.{i}_{t}.bias"]))
+            for i, target in edges
+            if target == t
+        ]
+        names = [f"{part}.{t}.weight" for part in ("query", "key", "value")]
+        new.append(attend([*told, own], *(weights[name] for name in names)) if told else own)
+    return new

@@ -111,7 +111,7 @@ def test_dropout_after_every_layer(fused: bool) -> None:
     assert torch.equal(out, run(0)) and not torch.equal(out, run(1))
     assert not torch.equal(out[0], out[1])
     assert torch.all(bank(x, Mode(fused=fused)) == 1)
-    (bias,) = torch.autograd.grad(run(0).sum(), [bank.layers[1].bias])
+    (bias,) = torch.autograd.grad(run(0).sum(), [dict(bank.named_parameters())["layers.1.bias"]])
     torch.testing.assert_close(bias, out.sum(1), rtol=1e-4, atol=0)
 
 

@@ -82,7 +82,8 @@ def test_pandas_missing_integers_are_floats(predictor: Predictor) -> None:
 def test_one_row_and_none(predictor: Predictor) -> None:
     one = predictor.predict(LOG.slice(3, 1))
     np.testing.assert_allclose(one["p_click"][0].as_py(), predictor.predict(LOG)["p_click"][3].as_py(), rtol=1e-5)
-    for none in (LOG.slice(0, 0), LOG.slice(0, 0).to_pandas(), {name: [] for name in LOG.column_names}):
+    nothing: tuple[Any, ...] = (LOG.slice(0, 0), LOG.slice(0, 0).to_pandas(), {name: [] for name in LOG.column_names})
+    for none in nothing:
         p = predictor.predict(none)
         assert [len(p[name]) for name in COLUMNS] == [0, 0, 0]
 

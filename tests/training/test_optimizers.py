@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.embedding import Embedding, EmbeddingTable
-from funnelcast.training.optimizers import Optimizer, OptimizerConfig, RowAdam
+from funnelcast.training.optimizers import Optimizer, OptimizerConfig
+from funnelcast.training.row_adam import RowAdam
 
 INPUTS = InputSpec((("a", "small"), ("b", "large"), ("c", "small")), {"small": 3, "large": 5}, ("x",))
 NAMES: list[Literal["adam", "adam_dense"]] = ["adam", "adam_dense"]

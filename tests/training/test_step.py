@@ -1,5 +1,6 @@
 """One step's gradient against plain autograd over the whole batch, whatever the pieces and threads."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -33,6 +34,15 @@ def draw_batch(rows: int = ROWS) -> Batch:
     batch = Batch.of(tiny.encoded(tiny.draw_log(rows), tiny.fitted_encoder()))
     assert batch.weight is not None
     return Batch(batch.ids, batch.numeric.double(), batch.labels, batch.weight.double())
+
+
+@pytest.fixture(autouse=True)
+def one_math_thread() -> Iterator[None]:
+    """As the trainer sets it: with more, products may take one or two, and their last bits differ."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def run(

@@ -1,4 +1,4 @@
-"""Folders that are either whole or not there: written beside their place, then renamed into it."""
+"""Folders and files that are either whole or not there: written beside their place, then renamed into it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def new_folder(path: Path, *, replace: bool = False, mark: str = "") -> Iterator
     or holds anything but no file `mark`, so that nobody loses a folder to a slip of the pen.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _clear_stale(path)
+    clear_stale(path)
     check_free(path, replace=replace, mark=mark)
     partial = path.parent / f".{path.name}.partial-{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
@@ -40,28 +40,49 @@ def new_folder(path: Path, *, replace: bool = False, mark: str = "") -> Iterator
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _clear_stale(path: Path) -> None:
-    """Remove what killed runs left beside `path`; put back what one of them was about to replace."""
-    for stale in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
-        kind, _, pid = stale.name.removeprefix(f".{path.name}.partial-").rpartition("-")
-        if not pid.isdigit() or (int(pid) != os.getpid() and _is_alive(int(pid))):
-            continue
-        if kind == "old" and not path.exists():
-            stale.rename(path)
-        else:
-            shutil.rmtree(stale, ignore_errors=True)
-
-
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """A temporary file that becomes `path` when the block ends well, and is deleted when it does not."""
+    """A temporary file that becomes `path` when the block ends well, and is deleted when it does not.
+
+    What a killed run left beside `path` is removed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    clear_stale(path)
+    partial = path.parent / f".{path.name}.partial-{os.getpid()}"
     try:
         yield partial
+        _sync_file(partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def work_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder to make `path` in; of a killed run it is removed by the next one that makes `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = path.parent / f".{path.name}.partial-work-{os.getpid()}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def clear_stale(path: Path) -> None:
+    """Remove what killed runs left beside `path`; put back what one of them was about to replace."""
+    for stale in path.parent.glob(f".{glob.escape(path.name)}.partial-*"):
+        kind, _, pid = stale.name.removeprefix(f".{path.name}.partial-").rpartition("-")
+        is_own = pid == str(os.getpid()) and kind != "work"
+        if not pid.isdigit() or (not is_own and _is_alive(int(pid))):
+            continue
+        if kind == "old" and not path.exists():
+            stale.rename(path)
+        elif stale.is_dir():
+            shutil.rmtree(stale, ignore_errors=True)
+        else:
+            stale.unlink(missing_ok=True)
 
 
 def check_free(path: Path, *, replace: bool = False, mark: str = "") -> None:
@@ -76,13 +97,12 @@ def check_free(path: Path, *, replace: bool = False, mark: str = "") -> None:
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file that is never seen half-written."""
-    with new_file(path) as partial, partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    with new_file(path) as partial:
+        partial.write_bytes(content)
 
 
 def sha256(path: Path) -> str:
+    """Of a file's content, in hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -91,8 +111,12 @@ def _sync(folder: Path) -> None:
     """Bring every file to the disk before the rename makes the folder visible."""
     for path in folder.rglob("*"):
         if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+            _sync_file(path)
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _is_alive(pid: int) -> bool:

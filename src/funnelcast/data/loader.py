@@ -23,6 +23,7 @@ def seed_of(*parts: int | str) -> int:
 
 
 def generator_of(*parts: int | str) -> torch.Generator:
+    """A generator with the seed of `parts`."""
     return torch.Generator().manual_seed(seed_of(*parts))
 
 

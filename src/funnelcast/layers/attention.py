@@ -14,7 +14,7 @@ class StepAttention(nn.Module):
 
     A step's tokens are its own vector and, for each edge into it, relu(W p + b) of the earlier step's attended
     vector p. With q_i, k_i, v_i linear in token u_i, the step's new vector is Σ_i softmax_i(⟨q_i, k_i⟩ / √H) v_i.
-    Steps without an edge into them pass unchanged. Xi et al. 2021 (AITM), eq. 4-6; C_ij = at(x_i ‖ x_j) in the MAN paper.
+    Steps without an edge into them pass unchanged. Xi et al. 2021 (AITM), eq. 4-6; C_ij = at(x_i ‖ x_j) in MAN.
     """
 
     def __init__(self, width: int, edges: Sequence[tuple[int, int]]) -> None:

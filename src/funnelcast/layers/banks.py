@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from funnelcast.layers.mode import EVALUATE, Mode
+from funnelcast.layers.fused import can_fuse, fused_bank
+from funnelcast.layers.mode import EVALUATE, Dropout, Mode
 
 
 class LinearBank(nn.Module):
@@ -50,11 +51,17 @@ class MLPBank(nn.Module):
         self.dropout = tuple(dropout) or (0.0,) * len(widths)
         self.width = widths[-1]
 
-    def parameters_by_layer(self) -> list[Tensor]:
-        return [p for layer in self.layers for p in (layer.weight, layer.bias)]  # type: ignore[misc]
+    def for_fused(self, rows: int, mode: Mode) -> tuple[list[Dropout], list[Tensor]]:
+        """Dropout per layer, and each layer's weight and bias."""
+        layers = [layer for layer in self.layers if isinstance(layer, LinearBank)]
+        shapes = [(len(layer.weight), rows, layer.weight.shape[2]) for layer in layers]
+        dropout = [mode.draw(rate, shape) for rate, shape in zip(self.dropout, shapes, strict=True)]
+        return dropout, [p for layer in layers for p in (layer.weight, layer.bias) if p is not None]
 
     def forward(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
         """(B, in) or (N, B, in) -> (N, B, widths[-1])."""
+        if mode.fused and can_fuse(x):
+            return fused_bank(x, *self.for_fused(x.shape[-2], mode))
         for layer, rate in zip(self.layers, self.dropout, strict=True):
             x = mode.dropout(layer(x).relu(), rate)
         return x

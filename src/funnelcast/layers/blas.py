@@ -1,7 +1,7 @@
 """Matrix products from compiled loops: torch's own BLAS, called by address.
 
-Numba's own product needs scipy and allocates its result. Torch's wheels for Linux and macOS export, in Fortran's form,
-the `sgemm` that torch itself multiplies with; it keeps to torch's number of threads.
+Numba's own product needs scipy and allocates its result. Torch's Linux wheels export, in Fortran's form, the `sgemm`
+that torch itself multiplies with; it keeps to torch's number of threads.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from numba import carray, njit, types
+from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-compiled = njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
-"""Free to reorder sums, not to forget nan and infinity: by them a diverging run is noticed."""
+from funnelcast.compiled import compiled_for_speed
 
+FLOAT: Final = 4  # bytes
 PLAIN: Final = ord("N")
 TURNED: Final = ord("T")
 
@@ -34,65 +34,71 @@ def sgemm_address() -> int:
     return 0
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _pointer(typing: Any, address: Any) -> Any:
-    """An address as a pointer."""
-
+def _to_pointer(typing: Any, address: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         return builder.inttoptr(values[0], cgutils.voidptr_t)
 
     return types.voidptr(address), code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _sgemm(typing: Any, at: Any, ta: Any, tb: Any, m: Any, n: Any, k: Any, alpha: Any, a: Any, lda: Any, b: Any, ldb: Any,
-           beta: Any, c: Any, ldc: Any) -> Any:  # fmt: skip
-    """C = α A B + β C in Fortran's order, all by pointer. Integers lie in 64 bits, which a BLAS of 32 reads the same."""
+def _to_sgemm(
+    typing: Any, at: Any, ta: Any, tb: Any, m: Any, n: Any, k: Any, alpha: Any, a: Any, lda: Any, b: Any, ldb: Any,
+    beta: Any, c: Any, ldc: Any,
+) -> Any:  # fmt: skip
+    """C = α A B + β C, all by pointer. Integers lie in 64 bits, which a BLAS of 32 bits reads the same."""
 
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        pointers = [
-            value if value.type == cgutils.voidptr_t else
-            builder.bitcast(cgutils.alloca_once_value(builder, value), cgutils.voidptr_t)
-            for value in values[1:]
-        ]  # fmt: skip
-        kind = cgutils.ir.FunctionType(cgutils.ir.VoidType(), [cgutils.voidptr_t] * len(pointers))
-        builder.call(builder.inttoptr(values[0], kind.as_pointer()), pointers)
+        void = cgutils.voidptr_t
+        slots = [v if v.type == void else cgutils.alloca_once_value(builder, v) for v in values[1:]]
+        pointers = [builder.bitcast(slot, void) for slot in slots]
+        function = cgutils.ir.FunctionType(cgutils.ir.VoidType(), [void] * len(pointers))
+        builder.call(builder.inttoptr(values[0], function.as_pointer()), pointers)
         return context.get_dummy_value()
 
     return types.void(at, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc), code
 
 
-@compiled
+_pointer = intrinsic(_to_pointer)
+_sgemm = intrinsic(_to_sgemm)
+
+
+@compiled_for_speed
 def matrix(address: int, rows: int, columns: int) -> Any:
     """The float32 matrix (rows, columns), row-major, at an address."""
     return carray(_pointer(address), (rows, columns), np.float32)
 
 
-@compiled
-def words(address: int, rows: int, columns: int) -> Any:
-    """The uint16 matrix (rows, columns), row-major, at an address."""
-    return carray(_pointer(address), (rows, columns), np.uint16)
+@compiled_for_speed
+def shorts(address: int, rows: int, columns: int) -> Any:
+    """The int16 matrix (rows, columns), row-major, at an address."""
+    return carray(_pointer(address), (rows, columns), np.int16)
 
 
-@compiled
+@compiled_for_speed
 def multiply(sgemm: int, x: int, w: int, y: int, rows: int, k: int, columns: int) -> None:
     """y = x w, of row-major matrices x (rows, k), w (k, columns) and y (rows, columns) at their addresses."""
     one, zero = np.float32(1), np.float32(0)
-    a, b, c = _pointer(w), _pointer(x), _pointer(y)
+    a = _pointer(w)
+    b = _pointer(x)
+    c = _pointer(y)
     _sgemm(sgemm, PLAIN, PLAIN, columns, rows, k, one, a, columns, b, k, zero, c, columns)
 
 
-@compiled
+@compiled_for_speed
 def multiply_turned(sgemm: int, x: int, g: int, w: int, rows: int, k: int, columns: int) -> None:
     """w = xᵀ g, with x (k, rows), g (k, columns) and w (rows, columns)."""
     one, zero = np.float32(1), np.float32(0)
-    a, b, c = _pointer(g), _pointer(x), _pointer(w)
+    a = _pointer(g)
+    b = _pointer(x)
+    c = _pointer(w)
     _sgemm(sgemm, PLAIN, TURNED, columns, rows, k, one, a, columns, b, rows, zero, c, columns)
 
 
-@compiled
+@compiled_for_speed
 def multiply_by_turned(sgemm: int, g: int, w: int, x: int, rows: int, k: int, columns: int, keep: float) -> None:
     """x = g wᵀ + keep · x, with g (rows, k), w (columns, k) and x (rows, columns)."""
     one, kept = np.float32(1), np.float32(keep)
-    a, b, c = _pointer(w), _pointer(g), _pointer(x)
+    a = _pointer(w)
+    b = _pointer(g)
+    c = _pointer(x)
     _sgemm(sgemm, TURNED, PLAIN, columns, rows, k, one, a, k, b, k, kept, c, columns)

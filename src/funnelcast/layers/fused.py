@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from funnelcast.layers.blas import sgemm_address
-from funnelcast.layers.kernels import BANK, FLOAT, LAYER, SEEN, backward, forward
+from funnelcast.layers.blas import FLOAT, sgemm_address
+from funnelcast.layers.kernels import BANK, LAYER, SEEN, backward, forward
+from funnelcast.layers.mode import Dropout
 from funnelcast.layers.workspace import Lease
 
 
@@ -25,17 +25,6 @@ class Seen(NamedTuple):
     column: int
 
 
-class Noise(NamedTuple):
-    """Dropout after a layer: 16 bits per element of its output, and the number below which they mean dropped."""
-
-    draws: Tensor | None = None
-    dropped: int = 0
-
-    @property
-    def address(self) -> int:
-        return self.draws.data_ptr() if self.draws is not None else 0
-
-
 def can_fuse(x: Tensor) -> bool:
     """Whether `FusedBank` has what it needs: float32 on the CPU, and a BLAS that can be called by address."""
     return x.device.type == "cpu" and x.dtype == torch.float32 and sgemm_address() != 0
@@ -44,15 +33,20 @@ def can_fuse(x: Tensor) -> bool:
 class FusedBank(torch.autograd.Function):
     """f_n(x) for every perceptron f_n with ReLU after each layer; or, with gates, m_t = Σ_n w_tn f_n(x).
 
-    The backward pass holds no graph: asking for a second derivative raises, where saved intermediates alone would give
-    a wrong one without an error.
+    The backward pass holds no graph, so it raises under `create_graph`. `once_differentiable` would not do: what it
+    returns leads nowhere, and a second derivative that has other paths too would lack this one without an error.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, gates: Tensor | None, seen: tuple[Seen, ...], noise: Sequence[Noise], *parameters: Tensor
+        ctx: Any,
+        x: Tensor,
+        gates: Tensor | None,
+        seen: tuple[Seen, ...],
+        dropout: Sequence[Dropout],
+        *parameters: Tensor,
     ) -> Tensor:
-        """x (B, D) or (N, B, D); gates (B, K), columns as in `seen`; noise per layer; weight (N, in, out) and bias
+        """x (B, D) or (N, B, D); gates (B, K), columns as in `seen`; dropout per layer; weight (N, in, out) and bias
         (N, out) per layer -> (N, B, H), with gates (T, B, H). All in float32 on the CPU.
         """
         x, parameters = _by_rows(x), tuple(p.contiguous() for p in parameters)
@@ -60,13 +54,11 @@ class FusedBank(torch.autograd.Function):
         networks, rows, width = len(parameters[0]), x.shape[-2], parameters[-1].shape[1]
         steps = 1 + max(s.step for s in seen) if seen else networks
         out = x.new_zeros(steps, rows, width) if seen else x.new_empty(steps, rows, width)
-        layers = np.zeros(len(noise), LAYER)
-        layers["width_in"], layers["width"] = (
-            [w.shape[1] for w in parameters[0::2]],
-            [w.shape[2] for w in parameters[0::2]],
-        )
+        layers = np.zeros(len(dropout), LAYER)
+        layers["width_in"], layers["width"] = zip(*(w.shape[1:] for w in parameters[0::2]), strict=True)
         layers["weight"], layers["bias"] = _addresses(parameters[0::2]), _addresses(parameters[1::2])
-        layers["bits"], layers["dropped"] = [n.address for n in noise], [n.dropped for n in noise]
+        layers["draws"] = [0 if d.draws is None else d.draws.data_ptr() for d in dropout]
+        layers["limit"], layers["scale"] = [d.limit for d in dropout], [d.scale for d in dropout]
         lease = _lend_outputs(layers, networks * rows, None if seen else out)
         bank = _bank(x, gates, networks)
         bank["mixed"] = out.data_ptr()
@@ -76,8 +68,9 @@ class FusedBank(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError("FusedBank has no second derivative; ask for plain operations: Mode(fused=False)")
         x, gates, _, *parameters = ctx.saved_tensors
         networks, rows, layers = len(parameters[0]), x.shape[-2], ctx.layers.copy()
         grad, grads = grad.contiguous(), [torch.empty_like(p) for p in parameters]
@@ -94,6 +87,15 @@ class FusedBank(torch.autograd.Function):
             bank["grad_gates"] = grad_gates.data_ptr()
         backward(bank, layers, *_by_network(ctx.seen, networks))
         return (grad_x, grad_gates, None, None, *grads)
+
+
+def fused_bank(
+    x: Tensor, dropout: Sequence[Dropout], parameters: Sequence[Tensor], gates: Tensor | None = None,
+    seen: tuple[Seen, ...] = (),
+) -> Tensor:  # fmt: skip
+    """`FusedBank` of these."""
+    out: Tensor = FusedBank.apply(x, gates, seen, dropout, *parameters)  # type: ignore[no-untyped-call]
+    return out
 
 
 def _by_rows(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from funnelcast.layers.banks import MLPBank
-from funnelcast.layers.fused import FusedBank, Noise, Seen, can_fuse
+from funnelcast.layers.fused import Seen, can_fuse, fused_bank
 from funnelcast.layers.mode import EVALUATE, Mode
 
 
@@ -45,12 +45,8 @@ class GatedExperts(nn.Module):
         """(B, D) -> (T, B, H)."""
         weights, steps = self.gates(x), len(self.gates.logits)
         if mode.fused and can_fuse(x):
-            parameters = self.experts.parameters_by_layer()
-            mixed: Tensor = FusedBank.apply(
-                x, weights, self.gates.seen, [Noise()] * (len(parameters) // 2), *parameters
-            )  # type: ignore[no-untyped-call]
-            return mixed
-        outputs, columns = self.experts(x).unbind(), weights.unsqueeze(2).unbind(1)
+            return fused_bank(x, *self.experts.for_fused(len(x), mode), weights, self.gates.seen)
+        outputs, columns = self.experts(x, mode).unbind(), weights.unsqueeze(2).unbind(1)
         terms = [(s.step, columns[s.column] * outputs[s.expert]) for s in self.gates.seen]
         return torch.stack([sum_of([term for t, term in terms if t == step]) for step in range(steps)])
 

@@ -9,16 +9,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from funnelcast.layers.blas import compiled, matrix, multiply, multiply_by_turned, multiply_turned, words
+from funnelcast.compiled import compiled_for_speed
+from funnelcast.layers.blas import FLOAT, matrix, multiply, multiply_by_turned, multiply_turned, shorts
 
 LAYER: Final = np.dtype([(name, np.int64) for name in (
     "width_in", "width",
     "weight", "bias",  # (N, width_in, width), (N, width)
     "output",  # (N, B, width)
-    "bits",  # (N, B, width) uint16, one draw per element of the output
-    "dropped",  # draws below are dropped, of 65536
+    "draws", "limit",  # of dropout: (N, B, width) int16; 0 without it
     "grad_weight", "grad_bias",
-)])  # fmt: skip
+)] + [("scale", np.float32)])  # fmt: skip
 """A layer of all networks."""
 
 BANK: Final = np.dtype([(name, np.int64) for name in (
@@ -35,11 +35,10 @@ BANK: Final = np.dtype([(name, np.int64) for name in (
 SEEN: Final = np.dtype([("step", np.int64), ("column", np.int64)])
 """A step that sees a network, and the column of its gate weight."""
 
-FLOAT: Final = 4  # bytes
-WORD: Final = 2
+SHORT: Final = 2  # bytes
 
 
-@compiled
+@compiled_for_speed
 def forward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
     """Fills every layer's `output` and, with gates, `mixed`. `seen` (K,) by network, those of n from `first[n]` on."""
     bank = banks[0]
@@ -58,7 +57,7 @@ def forward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
             _mix(bank, x, layers[last].width, seen[first[n] : first[n + 1]])
 
 
-@compiled
+@compiled_for_speed
 def backward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
     """Fills `grad_x`, `grad_gates`, and every `grad_weight` and `grad_bias`."""
     bank = banks[0]
@@ -89,29 +88,29 @@ def backward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
                 _deactivate(before, n, rows, layers[i - 1])
                 g = before
             elif bank.grad_x:
-                keep = 1.0 if n > 0 and bank.x_step == 0 else 0.0
+                keep = 1.0 if n > 0 and bank.grad_x_step == 0 else 0.0
                 multiply_by_turned(
                     bank.sgemm, g, weight, bank.grad_x + n * bank.grad_x_step, rows, layer.width, layer.width_in, keep
                 )
 
 
-@compiled
+@compiled_for_speed
 def _of(address: int, n: int, rows: int, columns: int) -> int:
     """Where network n's matrix (rows, columns) of floats begins."""
     return address + n * rows * columns * FLOAT
 
 
-@compiled
+@compiled_for_speed
 def _activate(output: int, n: int, rows: int, layer: Any) -> None:
     """y = dropout(relu(y + bias))."""
-    width, dropped = layer.width, layer.dropped
+    width, limit, scale = layer.width, layer.limit, layer.scale
     y, bias = matrix(output, rows, width), matrix(_of(layer.bias, n, 1, width), 1, width)
-    if dropped:
-        bits, scale = words(layer.bits + n * rows * width * WORD, rows, width), _scale(dropped)
+    if layer.draws:
+        draws = shorts(layer.draws + n * rows * width * SHORT, rows, width)
         for r in range(rows):
             for j in range(width):
                 value = y[r, j] + bias[0, j]
-                y[r, j] = np.float32(0) if value <= 0 or bits[r, j] < dropped else value * scale
+                y[r, j] = np.float32(0) if value <= 0 or draws[r, j] < limit else value * scale
     else:
         for r in range(rows):
             for j in range(width):
@@ -119,18 +118,13 @@ def _activate(output: int, n: int, rows: int, layer: Any) -> None:
                 y[r, j] = np.float32(0) if value <= 0 else value
 
 
-@compiled
-def _scale(dropped: int) -> Any:
-    return np.float32(65536 / (65536 - dropped))
-
-
-@compiled
+@compiled_for_speed
 def _deactivate(grad: int, n: int, rows: int, layer: Any) -> None:
     """In place, the gradient before bias, ReLU and dropout from that after them; and the bias's.
 
     An output of 0 tells that the number fell away. In place, as loops that might overlap are not vectorised.
     """
-    width, scale = layer.width, _scale(layer.dropped)
+    width, scale = layer.width, layer.scale
     g, y = matrix(grad, rows, width), matrix(_of(layer.output, n, rows, width), rows, width)
     bias = matrix(_of(layer.grad_bias, n, 1, width), 1, width)
     for j in range(width):
@@ -143,7 +137,7 @@ def _deactivate(grad: int, n: int, rows: int, layer: Any) -> None:
             bias[0, j] += value
 
 
-@compiled
+@compiled_for_speed
 def _mix(bank: Any, output: int, width: int, seen: Any) -> None:
     """Adds a network's output, times its gate weight, to the mixture of each step that sees it."""
     rows = bank.rows
@@ -156,7 +150,7 @@ def _mix(bank: Any, output: int, width: int, seen: Any) -> None:
                 mixed[r, j] += weight * y[r, j]
 
 
-@compiled
+@compiled_for_speed
 def _unmix(bank: Any, output: int, to: int, width: int, seen: Any) -> None:
     """The gradient of a network's output, and those of its gate weights."""
     rows = bank.rows

@@ -3,9 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+_ALL = 1 << 16
+_LOWEST = -(1 << 15)
+
+
+class Dropout(NamedTuple):
+    """What falls away after a layer: elements whose 16-bit draw is below a limit. The others are scaled up."""
+
+    draws: Tensor | None = None  # int16, one per element of the layer's output; none where nothing falls away
+    limit: int = _LOWEST
+
+    @property
+    def scale(self) -> float:
+        return _ALL / (_ALL - (self.limit - _LOWEST))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.draws is None:
+            return x
+        return x * (self.draws >= self.limit).to(x.dtype).mul_(self.scale)
 
 
 @dataclass(frozen=True)
@@ -20,18 +40,16 @@ class Mode:
 
     def dropout(self, x: Tensor, rate: float) -> Tensor:
         """`x` with elements zeroed at `rate` and the others scaled up."""
+        return self.draw(rate, x.shape)(x)
+
+    def draw(self, rate: float, shape: tuple[int, ...]) -> Dropout:
+        """A draw for each element of `shape`; four from each 64-bit number, as drawing is what dropout costs."""
         if self.noise is None or rate == 0:
-            return x
-        return x * _mask(x, rate, self.noise)
-
-
-def _mask(x: Tensor, rate: float, noise: torch.Generator) -> Tensor:
-    """0 at `rate`, 1 / (1 - rate) elsewhere; four elements from each 64-bit draw, as drawing is what dropout costs."""
-    draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device)
-    draws.random_(-(2**63), None, generator=noise)
-    dropped = round(rate * 65536)
-    keep = draws.view(torch.int16)[: x.numel()].view_as(x) >= dropped - 32768
-    return keep.to(x.dtype).mul_(65536 / (65536 - dropped))
+            return Dropout()
+        elements = torch.Size(shape).numel()
+        draws = torch.empty(-(-elements // 4), dtype=torch.int64, device=self.noise.device)
+        draws.random_(-(2**63), None, generator=self.noise)
+        return Dropout(draws.view(torch.int16)[:elements].view(shape), _LOWEST + round(rate * _ALL))
 
 
 EVALUATE = Mode()

@@ -10,7 +10,7 @@ from pathlib import Path
 import safetensors.torch
 from torch import Tensor
 
-from funnelcast.data.files import new_folder
+from funnelcast.data.files import clear_stale, new_folder
 from funnelcast.errors import FunnelcastError
 
 
@@ -30,6 +30,7 @@ class Progress:
 
 
 def save_checkpoint(folder: Path, tensors: dict[str, Tensor], progress: Progress) -> None:
+    """Replace the last checkpoint, if there is one; it is whole or not there."""
     with new_folder(folder, replace=True) as partial:
         safetensors.torch.save_file(
             {name: t.contiguous() for name, t in tensors.items()}, partial / "state.safetensors"
@@ -54,4 +55,6 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], Progress] | None:
 
 
 def drop_checkpoint(folder: Path) -> None:
+    """Delete the checkpoint, if there is one, and what killed runs left of others."""
+    clear_stale(folder)
     shutil.rmtree(folder, ignore_errors=True)

@@ -10,11 +10,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from funnelcast.data.batch import Batch
-from funnelcast.layers.embedding import Embedding, EmbeddingTable
+from funnelcast.layers.embedding import Embedding
 from funnelcast.schema.config import Config
-
-BETAS = (0.9, 0.999)
-EPSILON = 1e-8
+from funnelcast.training.row_adam import BETAS, EPSILON, RowAdam, row_gradients
 
 
 class OptimizerConfig(Config):
@@ -33,40 +31,6 @@ class OptimizerConfig(Config):
     """Rows that go through the network at once; their gradients are added. Changes speed, and the last bits."""
     clip: float | None = Field(default=None, gt=0)
     """Largest norm of the whole gradient; none for no limit."""
-
-
-class RowAdam:
-    """Adam on the rows of a table that a batch touches; the others, and their moments, stay as they are."""
-
-    def __init__(self, table: EmbeddingTable, learning_rate: float, l2: float) -> None:
-        self.table = table
-        self.learning_rate = learning_rate
-        self.l2 = l2
-        self.mean = torch.zeros_like(table.weight)
-        self.square = torch.zeros_like(table.weight)
-        self.steps = torch.zeros((), dtype=torch.int64)
-
-    @torch.no_grad()
-    def step(self, rows: Tensor, grad: Tensor) -> None:
-        """rows (U,) distinct, grad (U, E)."""
-        self.steps += 1
-        count = int(self.steps)
-        weight = self.table.weight[rows]
-        if self.l2:
-            grad = grad.add(weight, alpha=self.l2)
-        mean = self.mean[rows].lerp_(grad, 1 - BETAS[0])
-        square = self.square[rows].mul_(BETAS[1]).addcmul_(grad, grad, value=1 - BETAS[1])
-        denominator = (square / (1 - BETAS[1] ** count)).sqrt_().add_(EPSILON)
-        weight.addcdiv_(mean, denominator, value=-self.learning_rate / (1 - BETAS[0] ** count))
-        self.mean[rows], self.square[rows] = mean, square
-        self.table.weight[rows] = weight
-
-    def state(self) -> dict[str, Tensor]:
-        return {"mean": self.mean, "square": self.square, "steps": self.steps}
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        for name, tensor in self.state().items():
-            tensor.copy_(state[name])
 
 
 class Optimizer:
@@ -120,10 +84,7 @@ class Optimizer:
         """Per table the distinct rows (U,) of a batch and their gradients (U, E)."""
         start = 0
         for table in self.tables:
-            rows, place = torch.unique(table.rows(batch.ids), return_inverse=True)
-            dim = table.weight.shape[1]
-            grad = embedded[:, start : start + table.width].reshape(-1, dim)
-            yield rows, grad.new_zeros(len(rows), dim).index_add_(0, place.flatten(), grad)
+            yield row_gradients(table, batch.ids, embedded[:, start : start + table.width])
             start += table.width
 
     def state(self) -> dict[str, Tensor]:

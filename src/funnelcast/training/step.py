@@ -1,7 +1,8 @@
 """One plain training step: the gradient of a batch, micro-batch by micro-batch, on one thread or several.
 
 Every micro-batch has its own noise, and gradients are added in the order of the micro-batches, so that the result does
-not depend on the number of workers. Threads share the parameters, which nobody writes meanwhile, and nothing else.
+not depend on the number of workers. Threads share the parameters, which nobody writes meanwhile, and nothing else; the
+math library must run on one thread in each, or the last bits of its products vary.
 """
 
 from __future__ import annotations

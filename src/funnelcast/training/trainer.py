@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from funnelcast.data.batch import Batch
@@ -28,10 +23,12 @@ from funnelcast.models.base import FunnelModel
 from funnelcast.schema.funnel import Funnel
 from funnelcast.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from funnelcast.training.interrupt import Interruption
+from funnelcast.training.log import EpochLog
 from funnelcast.training.losses import LossConfig, LossWeights
 from funnelcast.training.optimizers import Optimizer, OptimizerConfig
 from funnelcast.training.stages import Stage
 from funnelcast.training.step import PlainStep
+from funnelcast.training.workers import threads
 
 
 @dataclass(frozen=True)
@@ -60,10 +57,9 @@ class Trainer:
         progress: OnProgress = silent,
     ) -> None:
         self.model, self.loss_weights, self.funnel, self.plan = model, loss_weights, funnel, plan
-        self.log_file, self.checkpoint = folder / "log.jsonl", folder / "checkpoint"
+        self.log, self.checkpoint = EpochLog(folder / "log.jsonl", funnel.names, progress), folder / "checkpoint"
         self.at = Progress()
         self.best: dict[str, Tensor] = {}
-        self._on_progress = progress
         self._saved = time.monotonic()
 
     def run(self, train: Columns, dev: Columns) -> FunnelModel:
@@ -78,8 +74,8 @@ class Trainer:
         resumed = load_checkpoint(self.checkpoint)
         if resumed is not None:
             self.at = resumed[1]
-        self._cut_log()
-        with _threads(plan.workers) as workers, Interruption() as interruption:
+        self.log.cut(self.at.log_bytes)
+        with threads(plan.workers) as workers, Interruption() as interruption:
             while not self.at.done:
                 stage = plan.stages[self.at.stage]
                 optimizer = self._optimizer(stage)
@@ -125,15 +121,15 @@ class Trainer:
             optimizer.parameters,
         )
         while self.at.epoch < stage.epochs and self.at.waited < stage.patience:
-            started, first = time.perf_counter(), self.at.batch
-            for batch in loader.epoch(self._epoch_number(), first):
+            self.log.begin(stage, loader, self.at)
+            for batch in loader.epoch(self._epoch_number(), self.at.batch):
                 self._train_batch(step, optimizer, batch.to(next(self.model.parameters()).device), workers)
-                self._report(stage, loader, started, first)
+                self.log.report(self.at, self.loss_weights.task_weights())
                 if interruption.wanted or self._is_due():
                     self.save(optimizer)
                 if interruption.wanted:
                     raise KeyboardInterrupt
-            self._end_epoch(stage, loader, dev, time.perf_counter() - started, self.at.batch - first)
+            self._end_epoch(stage, dev)
             self.save(optimizer)
             if interruption.wanted:
                 raise KeyboardInterrupt
@@ -157,7 +153,8 @@ class Trainer:
     def _diverged(self, what: str) -> FunnelcastError:
         return FunnelcastError(f"{what}: training diverged; lower optimizer.learning_rate, or set optimizer.clip")
 
-    def _end_epoch(self, stage: Stage, loader: Loader, dev: Columns, seconds: float, batches: int) -> None:
+    def _end_epoch(self, stage: Stage, dev: Columns) -> None:
+        speed = self.log.speed(self.at)
         metrics = self._measure(dev)
         value = stage.value(metrics, self.funnel)
         if math.isnan(value):
@@ -168,8 +165,7 @@ class Trainer:
             self.best = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         else:
             self.at.waited += 1
-        rows = min(batches * loader.batch_size, loader.num_rows)
-        self._log(stage, metrics, loader.num_rows, {"seconds": round(seconds, 3), "rows_per_s": round(rows / seconds)})
+        self.at.log_bytes = self.log.write(self.at, self.loss_weights.task_weights(), metrics, speed)
         self.at.epoch, self.at.batch, self.at.loss_sum = self.at.epoch + 1, 0, []
 
     def _measure(self, dev: Columns) -> FunnelMetrics:
@@ -178,33 +174,6 @@ class Trainer:
             raise self._diverged(f"predictions on the dev rows are not finite after epoch {self.at.epoch}")
         assert dev.labels is not None
         return measure_funnel(self.funnel, dev.labels, log_p, log_q, dev.weight)
-
-    def _log(self, stage: Stage, metrics: FunnelMetrics, rows: int, speed: dict[str, float]) -> None:
-        steps = self.funnel.names
-        weights = self.loss_weights.task_weights().tolist()
-        line = {
-            "stage": stage.name,
-            "epoch": self.at.epoch,
-            "trained": list(stage.groups),
-            "rows": rows,
-            "loss": {name: total / rows for name, total in zip(steps, self.at.loss_sum, strict=True)},
-            "task_weights": dict(zip(steps, weights, strict=True)),
-            "dev": {name: measured.as_dict() for name, measured in metrics.outputs.items()},
-            "is_best": self.at.waited == 0,
-            **speed,
-        }
-        with self.log_file.open("ab") as file:
-            file.write(json.dumps(line).encode() + b"\n")
-        self.at.log_bytes = self.log_file.stat().st_size
-        self._on_progress(f"{stage.name}, epoch {self.at.epoch + 1}", rows, rows, "rows", _summary(line))
-
-    def _report(self, stage: Stage, loader: Loader, started: float, first: int) -> None:
-        rows = min(self.at.batch * loader.batch_size, loader.num_rows)
-        rate = (self.at.batch - first) * loader.batch_size / (time.perf_counter() - started)
-        loss = " ".join(f"{total / rows:.4f}" for total in self.at.loss_sum)
-        weights = " ".join(f"{weight:.3f}" for weight in self.loss_weights.task_weights().tolist())
-        note = f"{rate:,.0f} rows/s, loss {loss}, weights {weights}"
-        self._on_progress(f"{stage.name}, epoch {self.at.epoch + 1}", rows, loader.num_rows, "rows", note)
 
     def _epoch_number(self) -> int:
         """Counted over all stages, so that no two epochs have one order."""
@@ -230,32 +199,6 @@ class Trainer:
         if optimizer is not None and state:
             optimizer.load(state)
 
-    def _cut_log(self) -> None:
-        """Drop what a killed run logged after its last checkpoint."""
-        self.log_file.parent.mkdir(parents=True, exist_ok=True)
-        with self.log_file.open("ab") as file:
-            file.truncate(self.at.log_bytes)
-
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-
-
-def _summary(line: dict[str, Any]) -> str:
-    aucs = ", ".join(f"{name} {m['auc']['estimate']:.4f}" for name, m in line["dev"].items() if m["auc"]["estimate"])
-    return f"dev AUC: {aucs}" + (" (best)" if line["is_best"] else "")
-
-
-@contextmanager
-def _threads(workers: int) -> Iterator[Executor | None]:
-    """Worker threads with one math thread each, or none for one worker."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        if workers == 1:
-            yield None
-        else:
-            with ThreadPoolExecutor(workers) as pool:
-                yield pool
-    finally:
-        torch.set_num_threads(before)

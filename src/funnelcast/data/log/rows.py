@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from funnelcast.data.encoder import Encoder
+from funnelcast.data.files import work_folder
 from funnelcast.data.log.csv_source import read_header
 from funnelcast.data.log.engine import Engine, engine_errors
 from funnelcast.data.log.roles import Use, columns, uses
@@ -21,10 +21,13 @@ from funnelcast.errors import InputError
 BATCH_ROWS = 65536
 
 
-def read_rows(path: Path, encoder: Encoder, batch_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
-    """Batches of `batch_rows` rows, the last one smaller. Raises DataError, InputError."""
+def read_rows(path: Path, encoder: Encoder, out: Path, batch_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+    """Batches of `batch_rows` rows, the last one smaller; a CSV is staged beside `out`, what they are read for.
+
+    Raises DataError, InputError.
+    """
     files, kind = find_files(path), kind_of(path)
-    batches = _read_parquet(path, files, batch_rows) if kind == ".parquet" else _read_csv(path, kind, encoder)
+    batches = _read_parquet(path, files, batch_rows) if kind == ".parquet" else _read_csv(path, kind, encoder, out)
     with engine_errors(path):
         yield from _even(batches, batch_rows)
 
@@ -39,7 +42,7 @@ def _read_parquet(path: Path, files: list[Path], batch_rows: int) -> Iterator[pa
             yield from rows.iter_batches(batch_rows)
 
 
-def _read_csv(path: Path, kind: str, encoder: Encoder) -> Iterator[pa.RecordBatch]:
+def _read_csv(path: Path, kind: str, encoder: Encoder, out: Path) -> Iterator[pa.RecordBatch]:
     lists = [name for name, feature in encoder.schema.features.items() if feature.kind in ("multi", "sequence")]
     if lists:
         raise InputError(f"{path} is a CSV, which holds no lists as {lists[0]!r} needs; give Parquet")
@@ -49,7 +52,7 @@ def _read_csv(path: Path, kind: str, encoder: Encoder) -> Iterator[pa.RecordBatc
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     wanted = [use for use in uses(encoder.schema, split=False) if use.column in have and use.role != "weight"]
-    with TemporaryDirectory() as folder, Engine(Path(folder)) as engine:
+    with work_folder(out) as folder, Engine(folder) as engine:
         source = open_source(engine, path, "rows", columns(wanted))
         for rejected in source.rejected:
             raise InputError(f"{path}, line {rejected.line}: {rejected.reason}; mend it, as every row is scored")

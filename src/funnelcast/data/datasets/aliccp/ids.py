@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 from numpy.typing import NDArray
 
+from funnelcast.compiled import compiled
 from funnelcast.data.datasets.aliccp.tokens import MISSING
 from funnelcast.data.vocabulary import Vocabulary
 
@@ -105,14 +105,14 @@ def final_ids(codes: Int32s, finals: list[Int32s]) -> Int32s:
     return ids
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _slot(value: int, slots: Int32s) -> np.int64:
     mixed = np.uint64(value)
     mixed = (mixed ^ (mixed >> np.uint64(32))) * np.uint64(0x9E3779B97F4A7C15)
     return np.int64((mixed ^ (mixed >> np.uint64(29))) & np.uint64(len(slots) - 1))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _seek(value: int, slots: Int32s, values: Int64s) -> np.int64:
     """The slot that holds the value, or the empty one where it belongs."""
     at = _slot(value, slots)
@@ -121,7 +121,7 @@ def _seek(value: int, slots: Int32s, values: Int64s) -> np.int64:
     return at
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _intern(
     column: Int64s, present: Bools, slots: Int32s, values: Int64s, size: int, codes: Int32s, row: int
 ) -> tuple[int, int]:
@@ -141,13 +141,13 @@ def _intern(
     return len(column), size
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _look_up(column: Int64s, present: Bools, slots: Int32s, values: Int64s, codes: Int32s) -> None:
     for i in range(len(column)):
         codes[i] = slots[_seek(column[i], slots, values)] if present[i] else MISSING
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _place(values: Int64s, slots: Int32s) -> None:
     """Distinct values into empty slots."""
     for i in range(len(values)):
@@ -157,7 +157,7 @@ def _place(values: Int64s, slots: Int32s) -> None:
         slots[at] = i + 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _count(codes: Int32s, counts: Int64s) -> None:
     for code in codes:
         if code > 0:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 from numpy.typing import NDArray
 
+from funnelcast.compiled import compiled
 from funnelcast.data.datasets.aliccp.files import Source
 from funnelcast.data.datasets.aliccp.ids import FieldTables, IdTable, Int32s
 from funnelcast.data.datasets.aliccp.rows import LineReader, Lines
@@ -101,7 +101,7 @@ class Joiner:
         return pa.table(columns)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _merge(codes: Int32s, common: Int32s, places: Int32s, rows: Int64s, merged: Int32s) -> None:
     """Row i of `merged` (N, F): the common line's codes, and those of line rows[i] where it has none."""
     for i in range(len(rows)):

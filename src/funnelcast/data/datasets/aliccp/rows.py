@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-from numba import njit
 from numpy.typing import NDArray
 
+from funnelcast.compiled import compiled
 from funnelcast.data.datasets.aliccp.faults import ENCODING, FINE, TOLD, UNKNOWN
 from funnelcast.data.datasets.aliccp.fields import Fields
 from funnelcast.data.datasets.aliccp.files import BLOCK_BYTES, COMMON, SKELETON, Block, Source
@@ -133,7 +133,7 @@ def _is_utf8(text: bytes) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _gather(data: Bytes, starts: Int64s, offsets: NDArray[np.int32], texts: Bytes) -> None:
     for i in range(len(starts)):
         source = starts[i] - offsets[i]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from funnelcast.compiled import compiled
 from funnelcast.data.datasets.aliccp.faults import (
     CLICK,
     COLUMNS,
@@ -61,7 +61,7 @@ def tokenize(data: Bytes, starts: Int64s, ends: Int64s, fields: Fields, *, skele
     return tokens
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _tokenize(data: Bytes, starts: Int64s, ends: Int64s, fields: Fields, tokens: Tokens, skeleton: bool) -> None:
     for i in range(len(starts)):
         start, end = starts[i], ends[i]
@@ -77,7 +77,7 @@ def _tokenize(data: Bytes, starts: Int64s, ends: Int64s, fields: Fields, tokens:
         tokens.faults[i] = fault
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _skeleton(data: Bytes, start: int, end: int, i: int, fields: Fields, tokens: Tokens) -> int:
     sample_end = _find(data, start, end, _COMMA)
     click_end = _find(data, sample_end + 1, end, _COMMA)
@@ -96,7 +96,7 @@ def _skeleton(data: Bytes, start: int, end: int, i: int, fields: Fields, tokens:
     return _tail(data, conversion_end + 1, end, i, fields, tokens)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _tail(data: Bytes, start: int, end: int, i: int, fields: Fields, tokens: Tokens) -> int:
     """The columns both files end in: common index, feature_num, feature list."""
     index_end = _find(data, start, end, _COMMA)
@@ -116,7 +116,7 @@ def _tail(data: Bytes, start: int, end: int, i: int, fields: Fields, tokens: Tok
     return fault
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _features(data: Bytes, start: int, end: int, i: int, fields: Fields, tokens: Tokens) -> int:
     """FIELD \\x02 ID \\x03 VALUE, parted by \\x01; the loop over bytes that all time goes into."""
     at, number = start, 0
@@ -156,7 +156,7 @@ def _features(data: Bytes, start: int, end: int, i: int, fields: Fields, tokens:
     return FINE
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _read_index(data: Bytes, start: int, end: int, i: int, tokens: Tokens) -> bool:
     key = np.uint64(0)
     for at in range(start, end):
@@ -168,7 +168,7 @@ def _read_index(data: Bytes, start: int, end: int, i: int, tokens: Tokens) -> bo
     return 0 < end - start <= 16
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _digits(data: Bytes, start: int, end: int) -> int:
     """The number of at most 18 digits that stands there, -1 where none does."""
     number = 0
@@ -179,12 +179,12 @@ def _digits(data: Bytes, start: int, end: int) -> int:
     return number if 0 < end - start <= 18 else -1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _is_label(data: Bytes, start: int, end: int) -> bool:
     return end - start == 1 and 48 <= data[start] <= 49
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _find(data: Bytes, start: int, end: int, byte: int) -> int:
     at = start
     while at < end and data[at] != byte:
@@ -192,7 +192,7 @@ def _find(data: Bytes, start: int, end: int, byte: int) -> int:
     return at
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _count(data: Bytes, start: int, end: int, byte: int) -> int:
     count = 0
     for at in range(start, end):

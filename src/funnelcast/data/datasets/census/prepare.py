@@ -7,7 +7,6 @@ industry, occupation and the like are integers that name categories; the instanc
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pyarrow.csv as pc_csv
 import pyarrow.parquet as pq
 
 from funnelcast.data.datasets.census.fetch import fetch
+from funnelcast.data.files import work_folder
 from funnelcast.data.log.engine import engine_errors
 from funnelcast.data.log.prepare import prepare
 from funnelcast.data.progress import Progress, silent
@@ -48,8 +48,8 @@ def prepare_census(
     Raises DataError where it cannot be fetched.
     """
     train, test = fetch(progress=progress)
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [read_raw(raw, Path(folder) / f"{part}.parquet") for part, raw in (("train", train), ("test", test))]
+    with work_folder(out) as folder:
+        paths = [read_raw(raw, folder / f"{part}.parquet") for part, raw in (("train", train), ("test", test))]
         schema = census_schema(education=education)
         return prepare(schema, out, train=paths[0], test=paths[1], replace=replace, progress=progress)
 

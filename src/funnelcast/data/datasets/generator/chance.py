@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from funnelcast.compiled import compiled
 
 Keys = NDArray[np.uint64]
 
@@ -12,7 +13,7 @@ _STEP, _FIRST, _SECOND = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4
 _S11, _S27, _S30, _S31 = (np.uint64(shift) for shift in (11, 27, 30, 31))
 
 
-@njit(cache=True)
+@compiled
 def hash_of(key: np.uint64, place: int) -> np.uint64:
     """64 random bits; different places of one key never share them."""
     x = key + np.uint64(place + 1) * _STEP
@@ -21,20 +22,20 @@ def hash_of(key: np.uint64, place: int) -> np.uint64:
     return x ^ (x >> _S31)
 
 
-@njit(cache=True)
+@compiled
 def uniform(state: Keys) -> float:
     """The next number in [0, 1) of the sequence that `state` (1,) counts."""
     state[0] += _STEP
     return (hash_of(state[0], 0) >> _S11) * 2.0**-53
 
 
-@njit(cache=True)
+@compiled
 def zipf(state: Keys, count: int, tail: float) -> int:
     """A rank below `count`; low ranks are likely."""
     return int(count * uniform(state) ** tail)
 
 
-@njit(cache=True)
+@compiled
 def keys_of(key: np.uint64, first: int, count: int) -> Keys:
     """Keys of the places first, first + 1, …; all different."""
     keys = np.empty(count, np.uint64)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from funnelcast.compiled import compiled
 from funnelcast.data.datasets.generator.chance import Keys, hash_of, uniform, zipf
 from funnelcast.data.datasets.generator.law import Rows, World
 from funnelcast.data.datasets.generator.text import FIELDS, MOST_SEEN, Lines, shuffle
@@ -50,7 +50,7 @@ class Memory(NamedTuple):
     size: NDArray[np.int64]  # (4,)
 
 
-@njit(cache=True)
+@compiled
 def list_sizes(keys: Keys) -> NDArray[np.int64]:
     """Rows of each list: 58 in the mean, with a long tail."""
     sizes, state = np.empty(len(keys), np.int64), np.empty(1, np.uint64)
@@ -61,7 +61,7 @@ def list_sizes(keys: Keys) -> NDArray[np.int64]:
     return sizes
 
 
-@njit(cache=True)
+@compiled
 def draw_lists(
     world: World,
     keys: Keys,
@@ -91,14 +91,14 @@ def draw_lists(
         _write_list(world, user, memory, common, i, state)
 
 
-@njit(cache=True)
+@compiled
 def _choose_user(world: World, state: Keys, new: bool) -> int:
     if new and uniform(state) < NEW_SHARE:
         return world.old_users + int((len(world.profile) - world.old_users) * uniform(state))
     return zipf(state, world.old_users, USER_TAIL)
 
 
-@njit(cache=True)
+@compiled
 def times_seen(world: World, user: int, entity: int, kind: int) -> int:
     """How often the user saw an entity, 0 = never; shops, brands, intentions are asked only of a known category."""
     share = world.known[kind]
@@ -113,7 +113,7 @@ def times_seen(world: World, user: int, entity: int, kind: int) -> int:
     return min(MOST_SEEN, int(1 / np.sqrt(((luck & _LOW) + 1) * 2.0**-32)))
 
 
-@njit(cache=True)
+@compiled
 def _recall_categories(world: World, user: int, memory: Memory, key: np.uint64, state: Keys) -> None:
     memory.size[:] = 0
     categories = world.start.shape[1] - 1
@@ -126,7 +126,7 @@ def _recall_categories(world: World, user: int, memory: Memory, key: np.uint64, 
             _remember(memory, CATEGORY, category, key)
 
 
-@njit(cache=True)
+@compiled
 def _recall(world: World, user: int, kind: int, recalled: int, memory: Memory, key: np.uint64, state: Keys) -> None:
     """Fill the history of a kind from the user's categories, behind what the rows have put there."""
     wanted = int(HISTORY[kind] * world.activity[user]) if recalled else 0
@@ -139,13 +139,13 @@ def _recall(world: World, user: int, kind: int, recalled: int, memory: Memory, k
             _remember(memory, kind, entity, key)
 
 
-@njit(cache=True)
+@compiled
 def _one_of(world: World, kind: int, category: int, state: Keys) -> int:
     start = world.start[kind, category]
     return int(start + zipf(state, world.start[kind, category + 1] - start, TAIL))
 
 
-@njit(cache=True)
+@compiled
 def _remember(memory: Memory, kind: int, entity: int, key: np.uint64) -> None:
     if memory.listed[entity] != key:
         memory.listed[entity] = key
@@ -153,7 +153,7 @@ def _remember(memory: Memory, kind: int, entity: int, key: np.uint64) -> None:
         memory.size[kind] += 1
 
 
-@njit(cache=True)
+@compiled
 def _show(
     world: World, rows: Rows, row: int, recalled: int, memory: Memory, new: bool, key: np.uint64, state: Keys
 ) -> None:
@@ -175,7 +175,7 @@ def _show(
         rows.chance[row, k] = uniform(state)
 
 
-@njit(cache=True)
+@compiled
 def _choose_item(world: World, category: int, new: bool, state: Keys) -> int:
     end = world.start[4, category + 1]
     if new and uniform(state) < NEW_SHARE:
@@ -184,7 +184,7 @@ def _choose_item(world: World, category: int, new: bool, state: Keys) -> int:
     return int(start + zipf(state, end - start - world.new_items[category], TAIL))
 
 
-@njit(cache=True)
+@compiled
 def _meet(world: World, rows: Rows, row: int, kind: int, entity: int, memory: Memory, key: np.uint64) -> None:
     """An entity of the shown item: if the user knows it, the row and the history say so."""
     if entity < 0 or (kind != CATEGORY and not rows.seen[row, CATEGORY]):
@@ -194,7 +194,7 @@ def _meet(world: World, rows: Rows, row: int, kind: int, entity: int, memory: Me
         _remember(memory, kind, entity, key)
 
 
-@njit(cache=True)
+@compiled
 def _write_row(world: World, rows: Rows, row: int, lines: Lines, state: Keys) -> None:
     """The skeleton's features of an impression, in the order of FIELDS."""
     item, category, seen = rows.item[row], rows.category[row], rows.seen[row]
@@ -211,7 +211,7 @@ def _write_row(world: World, rows: Rows, row: int, lines: Lines, state: Keys) ->
     lines.end[row + 2 : row + 3] = lines.end[row + 1]
 
 
-@njit(cache=True)
+@compiled
 def _write_list(world: World, user: int, memory: Memory, lines: Lines, line: int, state: Keys) -> None:
     """The common features of a list, in the order of FIELDS; each history is shuffled."""
     _put(lines, line, _USER, world.user_code[user], uniform(state) < HAS_USER)
@@ -226,7 +226,7 @@ def _write_list(world: World, user: int, memory: Memory, lines: Lines, line: int
     lines.end[line + 2 : line + 3] = lines.end[line + 1]
 
 
-@njit(cache=True)
+@compiled
 def _put(lines: Lines, line: int, field: int, code: int, there: bool) -> None:
     if there:
         at = lines.end[line + 1]
@@ -234,7 +234,7 @@ def _put(lines: Lines, line: int, field: int, code: int, there: bool) -> None:
         lines.end[line + 1] += 1
 
 
-@njit(cache=True)
+@compiled
 def _put_seen(lines: Lines, line: int, field: int, code: int, times: int) -> None:
     _put(lines, line, field, code, times > 0)
     if times > 0:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from funnelcast.compiled import compiled
 from funnelcast.data.datasets.generator.chance import Keys, hash_of, uniform
 
 Bytes = NDArray[np.uint8]
@@ -67,7 +67,7 @@ def _buffer(lines: Lines) -> Bytes:
     return np.empty(lines.end[-1] * LONGEST_FEATURE + len(lines.end) * LONGEST_HEAD, np.uint8)
 
 
-@njit(cache=True)
+@compiled
 def _put_skeleton(
     buffer: Bytes, lines: Lines, labels: Bytes, lists: NDArray[np.int32], keys: Keys, first_id: int
 ) -> int:
@@ -82,7 +82,7 @@ def _put_skeleton(
     return at
 
 
-@njit(cache=True)
+@compiled
 def _put_common(buffer: Bytes, lines: Lines, keys: Keys, places: Places) -> int:
     at, fields, state = 0, np.arange(COMMON_FIELDS), np.empty(1, np.uint64)
     for i in places:
@@ -92,7 +92,7 @@ def _put_common(buffer: Bytes, lines: Lines, keys: Keys, places: Places) -> int:
     return at
 
 
-@njit(cache=True)
+@compiled
 def _put_features(buffer: Bytes, at: int, lines: Lines, line: int, fields: Places, state: Keys) -> int:
     """Number of features, features field by field in a random order, end of line."""
     begin, end = lines.end[line], lines.end[line + 1]
@@ -107,14 +107,15 @@ def _put_features(buffer: Bytes, at: int, lines: Lines, line: int, fields: Place
     return _put_char(buffer, at - (end > begin), ord("\n"))
 
 
-@njit(cache=True)
+@compiled
 def shuffle(values: NDArray[np.signedinteger], state: Keys) -> None:
+    """In place (Fisher and Yates)."""
     for i in range(len(values) - 1, 0, -1):
         j = int(uniform(state) * (i + 1))
         values[i], values[j] = values[j], values[i]
 
 
-@njit(cache=True)
+@compiled
 def _put_feature(buffer: Bytes, at: int, field: int, code: int, count: int) -> int:
     at = _put_text(buffer, at, _FIELD_BYTES[field], _FIELD_LENGTHS[field])
     at = _put_number(buffer, _put_char(buffer, at, 2), code)
@@ -122,20 +123,20 @@ def _put_feature(buffer: Bytes, at: int, field: int, code: int, count: int) -> i
     return _put_char(buffer, at, 1)
 
 
-@njit(cache=True)
+@compiled
 def _put_char(buffer: Bytes, at: int, char: int) -> int:
     buffer[at] = char
     return at + 1
 
 
-@njit(cache=True)
+@compiled
 def _put_text(buffer: Bytes, at: int, text: Bytes, length: int) -> int:
     for i in range(length):
         buffer[at + i] = text[i]
     return at + length
 
 
-@njit(cache=True)
+@compiled
 def _put_number(buffer: Bytes, at: int, number: int) -> int:
     end, rest = at + 1, number
     while rest >= 10:
@@ -146,7 +147,7 @@ def _put_number(buffer: Bytes, at: int, number: int) -> int:
     return end
 
 
-@njit(cache=True)
+@compiled
 def _put_hex(buffer: Bytes, at: int, key: np.uint64) -> int:
     for i in range(16):
         buffer[at + i] = _HEX[(key >> np.uint64(60 - 4 * i)) & np.uint64(15)]

@@ -90,6 +90,7 @@ def _links(rng: Generator, start: Ints) -> tuple[Ints, Ints, Ints]:
 
 
 def item_categories(start: Ints) -> Ints:
+    """The category of each item, from where each category's items start."""
     return np.repeat(np.arange(start.shape[1] - 1), np.diff(start[ITEM]))
 
 

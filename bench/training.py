@@ -1,0 +1,102 @@
+"""Training rows/s, of the trainer's own epochs, beside the floor of the model's matrix products in the same run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.floor import floor_seconds, products_of
+from bench.proofs.show import show
+from funnelcast.data.batch import Batch
+from funnelcast.data.columns import Columns
+from funnelcast.data.encoder import InputSpec
+from funnelcast.data.loader import generator_of
+from funnelcast.models.base import FunnelModel
+from funnelcast.models.registry import RECIPES
+from funnelcast.schema.funnel import Funnel
+from funnelcast.training.losses import LossConfig, build_loss_weights
+from funnelcast.training.optimizers import OptimizerConfig
+from funnelcast.training.stages import Stage
+from funnelcast.training.trainer import Plan, Trainer
+
+VOCABULARIES = (
+    238635, 98, 14, 3, 8, 4, 4, 3, 5, 467298, 6929, 263942, 106399, 5888, 104830, 51878, 37148, 4,
+)  # fmt: skip
+"""Sizes of Ali-CCP's 18 fields."""
+FUNNEL = Funnel.parse("click; conversion after click")
+RATES = (0.04, 0.008)
+
+
+def main() -> int:
+    """Prints a row of figures per model and embedding."""
+    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
+    parser.add_argument("--models", nargs="+", default=["man", "shared_bottom"], choices=RECIPES)
+    parser.add_argument("--embedding", nargs="+", type=int, default=[5, 16])
+    parser.add_argument("--rounds", type=int, default=5, help="of floor and epoch in turn; medians are shown")
+    parser.add_argument("--rows", type=int, default=40 * 2048, help="of an epoch")
+    parser.add_argument("--workers", type=int, default=1)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = []
+    for dim in asked.embedding:
+        for name in asked.models:
+            rounds = [_round(name, dim, asked.rows, asked.workers, seed) for seed in range(asked.rounds)]
+            rate, floor, share = (median(figures) for figures in zip(*rounds, strict=True))
+            rows.append((name, dim, f"{rate:,.0f}", f"{floor:,.0f}", f"{share:.0%}"))
+            show(("model", "embedding", "rows/s", "floor rows/s", "of floor"), rows[-1:])
+    show(("model", "embedding", "rows/s", "floor rows/s", "of floor"), rows)
+    return 0
+
+
+def _round(name: str, dim: int, rows: int, workers: int, seed: int) -> tuple[float, float, float]:
+    """Rows/s of an epoch, of the floor measured around it, and their ratio."""
+    config = OptimizerConfig()
+    model = build(name, dim)
+    batch = Batch.of(draw(config.micro_batch, seed))
+    products = products_of(model, batch)
+    before = floor_seconds(products)
+    rate = epoch(model, draw(rows, seed), config, workers)
+    floor = config.micro_batch / ((before + floor_seconds(products)) / 2)
+    return rate, floor, rate / floor
+
+
+def build(name: str, dim: int) -> FunnelModel:
+    """A fresh model of the paper's sizes on Ali-CCP's fields."""
+    names = [f"field_{i}" for i in range(len(VOCABULARIES))]
+    inputs = InputSpec(tuple((n, n) for n in names), dict(zip(names, VOCABULARIES, strict=True)), ())
+    recipe = RECIPES[name](embedding_dim=dim)
+    model: FunnelModel = recipe.build(inputs, FUNNEL)
+    model.reset(recipe.embedding_init, generator_of(0))
+    return model
+
+
+def draw(rows: int, seed: int) -> Columns:
+    """Ids with heavy tails, and labels at Ali-CCP's rates."""
+    rng = np.random.default_rng(seed)
+    ids = np.stack([(size * rng.random(rows) ** 3).astype(np.int32) for size in VOCABULARIES], axis=1)
+    click = rng.random(rows) < RATES[0]
+    labels = np.stack([click, click & (rng.random(rows) < RATES[1] / RATES[0])], axis=1).astype(np.uint8)
+    labels[:2] = [(0, 0), (1, 1)]
+    return Columns(ids, np.empty((rows, 0), np.float32), labels=labels)
+
+
+def epoch(model: FunnelModel, train: Columns, config: OptimizerConfig, workers: int) -> float:
+    """Rows/s of one epoch of the trainer."""
+    loss = LossConfig()
+    plan = Plan(loss, config, (Stage(epochs=1),), seed=0, workers=workers)
+    with tempfile.TemporaryDirectory() as folder:
+        Trainer(model, build_loss_weights(loss, RATES), FUNNEL, plan, Path(folder)).run(train, draw(4096, 99))
+        line: dict[str, Any] = json.loads((Path(folder) / "log.jsonl").read_text())
+    return float(line["rows_per_s"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""The log of a run: a JSON line per epoch, and what is told of the epoch under way."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from funnelcast.data.loader import Loader
+from funnelcast.data.progress import Progress as OnProgress
+from funnelcast.evaluation.funnel import FunnelMetrics
+from funnelcast.training.checkpoint import Progress
+from funnelcast.training.stages import Stage
+
+
+class EpochLog:
+    """Call `begin`, `report` after each batch, `speed` after the last one, and `write` when dev rows are measured."""
+
+    _stage: Stage
+    _loader: Loader
+    _first: int  # batch of the epoch that this process began with
+    _started: float
+
+    def __init__(self, file: Path, steps: tuple[str, ...], on_progress: OnProgress) -> None:
+        """`steps`: names of the funnel's steps."""
+        self.file, self.steps, self._on_progress = file, steps, on_progress
+
+    def cut(self, size: int) -> None:
+        """Make the file, or drop what a killed run wrote after its last checkpoint: all but the first `size` bytes."""
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with self.file.open("ab") as file:
+            file.truncate(min(size, file.tell()))  # one that was deleted meanwhile must not grow by zeros
+
+    def begin(self, stage: Stage, loader: Loader, at: Progress) -> None:
+        """An epoch, or the rest of one."""
+        self._stage, self._loader, self._first, self._started = stage, loader, at.batch, time.perf_counter()
+
+    def report(self, at: Progress, weights: Tensor) -> None:
+        """Mean losses of the epoch up to here; `weights` (T,): the task weights."""
+        rows = min(at.batch * self._loader.batch_size, self._loader.num_rows)
+        rate = (at.batch - self._first) * self._loader.batch_size / (time.perf_counter() - self._started)
+        loss = " ".join(f"{total / rows:.4f}" for total in at.loss_sum)
+        weighed = " ".join(f"{weight:.3f}" for weight in weights.tolist())
+        self._tell(at, rows, f"{rate:,.0f} rows/s, loss {loss}, weights {weighed}")
+
+    def speed(self, at: Progress) -> dict[str, float]:
+        """Since `begin`."""
+        seconds = time.perf_counter() - self._started
+        rows = min((at.batch - self._first) * self._loader.batch_size, self._loader.num_rows)
+        return {"seconds": round(seconds, 3), "rows_per_s": round(rows / seconds)}
+
+    def write(self, at: Progress, weights: Tensor, metrics: FunnelMetrics, speed: dict[str, float]) -> int:
+        """The epoch's line; returns the size of the file with it."""
+        rows = self._loader.num_rows
+        line = {
+            "stage": self._stage.name,
+            "epoch": at.epoch,
+            "trained": list(self._stage.groups),
+            "rows": rows,
+            "loss": {name: total / rows for name, total in zip(self.steps, at.loss_sum, strict=True)},
+            "task_weights": dict(zip(self.steps, weights.tolist(), strict=True)),
+            "dev": {name: measured.as_dict() for name, measured in metrics.outputs.items()},
+            "is_best": at.waited == 0,
+            **speed,
+        }
+        with self.file.open("ab") as file:
+            file.write(json.dumps(line).encode() + b"\n")
+        self._tell(at, rows, _summary(line))
+        return self.file.stat().st_size
+
+    def _tell(self, at: Progress, rows: int, note: str) -> None:
+        self._on_progress(f"{self._stage.name}, epoch {at.epoch + 1}", rows, self._loader.num_rows, "rows", note)
+
+
+def _summary(line: dict[str, Any]) -> str:
+    found = {name: m for name, m in line["dev"].items() if m["auc"]["estimate"] is not None}
+    aucs = ", ".join(f"{name} {m['auc']['estimate']:.4f}" for name, m in found.items())
+    return f"dev AUC: {aucs}" + (" (best)" if line["is_best"] else "")

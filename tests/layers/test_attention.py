@@ -1,0 +1,110 @@
+"""Attention along edges against loops, what it leaves alone, and its derivatives."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from funnelcast.layers.attention import StepAttention
+from funnelcast.schema.funnel import Funnel
+from tests.layers.reference import arrays, attend_along, draw, randomise
+
+Edges = Sequence[tuple[int, int]]
+
+CASES = {
+    "chain of 2": Funnel.parse("click; conversion after click"),
+    "chain of 4": Funnel.parse("a; b after a; c after b; d after c"),
+    "tree": Funnel.parse("click; cart after click; buy after cart; like after click"),
+    "parallel": Funnel.parse("income; marital"),
+    "parallel with transfer": Funnel.parse("marital; income", transfer=["marital -> income"]),
+    "several edges into one step": Funnel.parse("a; b; c after b; d after c", transfer=["a -> c", "a -> d", "b -> d"]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_attention_is_the_papers(case: str) -> None:
+    funnel = CASES[case]
+    attention = StepAttention(3, funnel.edges).double()
+    randomise(attention)
+    x, weights = draw(1, len(funnel.names), 5, 3), arrays(attention)
+    found = attention(x)
+    assert found.shape == x.shape
+    for row in range(5):
+        for t, expected in enumerate(attend_along(funnel.edges, list(x[:, row].numpy()), weights)):
+            np.testing.assert_allclose(found[t, row].detach(), expected, rtol=1e-12, atol=1e-14)
+
+
+def test_steps_without_an_edge_into_them_pass_unchanged() -> None:
+    attention = StepAttention(3, [(0, 2)])
+    randomise(attention)
+    x = draw(0, 4, 5, 3, dtype=torch.float32)
+    out = attention(x)
+    assert all(torch.equal(out[t], x[t]) for t in (0, 1, 3)) and not torch.equal(out[2], x[2])
+    parallel = StepAttention(3, CASES["parallel"].edges)
+    assert torch.equal(parallel(x), x) and not list(parallel.parameters())
+
+
+def test_knowledge_flows_along_edges_alone_and_down_the_whole_path() -> None:
+    """click -> cart -> buy and click -> like: like hears nothing of cart, and no step of a later one."""
+    attention = StepAttention(3, CASES["tree"].edges).double()
+    randomise(attention)
+    x = draw(4, 4, 6, 3).requires_grad_()
+    heard = [torch.autograd.grad(attention(x)[t].square().sum(), x)[0].flatten(1).any(1).tolist() for t in range(4)]
+    assert heard == [
+        [True, False, False, False],
+        [True, True, False, False],
+        [True, True, True, False],
+        [True, False, False, True],
+    ]
+
+
+def test_weights_add_up_to_one_and_stand_own_last() -> None:
+    edges = CASES["several edges into one step"].edges
+    attention = StepAttention(3, edges).double()
+    randomise(attention)
+    x = draw(2, 4, 5, 3)
+    weights, values = attention.weigh(list(x), 3)
+    assert weights.shape == (4, 5) and values.shape == (4, 5, 3) and torch.all(weights > 0)
+    torch.testing.assert_close(weights.sum(0), torch.ones(5, dtype=torch.float64))
+    torch.testing.assert_close(values[-1], x[3] @ attention.value["3"].weight.T)
+
+
+def test_equal_tokens_are_weighed_equally() -> None:
+    attention = StepAttention(2, [(0, 2), (1, 2)]).double()
+    randomise(attention)
+    x = draw(3, 1, 4, 2).abs().expand(3, -1, -1)
+    with torch.no_grad():
+        for linear_layer in attention.information.values():
+            linear_layer.weight.copy_(torch.eye(2))
+            linear_layer.bias.zero_()
+    weights, _ = attention.weigh(list(x), 2)
+    torch.testing.assert_close(weights, torch.full((3, 4), 1 / 3, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_parameters_are_a_layer_per_edge_and_three_matrices_per_target(case: str) -> None:
+    edges = CASES[case].edges
+    count = sum(p.numel() for p in StepAttention(5, edges).parameters())
+    assert count == len(edges) * (25 + 5) + len({target for _, target in edges}) * 3 * 25
+
+
+@pytest.mark.parametrize("edges", [[(0, 1)], [(0, 1), (0, 2), (1, 2)]])
+def test_derivatives(edges: Edges) -> None:
+    attention = StepAttention(2, edges).double()
+    randomise(attention, seed=3)
+    names = [name for name, _ in attention.named_parameters()]
+
+    def squares(x: Tensor, *parameters: Tensor) -> Tensor:
+        out: Tensor = functional_call(attention, dict(zip(names, parameters, strict=True)), (x,))
+        return (out * out).sum()
+
+    steps = 1 + max(target for _, target in edges)
+    inputs = [
+        draw(5, steps, 2, 2).requires_grad_(),
+        *(p.detach().clone().requires_grad_() for p in attention.parameters()),
+    ]
+    assert torch.autograd.gradcheck(squares, inputs)
+    assert torch.autograd.gradgradcheck(squares, inputs)
