@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from funnelcast.data.files import new_folder, sha256, write_atomic
+from funnelcast.data.files import new_file, new_folder, sha256, work_folder, write_atomic
 from funnelcast.errors import FunnelcastError
+from tests.kill import kills
 
 
 def make(path: Path, content: str, *, replace: bool = False) -> None:
@@ -83,3 +85,55 @@ def test_atomic_files(tmp_path: Path) -> None:
     write_atomic(path, b"")
     assert path.read_bytes() == b"" and names(tmp_path) == ["a"]
     assert sha256(path) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def test_what_a_killed_run_left_of_a_file_is_removed(tmp_path: Path) -> None:
+    (tmp_path / f".p[1].csv.partial-{dead_pid()}").write_text("half")
+    (tmp_path / f".p[1].csv.partial-work-{dead_pid()}").mkdir()
+    with new_file(tmp_path / "p[1].csv") as partial:
+        partial.write_text("whole")
+        assert names(tmp_path) == [partial.name]
+    assert names(tmp_path) == ["p[1].csv"]
+
+
+def test_a_work_folder_lasts_as_long_as_its_block(tmp_path: Path) -> None:
+    stale = tmp_path / f".table.partial-work-{dead_pid()}"
+    stale.mkdir()
+    with work_folder(tmp_path / "table") as work:
+        (work / "a").touch()
+        make(tmp_path / "table", "x")
+        assert names(tmp_path) == sorted([work.name, "table"]) and names(work) == ["a"]
+    assert names(tmp_path) == ["table"]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("old", ["old", None])
+def test_a_folder_killed_anywhere_is_the_old_one_or_the_new_one(tmp_path: Path, old: str | None) -> None:
+    path, numbers = tmp_path / "table", []
+
+    def before() -> None:
+        if path.exists():
+            shutil.rmtree(path)
+        if old is not None:
+            make(path, old)
+
+    for number in kills(before, lambda: make(path, "new", replace=True)):
+        assert not path.exists() or (path / "a").read_text() in (old, "new")
+        if old is not None:  # even where it was on its way out
+            with pytest.raises(FunnelcastError, match="exists already"):
+                make(path, "newer")
+            assert (path / "a").read_text() in (old, "new")
+        make(path, "newer", replace=True)
+        assert names(tmp_path) == ["table"] and (path / "a").read_text() == "newer"
+        numbers.append(number)
+    assert len(numbers) >= (6 if old else 3)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_file_killed_anywhere_is_the_old_one_or_the_new_one(tmp_path: Path) -> None:
+    path, seen = tmp_path / "a", set()
+    for _ in kills(lambda: write_atomic(path, b"old"), lambda: write_atomic(path, b"new")):
+        seen.add(path.read_bytes())
+        write_atomic(path, b"newer")
+        assert names(tmp_path) == ["a"] and path.read_bytes() == b"newer"
+    assert seen == {b"old", b"new"} and path.read_bytes() == b"new"
