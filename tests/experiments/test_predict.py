@@ -1,5 +1,6 @@
 """Prediction files: of raw rows and of a table, the same numbers; whole or not there."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
+from funnelcast.data.log.engine import Engine
 from funnelcast.errors import FunnelcastError, InputError
 from funnelcast.experiments.compare import compare_files
 from funnelcast.experiments.predict import first_rows, predict_file
@@ -58,6 +60,25 @@ def test_csv_in_and_out(bundle: Path, tmp_path: Path) -> None:
     found = pa.csv.read_csv(tmp_path / "out.csv")
     assert found.column_names == COLUMNS
     np.testing.assert_allclose(found["p_click"], load(bundle).predict(log)["p_click"], rtol=1e-12)  # printed digits
+
+
+def test_a_csv_is_staged_beside_what_is_made_of_it(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There, and not in the system's folder, the next run finds what a killed one left."""
+    folders: list[Path] = []
+
+    class Noted(Engine):
+        def __init__(self, folder: Path) -> None:
+            folders.append(folder)
+            super().__init__(folder)
+
+    monkeypatch.setattr("funnelcast.data.log.rows.Engine", Noted)
+    write_rows(tmp_path / "rows.csv", 50)
+    (tmp_path / ".out.csv.partial-work-4194304").mkdir()
+    predict_file(bundle, tmp_path / "rows.csv", tmp_path / "out.csv")
+    assert folders == [tmp_path / f".out.csv.partial-work-{os.getpid()}"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "rows.csv"]
 
 
 def test_rows_without_labels_are_predicted_too(bundle: Path, tmp_path: Path) -> None:

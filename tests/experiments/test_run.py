@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.proofs.killed import content
 from funnelcast.data.loader import Loader
 from funnelcast.data.table import Table
 from funnelcast.errors import FunnelcastError
@@ -18,6 +20,7 @@ from funnelcast.experiments.run import Run, train, training_rates
 from funnelcast.serving.bundle import Bundle
 from funnelcast.training.trainer import Trainer
 from tests import tiny
+from tests.kill import kills
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +85,29 @@ def test_an_interrupted_run_goes_on_to_the_same_bundle(finished: Run, table: Tab
     assert resumed.results == finished.results
     with pytest.raises(FunnelcastError, match="holds a run of another"):
         train(tiny.experiment(seed=1), table, tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_killed_before_any_operation_on_files_it_goes_on_to_the_same_files(table: Table, tmp_path: Path) -> None:
+    experiment = tiny.experiment(stages=[{"epochs": 1}, {"name": "top", "train": "top", "epochs": 1}])
+    folder = tmp_path / "run"
+    train(experiment, table, tmp_path / "whole")
+    whole, met = content(tmp_path / "whole"), set()
+    for number in kills(lambda: shutil.rmtree(folder, ignore_errors=True), lambda: train(experiment, table, folder)):
+        met |= {path.name.partition(".partial")[0] for path in folder.rglob(".*")}
+        assert not (folder / "bundle").exists() or content(folder / "bundle") == content(tmp_path / "whole/bundle")
+        train(experiment, table, folder)
+        assert content(folder) == whole, number
+    assert met == {".experiment.json", ".checkpoint", ".bundle", ".results.json"}
+
+
+def test_what_two_kills_left_of_a_claim_is_removed(finished: Run, table: Table, tmp_path: Path) -> None:
+    """The first one met nothing but the claim, so that the second run wrote it again."""
+    for name in ("experiment.json", ".experiment.json.partial-4194304"):
+        (tmp_path / name).write_bytes((finished.folder / "experiment.json").read_bytes())
+    train(tiny.experiment(), table, tmp_path)
+    assert content(tmp_path) == content(finished.folder)
 
 
 def test_the_test_rows_are_not_touched_before_training_ends(

@@ -59,7 +59,8 @@ def attend(tokens: list[Floats], query: Floats, key: Floats, value: Floats) -> F
     """Σ_i softmax_i(⟨q_i, k_i⟩ / √H) v_i, with matrices (out, in) as `nn.Linear` keeps them."""
     q, k, v = ([linear(u, matrix.T) for u in tokens] for matrix in (query, key, value))
     scores = [sum(a * b for a, b in zip(qi, ki, strict=True)) / math.sqrt(len(qi)) for qi, ki in zip(q, k, strict=True)]
-    return np.sum([w * vi for w, vi in zip(softmax(scores), v, strict=True)], axis=0)
+    total: Floats = np.sum([w * vi for w, vi in zip(softmax(scores), v, strict=True)], axis=0)
+    return total
 
 
 def attend_along(edges: Sequence[tuple[int, int]], vectors: list[Floats], weights: dict[str, Floats]) -> list[Floats]:

@@ -69,7 +69,8 @@ def test_weights_add_up_to_one_and_stand_own_last() -> None:
     weights, values = attention.weigh(list(x), 3)
     assert weights.shape == (4, 5) and values.shape == (4, 5, 3) and torch.all(weights > 0)
     torch.testing.assert_close(weights.sum(0), torch.ones(5, dtype=torch.float64))
-    torch.testing.assert_close(values[-1], x[3] @ attention.value["3"].weight.T)
+    own = attention.get_parameter("value.3.weight")
+    torch.testing.assert_close(values[-1], x[3] @ own.T)
 
 
 def test_equal_tokens_are_weighed_equally() -> None:
@@ -77,9 +78,8 @@ def test_equal_tokens_are_weighed_equally() -> None:
     randomise(attention)
     x = draw(3, 1, 4, 2).abs().expand(3, -1, -1)
     with torch.no_grad():
-        for linear_layer in attention.information.values():
-            linear_layer.weight.copy_(torch.eye(2))
-            linear_layer.bias.zero_()
+        for name, parameter in attention.information.named_parameters():
+            parameter.copy_(torch.eye(2) if name.endswith("weight") else torch.zeros(2))
     weights, _ = attention.weigh(list(x), 2)
     torch.testing.assert_close(weights, torch.full((3, 4), 1 / 3, dtype=torch.float64))
 

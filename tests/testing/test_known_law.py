@@ -1,7 +1,6 @@
 """The law is what it says: its rates, its share that an additive model cannot see; slow: MAN learns the rest."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import OneHotEncoder
 
-from funnelcast.experiments.evaluate import evaluate
-from funnelcast.experiments.experiment import Experiment
-from funnelcast.experiments.run import Run, train
+from bench.proofs.law import ASKED, LEAK, TRAIN_ROWS, errors_from_half, shares, train_man
 from funnelcast.testing.known_law import FIELDS, RATE, VALUES, KnownLaw
-
-OUTPUTS = ["click", "conversion", "conversion_given_click"]
 
 
 def logit(p: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -79,30 +74,15 @@ def test_its_table_tells_the_truth_beside(tmp_path: Path) -> None:
         assert np.array_equal(table.side(name)["true_p_click"], drawn.p_click)
 
 
-def train_man(folder: Path, law: KnownLaw, rows: int) -> tuple[Run, dict[str, Any]]:
-    """MAN with small widths, stopped by the dev rows; and its figures on 200,000 test rows."""
-    table = law.write_table(folder / "table", train=rows)
-    settings: Any = {
-        "model": {"name": "man", "expert": [64, 32], "tower": [32], "tower_dropout": [], "embedding_dim": 8},
-        "optimizer": {"learning_rate": 0.002},
-        "stages": [{"epochs": 8, "patience": 2}],
-    }
-    run = train(Experiment.from_dict(settings), table, folder / "run")
-    return run, evaluate(run.bundle, table)
-
-
 @pytest.mark.slow
 def test_man_learns_the_law(tmp_path: Path) -> None:
-    _, found = train_man(tmp_path, KnownLaw(0), rows=400_000)
-    for output, least in zip(OUTPUTS, (0.95, 0.95, 0.90), strict=True):
-        own, true = (found[key][output]["auc"]["estimate"] - 0.5 for key in ("outputs", "truth"))
-        assert least <= own / true <= 1.01, (output, own / true)
+    table = KnownLaw(0).write_table(tmp_path / "table", train=TRAIN_ROWS)
+    for output, share in shares(train_man(table, tmp_path / "run")).items():
+        assert ASKED[output] <= share <= LEAK, (output, share)
 
 
 @pytest.mark.slow
 def test_man_finds_nothing_in_noise(tmp_path: Path) -> None:
-    _, found = train_man(tmp_path, KnownLaw(0, noise=True), rows=50_000)
-    for output in OUTPUTS:
-        auc = found["outputs"][output]["auc"]
-        error = (auc["high"] - auc["low"]) / (2 * 1.96)
-        assert abs(auc["estimate"] - 0.5) < 3 * error, output
+    table = KnownLaw(0, noise=True).write_table(tmp_path / "table", train=50_000)
+    for output, errors in errors_from_half(train_man(table, tmp_path / "run")).items():
+        assert abs(errors) < 3, (output, errors)

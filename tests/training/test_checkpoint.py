@@ -9,6 +9,7 @@ import torch
 
 from funnelcast.errors import FunnelcastError
 from funnelcast.training.checkpoint import Progress, drop_checkpoint, load_checkpoint, save_checkpoint
+from tests.kill import kills
 
 PROGRESS = Progress(1, 2, 3, 0.1 + 0.2, 1, 2, [1 / 3, 1e-300], 99, True)
 
@@ -54,6 +55,21 @@ def test_killed_between_the_two_renames(tmp_path: Path) -> None:
     (tmp_path / "c").rename(tmp_path / ".c.partial-old-4194304")
     found = load_checkpoint(tmp_path / "c")
     assert found is not None and found[1] == PROGRESS
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_killed_anywhere_it_is_the_one_before_or_the_new_one(tmp_path: Path) -> None:
+    seen = set()
+    for _ in kills(
+        lambda: save_checkpoint(tmp_path / "c", draw(), Progress(batch=1)),
+        lambda: save_checkpoint(tmp_path / "c", draw(), Progress(batch=2)),
+    ):
+        found = load_checkpoint(tmp_path / "c")
+        assert found is not None
+        seen.add(found[1].batch)
+        drop_checkpoint(tmp_path / "c")
+        assert list(tmp_path.iterdir()) == []
+    assert seen == {1, 2}
 
 
 def _edit(change: Callable[[dict[str, object]], None]) -> Callable[[Path], None]:

@@ -1,7 +1,5 @@
 """One step's gradient against plain autograd over the whole batch, whatever the pieces and threads."""
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -14,6 +12,7 @@ from funnelcast.models.base import FunnelModel
 from funnelcast.models.registry import recipe_of
 from funnelcast.training.losses import LossConfig, LossWeights, build_loss_weights
 from funnelcast.training.step import Gradients, PlainStep
+from funnelcast.training.workers import threads
 from tests import tiny
 
 ROWS = 50
@@ -36,24 +35,13 @@ def draw_batch(rows: int = ROWS) -> Batch:
     return Batch(batch.ids, batch.numeric.double(), batch.labels, batch.weight.double())
 
 
-@pytest.fixture(autouse=True)
-def one_math_thread() -> Iterator[None]:
-    """As the trainer sets it: with more, products may take one or two, and their last bits differ."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def run(
     model: FunnelModel, weights: LossWeights, batch: Batch, micro_batch: int = 16, workers: int = 1, **kind: Any
 ) -> Gradients:
     embedding = kind.get("train_embedding", True)
     parameters = [p for name, p in model.named_parameters() if not name.startswith("embedding.")]
     step = PlainStep(model, weights, LossConfig(), micro_batch, embedding, [*parameters, *weights.parameters()])
-    if workers == 1:
-        return step(batch, kind.get("seed", 5), None)
-    with ThreadPoolExecutor(workers) as pool:
+    with threads(workers) as pool:
         return step(batch, kind.get("seed", 5), pool)
 
 

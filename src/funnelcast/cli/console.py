@@ -73,8 +73,10 @@ def show(rows: Sequence[Sequence[object]], head: Sequence[str], title: str = "")
 
 
 def show_json(value: Any) -> None:
+    """On stdout, for programs to read."""
     sys.stdout.write(json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def number(value: float | None, digits: int = 4) -> str:
+    """As it stands in tables; – where there is none."""
     return "–" if value is None else f"{value:.{digits}f}"

@@ -79,6 +79,7 @@ def _numbers_of(bundle: Path) -> Any:
 
 
 def show_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Rows of each part, and what was counted on the way."""
     show([(part, f"{rows:,}") for part, rows in manifest["rows"].items()], ("part", "rows"), f"Prepared {folder}")
     for reason, count in manifest["counts"].items():
         if count:

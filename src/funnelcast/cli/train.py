@@ -38,6 +38,7 @@ def train(
 
 
 def show_summary(summary: dict[str, Any]) -> None:
+    """Figures of dev and test over the seeds, and where the bundles are."""
     for part, outputs in summary["mean"].items():
         rows = [
             (name, *(_spread(m[key]) for key in ("auc", "log_loss", "calibration_error")))

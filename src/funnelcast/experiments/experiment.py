@@ -8,9 +8,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator
 
 from funnelcast.data.encoder import Encoder
-from funnelcast.errors import ConfigError, Fault, did_you_mean
+from funnelcast.errors import ConfigError, Fault
 from funnelcast.models.man import MAN
-from funnelcast.models.registry import RECIPES, AnyRecipe
+from funnelcast.models.registry import AnyRecipe, wrong_name
 from funnelcast.schema.config import Config
 from funnelcast.training.losses import LossConfig
 from funnelcast.training.optimizers import OptimizerConfig
@@ -47,10 +47,8 @@ class Experiment(Config):
     @field_validator("model", mode="before")
     @classmethod
     def _known_model(cls, value: object) -> object:
-        name = value.get("name") if isinstance(value, dict) else None
-        if isinstance(value, dict) and str(name) not in RECIPES:
-            said = "has no name" if name is None else f"{name!r} is no model"
-            raise ValueError(f"{said}; {did_you_mean(str(name), RECIPES)}")
+        if isinstance(value, dict) and (problem := wrong_name(value)):
+            raise ValueError(problem)
         return value
 
     def check(self, encoder: Encoder, source: str = "experiment") -> Self:

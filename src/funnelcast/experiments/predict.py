@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,9 @@ def predict_file(
     check_free(out, replace=replace)
     predictor = Predictor(Bundle.load(bundle))
     is_table = (rows / "manifest.json").is_file()
-    pieces = _of_table(predictor, Table.open(rows), part) if is_table else _of_file(predictor, rows)
+    pieces = _of_table(predictor, Table.open(rows), part) if is_table else _of_file(predictor, rows, out)
     count, names = 0, []
-    with new_file(out) as partial:
+    with new_file(out) as partial, closing(pieces):
         writer = None
         for piece in pieces:
             writer = writer or _writer(partial, out.suffix, piece.schema)
@@ -64,10 +65,10 @@ def _writer(path: Path, kind: str, schema: pa.Schema) -> Any:
     return pq.ParquetWriter(path, schema) if kind == ".parquet" else pa.csv.CSVWriter(path, schema)
 
 
-def _of_file(predictor: Predictor, rows: Path) -> Iterator[pa.Table]:
+def _of_file(predictor: Predictor, rows: Path, out: Path) -> Generator[pa.Table]:
     schema = predictor.bundle.encoder.schema
     steps = dict(zip(schema.funnel.names, schema.funnel.label_columns, strict=True))
-    for batch in read_rows(rows, predictor.bundle.encoder):
+    for batch in read_rows(rows, predictor.bundle.encoder, out):
         table = pa.Table.from_batches([batch])
         kept = {column: table[column] for column in schema.keep if column in table.column_names}
         labels = {step: table[column] for step, column in steps.items() if column in table.column_names}
@@ -77,7 +78,7 @@ def _of_file(predictor: Predictor, rows: Path) -> Iterator[pa.Table]:
             raise InputError(f"{rows}: {error}") from None
 
 
-def _of_table(predictor: Predictor, table: Table, part: str) -> Iterator[pa.Table]:
+def _of_table(predictor: Predictor, table: Table, part: str) -> Generator[pa.Table]:
     require_same_ids(predictor.bundle.encoder, table)
     columns, side, funnel = table.part(part), table.side(part), predictor.funnel
     log_p, _ = score(predictor.bundle.model, columns, predictor.bundle.keep_negatives)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from funnelcast.data.encoder import Encoder
-from funnelcast.data.files import write_atomic
+from funnelcast.data.files import clear_stale, write_atomic
 from funnelcast.data.loader import generator_of
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
@@ -116,6 +116,7 @@ def _claim(folder: Path, experiment: Experiment, table: Table, init: Bundle | No
     claim["init"] = init.fingerprint if init is not None else None
     claim = json.loads(json.dumps(claim))
     path = folder / "experiment.json"
+    clear_stale(path)
     begun = folder.is_dir() and any(file.name not in ("experiment.json", "log.jsonl") for file in folder.iterdir())
     if not begun or not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)

@@ -52,6 +52,7 @@ class GatedExperts(nn.Module):
 
 
 def sum_of(terms: Sequence[Tensor]) -> Tensor:
+    """Of one term or more, all of one shape."""
     total = terms[0]
     for term in terms[1:]:
         total = total + term

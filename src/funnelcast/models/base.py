@@ -130,6 +130,7 @@ class FunnelModel(nn.Module):
 
 
 def embedding_of(recipe: Recipe, inputs: InputSpec) -> Embedding:
+    """What the recipe's model reads of its input."""
     return Embedding(inputs, recipe.embedding_dim, recipe.embedding_dims)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 from pydantic import Field
 
+from funnelcast.errors import ConfigError, Fault, did_you_mean
 from funnelcast.models.man import MAN
 from funnelcast.models.shared_bottom import SharedBottom
 
@@ -16,6 +17,17 @@ RECIPES: dict[str, type[MAN | SharedBottom]] = {
 }
 
 
-def recipe_of(settings: dict[str, object]) -> MAN | SharedBottom:
+def recipe_of(settings: dict[str, Any]) -> MAN | SharedBottom:
     """The recipe that `settings` names, with its settings. Raises ConfigError."""
+    if problem := wrong_name(settings):
+        raise ConfigError([Fault("model", problem)])
     return RECIPES[str(settings["name"])].from_dict(settings)
+
+
+def wrong_name(settings: dict[str, Any]) -> str:
+    """What is wrong with the name in `settings`, with the fix; empty if a recipe has it."""
+    name = settings.get("name")
+    if str(name) in RECIPES:
+        return ""
+    said = "has no name" if name is None else f"{name!r} is no model"
+    return f"{said}; {did_you_mean(str(name), RECIPES)}"

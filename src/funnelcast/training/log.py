@@ -40,8 +40,8 @@ class EpochLog:
 
     def report(self, at: Progress, weights: Tensor) -> None:
         """Mean losses of the epoch up to here; `weights` (T,): the task weights."""
-        rows = min(at.batch * self._loader.batch_size, self._loader.num_rows)
-        rate = (at.batch - self._first) * self._loader.batch_size / (time.perf_counter() - self._started)
+        rows = self._rows(at.batch)
+        rate = (rows - self._rows(self._first)) / (time.perf_counter() - self._started)
         loss = " ".join(f"{total / rows:.4f}" for total in at.loss_sum)
         weighed = " ".join(f"{weight:.3f}" for weight in weights.tolist())
         self._tell(at, rows, f"{rate:,.0f} rows/s, loss {loss}, weights {weighed}")
@@ -49,7 +49,7 @@ class EpochLog:
     def speed(self, at: Progress) -> dict[str, float]:
         """Since `begin`."""
         seconds = time.perf_counter() - self._started
-        rows = min((at.batch - self._first) * self._loader.batch_size, self._loader.num_rows)
+        rows = self._rows(at.batch) - self._rows(self._first)
         return {"seconds": round(seconds, 3), "rows_per_s": round(rows / seconds)}
 
     def write(self, at: Progress, weights: Tensor, metrics: FunnelMetrics, speed: dict[str, float]) -> int:
@@ -70,6 +70,10 @@ class EpochLog:
             file.write(json.dumps(line).encode() + b"\n")
         self._tell(at, rows, _summary(line))
         return self.file.stat().st_size
+
+    def _rows(self, batches: int) -> int:
+        """Rows of the epoch's first `batches`."""
+        return min(batches * self._loader.batch_size, self._loader.num_rows)
 
     def _tell(self, at: Progress, rows: int, note: str) -> None:
         self._on_progress(f"{self._stage.name}, epoch {at.epoch + 1}", rows, self._loader.num_rows, "rows", note)

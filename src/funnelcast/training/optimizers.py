@@ -27,7 +27,7 @@ class OptimizerConfig(Config):
     """Added to the gradient times the parameter; rows of the embedding that are not in the batch are left alone."""
     batch_size: int = Field(default=2048, ge=1)
     """Rows per step."""
-    micro_batch: int = Field(default=512, ge=1)
+    micro_batch: int = Field(default=1024, ge=1)
     """Rows that go through the network at once; their gradients are added. Changes speed, and the last bits."""
     clip: float | None = Field(default=None, gt=0)
     """Largest norm of the whole gradient; none for no limit."""

@@ -2,7 +2,7 @@
 
 Every micro-batch has its own noise, and gradients are added in the order of the micro-batches, so that the result does
 not depend on the number of workers. Threads share the parameters, which nobody writes meanwhile, and nothing else; the
-math library must run on one thread in each, or the last bits of its products vary.
+math library must be set to one thread in each of them, as it starts with all cores in every new one.
 """
 
 from __future__ import annotations

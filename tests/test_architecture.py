@@ -1,0 +1,160 @@
+"""The rules of the tree that a machine can check: one-way imports, forbidden calls, sizes, docstrings."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SRC = ROOT / "src"
+LAYERS = [
+    "errors", "compiled", "schema", "data", "layers", "models", "evaluation", "training", "serving", "experiments",
+    "testing", "cli",
+]  # fmt: skip
+"""Lowest first; a module imports from its own layer and those below."""
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+FORBIDDEN = {
+    "print": r"(builtins\.)?print",
+    "pickle": r"c?pickle|cloudpickle|dill|joblib|marshal|shelve|torch\.(load|save)|allow_pickle=(?!False).*",
+    "import *": r".*\.\*",
+    "a global seed": r"((np|numpy)\.)?random\.seed|torch\.((random|cuda)\.)?(manual_seed|seed)(_all)?",
+}
+"""What no name, import or `argument=value` in src may be."""
+
+
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(), str(path))
+
+
+def files(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """`funnelcast.data.table` and the like; a package goes by its own name."""
+    names = (".".join(path.relative_to(SRC).with_suffix("").parts).removesuffix(".__init__") for path in files("src"))
+    return dict(zip(names, files("src"), strict=True))
+
+
+def imports(module: str) -> set[str]:
+    """Our modules that a module imports anywhere, functions included; of the package's root all but names for types."""
+    found = set[str]()
+    for node in imported_nodes(tree_of(modules()[module]), skip_types=module == "funnelcast"):
+        for name in imported_names(node):
+            if name.partition(".")[0] == "funnelcast":
+                found.add(name if name in modules() else name.rpartition(".")[0])
+    return found
+
+
+def imported_nodes(node: ast.AST, skip_types: bool = False) -> Iterator[ast.Import | ast.ImportFrom]:
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        yield node
+    if not (skip_types and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+        for child in ast.iter_child_nodes(node):
+            yield from imported_nodes(child, skip_types)
+
+
+def imported_names(node: ast.Import | ast.ImportFrom) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    assert node.level == 0, f"a relative import: {ast.unparse(node)}"
+    return [f"{node.module}.{alias.name}" for alias in node.names]
+
+
+def layer_of(module: str) -> int:
+    return LAYERS.index(module.split(".")[1])
+
+
+def test_the_layers_are_those_of_the_tree() -> None:
+    assert {name.split(".")[1] for name in modules() if name != "funnelcast"} == set(LAYERS)
+
+
+def test_imports_run_one_way() -> None:
+    upward = [
+        f"{module} imports {other}"
+        for module in modules()
+        if module != "funnelcast"
+        for other in imports(module)
+        if other == "funnelcast" or layer_of(other) > layer_of(module)
+    ]
+    assert not upward
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {module: imports(module) for module in modules()}
+    assert sum(map(len, graph.values())) > len(graph), "the imports are not found"
+    assert sorted(TopologicalSorter(graph).static_order()) == sorted(modules())  # raises CycleError, which names it
+
+
+def used_names(tree: ast.Module) -> Iterator[str]:
+    """Names and dotted names that code uses or imports; `name=True` for an argument."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name | ast.Attribute):
+            yield ast.unparse(node)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            yield from imported_names(node)
+            yield from [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        elif isinstance(node, ast.keyword):
+            yield f"{node.arg}={ast.unparse(node.value)}"
+
+
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_src_has_no(what: str) -> None:
+    found = [f"{path}: {name}" for path in files("src") for name in used_names(tree_of(path))]
+    assert len(found) > 10_000
+    assert not [name for name in found if re.fullmatch(FORBIDDEN[what], name.partition(": ")[2], re.IGNORECASE)]
+
+
+def test_src_has_no_todo() -> None:
+    assert not [path for path in files("src") if re.search(r"\b(TODO|FIXME|XXX|HACK)\b", path.read_text())]
+
+
+def lines_of(path: Path) -> int:
+    return len(path.read_text().splitlines())
+
+
+def body_lines(function: Function) -> int:
+    """From the signature or the docstring to the end."""
+    assert function.returns is not None and function.end_lineno is not None
+    above = function.returns if ast.get_docstring(function) is None else function.body[0]
+    return function.end_lineno - (above.end_lineno or 0)
+
+
+def test_sizes_of_files() -> None:
+    sizes = {path: lines_of(path) for path in files("src")}
+    assert median(sizes.values()) <= 80
+    assert not {path: size for path, size in sizes.items() if size > 300}
+    assert not {path: size for path in files("tests", "bench") if (size := lines_of(path)) > 400}
+
+
+def test_sizes_of_functions() -> None:
+    sizes = {
+        f"{path}:{node.lineno} {node.name}": body_lines(node)
+        for path in files("src")
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, Function)
+    }
+    assert len(sizes) > 500
+    assert median(sizes.values()) <= 8
+    assert not {name: size for name, size in sizes.items() if size > 40}
+
+
+def test_every_module_and_public_name_says_what_it_is() -> None:
+    silent = [
+        f"{path}:{getattr(node, 'name', 'module')}"
+        for path in files("src")
+        for node in [tree_of(path), *tree_of(path).body]
+        if isinstance(node, ast.Module | Function | ast.ClassDef)
+        if not getattr(node, "name", "").startswith("_") and ast.get_docstring(node) is None
+    ]
+    assert not silent
