@@ -9,7 +9,8 @@ from typing import Any
 
 WEIRD: tuple[Any, ...] = (
     "", " ", "x", "[/]", "[bold]x[/bold]", ":smile:", "ü 😀", "a'b", 'a"b', "a\\b", "{0} %s", "..", "a/b", "nan", "NA",
-    "-1", "1e999", "0x10", "١٢", "\u202etxt", "p_click", "__row", "__part", "train", "x" * 300, "line\nbreak", "tab\tbed",
+    "-1", "1e999", "0x10", "١٢", "\u202etxt", "p_click", "__row", "__part", "train", "x" * 300, "line\nbreak",
+    "tab\tbed", "3", "0.5",
 )  # fmt: skip
 NUMBERS: tuple[Any, ...] = (
     0, 1, 2, -1, 0.5, 1.0, -0.0, 1e-320, 1e308, float("nan"), float("inf"), -float("inf"), 2**31, 2**63, -(2**63),

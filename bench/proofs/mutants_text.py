@@ -44,7 +44,8 @@ def ali_ccp(made: Material, scratch: Path, rng: random.Random) -> Mutant:
     number = rng.randrange(len(lines) - 1)
     lines[number], what = _line(lines[number], rng)
     written(scratch / name, b"\n".join(lines))
-    return Mutant("Ali-CCP lines", f"{name} {what}", arguments, ("table.quarantine.csv",))
+    names = (name, "table.quarantine.csv") if number == 0 else ("table.quarantine.csv",)  # a file is told by its start
+    return Mutant("Ali-CCP lines", f"{name} {what}", arguments, names)
 
 
 def _line(line: bytes, rng: random.Random) -> tuple[bytes, str]:
@@ -110,8 +111,9 @@ def _cell(lines: list[str], rng: random.Random) -> tuple[str, tuple[str, ...]]:
 
 def _row(lines: list[str], rng: random.Random) -> tuple[str, tuple[str, ...]]:
     row = rng.randrange(1, len(lines) - 1)
-    ways = {"a cell more": lines[row] + ",1", "a cell less": lines[row].rpartition(",")[0], "an empty line": "",
-            "the header again": lines[0], "an open quote": '"' + lines[row], "semicolons": lines[row].replace(",", ";")}  # fmt: skip
+    ways = {"a cell more": lines[row] + ",1", "a cell less": lines[row].rpartition(",")[0],
+            "an empty line": "", "the header again": lines[0], "an open quote": '"' + lines[row],
+            "semicolons": lines[row].replace(",", ";")}  # fmt: skip
     what = rng.choice(list(ways))
     lines[row] = ways[what]
     return f"{what} in line {row + 1}", (f"line {row + 1}",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from bench.proofs.mutants import WEIRD, Mutant, misspelt, odd_bytes, odd_value, 
 
 STEPS = (
     "click; buy after clik", "click; click", "buy after click; click", "click buy", ";", "click; buy after",
-    "click; buy after buy", "1click", "click; buy after click; like", "cl-ick", "click;;buy after click", "Klick", "click -> buy",
+    "click; buy after buy", "1click", "click; buy after click; like", "cl-ick", "click;;buy after click", "Klick",
+    "click -> buy",
 )  # fmt: skip
 DIALECTS = (
     "a = [",
@@ -56,7 +58,8 @@ def _mutated(path: Path, base: dict[str, Any], rng: random.Random) -> tuple[str,
     if rng.random() < 0.12:
         content, what = odd_bytes(toml(base).encode(), rng)
         written(path, content)
-        return what, (path.name,)
+        words = set(re.findall(r"\w+", content.decode("utf-8", "replace"))) - set(re.findall(r"\w+", toml(base)))
+        return what, (path.name, *words)
     if rng.random() < 0.08:
         dialect = rng.choice(DIALECTS)
         path.write_text(toml(base) + dialect)

@@ -70,9 +70,10 @@ class ComparisonError(FunnelcastError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`did you mean 'x'?` for the nearest known name, else the list of known names."""
+    """`did you mean 'x'?` for the nearest known name, upper and lower case alike, else the list of known names."""
     known = list(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    folded = {other.casefold(): other for other in reversed(known)}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)
     if near:
-        return f"did you mean {near[0]!r}?"
+        return f"did you mean {folded[near[0]]!r}?"
     return f"known: {', '.join(known)}" if known else ""

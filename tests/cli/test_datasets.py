@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,3 +43,6 @@ def test_the_demo(tmp_path: Path) -> None:
     for name in ("raw/generator.json", "table/manifest.json", "run/bundle/bundle.json", "run/results.json"):
         assert (tmp_path / "demo" / name).is_file()
     assert call("evaluate", tmp_path / "demo/run/bundle", tmp_path / "demo/table", "--by", 301).code == 0
+    found: Any = loads(call("demo", "--out", tmp_path / "demo", "--rows", 1000, "--replace", "--json"))
+    assert found["log"]["train"]["rows"] + found["log"]["test"]["rows"] == 1000
+    assert len(found["scored"]) == 5 and set(found["evaluation"]["outputs"]) >= {"click", "conversion_given_click"}

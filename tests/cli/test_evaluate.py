@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.proofs.calls import call
+from funnelcast.cli.console import number
 from tests.cli.conftest import SCHEMA
-from tests.cli.test_main import refused
+from tests.cli.test_main import loads, refused
 
 
 def test_metrics_and_groups(made: Path) -> None:
@@ -19,10 +23,23 @@ def test_metrics_and_groups(made: Path) -> None:
     assert all(name in answer.out for name in ("click", "buy", "buy_given_click", "constant", "GAUC", "of 2 groups"))
 
 
+def test_the_largest_groups_are_shown(made: Path) -> None:
+    """With rows, positives and AUC; items by their names in the log, and what is not known apart."""
+    answer = call("evaluate", made / "run/bundle", made / "table", "--by", "user")
+    found = loads(call("evaluate", made / "run/bundle", made / "table", "--by", "user", "--json"))["groups"]
+    click = found["click"]  # type: ignore[index]
+    lines = answer.out.split("click: GAUC ", 1)[1].splitlines()
+    assert "evaluate: " in answer.err and "10 largest groups" in lines[2]
+    shown = [line.split() for line in lines[4:14]]
+    largest = sorted(click["by_group"], key=lambda group: -group["rows"])[:10]
+    assert [line[:3] for line in shown] == [[g["group"], str(g["rows"]), str(g["positives"])] for g in largest]
+    assert [line[3] for line in shown] == [number(g["auc"]) for g in largest]
+
+
 def test_a_misspelt_group_and_part(made: Path) -> None:
     arguments = ("evaluate", made / "run/bundle", made / "table")
     assert "no column 'campain' to group by; did you mean 'campaign'?" in refused(*arguments, "--by", "campain")
-    assert "has no tset rows (it has train, dev, test)" in refused(*arguments, "--part", "tset")
+    assert "'tset' is no part of a table; did you mean 'test'?" in refused(*arguments, "--part", "tset")
 
 
 def test_a_group_with_missing_values(made: Path, tmp_path: Path) -> None:
@@ -66,6 +83,17 @@ def test_comparing(made: Path, predictions: Path) -> None:
     pq.write_table(worse, predictions)
     answer = call("compare", made / "predictions.parquet", predictions)
     assert answer.code == 0 and "0.5000" in answer.out and "+0.0000" in answer.out
+
+
+def test_no_figure_is_cut_in_a_pipe(made: Path, tmp_path: Path) -> None:
+    """Nor in a narrow terminal; what is to be said of an interval stands on a line of its own."""
+    few = pq.read_table(made / "predictions.parquet").slice(0, 60)
+    pq.write_table(few, tmp_path / "few.parquet")
+    code = "from funnelcast.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "compare", str(tmp_path / "few.parquet"), str(tmp_path / "few.parquet")]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "60"})
+    assert "…" not in shown.stdout and max(map(len, shown.stdout.splitlines())) < 100
+    assert "  buy_given_click: too few positives" in shown.stdout.splitlines()
 
 
 def test_predictions_of_a_table_and_of_raw_rows_are_compared(made: Path, tmp_path: Path) -> None:

@@ -91,9 +91,18 @@ def test_types_that_do_not_fit(made: Path, tmp_path: Path) -> None:
 def test_outputs(made: Path, tmp_path: Path) -> None:
     arguments = ("predict", made / "run/bundle", made / "log.csv", "--out")
     assert "must end in .parquet or .csv" in refused(*arguments, tmp_path / "p.txt")
+    (tmp_path / "dir.csv").mkdir()
+    said = refused(*arguments, tmp_path / "dir.csv", "--replace")
+    assert "dir.csv is a folder; name a file, such as" in said and "partial" not in said
     assert call(*arguments, tmp_path / "p.csv").code == 0
     assert "--replace" in refused(*arguments, tmp_path / "p.csv")
     assert call(*arguments, tmp_path / "p.csv", "--replace").code == 0
+
+
+def test_progress_of_a_table_is_told_while_it_is_scored(made: Path, tmp_path: Path) -> None:
+    answer = call("predict", made / "run/bundle", made / "table", "--out", tmp_path / "p.csv")
+    rows = len(pq.read_table(made / "predictions.parquet"))
+    assert answer.err.splitlines() == [f"predict: {rows:,} rows ", f"write: {rows:,} rows "]
 
 
 def test_inputs(made: Path, tmp_path: Path) -> None:
@@ -102,5 +111,7 @@ def test_inputs(made: Path, tmp_path: Path) -> None:
         "predict", made / "run/bundle", made / "log.parqet", *out
     )
     assert "a run's bundle is RUN/bundle" in refused("predict", made / "run", made / "log.csv", *out)
-    assert "has no tset rows" in refused("predict", made / "run/bundle", made / "table", *out, "--part", "tset")
+    assert "'tset' is no part of a table; did you mean 'test'?" in refused(
+        "predict", made / "run/bundle", made / "table", *out, "--part", "tset"
+    )
     assert list(tmp_path.iterdir()) == []

@@ -76,12 +76,29 @@ def test_warm_start_keeps_the_scaling_of_numbers(made: Path, tmp_path: Path) -> 
     [
         ('age = {kind = "numeric", transform = "bins"}', "feature 'age' is bins, the bundle has it as standard"),
         ('age = "numeric"\nrow = "numeric"', "feature 'row' is standard, the bundle has no such number"),
+        ('age = "numeric"\nrow = "categorical"', "vocabulary 'row' is not in the bundle; use the bundle's schema"),
     ],
 )
-def test_warm_start_with_other_numbers(made: Path, tmp_path: Path, features: str, said: str) -> None:
+def test_warm_start_with_other_features(made: Path, tmp_path: Path, features: str, said: str) -> None:
     (tmp_path / "s.toml").write_text(SCHEMA.replace('age = "numeric"', features))
     arguments = ("prepare", tmp_path / "s.toml", "--train", made / "log.csv", "--out", tmp_path / "table")
     assert said in refused(*arguments, "--init", made / "run/bundle")
+
+
+def test_warm_start_with_ids_of_another_type(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("row,campaign,user,age,click,buy\n" + "1,sale,u1,40,1,0\n" * 99)
+    arguments = ("prepare", made / "schema.toml", "--train", tmp_path / "log.csv", "--out", tmp_path / "table")
+    said = refused(*arguments, "--init", made / "run/bundle")
+    assert "vocabulary 'user' has strings in the log, integers in the bundle; convert the column" in said
+
+
+def test_warm_start_without_a_single_id(made: Path, tmp_path: Path) -> None:
+    log = pq.read_table(made / "log.parquet")
+    pq.write_table(log.set_column(2, "user", pa.nulls(len(log))), tmp_path / "log.parquet")
+    arguments = ("prepare", made / "schema.toml", "--train", tmp_path / "log.parquet", "--out", tmp_path / "table")
+    assert call(*arguments, "--init", made / "run/bundle").code == 0
+    kept, before = (Table.open(folder).encoder.vocabularies["user"] for folder in (tmp_path / "table", made / "table"))
+    assert kept.values.equals(before.values)
 
 
 def test_warm_start_from_no_bundle(made: Path, tmp_path: Path) -> None:

@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from funnelcast.data.labels import broken, encode_labels, mend
+from funnelcast.data.labels import broken, encode_labels, filled, mend
 from funnelcast.errors import DataError, InputError
 from funnelcast.schema.funnel import Funnel
 
 TREE = Funnel.parse("click; cart after click; buy after cart; like after click")
 CHAIN = {rule: Funnel.parse("click; buy after click", on_broken=rule) for rule in ("drop", "imply", "error")}
 ROWS = np.array([[0, 0], [0, 1], [1, 1], [255, 1], [0, 255]], np.uint8)
+FILLED = [[0, 0], [0, 1], [1, 1], [1, 1], [0, 0]]
 LABELS = st.lists(st.lists(st.sampled_from([0, 1, 255]), min_size=4, max_size=4), min_size=1).map(
     lambda rows: np.array(rows, np.uint8)
 )
@@ -47,15 +48,37 @@ def test_a_step_without_its_parent_is_broken_and_an_unobserved_parent_is_not() -
     assert broken(ROWS, CHAIN["drop"]).tolist() == [False, True, False, False, False]
 
 
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ([0, 255, 255, 255], [0, 0, 0, 0]),
+        ([255, 255, 1, 255], [1, 1, 1, 255]),
+        ([1, 0, 255, 255], [1, 0, 0, 255]),
+        ([255, 0, 255, 1], [1, 0, 0, 1]),
+        ([255, 255, 255, 255], [255, 255, 255, 255]),
+        ([0, 255, 1, 255], [0, 1, 1, 0]),
+    ],
+)
+def test_what_the_funnel_says_of_steps_that_were_not_observed(row: list[int], expected: list[int]) -> None:
+    before = np.array([row], np.uint8)
+    assert filled(before, TREE).tolist() == [expected]
+    assert before.tolist() == [row]
+
+
+def test_a_gap_hides_no_contradiction() -> None:
+    labels, keep, count = mend(np.array([[0, 255, 1, 0], [0, 255, 255, 255]], np.uint8), TREE)
+    assert keep.tolist() == [False, True] and count == 1 and labels[1].tolist() == [0, 0, 0, 0]
+
+
 def test_dropping() -> None:
     labels, keep, count = mend(ROWS, CHAIN["drop"])
-    assert (labels.tolist(), keep.tolist(), count) == (ROWS.tolist(), [True, False, True, True, True], 1)
+    assert (labels.tolist(), keep.tolist(), count) == (FILLED, [True, False, True, True, True], 1)
 
 
 def test_implying_reaches_every_step_before() -> None:
     labels, keep, count = mend(ROWS, CHAIN["imply"])
     assert keep.all() and count == 1
-    assert labels.tolist() == [[0, 0], [1, 1], [1, 1], [1, 1], [0, 255]]
+    assert labels.tolist() == [[0, 0], [1, 1], *FILLED[2:]]
     tree = Funnel.from_dict({**TREE.model_dump(), "on_broken": "imply"})
     assert mend(np.array([[0, 0, 1, 0]], np.uint8), tree)[0].tolist() == [[1, 1, 1, 0]]
 
@@ -72,6 +95,7 @@ def test_implied_labels_are_whole_and_change_nothing_else(labels: np.ndarray[Any
     mended, keep, _ = mend(labels, Funnel.from_dict({**TREE.model_dump(), "on_broken": "imply"}))
     assert keep.all() and (labels == before).all()
     assert not broken(mended, TREE).any()
-    assert ((mended == labels) | (mended == 1)).all()
-    fine = ~broken(labels, TREE) & ~(labels == 255).any(1)
-    assert (mended[fine] == labels[fine]).all()
+    whole = filled(labels, TREE)
+    assert ((mended == whole) | (mended == 1)).all()
+    fine = ~broken(whole, TREE)
+    assert (mended[fine] == whole[fine]).all()

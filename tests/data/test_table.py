@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,9 +84,35 @@ def test_what_is_written_in_blocks_is_read_as_one(blocks: list[list[list[int]]])
 def test_the_manifest_tells_schema_protocol_and_counts(tmp_path: Path) -> None:
     table = write(tmp_path / "table", [[[1]]])
     assert table.schema == SCHEMA
-    assert table.protocol == {"name": "log", "fingerprint": SCHEMA.fingerprint}
+    columns = [file["sha256"] for name, file in table.manifest["files"].items() if name.endswith(".bin")]
+    assert len(columns) == 9 and len(SCHEMA.fingerprint(columns)) == 12
+    assert table.protocol == {"name": "log", "fingerprint": SCHEMA.fingerprint(columns)}
     assert table.manifest["counts"] == {"rows read": 3}
     assert table.manifest["files"]["train/ids.bin"]["bytes"] == 8
+
+
+def test_the_fingerprint_is_of_the_rows_too(tmp_path: Path) -> None:
+    def fingerprint(name: str, *lists: list[int]) -> str:
+        return write(tmp_path / name, [[each] for each in lists]).protocol["fingerprint"]
+
+    assert fingerprint("a", [1], [2]) == fingerprint("b", [1], [2]) != fingerprint("c", [1], [3])
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_the_rates_of_labels_are_those_of_weighted_rows(tmp_path: Path, weighted: bool) -> None:
+    """A row of weight 5 is five rows of weight 1; an unobserved label is none. Written in two blocks."""
+    schema = SCHEMA if weighted else Schema.from_dict(SCHEMA.model_dump() | {"weight": None})
+    labels = np.array([[1, 1], [0, 0], [1, 255], [0, 255]], np.uint8)
+    weight = np.array([5, 1, 0.5, 2], np.float32) if weighted else None
+    columns = replace(rows([[1], [2], [], [3]]), labels=labels, weight=weight)
+    with new_folder(tmp_path / "table") as folder, TableWriter(folder) as writer:
+        for block in ([0, 1], [2, 3]):
+            writer.part("train").append(columns.take(np.array(block)))
+        writer.finish(replace(ENCODER, schema=schema), {})
+    table = Table.open(tmp_path / "table")
+    assert table.label_rates("train") == ([5.5 / 8.5, 5 / 6] if weighted else [0.5, 0.5])
+    counts = {"observed": 2, "reached": 1} | ({"observed_weight": 6.0, "reached_weight": 5.0} if weighted else {})
+    assert table.manifest["labels"]["train"]["buy"] == counts
 
 
 def test_a_part_does_not_change_when_its_columns_are_written_to(tmp_path: Path) -> None:
@@ -99,6 +126,8 @@ def test_parts_that_are_not_there(tmp_path: Path) -> None:
     assert table.rows("test") == 0
     with pytest.raises(TableError, match=r"has no test rows \(it has train\)"):
         table.part("test")
+    with pytest.raises(TableError, match="'tset' is no part of a table; did you mean 'test'?"):
+        table.side("tset")
 
 
 def test_the_files_of_a_part_are_not_touched_before_it_is_asked_for(tmp_path: Path) -> None:

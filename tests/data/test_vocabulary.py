@@ -73,6 +73,36 @@ def test_fractions_are_no_ids() -> None:
         INTEGERS.ids(pa.array([7.5]), "user")
 
 
+@pytest.mark.parametrize("kind", [pa.float32(), pa.float64()])
+def test_floats_that_skip_whole_numbers_are_no_ids(kind: pa.DataType) -> None:
+    """Ids of 2^60 and more that came as floats would run together, known ones and unknown ones alike."""
+    limit = 2**24 if kind == pa.float32() else 2**53
+    vocabulary = Vocabulary(pa.array([limit - 1, limit]))
+    assert vocabulary.ids(pa.array([limit - 1, None], kind), "x").tolist() == [1, 0]
+    for value in (limit, -limit, 2**60):
+        with pytest.raises(
+            InputError, match=f"'x' holds the .* {value}, and floats from {limit} on .* cast it to int64"
+        ):
+            vocabulary.ids(pa.array([1, value], pa.float64()).cast(kind), "x")
+
+
+def test_integers_beyond_64_bits_name_the_fix() -> None:
+    with pytest.raises(InputError, match=r"cannot be read as integers: .* 64 bits, or train on strings"):
+        INTEGERS.ids(pa.array([2**63], pa.uint64()), "x")
+
+
+def test_an_empty_vocabulary_has_no_type() -> None:
+    """Day 2 of a log may have an empty column, and day 3 ids again."""
+    empty = Vocabulary(pa.array([], pa.string()))
+    for column in (pa.array([1, None]), pa.array(["a", None]), pa.array([1, None]).dictionary_encode()):
+        assert empty.ids(column, "x").tolist() == [0, 0]
+    assert INTEGERS.ids(pa.nulls(2, pa.string()), "x").tolist() == [0, 0]
+    with pytest.raises(InputError):
+        empty.ids(pa.array([[1]]), "x")
+    assert empty.grown(pa.array([3, 2])).values.equals(pa.array([2, 3]))
+    assert INTEGERS.grown(pa.array([], pa.string())).values.equals(INTEGERS.values)
+
+
 def test_growing_keeps_every_id_and_adds_at_the_end() -> None:
     grown = INTEGERS.grown(pa.array([9, 3, None, 8, 9]))
     assert grown.values.to_pylist() == [7, 3, -2, 8, 9]

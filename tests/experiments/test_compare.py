@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from funnelcast.errors import ComparisonError, FunnelcastError
+from funnelcast.errors import ComparisonError, FunnelcastError, InputError
 from funnelcast.evaluation.auc import auc, auc_difference
-from funnelcast.experiments.compare import compare_files
+from funnelcast.experiments.compare import compare
+from funnelcast.experiments.note import with_note
 
 ROWS = 300
 
@@ -43,7 +44,7 @@ def write(tmp_path: Path, change: Callable[[pa.Table], pa.Table] = lambda table:
 
 
 def test_each_difference_is_over_the_sample_space_of_its_output(tmp_path: Path) -> None:
-    found = compare_files(*write(tmp_path))
+    found = compare(*write(tmp_path))
     tables = [predictions(seed).to_pandas() for seed in (0, 1)]
     click, conversion = tables[0].click, tables[0].conversion
     spaces = {
@@ -59,16 +60,40 @@ def test_each_difference_is_over_the_sample_space_of_its_output(tmp_path: Path) 
         assert found[output]["low"] < found[output]["estimate"] < found[output]["high"]
 
 
+def test_rows_count_by_their_weight_where_a_file_says_which_column_that_is(tmp_path: Path) -> None:
+    """And a column that is named like an output is none, where the file says what its outputs are."""
+    weight = np.random.default_rng(2).integers(0, 4, ROWS).astype(np.float32)
+    for name, seed in (("a", 0), ("b", 1)):
+        table = predictions(seed).append_column("w", pa.array(weight)).append_column("p_old", pa.array([7.0] * ROWS))
+        outputs = ["p_click", "p_conversion", "p_conversion_given_click"]
+        pq.write_table(with_note(table, outputs, "w"), tmp_path / f"{name}.parquet")
+    found = compare(tmp_path / "a.parquet", tmp_path / "b.parquet")
+    first, second = (predictions(seed).to_pandas() for seed in (0, 1))
+    rows = first.click.notna().to_numpy()
+    y, scores = first.click[rows].to_numpy(np.uint8), [t.p_click[rows].to_numpy() for t in (first, second)]
+    assert list(found) == ["click", "conversion", "conversion_given_click"]
+    assert found["click"]["estimate"] == auc_difference(y, *scores, weight[rows]).estimate
+    assert found["click"]["a"] == auc(y, scores[0], weight[rows]) != auc(y, scores[0])
+
+
+@pytest.mark.parametrize("wrong", [-1.0, np.inf, None])
+def test_weights_that_are_none(tmp_path: Path, wrong: float | None) -> None:
+    table = predictions(0).append_column("w", pa.array([wrong] + [1.0] * (ROWS - 1)))
+    pq.write_table(with_note(table, ["p_click"], "w"), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="the weight 'w' is missing, infinite or below 0 in 1 rows"):
+        compare(tmp_path / "a.parquet", tmp_path / "a.parquet")
+
+
 def test_a_file_and_itself_do_not_differ(tmp_path: Path) -> None:
     a, _ = write(tmp_path)
-    assert all(d["estimate"] == 0 and d["a"] == d["b"] for d in compare_files(a, a).values())
+    assert all(d["estimate"] == 0 and d["a"] == d["b"] for d in compare(a, a).values())
 
 
 def test_an_output_without_a_class_has_no_difference(tmp_path: Path) -> None:
     table = predictions(0)
     none = table.set_column(2, "conversion", pa.array(np.zeros(ROWS, np.uint8)))
     pq.write_table(none, tmp_path / "a.parquet")
-    found = compare_files(tmp_path / "a.parquet", tmp_path / "a.parquet")
+    found = compare(tmp_path / "a.parquet", tmp_path / "a.parquet")
     assert found["click"]["estimate"] == 0
     assert found["conversion"]["estimate"] is None and found["conversion"]["a"] is None
 
@@ -82,10 +107,16 @@ DAMAGES: list[tuple[Callable[[pa.Table], pa.Table], str]] = [
 ]
 
 
+def test_files_without_rows(tmp_path: Path) -> None:
+    pq.write_table(predictions(0).slice(0, 0), tmp_path / "a.parquet")
+    with pytest.raises(ComparisonError, match="a.parquet have no rows to compare"):
+        compare(tmp_path / "a.parquet", tmp_path / "a.parquet")
+
+
 @pytest.mark.parametrize(("change", "message"), DAMAGES)
 def test_files_of_other_rows(tmp_path: Path, change: Callable[[pa.Table], pa.Table], message: str) -> None:
     with pytest.raises(ComparisonError, match=message):
-        compare_files(*write(tmp_path, change))
+        compare(*write(tmp_path, change))
 
 
 @pytest.mark.parametrize(
@@ -98,7 +129,7 @@ def test_files_of_other_rows(tmp_path: Path, change: Callable[[pa.Table], pa.Tab
 def test_files_without_labels_or_predictions(tmp_path: Path, dropped: list[str], message: str) -> None:
     pq.write_table(predictions(0).drop_columns(dropped), tmp_path / "a.parquet")
     with pytest.raises(FunnelcastError, match=re.escape(message)):
-        compare_files(tmp_path / "a.parquet", tmp_path / "a.parquet")
+        compare(tmp_path / "a.parquet", tmp_path / "a.parquet")
 
 
 @pytest.mark.parametrize("name", ["a.csv", "nowhere.parquet", "damaged.parquet"])
@@ -107,4 +138,4 @@ def test_what_is_no_prediction_file(tmp_path: Path, name: str) -> None:
     if name in content:
         (tmp_path / name).write_bytes(content[name])
     with pytest.raises(FunnelcastError, match=name):
-        compare_files(tmp_path / name, tmp_path / name)
+        compare(tmp_path / name, tmp_path / name)

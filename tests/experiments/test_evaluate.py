@@ -1,5 +1,6 @@
 """What evaluate reports, beside what knows nothing and what knows the truth; and that predict agrees with it."""
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ from numpy.typing import NDArray
 from sklearn.metrics import log_loss, roc_auc_score
 
 from funnelcast.data.columns import UNOBSERVED
+from funnelcast.data.files import new_folder
 from funnelcast.data.numeric import Standard
-from funnelcast.data.table import Table
+from funnelcast.data.table import Table, TableWriter
 from funnelcast.data.vocabulary import Vocabulary
 from funnelcast.errors import ComparisonError, TableError
 from funnelcast.evaluation.metrics import expected_calibration_error, observed_over_predicted
 from funnelcast.experiments.evaluate import evaluate
+from funnelcast.schema.dataset import Schema
 from funnelcast.serving.predictor import Predictor
 from funnelcast.testing.known_law import KnownLaw
 from tests import tiny
@@ -97,15 +100,24 @@ def test_the_truth_of_a_generated_table_is_measured_beside(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("by", ["campaign", "user"])
 def test_groups_by_a_kept_column_or_a_feature(table: Table, by: str) -> None:
-    """A campaign is a user modulo three; unknown users make one group."""
+    """A campaign is a user modulo three; users are called as in the log, and unknown ones are no group."""
     bundle, log = bundle_of(), tiny.draw_log(5000, seed=2)
     found = evaluate(bundle, table, by=by)["groups"]
-    keys = log["campaign"].to_numpy() if by == "campaign" else table.part("test").ids[:, 0]
+    known = np.ones(5000, bool) if by == "campaign" else table.part("test").ids[:, 0] > 0
+    keys = np.where(known, log[by].to_numpy().astype(str), "unknown")
     p = Predictor(bundle).predict(log)
     for output in OUTPUTS:
         rows, labels, weight = space(table, output)
         groups = {entry["group"]: entry for entry in found[output]["by_group"]}
+        if by == "user":
+            groups["unknown"] = found[output]["unknown"]
         assert set(groups) == {str(key) for key in np.unique(keys[rows])}
+        usable = [entry for name, entry in groups.items() if name != "unknown"]
+        impressions = [weight[keys[rows] == entry["group"]].sum() for entry in usable]
+        assert found[output]["gauc"] == pytest.approx(
+            np.average([entry["auc"] for entry in usable], weights=impressions)
+        )
+        assert found[output]["usable_groups"] == found[output]["groups"] == len(usable)
         for key in np.unique(keys[rows]):
             own = keys[rows] == key
             score = p[f"p_{output}"].to_numpy()[rows][own]
@@ -114,10 +126,29 @@ def test_groups_by_a_kept_column_or_a_feature(table: Table, by: str) -> None:
             assert (groups[str(key)]["rows"], groups[str(key)]["positives"]) == (own.sum(), labels[own].sum())
 
 
+def test_groups_by_other_features_are_called_by_their_values(table: Table) -> None:
+    for by, names in (
+        ("item", {str(i) for i in range(20)}),
+        ("age", {"[-inf, 30)", "[30, 45)", "[45, 60)", "[60, inf)"}),
+    ):
+        found = evaluate(bundle_of(), table, by=by)["groups"]["click"]
+        assert {entry["group"] for entry in found["by_group"]} == names
+        assert (found["unknown"] is None) == (by == "age")
+
+
+def test_folders_and_predictors_are_measured_too(table: Table, tmp_path: Path) -> None:
+    bundle, calls = bundle_of(), []
+    bundle.save(tmp_path / "bundle")
+    found = evaluate(bundle, table, "dev", progress=lambda *call: calls.append(call))
+    assert calls == [("evaluate", 80, 80, "rows")]
+    for same in (tmp_path / "bundle", str(tmp_path / "bundle"), Predictor(bundle)):
+        assert evaluate(same, str(table.folder), "dev") == found
+
+
 def test_an_unknown_group_or_part(table: Table) -> None:
     with pytest.raises(TableError, match="no column 'campain' to group by; did you mean 'campaign'?"):
         evaluate(bundle_of(), table, by="campain")
-    with pytest.raises(TableError, match="has no tets rows"):
+    with pytest.raises(TableError, match="'tets' is no part of a table; did you mean 'test'?"):
         evaluate(bundle_of(), table, "tets")
 
 
@@ -141,3 +172,18 @@ def test_a_bundle_whose_ids_go_on_after_the_tables(tmp_path: Path) -> None:
     table = tiny.write_table(tmp_path / "fewer", encoder=tiny.fitted_encoder(users=6))
     figures = evaluate(bundle_of(), table)["outputs"]
     assert all(math.isfinite(figures[output]["log_loss"]) for output in OUTPUTS)
+
+
+@pytest.mark.parametrize("change", [{"funnel": "conversion; click"}, {"funnel": "click"}, {"weight": None}])
+def test_a_table_of_another_funnel_or_weight_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    """Figures would stand under the names of other steps."""
+    schema = Schema.from_dict({**tiny.SCHEMA.model_dump(), **change})
+    log, encoder = tiny.draw_log(50), tiny.fitted_encoder(schema=schema)
+    columns = encoder.encode(log.combine_chunks().to_batches()[0])
+    labels = np.zeros((50, len(schema.funnel.names)), np.uint8)
+    weight = np.ones(50, np.float32) if schema.weight else None
+    with new_folder(tmp_path / "table") as partial, TableWriter(partial) as writer:
+        writer.part("test").append(dataclasses.replace(columns, labels=labels, weight=weight), log.select(["campaign"]))
+        writer.finish(encoder, {})
+    with pytest.raises(ComparisonError, match=f"has another {next(iter(change))} than the bundle"):
+        evaluate(bundle_of(), Table.open(tmp_path / "table"))

@@ -85,6 +85,12 @@ def test_all_faults_of_a_file_at_once(tmp_path: Path) -> None:
         ({"workers": 0}, "workers"),
         ({"workers": "all"}, "workers"),
         ({"seed": -1}, "seed"),
+        ({"name": ".."}, "name: '..' is not allowed"),
+        ({"name": "x" * 101}, "name"),
+        ({"keep_negatives": 1e-320}, "keep_negatives: 1e-320 is not allowed"),
+        ({"loss": {"normalise": 1}}, "loss.normalise: 1 is not allowed: input should be a valid boolean"),
+        ({"loss": {"clamp": 1e308}}, "loss.clamp: 1e+308 is not allowed"),
+        ({"stages": [{"name": "line\nbreak"}]}, "stages.0.name"),
         ({"model": {"name": "man", "tower": [8]}}, "3 rates for 1 layer"),
         ({"model": {"name": "man", "tower": [0], "tower_dropout": []}}, "tower"),
         ({"model": {"name": "man", "tower": [4], "tower_dropout": [0.999999]}}, "tower_dropout"),
@@ -117,6 +123,20 @@ def test_sampled_negatives_need_one_first_step() -> None:
     with pytest.raises(ConfigError, match="keep_negatives: 0.5 needs a funnel with one first step"):
         tiny.experiment(keep_negatives=0.5).check(encoder)
     tiny.experiment(keep_negatives=1).check(encoder)
+
+
+@pytest.mark.parametrize("number", [2**31, 2**63, 10**30])
+def test_numbers_that_no_memory_holds_are_faults(number: int) -> None:
+    settings = {
+        "model": {"name": "man", "experts_per_step": number, "shared_experts": number, "expert": [number]},
+        "optimizer": {"batch_size": number, "micro_batch": number},
+        "stages": [{"epochs": number, "patience": number}],
+        "workers": number,
+    }
+    with pytest.raises(ConfigError) as raised:
+        Experiment.from_dict(settings)
+    assert len(raised.value.faults) == 8
+    assert all(f"{number} is not allowed: input should be less than or equal to" in str(f) for f in raised.value.faults)
 
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)

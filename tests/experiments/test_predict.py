@@ -1,6 +1,7 @@
 """Prediction files: of raw rows and of a table, the same numbers; whole or not there."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +11,21 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
+from funnelcast.data.files import new_folder
+from funnelcast.data.labels import mend
 from funnelcast.data.log.engine import Engine
+from funnelcast.data.table import Table, TableWriter
 from funnelcast.errors import FunnelcastError, InputError
-from funnelcast.experiments.compare import compare_files
+from funnelcast.experiments.compare import compare
+from funnelcast.experiments.evaluate import evaluate
 from funnelcast.experiments.predict import first_rows, predict_file
 from funnelcast.schema.dataset import Schema
+from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import load
 from tests import tiny
 from tests.serving.test_bundle import bundle_of
 
-COLUMNS = ["campaign", "click", "conversion", "p_click", "p_conversion", "p_conversion_given_click"]
+COLUMNS = ["campaign", "weight", "click", "conversion", "p_click", "p_conversion", "p_conversion_given_click"]
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +51,12 @@ def test_raw_rows_the_table_and_the_predictor_agree_bit_by_bit(bundle: Path, tmp
     table = tiny.write_table(tmp_path / "table", test=rows)
     of_file = predict_file(bundle, tmp_path / "rows.parquet", tmp_path / "a.parquet")
     of_table = predict_file(bundle, table.folder, tmp_path / "b.parquet")
-    assert of_file == of_table == {"rows": rows, "columns": COLUMNS}
+    assert of_file == of_table == {"rows": rows, "columns": COLUMNS, "unknown_texts": {}}
     a, b = pq.read_table(tmp_path / "a.parquet"), pq.read_table(tmp_path / "b.parquet")
     expected = load(bundle).predict(log)
-    for name in COLUMNS[3:]:
+    for name in COLUMNS[4:]:
         assert a[name].equals(b[name]) and a[name].equals(expected[name])
-    for name in COLUMNS[:3]:
+    for name in COLUMNS[:2]:
         assert a[name].cast(pa.int64()) == b[name].cast(pa.int64()) == log[name].cast(pa.int64())
 
 
@@ -85,7 +91,7 @@ def test_rows_without_labels_are_predicted_too(bundle: Path, tmp_path: Path) -> 
     log = tiny.draw_log(20).drop_columns(["click", "conversion", "campaign", "weight"])
     pq.write_table(log, tmp_path / "rows.parquet")
     found = predict_file(bundle, tmp_path / "rows.parquet", tmp_path / "out.parquet")
-    assert found["columns"] == COLUMNS[3:]
+    assert found["columns"] == COLUMNS[4:]
 
 
 def test_labels_are_named_by_step_so_that_compare_finds_them(tmp_path: Path) -> None:
@@ -100,7 +106,7 @@ def test_labels_are_named_by_step_so_that_compare_finds_them(tmp_path: Path) -> 
     for seed in (0, 1):
         predict_file(tmp_path / f"bundle{seed}", tmp_path / "rows.parquet", tmp_path / f"{seed}.parquet")
     assert pq.read_table(tmp_path / "0.parquet").column_names == ["campaign", "clk", *COLUMNS[1:]]
-    found = compare_files(tmp_path / "0.parquet", tmp_path / "1.parquet")
+    found = compare(tmp_path / "0.parquet", tmp_path / "1.parquet")
     assert list(found) == ["click", "conversion", "conversion_given_click"]
 
 
@@ -109,7 +115,42 @@ def test_a_label_that_is_kept_stands_once(tmp_path: Path) -> None:
     bundle_of(encoder=tiny.fitted_encoder(schema=schema)).save(tmp_path / "bundle")
     write_rows(tmp_path / "rows.parquet", 50)
     found = predict_file(tmp_path / "bundle", tmp_path / "rows.parquet", tmp_path / "out.parquet")
-    assert found["columns"] == ["click", "campaign", *COLUMNS[2:]]
+    assert found["columns"] == ["click", "campaign", "weight", *COLUMNS[3:]]
+
+
+def test_compare_counts_rows_by_the_weight_that_evaluate_counts_them_by(tmp_path: Path) -> None:
+    """Of a table, of raw rows and of a CSV alike, though a kept column is named like an output."""
+    schema = Schema.from_dict({**tiny.SCHEMA.model_dump(), "keep": ["p_old"]})
+    encoder = tiny.fitted_encoder(schema=schema)
+    bundle_of(encoder=encoder).save(tmp_path / "bundle")
+    log = tiny.draw_log(500, 2).append_column("p_old", pa.array([2.0] * 500))
+    pq.write_table(log, tmp_path / "rows.parquet")
+    pa.csv.write_csv(log, tmp_path / "rows.csv")
+    rows = tiny.encoded(log, encoder)
+    assert rows.labels is not None
+    rows = replace(rows, labels=mend(rows.labels, schema.funnel)[0])
+    with new_folder(tmp_path / "table") as folder, TableWriter(folder) as writer:
+        writer.part("test").append(rows, log.select(["p_old"]))
+        writer.finish(encoder, {})
+    for name in ("rows.parquet", "rows.csv", "table"):
+        predict_file(tmp_path / "bundle", tmp_path / name, tmp_path / f"of-{name}.parquet")
+    measured = evaluate(Bundle.load(tmp_path / "bundle"), Table.open(tmp_path / "table"))["outputs"]
+    for name in ("rows.parquet", "rows.csv"):
+        found = compare(tmp_path / "of-table.parquet", tmp_path / f"of-{name}.parquet")
+        for output, figures in measured.items():
+            assert found[output]["a"] == pytest.approx(figures["auc"]["estimate"], abs=1e-9)
+        assert list(found) == list(measured)
+
+
+def test_labels_of_raw_rows_are_mended_as_those_of_a_table(bundle: Path, tmp_path: Path) -> None:
+    """So that the two can be compared: no conversion without a click, though the log left it empty."""
+    log = tiny.draw_log(3).drop_columns(["click", "conversion"])
+    for name, values in (("click", [1, 0, None]), ("conversion", [None, None, 1])):
+        log = log.append_column(name, pa.array(values, pa.int64()))
+    pq.write_table(log, tmp_path / "rows.parquet")
+    predict_file(bundle, tmp_path / "rows.parquet", tmp_path / "out.parquet")
+    found = pq.read_table(tmp_path / "out.parquet")
+    assert found["click"].to_pylist() == [1, 0, 1] and found["conversion"].to_pylist() == [None, 0, 1]
 
 
 def test_an_existing_file_is_replaced_on_demand_only(bundle: Path, tmp_path: Path) -> None:
@@ -126,12 +167,15 @@ def test_what_fails_leaves_nothing_behind(bundle: Path, tmp_path: Path) -> None:
     pq.write_table(tiny.draw_log(30).drop_columns(["user"]), tmp_path / "rows.parquet")
     with pytest.raises(InputError, match="user"):
         predict_file(bundle, tmp_path / "rows.parquet", tmp_path / "out.parquet")
-    pq.write_table(tiny.draw_log(30).slice(0, 0), tmp_path / "none.parquet")
-    with pytest.raises(InputError, match="holds no rows"):
-        predict_file(bundle, tmp_path / "none.parquet", tmp_path / "out.parquet")
     with pytest.raises(InputError, match=r"must end in .parquet or .csv"):
         predict_file(bundle, tmp_path / "rows.parquet", tmp_path / "out.json")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["none.parquet", "rows.parquet"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.parquet"]
+
+
+def test_no_rows_are_predicted_as_none(bundle: Path, tmp_path: Path) -> None:
+    pq.write_table(tiny.draw_log(30).slice(0, 0), tmp_path / "rows.parquet")
+    found = predict_file(bundle, str(tmp_path / "rows.parquet"), str(tmp_path / "out.parquet"))
+    assert found["rows"] == 0 and pq.read_table(tmp_path / "out.parquet").column_names == COLUMNS
 
 
 def test_the_first_rows_of_a_table(bundle: Path, tmp_path: Path) -> None:

@@ -56,7 +56,9 @@ def test_a_finished_run_is_not_trained_again(finished: Run, table: Table) -> Non
     assert again.results == finished.results
 
 
-@pytest.mark.parametrize("changes", [{"seed": 1}, {"keep_negatives": 0.5}, {"model": tiny.MODEL | {"expert": [9, 4]}}])
+@pytest.mark.parametrize(
+    "changes", [{"seed": 1}, {"optimizer": {"l2": 0.5}}, {"model": tiny.MODEL | {"expert": [9, 4]}}]
+)
 def test_another_experiment_in_the_same_folder(finished: Run, table: Table, changes: dict[str, Any]) -> None:
     with pytest.raises(FunnelcastError, match="holds a run of another experiment or table; choose another folder"):
         train(tiny.experiment(**changes), table, finished.folder)
@@ -118,10 +120,10 @@ def test_the_test_rows_are_not_touched_before_training_ends(
     plain, hidden = table.folder / "test", tmp_path / "hidden"
     trained = Trainer.run
 
-    def without_test_rows(self: Trainer, *parts: Any) -> Any:
+    def without_test_rows(self: Trainer, *parts: Any, **options: Any) -> Any:
         assert hidden.is_dir() and not plain.exists()
         try:
-            return trained(self, *parts)
+            return trained(self, *parts, **options)
         finally:
             hidden.rename(plain)
 
@@ -157,3 +159,22 @@ def test_the_rates_of_the_kept_rows(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         training_rates(tiny.experiment(keep_negatives=0.3), table), np.nanmean(labels, 0), rtol=0.1
     )
+
+
+def test_negatives_are_sampled_only_where_all_are_known(table: Table, tmp_path: Path) -> None:
+    with pytest.raises(FunnelcastError, match=r"keep_negatives = 0\.5 needs the first step observed .* and \d+ rows of"):
+        train(tiny.experiment(keep_negatives=0.5), table, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_with_other_things_is_left_alone(table: Table, tmp_path: Path) -> None:
+    own = tmp_path / "own" / "bundle"
+    own.mkdir(parents=True)
+    (own / "mine.txt").write_text("x")
+    with pytest.raises(FunnelcastError, match="own is not empty and holds no run; choose another folder with --out"):
+        train(tiny.experiment(), table, own.parent)
+    assert (own / "mine.txt").read_text() == "x" and [path.name for path in own.parent.iterdir()] == ["bundle"]
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    (killed / ".experiment.json.partial-999999999").write_text("half")
+    train(tiny.experiment(), table, killed)

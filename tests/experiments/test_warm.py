@@ -6,26 +6,34 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import Tensor
 
+from funnelcast.data.columns import UNOBSERVED
 from funnelcast.data.encoder import Encoder
-from funnelcast.data.numeric import Standard
+from funnelcast.data.loader import Loader
+from funnelcast.data.log.prepare import prepare
+from funnelcast.data.numeric import Bins, Standard
+from funnelcast.data.table import Table
 from funnelcast.data.vocabulary import Vocabulary
 from funnelcast.errors import FunnelcastError
 from funnelcast.experiments.evaluate import evaluate
+from funnelcast.experiments.predict import predict_file
 from funnelcast.experiments.run import build_model, train
 from funnelcast.experiments.warm import grown_encoder, warm_start
 from funnelcast.models.base import FunnelModel
 from funnelcast.schema.dataset import Schema
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor
+from funnelcast.training.losses import LossConfig, LossWeights, build_loss_weights
 from tests import tiny
 from tests.serving.test_bundle import bundle_of
 
 USERS = ["new1", "u5", "u0", "u11", "new2"]
 ITEMS = [50, 7, 3, 51]
+DAILY = Schema.from_dict({**tiny.SCHEMA.model_dump(), "split": {"dev": 0.3, "test": 0}})
 
 
 def encoder(**changes: Any) -> Encoder:
@@ -99,6 +107,102 @@ def test_a_start_differs_from_a_fresh_one_by_the_bundle_alone(tmp_path: Path) ->
     warm = train(still, table, tmp_path / "warm", init=fresh.bundle)
     assert warm.results == fresh.results
     assert warm.bundle.fingerprint == fresh.bundle.fingerprint
+
+
+@pytest.fixture(scope="module")
+def days(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Bundle]:
+    """Logs of two days, and the bundle of the first: on the second u0 to u3 are gone, u12 and u13 are new."""
+    folder = tmp_path_factory.mktemp("days")
+    log = tiny.draw_log(900)
+    log = log.filter(log["click"].is_valid())  # so that negatives may be sampled
+    user = np.array([int(str(value or "u13")[1:]) for value in log["user"].to_pylist()])
+    for name, rows in (("one", user < 12), ("two", user >= 4)):
+        pq.write_table(log.filter(rows), folder / f"{name}.parquet")
+    prepare(DAILY, folder / "first", train=folder / "one.parquet")
+    run = train(tiny.experiment(keep_negatives=0.6), Table.open(folder / "first"), folder / "run")
+    prepare(
+        DAILY, folder / "second", train=folder / "two.parquet", test=folder / "one.parquet", init=run.bundle.encoder
+    )
+    return folder, Bundle.load(folder / "run/bundle")
+
+
+def test_a_table_for_retraining_keeps_numbers_and_ids_and_grows(days: tuple[Path, Bundle]) -> None:
+    folder, init = days
+    before, after = init.encoder, Table.open(folder / "second").encoder
+    assert after.numbers == before.numbers
+    assert {type(number) for number in after.numbers.values()} == {Standard, Bins}
+    assert prepared_alone(folder).encoder.numbers != before.numbers
+    for name, vocabulary in before.vocabularies.items():
+        assert after.vocabularies[name].values[: len(vocabulary.values)].equals(vocabulary.values)
+    old = before.vocabularies["user"].values.to_pylist()
+    assert after.vocabularies["user"].values.to_pylist() == [*old, "u12", "u13"] and {"u0", "u3"} <= set(old)
+
+
+def prepared_alone(folder: Path) -> Table:
+    prepare(DAILY, folder / "alone", train=folder / "two.parquet", replace=True)
+    return Table.open(folder / "alone")
+
+
+def test_a_retrained_model_knows_the_same_ids_in_a_table_and_in_raw_rows(
+    days: tuple[Path, Bundle], tmp_path: Path
+) -> None:
+    """Those too that the new training rows lack; and it is measured on the old table as on the new one."""
+    folder, init = days
+    run = train(tiny.experiment(), Table.open(folder / "second"), tmp_path / "run", init=init)
+    predict_file(run.folder / "bundle", folder / "one.parquet", tmp_path / "raw.parquet")
+    predict_file(run.folder / "bundle", folder / "second", tmp_path / "table.parquet")
+    raw, table = pq.read_table(tmp_path / "raw.parquet"), pq.read_table(tmp_path / "table.parquet")
+    assert raw["p_conversion"].equals(table["p_conversion"]) and len(raw) > 300
+    assert evaluate(run.bundle, Table.open(folder / "first"), "dev")["rows"] > 0
+    trained = set(Table.open(folder / "second").part("train").ids[:, 0].tolist())
+    seen = set(Table.open(folder / "second").part("test").ids[:, 0].tolist())
+    assert {1, 2} & (seen - trained)
+
+
+@pytest.mark.parametrize("keep", [0.25, 1.0])
+def test_the_loss_is_scaled_by_the_rates_of_the_rows_trained_on(
+    days: tuple[Path, Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: float
+) -> None:
+    """Of the new table, with the negatives sampled away; not by those of the bundle that it starts from."""
+    folder, init = days
+    found: list[list[float]] = []
+
+    def build(config: LossConfig, rates: list[float]) -> LossWeights:
+        found.append(rates)
+        return build_loss_weights(config, rates)
+
+    monkeypatch.setattr("funnelcast.experiments.run.build_loss_weights", build)
+    table, experiment = Table.open(folder / "second"), tiny.experiment(keep_negatives=keep)
+    train(experiment, table, tmp_path / "run", init=init)
+    rows = next(Loader.of(table.part("train"), 10**6, experiment.seed, keep).epoch(0))
+    assert rows.labels is not None and rows.weight is not None
+    weight = (rows.labels != UNOBSERVED) * rows.weight[:, None]
+    rates = ((rows.labels == 1) * weight).sum(0) / weight.sum(0)
+    np.testing.assert_allclose(found, [rates], rtol=0.1 if keep < 1 else 1e-6)
+    assert abs(found[0][0] / init.rates[0] - 1) > 0.1 or keep == 1
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.3, 1.0), (1.0, 0.3), (0.5, 0.2)])
+def test_another_share_of_negatives_does_not_move_what_it_starts_from(before: float, after: float) -> None:
+    init = bundle_of(keep_negatives=before)
+    grown = grown_encoder(encoder(), init)
+    experiment = tiny.experiment(keep_negatives=after)
+    model = build_model(experiment, grown)
+    warm_start(model, grown, init, after)
+    warm = Bundle(model, grown, experiment.model_dump(mode="json"), init.protocol, init.rates, {})
+    log = tiny.draw_log(300)
+    expected = Predictor(init).predict(log)
+    for name, found in Predictor(warm).predict_arrow(log).items():
+        np.testing.assert_allclose(found, expected[name].to_numpy(), rtol=2e-5, err_msg=name)
+
+
+def test_another_share_of_negatives_cannot_be_undone_for_independent_heads() -> None:
+    model = tiny.MODEL | {"head": "independent"}
+    init = bundle_of(model=model, keep_negatives=0.3)
+    grown = grown_encoder(encoder(), init)
+    with pytest.raises(FunnelcastError, match="with keep_negatives = 0.3, not 1; use the same"):
+        warm_start(build_model(tiny.experiment(model=model), grown), grown, init, 1.0)
+    warm_start(build_model(tiny.experiment(model=model), grown), grown, init, 0.3)
 
 
 OTHER_SCHEMA = Schema.from_dict({**tiny.SCHEMA.model_dump(), "funnel": "click; conversion"})

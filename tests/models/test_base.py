@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from funnelcast.data.batch import Batch
+from funnelcast.data.encoder import InputSpec
 from funnelcast.errors import ConfigError
 from funnelcast.layers.heads import Reach
 from funnelcast.layers.mode import Mode
@@ -228,3 +229,10 @@ def test_a_width_for_a_vocabulary_that_there_is_not(name: str) -> None:
         "model.embedding_dims.price: is no vocabulary; known: item, user",
     ]
     assert not recipe_of(small(name)).check(INPUTS)
+
+
+@every_recipe
+def test_an_input_that_no_model_reads_is_a_fault(name: str) -> None:
+    """A network of width 0 would train on whatever the memory holds."""
+    (fault,) = recipe_of(small(name)).check(InputSpec((), {}, ()))
+    assert "has nothing to read" in str(fault)

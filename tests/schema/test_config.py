@@ -59,6 +59,25 @@ def test_faults_in_lists_and_tables_of_other_kinds() -> None:
     assert faults(funnel={"on_broken": "imply"}) == ["funnel.steps: is missing; add it"]
 
 
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        ({"seed": True}, "split.seed: True is not allowed: input should be a valid integer"),
+        ({"seed": "3"}, "split.seed: '3' is not allowed: input should be a valid integer"),
+        ({"seed": 1.0}, "split.seed: 1.0 is not allowed: input should be a valid integer"),
+        ({"dev": False}, "split.dev: False is not allowed: input should be a valid number"),
+        ({"dev": "0.1"}, "split.dev: '0.1' is not allowed: input should be a valid number"),
+    ],
+)
+def test_a_number_is_neither_a_text_nor_a_flag(setting: dict[str, Any], expected: str) -> None:
+    assert faults(split=setting) == [expected]
+
+
+def test_a_whole_number_is_a_number() -> None:
+    schema = Schema.from_dict({"funnel": "click", "features": {"user": {}}, "split": {"dev": 0}})
+    assert schema.split.dev == 0.0
+
+
 def test_long_values_are_shortened() -> None:
     [fault] = faults(keep="x" * 500)
     assert len(fault) < 150
@@ -70,6 +89,8 @@ def test_long_values_are_shortened() -> None:
         (b"a = [", "is not valid TOML"),
         (b'name = "\xff"', "is not UTF-8 text"),
         (b"a = " + b"[" * 5000, "is not valid TOML|is nested too deeply"),
+        (b"", "is empty; write its settings"),
+        (b"# nothing\n", "is empty; write its settings"),
     ],
 )
 def test_unreadable_files(tmp_path: Path, content: bytes, expected: str) -> None:

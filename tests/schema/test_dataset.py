@@ -40,9 +40,9 @@ def test_the_fingerprint_changes_with_whatever_decides_a_figure() -> None:
         schema(name="other"),
         schema(funnel="click; buy"),
     ]
-    assert len({variant.fingerprint for variant in variants}) == len(variants)
-    assert schema().fingerprint == schema().fingerprint
-    assert len(schema().fingerprint) == 12
+    assert len({variant.fingerprint() for variant in variants}) == len(variants)
+    assert schema().fingerprint() == schema().fingerprint(()) != schema().fingerprint(["a checksum of rows"])
+    assert len(schema().fingerprint()) == 12
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,14 @@ def test_the_fingerprint_changes_with_whatever_decides_a_figure() -> None:
         (None, {"split": {"by": "time"}}, "split: by = 'time' needs `column`"),
         (None, {"split": {"by": "random", "column": "t"}}, "split: by = 'random' takes no column"),
         (None, {"split": {"dev": 0.5, "test": 0.5}}, "leave no rows to train on"),
+        (None, {"weight": ""}, "weight: '' is not allowed: string should have at least 1 character"),
+        (None, {"split": {"by": "time", "column": ""}}, "split.column: '' is not allowed"),
+        ({"a": {"column": ""}}, {}, "features.a.column: '' is not allowed"),
+        ({"a": {"vocabulary": ""}}, {}, "features.a.vocabulary: '' is not allowed"),
+        ({"a": {"kind": "multi", "weights": ""}}, {}, "features.a.weights: '' is not allowed"),
+        ({"a": {"min_count": 2**63}}, {}, "features.a.min_count: 9223372036854775808 is not allowed"),
+        ({"a": {"kind": "sequence", "max_length": 2**63}}, {}, "features.a.max_length: 9223372036854775808 is not"),
+        ({"a": {"kind": "numeric", "bins": 4}}, {}, "features.a: bins = 4 needs transform = 'bins'"),
     ],
 )  # fmt: skip
 def test_faults(features: dict[str, Any] | None, settings: dict[str, Any], expected: str) -> None:

@@ -10,6 +10,11 @@ from funnelcast.errors import ConfigError
 from funnelcast.schema.funnel import Funnel
 
 
+def test_the_steps_before_a_step() -> None:
+    tree = Funnel.parse("click; cart after click; buy after cart; like after click")
+    assert [tree.before(step) for step in range(4)] == [(), (0,), (1, 0), (0,)]
+
+
 def test_a_chain() -> None:
     funnel = Funnel.parse("click; conversion after click")
     assert funnel.names == ("click", "conversion")
@@ -50,6 +55,8 @@ def test_the_dumped_form_is_read_back() -> None:
         ({"steps": "click; buy aftr click"}, "cannot read 'buy aftr click'"),
         ({"steps": ""}, "cannot read ''"),
         ({"steps": "click; click"}, "steps: step 'click' is declared twice"),
+        ({"steps": "click; buy after click; buy_given_click"}, "steps: step 'buy_given_click' has the word 'given'"),
+        ({"steps": "y; x_given after y"}, "step 'x_given' has the word 'given', by which outputs are named"),
         ({"steps": "buy after click; click"}, "steps: step 'buy' is after 'click', which is not declared before it"),
         ({"steps": "click; buy after clik"}, "did you mean 'click'?"),
         ({"steps": "a; b", "labels": {"d": "x"}}, "labels: 'd' is no step; known: a, b"),
@@ -64,6 +71,10 @@ def test_faults(settings: dict[str, Any], expected: str) -> None:
     with pytest.raises(ConfigError) as raised:
         Funnel.from_dict(settings)
     assert expected in str(raised.value)
+
+
+def test_a_word_that_only_holds_given_is_a_name() -> None:
+    assert [output.name for output in Funnel.parse("a; forgiven after a").outputs][-1] == "forgiven_given_a"
 
 
 def test_all_faults_at_once() -> None:

@@ -57,7 +57,7 @@ def lines(log: EpochLog) -> list[dict[str, Any]]:
 
 
 def test_a_line(log: EpochLog, clock: list[float]) -> None:
-    at = Progress(epoch=1, batch=0, loss_sum=[5.0, 2.5])
+    at = Progress(epoch=1, batch=0, loss_sum=[5.0, 2.5], weight_sum=[10.0, 10.0])
     log.begin(Stage(name="top", train="top"), LOADER, at)
     clock[0] += 0.25
     at.batch = 3
@@ -82,12 +82,12 @@ def test_a_line(log: EpochLog, clock: list[float]) -> None:
 
 
 def test_what_is_told(log: EpochLog, clock: list[float], calls: Calls) -> None:
-    at = Progress(loss_sum=[2.0, 1.0], batch=0)
+    at = Progress(loss_sum=[2.0, 1.0], weight_sum=[4.0, 4.0], batch=0)
     log.begin(Stage(), LOADER, at)
     clock[0] += 0.002
     at.batch = 1
     log.report(at, WEIGHTS)
-    at.batch, at.loss_sum = 3, [5.0, 2.5]
+    at.batch, at.loss_sum, at.weight_sum = 3, [5.0, 2.5], [10.0, 10.0]
     log.report(at, WEIGHTS)
     log.write(at, WEIGHTS, measured(), log.speed(at))
     at.waited = 2
@@ -102,7 +102,7 @@ def test_what_is_told(log: EpochLog, clock: list[float], calls: Calls) -> None:
 
 
 def test_an_auc_of_one_class_is_null(log: EpochLog) -> None:
-    at = Progress(loss_sum=[5.0, 2.5])
+    at = Progress(loss_sum=[5.0, 2.5], weight_sum=[10.0, 10.0])
     log.begin(Stage(), LOADER, at)
     log.write(at, WEIGHTS, measured(conversions=0), {})
     dev = lines(log)[0]["dev"]
@@ -111,7 +111,7 @@ def test_an_auc_of_one_class_is_null(log: EpochLog) -> None:
 
 def test_a_resumed_epoch_is_as_fast_as_its_rest(log: EpochLog, clock: list[float]) -> None:
     """Its loss is the whole epoch's all the same."""
-    at = Progress(batch=2, loss_sum=[4.0, 2.0])
+    at = Progress(batch=2, loss_sum=[4.0, 2.0], weight_sum=[8.0, 8.0])
     log.begin(Stage(), LOADER, at)
     clock[0] += 0.5
     at.batch = 3

@@ -49,9 +49,10 @@ def test_learned_loss_weights_move_and_stand_in_the_log(table: Table, tmp_path: 
     trainer = run(tiny.experiment(optimizer=FAST), table, tmp_path)
     assert isinstance(trainer.loss_weights, UncertaintyWeights)
     s = trainer.loss_weights.log_variance.tolist()
-    assert all(0.01 < abs(each) < 0.01 * 9 + 1e-6 for each in s)  # nine steps of at most the rate
+    assert all(0 < abs(each) < 0.01 * 9 + 1e-6 for each in s)  # nine steps of at most the rate
     logged = [line["task_weights"] for line in log_of(tmp_path)]
-    assert list(logged[-1].values()) == pytest.approx([math.exp(-each) / 2 for each in s], rel=1e-6)
+    (best,) = [line["task_weights"] for line in log_of(tmp_path) if line["is_best"]][-1:]
+    assert list(best.values()) == pytest.approx([math.exp(-each) / 2 for each in s], rel=1e-6)
     assert logged[0] != logged[1] != logged[2]
 
 
@@ -68,6 +69,21 @@ def test_the_second_stage_starts_from_the_best_state_and_leaves_the_frozen_alone
             assert torch.equal(parameter, other), name
         else:
             torch.testing.assert_close(other, parameter, rtol=1e-6, atol=1e-7)  # three steps of 1e-9
+
+
+def test_a_stage_that_only_makes_it_worse_leaves_the_state_it_began_with(table: Table, tmp_path: Path) -> None:
+    first: Any = {"epochs": 2, "patience": 2, "metric": "log_loss"}
+    one = run(tiny.experiment(optimizer=FAST, stages=[first]), table, tmp_path / "one")
+    wild = first | {"name": "wild", "learning_rate": 3.0}
+    two = run(tiny.experiment(optimizer=FAST, stages=[first, wild]), table, tmp_path / "two")
+    assert not any(line["is_best"] for line in log_of(tmp_path / "two") if line["stage"] == "wild")
+    for module in ("model", "loss_weights"):
+        before, after = (getattr(trainer, module).state_dict() for trainer in (one, two))
+        assert all(torch.equal(before[name], after[name]) for name in before)
+    alone = trainer_of(tiny.experiment(optimizer=FAST, stages=[wild]), table, tmp_path / "three")
+    alone.model.load_state_dict(one.model.state_dict())
+    alone.run(table.part("train"), table.part("dev"), trained=True)
+    assert all(torch.equal(one.model.state_dict()[n], t) for n, t in alone.model.state_dict().items())
 
 
 def test_the_second_stage_moves_all_that_it_trains(table: Table, tmp_path: Path) -> None:
@@ -134,7 +150,7 @@ def test_dev_rows_of_one_class(table: Table, tmp_path: Path) -> None:
     dev = copy.deepcopy(table.part("dev"))
     assert dev.labels is not None
     dev = dataclasses.replace(dev, labels=np.zeros_like(dev.labels))
-    with pytest.raises(DataError, match="auc_mean is undefined on the dev rows"):
+    with pytest.raises(DataError, match="auc_mean is undefined on the 80 dev rows: they lack reached rows"):
         trainer_of(tiny.experiment(), table, tmp_path).run(table.part("train"), dev)
 
 

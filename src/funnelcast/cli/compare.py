@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from funnelcast.cli.console import AsJson, number, show, show_json
+from funnelcast.cli.console import AsJson, number, out, show, show_json
 
 
 def compare(
@@ -16,16 +16,20 @@ def compare(
     as_json: AsJson = False,
 ) -> None:
     """The difference in AUC, A - B, with a 95 % interval paired on the rows (DeLong)."""
-    from funnelcast.experiments.compare import compare_files
+    from funnelcast.experiments.compare import compare as measure
 
-    result = compare_files(a, b)
+    result = measure(a, b)
     if as_json:
         show_json(result)
         return
-    rows = [
-        (name, number(d["a"]), number(d["b"]), f"{d['estimate']:+.4f} ({d['low']:+.4f} – {d['high']:+.4f}) {d['note']}")
-        if d["low"] is not None
-        else (name, number(d["a"]), number(d["b"]), f"{number(d['estimate'])} {d['note']}")
-        for name, d in result.items()
-    ]
+    rows = [(name, number(d["a"]), number(d["b"]), _difference(d)) for name, d in result.items()]
     show(rows, ("output", "AUC of A", "AUC of B", "A - B (95 %)"))
+    for name, d in result.items():
+        if d["note"]:
+            out.print(f"  {name}: {d['note']}")
+
+
+def _difference(found: dict[str, Any]) -> str:
+    if found["low"] is None:
+        return number(found["estimate"])
+    return f"{found['estimate']:+.4f} ({found['low']:+.4f} – {found['high']:+.4f})"

@@ -20,8 +20,8 @@ from funnelcast.data.progress import silent
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and no progress.")]
 Replace = Annotated[bool, typer.Option("--replace", help="Replace what stands at the output.")]
 
-out = Console(markup=False, emoji=False, highlight=False, soft_wrap=True, width=max(Console().width, 100))
-"""No markup: names of files and columns may hold brackets."""
+out = Console(markup=False, emoji=False, highlight=False, soft_wrap=True, width=1000)
+"""No markup: names of files and columns may hold brackets. As wide as a table may get, so that no figure is cut."""
 
 
 @contextmanager
@@ -51,14 +51,14 @@ class _Bars:
     def __call__(self, stage: str, done: int, total: int, unit: str, note: str = "") -> None:
         if stage not in self._tasks:
             self._tasks[stage] = self._bars.add_task(stage, note="")
-        self._bars.update(self._tasks[stage], completed=done, total=total, note=note)
+        self._bars.update(self._tasks[stage], completed=done, total=total or None, note=note)
 
 
 class _Lines:
     """One line when a stage is done, for logs and pipes."""
 
     def __call__(self, stage: str, done: int, total: int, unit: str, note: str = "") -> None:
-        if done >= total:
+        if done >= total > 0:
             sys.stderr.write(f"{stage}: {done:,} {unit} {note}\n")
 
 

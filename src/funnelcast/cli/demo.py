@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from funnelcast.cli.console import Replace, out, progress_bars, show
+from funnelcast.cli.console import AsJson, Replace, out, progress_bars, show, show_json
+from funnelcast.cli.evaluate import show_metrics
 
 
 def demo(
@@ -17,11 +19,19 @@ def demo(
     realistic: Annotated[bool, typer.Option(help="Ali-CCP's own rates, 3.88 % and 0.53 %.")] = False,
     seed: Annotated[int, typer.Option(help="Of the log and of the model.")] = 0,
     replace: Replace = False,
+    as_json: AsJson = False,
 ) -> None:
     """Generate a log in Ali-CCP's raw format, prepare it, train MAN, evaluate it, and score five rows."""
+    from funnelcast.experiments.predict import first_rows
+
     started = time.perf_counter()
-    _make(to, rows, seed, realistic, replace)
-    _show_scores(to)
+    made = _make(to, rows, seed, realistic, replace, as_json)
+    scored = first_rows(to / "run" / "bundle", to / "table", 5)
+    if as_json:
+        show_json({**made, "scored": scored.to_pylist()})
+        return
+    show_metrics(made["evaluation"])
+    _show_scores(scored)
     out.print(f"The demo took {time.perf_counter() - started:.0f} s. To go on:")
     for command in (
         f"funnelcast evaluate {to}/run/bundle {to}/table --by 301",
@@ -33,13 +43,10 @@ def demo(
         out.print(f"  .venv/bin/{command}")
 
 
-def _make(to: Path, rows: int, seed: int, realistic: bool, replace: bool) -> None:
-    """Raw log, table, run and evaluation below `to`."""
-    from functools import partial
-
-    from funnelcast.cli.evaluate import show_metrics
+def _make(to: Path, rows: int, seed: int, realistic: bool, replace: bool, quiet: bool) -> dict[str, Any]:
+    """Raw log, table and run below `to`; returns the log's counts and the evaluation."""
     from funnelcast.data.datasets.aliccp.prepare import prepare_aliccp
-    from funnelcast.data.datasets.generator.generate import REALISTIC, generate
+    from funnelcast.data.datasets.generator.generate import generate
     from funnelcast.data.files import new_folder
     from funnelcast.data.table import Table
     from funnelcast.experiments.evaluate import evaluate
@@ -47,28 +54,29 @@ def _make(to: Path, rows: int, seed: int, realistic: bool, replace: bool) -> Non
     from funnelcast.experiments.presets import PRESETS
     from funnelcast.experiments.run import train
 
-    write = partial(generate, **REALISTIC) if realistic else generate
-    with new_folder(to, replace=replace, mark="raw/generator.json") as folder, progress_bars(False) as progress:
-        made = write(folder / "raw", rows, seed=seed, progress=progress)
-        out.print(
-            f"A generated log of {rows:,} rows in Ali-CCP's raw format: {made.train.click_rate:.2%} of impressions are "
-            f"clicked, {made.train.conversion_rate:.2%} of clicks convert; {made.test.conversions:,} test conversions."
-        )
-        if realistic:
-            out.print("With so few conversions the intervals cannot rank models.")
+    with new_folder(to, replace=replace, mark="raw/generator.json") as folder, progress_bars(quiet) as progress:
+        made = generate(folder / "raw", rows, seed=seed, realistic=realistic, progress=progress)
+        if not quiet:
+            _show_log(rows, made.train, made.test, realistic)
         files = {part: folder / "raw" / f"sample_skeleton_{part}.csv" for part in ("train", "test")}
         prepare_aliccp(files["train"], files["test"], folder / "table", progress=progress)
         table = Table.open(folder / "table")
         experiment = Experiment.from_toml(PRESETS["man-recommended"], seed=seed)
         run = train(experiment, table, folder / "run", progress=progress)
         result = evaluate(run.bundle, table)
-    show_metrics(result)
+    return {"log": {"train": asdict(made.train), "test": asdict(made.test)}, "evaluation": result}
 
 
-def _show_scores(to: Path) -> None:
-    from funnelcast.experiments.predict import first_rows
+def _show_log(rows: int, train: Any, test: Any, realistic: bool) -> None:
+    out.print(
+        f"A generated log of {rows:,} rows in Ali-CCP's raw format: {train.click_rate:.2%} of impressions are "
+        f"clicked, {train.conversion_rate:.2%} of clicks convert; {test.conversions:,} test conversions."
+    )
+    if realistic:
+        out.print("With so few conversions the intervals cannot rank models.")
 
-    table = first_rows(to / "run" / "bundle", to / "table", 5)
+
+def _show_scores(table: Any) -> None:
     head = [name for name in table.column_names if name == "sample_id" or name.startswith("p_")]
     rows = zip(*(table[name].to_pylist() for name in head), strict=True)
     show([[f"{v:.5f}" if isinstance(v, float) else v for v in row] for row in rows], head, "Five rows of the test part")

@@ -7,7 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from funnelcast.cli.console import AsJson, number, out, show, show_json
+from funnelcast.cli.console import AsJson, number, out, progress_bars, show, show_json
+
+LARGEST = 10
+"""Groups that are shown of each output; JSON has all."""
 
 
 def evaluate(
@@ -21,11 +24,10 @@ def evaluate(
 
     Example: [bold]funnelcast evaluate runs/man/bundle table --by campaign[/]
     """
-    from funnelcast.data.table import Table
     from funnelcast.experiments.evaluate import evaluate as measure
-    from funnelcast.serving.bundle import Bundle
 
-    result = measure(Bundle.load(bundle), Table.open(table), part, by)
+    with progress_bars(as_json) as progress:
+        result = measure(bundle, table, part, by, progress=progress)
     if as_json:
         show_json(result)
     else:
@@ -40,9 +42,27 @@ def show_metrics(result: dict[str, Any]) -> None:
     head += ("true AUC",) if truth else ()
     show(rows, head, f"{result['part']} of {result['protocol']['name']} ({result['protocol']['fingerprint']})")
     for name, m in result["outputs"].items():
-        out.print(f"  {name}: {m['positives']:,} of {m['rows']:,} rows reached it")
+        out.print(
+            f"  {name}: {m['positives']:,} of {m['rows']:,} rows reached it{_remarks(m, result['ratio_cut'], name)}"
+        )
     for name, found in result.get("groups", {}).items():
-        out.print(f"  {name}: GAUC {number(found['gauc'])} over {found['usable_groups']} of {found['groups']} groups")
+        _show_groups(name, found)
+
+
+def _remarks(metrics: dict[str, Any], cut: dict[str, int], name: str) -> str:
+    note = f" ({metrics['auc']['note']})" if metrics["auc"]["note"] else ""
+    return note + (f"; p above that of the step before in {cut[name]:,} rows, cut to it" if cut.get(name) else "")
+
+
+def _show_groups(name: str, found: dict[str, Any]) -> None:
+    """GAUC, and the largest groups of an output."""
+    largest = sorted(found["by_group"], key=lambda group: -group["rows"])[:LARGEST]
+    out.print(f"\n{name}: GAUC {number(found['gauc'])} over {found['usable_groups']} of {found['groups']} groups")
+    unknown = [{"group": "(unknown, not in GAUC)", **found["unknown"]}] if found["unknown"] else []
+    rows = [(g["group"], f"{g['rows']:,}", f"{g['positives']:,}", number(g["auc"])) for g in [*largest, *unknown]]
+    show(
+        rows, ("group" if len(largest) == found["groups"] else f"{LARGEST} largest groups", "rows", "positives", "AUC")
+    )
 
 
 def _cells(metrics: dict[str, Any], constant: dict[str, Any], truth: dict[str, Any] | None) -> list[str]:
@@ -58,5 +78,5 @@ def _cells(metrics: dict[str, Any], constant: dict[str, Any], truth: dict[str, A
 
 def _auc(auc: dict[str, Any]) -> str:
     if auc["low"] is None:
-        return f"{number(auc['estimate'])} {auc['note']}"
+        return number(auc["estimate"])
     return f"{auc['estimate']:.4f} ({auc['low']:.3f}–{auc['high']:.3f})"

@@ -30,3 +30,5 @@ def predict(
         show_json(summary)
     else:
         out.print(f"Wrote {summary['rows']:,} rows to {to}: {', '.join(summary['columns'])}")
+        for column, count in summary["unknown_texts"].items():
+            out.print(f"  {column}: {count:,} texts where the model knows integers, read as unknown")

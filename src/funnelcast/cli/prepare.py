@@ -9,6 +9,8 @@ import typer
 
 from funnelcast.cli.console import AsJson, Replace, out, progress_bars, show, show_json
 
+_VOCABULARY = "vocabulary "  # how its counts begin
+
 
 def prepare(
     schema: Annotated[str, typer.Argument(help="A schema file, or [bold]ali-ccp[/] for the raw Ali-CCP format.")],
@@ -16,7 +18,9 @@ def prepare(
     to: Annotated[Path, typer.Option("--out", help="Folder of the table.")],
     test: Annotated[Path | None, typer.Option(help="Test rows; else split off as the schema says.")] = None,
     dev: Annotated[Path | None, typer.Option(help="Dev rows; else split off as the schema says.")] = None,
-    init: Annotated[Path | None, typer.Option(help="A bundle whose scaling of numbers is kept, to retrain it.")] = None,
+    init: Annotated[
+        Path | None, typer.Option(help="A bundle to retrain: its scaling of numbers and its ids stay.")
+    ] = None,
     max_bad: Annotated[float, typer.Option(min=0, max=1, help="Share of bad rows above which it stops.")] = 1e-4,
     replace: Replace = False,
     as_json: AsJson = False,
@@ -55,32 +59,53 @@ def _prepare(
             raise typer.BadParameter("ali-ccp has no numbers whose scaling could be kept", param_hint="--init")
         return prepare_aliccp(train, test, to, max_bad=max_bad, replace=replace, progress=progress)
     from funnelcast.data.log.prepare import prepare as prepare_log
+    from funnelcast.data.log.sources import KINDS
+    from funnelcast.errors import ConfigError, Fault
     from funnelcast.schema.dataset import Schema
 
+    if kind := next((kind for kind in KINDS if schema.lower().endswith(kind)), None):
+        raise ConfigError(
+            [
+                Fault(
+                    schema,
+                    f"is a log ({kind}), not a schema",
+                    f"write: prepare SCHEMA.toml --train {schema} --out {to}",
+                )
+            ]
+        )
     declared = Schema.from_toml(schema)
-    numbers = _numbers_of(init) if init is not None else None
     return prepare_log(
         declared,
         to,
         train=train,
         dev=dev,
         test=test,
-        numbers=numbers,
+        init=_encoder_of(init) if init is not None else None,
         max_bad=max_bad,
         replace=replace,
         progress=progress,
     )
 
 
-def _numbers_of(bundle: Path) -> Any:
+def _encoder_of(bundle: Path) -> Any:
     from funnelcast.serving.bundle import Bundle
 
-    return Bundle.load(bundle).encoder.numbers
+    return Bundle.load(bundle).encoder
 
 
 def show_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Rows of each part, and what was counted on the way."""
     show([(part, f"{rows:,}") for part, rows in manifest["rows"].items()], ("part", "rows"), f"Prepared {folder}")
-    for reason, count in manifest["counts"].items():
+    counts = dict(manifest["counts"])
+    sizes = [name for name in counts if name.startswith(_VOCABULARY)]
+    told = [_told(name.removeprefix(_VOCABULARY), counts.pop(name), counts) for name in sizes]
+    for reason, count in counts.items():
         if count:
             out.print(f"  {reason}: {count:,}")
+    if told:
+        out.print(f"  ids of each vocabulary, the unknown one included: {', '.join(told)}")
+
+
+def _told(vocabulary: str, size: int, counts: dict[str, int]) -> str:
+    rare = counts.pop(f"rare ids of {vocabulary}", 0)
+    return f"{vocabulary} {size:,}" + (f" ({rare:,} rarer than min_count)" if rare else "")

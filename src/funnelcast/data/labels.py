@@ -24,6 +24,19 @@ def encode_labels(rows: pa.RecordBatch, funnel: Funnel) -> tuple[NDArray[np.uint
     return labels, bad
 
 
+def filled(labels: NDArray[np.uint8], funnel: Funnel) -> NDArray[np.uint8]:
+    """Labels (N, T) with what the funnel says of steps that were not observed: reached before a reached step, and not
+    reached after one that was not. Logs often leave a conversion empty where there was no click.
+    """
+    labels = labels.copy()
+    edges = [(child, parent) for child, parent in enumerate(funnel.parents) if parent >= 0]
+    for child, parent in reversed(edges):
+        labels[(labels[:, child] == 1) & (labels[:, parent] == UNOBSERVED), parent] = 1
+    for child, parent in edges:
+        labels[(labels[:, parent] == 0) & (labels[:, child] == UNOBSERVED), child] = 0
+    return labels
+
+
 def broken(labels: NDArray[np.uint8], funnel: Funnel) -> NDArray[np.bool_]:
     """Mask (N,) of rows in which a step is reached (1) and its parent is not (0)."""
     mask = np.zeros(len(labels), bool)
@@ -34,10 +47,11 @@ def broken(labels: NDArray[np.uint8], funnel: Funnel) -> NDArray[np.bool_]:
 
 
 def mend(labels: NDArray[np.uint8], funnel: Funnel) -> tuple[NDArray[np.uint8], NDArray[np.bool_], int]:
-    """Labels (N, T), a mask (N,) of rows to keep, and the count of broken rows, by `funnel.on_broken`.
+    """Labels (N, T), filled; a mask (N,) of rows to keep, and the count of broken rows, by `funnel.on_broken`.
 
     Raises DataError when it is "error" and a row is broken.
     """
+    labels = filled(labels, funnel)
     mask = broken(labels, funnel)
     count = int(mask.sum())
     if count and funnel.on_broken == "error":

@@ -6,7 +6,8 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called now and then with what is being done, how much is done, how much there is, and its unit (rows, bytes)."""
+    """Called now and then with what is being done, how much is done, how much there is (0 where that is not known), and
+    its unit (rows, bytes)."""
 
     def __call__(self, stage: str, done: int, total: int, unit: str, note: str = "") -> None: ...
 

@@ -13,6 +13,7 @@ TABLE/PART/side.parquet         kept columns, known truth
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +29,7 @@ from numpy.typing import DTypeLike, NDArray
 from funnelcast.data.columns import UNOBSERVED, Columns, Ragged
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.files import sha256
-from funnelcast.errors import TableError
+from funnelcast.errors import TableError, did_you_mean
 from funnelcast.schema.dataset import FORMAT_VERSION, Schema
 
 PARTS = ("train", "dev", "test")
@@ -40,8 +41,7 @@ class PartWriter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.rows = 0
-        self.observed: NDArray[np.int64] | int = 0  # per step (T,)
-        self.reached: NDArray[np.int64] | int = 0
+        self._labels: dict[str, NDArray[Any] | int] = {}  # sums over the rows, per step (T,)
         self._files: dict[str, Any] = {}
         self._side: pq.ParquetWriter | None = None
         self._ends: dict[str, int] = {}
@@ -52,17 +52,24 @@ class PartWriter:
         self._write("ids", columns.ids, np.int32)
         self._write("numeric", columns.numeric, np.float32)
         self._write("labels", columns.labels, np.uint8)
-        assert columns.labels is not None
-        self.observed = self.observed + (columns.labels != UNOBSERVED).sum(0)
-        self.reached = self.reached + (columns.labels == 1).sum(0)
         if columns.weight is not None:
             self._write("weight", columns.weight, np.float32)
+        self._count_labels(columns)
         for name, ragged in columns.ragged.items():
             self._write_ragged(name, ragged)
         if side is not None and side.num_columns:
             self._side = self._side or pq.ParquetWriter(self.folder / "side.parquet", side.schema)
             self._side.write_table(side)
         self.rows += len(columns)
+
+    def _count_labels(self, columns: Columns) -> None:
+        assert columns.labels is not None
+        masks = {"observed": columns.labels != UNOBSERVED, "reached": columns.labels == 1}
+        counts = {name: mask.sum(0) for name, mask in masks.items()}
+        if columns.weight is not None:
+            weight = columns.weight.astype(np.float64)
+            counts |= {f"{name}_weight": weight @ mask for name, mask in masks.items()}
+        self._labels = {name: self._labels.get(name, 0) + count for name, count in counts.items()}
 
     def _write_ragged(self, name: str, ragged: Ragged) -> None:
         end = self._ends.get(name, 0)
@@ -78,10 +85,10 @@ class PartWriter:
             self._files[name] = (self.folder / f"{name}.bin").open("wb")
         self._files[name].write(np.ascontiguousarray(values, dtype).data)
 
-    def label_counts(self, steps: Sequence[str]) -> dict[str, dict[str, int]]:
-        """Rows in which each step was observed, and reached."""
-        observed, reached = np.broadcast_to(self.observed, len(steps)), np.broadcast_to(self.reached, len(steps))
-        return {name: {"observed": int(observed[t]), "reached": int(reached[t])} for t, name in enumerate(steps)}
+    def label_counts(self, steps: Sequence[str]) -> dict[str, dict[str, float]]:
+        """Rows in which each step was observed, and reached; `…_weight`: their weights, where the rows have some."""
+        sums = {name: np.broadcast_to(count, len(steps)).tolist() for name, count in self._labels.items()}
+        return {step: {name: counts[t] for name, counts in sums.items()} for t, step in enumerate(steps)}
 
     def close(self) -> None:
         for file in self._files.values():
@@ -115,16 +122,18 @@ class TableWriter:
         self.close()
         encoder.save(self.folder)
         files = sorted(path for path in self.folder.rglob("*") if path.is_file())
+        described = {
+            path.relative_to(self.folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+            for path in files
+        }
+        columns = [str(file["sha256"]) for name, file in described.items() if name.endswith(".bin")]
         manifest = {
             "format": FORMAT_VERSION,
-            "protocol": {"name": encoder.schema.name, "fingerprint": encoder.schema.fingerprint},
+            "protocol": {"name": encoder.schema.name, "fingerprint": encoder.schema.fingerprint(columns)},
             "rows": {name: part.rows for name, part in self._parts.items()},
             "labels": {name: part.label_counts(encoder.schema.funnel.names) for name, part in self._parts.items()},
             "counts": counts,
-            "files": {
-                path.relative_to(self.folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
-                for path in files
-            },
+            "files": described,
         }
         (self.folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
 
@@ -171,7 +180,7 @@ class Table:
 
     @property
     def protocol(self) -> dict[str, str]:
-        """Name and fingerprint."""
+        """Name, and the fingerprint of the schema and of the rows of every part."""
         return dict(self.manifest["protocol"])
 
     def rows(self, part: str) -> int:
@@ -179,12 +188,16 @@ class Table:
         return int(self.manifest["rows"].get(part, 0))
 
     def label_rates(self, part: str) -> list[float]:
-        """Share of reached rows among those that observed each step; NaN where none did."""
-        counts = self.manifest["labels"][part].values()
-        return [c["reached"] / c["observed"] if c["observed"] else float("nan") for c in counts]
+        """Share of reached rows among those that observed each step, by weight where rows have one; NaN without any."""
+        kind = "_weight" if self.schema.weight else ""
+        sums = [(c[f"reached{kind}"], c[f"observed{kind}"]) for c in self.manifest["labels"][part].values()]
+        return [reached / observed if observed else math.nan for reached, observed in sums]
 
     def part(self, name: str) -> Columns:
-        """The memory-mapped columns of a part, checked against the manifest's checksums. Raises TableError."""
+        """The memory-mapped columns of `train`, `dev` or `test`, checked against the manifest's checksums.
+
+        Raises TableError.
+        """
         rows = self._require(name)
         inputs, schema = self.encoder.inputs, self.schema
         lists = [f for f, feature in schema.features.items() if feature.kind in ("multi", "sequence")]
@@ -203,6 +216,8 @@ class Table:
         return pq.read_table(path) if path.is_file() else pa.table({})
 
     def _require(self, name: str) -> int:
+        if name not in PARTS:
+            raise TableError(f"{name!r} is no part of a table; {did_you_mean(name, PARTS)}")
         rows = self.rows(name)
         if not rows:
             have = [part for part in PARTS if self.rows(part)]

@@ -38,14 +38,22 @@ class Vocabulary:
     def is_integer(self) -> bool:
         return bool(pa.types.is_integer(self.values.type))
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it knows no value, as of a column that was empty; its type then means nothing."""
+        return not len(self.values)
+
     def grown(self, values: pa.Array) -> Vocabulary:
         """With those of `values` that are not in it yet added at the end, ascending."""
-        fresh = pc.unique(values.cast(self.values.type)).drop_null()
-        fresh = fresh.filter(pc.invert(pc.is_in(fresh, self.values)))
-        return Vocabulary(pa.concat_arrays([self.values, fresh.take(pc.sort_indices(fresh))]))
+        own = self.values.cast(values.type) if self.is_empty else self.values
+        fresh = pc.unique(values.cast(own.type)).drop_null()
+        fresh = fresh.filter(pc.invert(pc.is_in(fresh, own)))
+        return Vocabulary(pa.concat_arrays([own, fresh.take(pc.sort_indices(fresh))]))
 
     def ids(self, column: pa.Array, name: str) -> NDArray[np.int32]:
         """Ids (N,) of a column; unknown and null are 0. Raises InputError when the type cannot match."""
+        if self.is_empty and _is_id(column.type):
+            return np.zeros(len(column), np.int32)
         encoded = pc.dictionary_encode(_as_type_of(column, self.values.type, name))
         ids = self._lookup(encoded.dictionary)
         codes = encoded.indices
@@ -88,14 +96,30 @@ _NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.t
 _TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 
 
+def whole_below(size: int) -> float:
+    """Up to where floats of `size` bytes (2, 4, 8) tell every whole number from the next: 2^11, 2^24, 2^53."""
+    return {2: 2.0**11, 4: 2.0**24, 8: 2.0**53}[size]
+
+
+def _is_id(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return any(fits(kind) for fits in _NUMBERS + _TEXTS)
+
+
 def _as_type_of(column: pa.Array, wanted: pa.DataType, name: str) -> pa.Array:
     """`column` as `wanted`. Whole floats become integers, as data frames turn missing integers into floats."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if pa.types.is_null(column.type):
+    if column.null_count == len(column):  # of any type, as an empty column of a CSV
         return pa.nulls(len(column), wanted)
     if pa.types.is_integer(wanted) and pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_nan(column), None, column)
+        largest, limit = pc.max(pc.abs(column)).as_py(), whole_below(column.type.bit_width // 8)
+        if largest is not None and limit <= largest < float("inf"):
+            raise InputError(
+                f"column {name!r} holds the {column.type} {largest:.0f}, and floats from {limit:.0f} on skip whole "
+                "numbers; cast it to int64 or string where it still has its digits"
+            )
     kinds = "integers" if pa.types.is_integer(wanted) else "strings"
     fitting = _NUMBERS if pa.types.is_integer(wanted) else _TEXTS
     if not any(fits(column.type) for fits in fitting):
@@ -105,4 +129,6 @@ def _as_type_of(column: pa.Array, wanted: pa.DataType, name: str) -> pa.Array:
     try:
         return column.cast(wanted)
     except pa.ArrowInvalid as error:
-        raise InputError(f"column {name!r} cannot be read as {kinds}: {error}") from None
+        raise InputError(
+            f"column {name!r} cannot be read as {kinds}: {error}; give whole numbers of 64 bits, or train on strings"
+        ) from None

@@ -15,30 +15,37 @@ from numpy.typing import NDArray
 from funnelcast.data.encoder import as_float
 from funnelcast.errors import ComparisonError, InputError
 from funnelcast.evaluation.auc import auc, auc_difference
+from funnelcast.experiments.note import outputs_of, weight_of
 
 
-def compare_files(a: Path, b: Path) -> dict[str, dict[str, Any]]:
+def compare(a: Path | str, b: Path | str) -> dict[str, dict[str, Any]]:
     """By output name: the AUCs of both files and the paired difference with its interval.
 
-    Every output is measured over its own sample space: all rows, or those that reached the step before. Raises
-    ComparisonError when the files are not of the same rows, InputError when one holds no predictions or labels.
+    Every output is measured over its own sample space: all rows, or those that reached the step before; rows count by
+    their weight where the files have one. NaN is None. Raises ComparisonError when the files are not of the same rows,
+    InputError when one holds no predictions or labels.
     """
+    a, b = Path(a), Path(b)
     first, second = _read(a), _read(b)
     if len(first) != len(second):
         raise ComparisonError(
             f"{a} has {len(first)} rows, {b} has {len(second)}; predict the same rows with both models"
         )
-    outputs = [name for name in first.column_names if name.startswith("p_")]
+    if not len(first):
+        raise ComparisonError(f"{a} and {b} have no rows to compare; predict some with both models")
+    outputs = outputs_of(first)
     for column in second.column_names:
         _require_column(first, column, a)
     _require_same(first, second, outputs, b)
+    weights = _weights(first, weight_of(first) or weight_of(second), a)
     result = {}
     for column in outputs:
         name = column.removeprefix("p_")
         rows, labels = _space(first, name, a)
         scores = [_probabilities(table, column, path)[rows] for table, path in ((first, a), (second, b))]
-        difference = auc_difference(labels, scores[0], scores[1])
-        figures = {"a": auc(labels, scores[0]), "b": auc(labels, scores[1]), **difference._asdict()}
+        own = weights[rows]
+        difference = auc_difference(labels, scores[0], scores[1], own)
+        figures = {"a": auc(labels, scores[0], own), "b": auc(labels, scores[1], own), **difference._asdict()}
         result[name] = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in figures.items()}
     return result
 
@@ -50,7 +57,7 @@ def _read(path: Path) -> pa.Table:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path} cannot be read ({error}); predict again") from None
-    if not any(name.startswith("p_") for name in table.column_names):
+    if not outputs_of(table):
         raise InputError(f"{path} has no predicted column p_…; write it with: funnelcast predict")
     return table
 
@@ -87,6 +94,17 @@ def _probabilities(table: pa.Table, column: str, path: Path) -> NDArray[np.float
     bad = int((~((values >= 0) & (values <= 1))).sum())
     if bad:
         raise InputError(f"{path}: {column!r} has {bad} values that are no probability; predict again")
+    return values
+
+
+def _weights(table: pa.Table, column: str | None, path: Path) -> NDArray[np.float64]:
+    """(N,), 1 each where the rows have no weight."""
+    if column is None:
+        return np.ones(len(table))
+    values = _numbers(table, column, path)
+    bad = int((~((values >= 0) & np.isfinite(values))).sum())
+    if bad:
+        raise InputError(f"{path}: the weight {column!r} is missing, infinite or below 0 in {bad} rows; mend the rows")
     return values
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,25 +11,41 @@ from numpy.typing import NDArray
 
 from funnelcast.data.columns import Columns
 from funnelcast.data.encoder import Encoder
+from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
-from funnelcast.errors import ComparisonError, TableError, did_you_mean
-from funnelcast.evaluation.funnel import conditional, measure_funnel, sample_space
-from funnelcast.evaluation.groups import grouped_auc
+from funnelcast.errors import ComparisonError
+from funnelcast.evaluation.funnel import measure_funnel
 from funnelcast.evaluation.score import score
+from funnelcast.experiments.groups import group_by, measure_groups
 from funnelcast.schema.funnel import Funnel
 from funnelcast.serving.bundle import Bundle
+from funnelcast.serving.predictor import Predictor, bundle_of
 
 
-def evaluate(bundle: Bundle, table: Table, part: str = "test", by: str | None = None) -> dict[str, Any]:
+def evaluate(
+    bundle: Bundle | Predictor | Path | str,
+    table: Table | Path | str,
+    part: str = "test",
+    by: str | None = None,
+    *,
+    progress: Progress = silent,
+) -> dict[str, Any]:
     """Metrics by output name, under "outputs"; the same for the constant predictor, under "constant", and where the
-    table knows the truth for the true model, under "truth"; AUCs by the values of a kept column, under "groups".
+    table knows the truth for the true model, under "truth"; AUCs by the values of a kept column or an id feature, under
+    "groups". `part`: "train", "dev" or "test".
 
-    Raises ComparisonError when the table's ids are not the bundle's, TableError for an unknown column.
+    Rows count by their weight where the schema has one. A figure is None where it is undefined: an AUC with one class,
+    any figure without rows. Raises BundleError, TableError for a part or column that is not there, ComparisonError
+    when the table's funnel or ids are not the bundle's.
     """
+    bundle, table = bundle_of(bundle), table if isinstance(table, Table) else Table.open(table)
     require_same_ids(bundle.encoder, table)
-    rows, funnel = table.part(part), table.schema.funnel
+    rows, side, funnel = table.part(part), table.side(part), table.schema.funnel
     assert rows.labels is not None
-    log_p, log_q = score(bundle.model, rows, bundle.keep_negatives)
+    groups = group_by(table, rows, side, by) if by is not None else None
+    log_p, log_q = score(
+        bundle.model, rows, bundle.keep_negatives, lambda done: progress("evaluate", done, len(rows), "rows")
+    )
     measured = measure_funnel(funnel, rows.labels, log_p, log_q, rows.weight)
     constant = np.broadcast_to(np.array(bundle.rates), log_p.shape)
     result = {
@@ -40,16 +56,25 @@ def evaluate(bundle: Bundle, table: Table, part: str = "test", by: str | None = 
         "ratio_cut": measured.cut,
         "constant": _of_probabilities(funnel, rows, constant),
     }
-    truth = _truth(funnel, table.side(part))
+    truth = _truth(funnel, side)
     if truth is not None:
         result["truth"] = _of_probabilities(funnel, rows, truth)
-    if by is not None:
-        result["groups"] = _groups(funnel, rows, log_p, _group_column(table, part, by))
+    if groups is not None:
+        result["groups"] = measure_groups(funnel, rows, log_p, groups)
     return result
 
 
 def require_same_ids(encoder: Encoder, table: Table) -> None:
-    """The bundle's ids may go on after the table's, as they do after a warm start."""
+    """Steps, labels, weight and scalings must be the same; the bundle's ids may go on after the table's, as they do
+    after a warm start. Raises ComparisonError.
+    """
+    for what in ("funnel", "weight"):
+        own, other = (getattr(each.schema, what) for each in (encoder, table.encoder))
+        if own != other:
+            raise ComparisonError(
+                f"{table.folder} has another {what} than the bundle: {other} for {own}; prepare the log with the "
+                "schema that the bundle was trained with"
+            )
     for name, vocabulary in table.encoder.vocabularies.items():
         known = encoder.vocabularies.get(name)
         if known is None or not known.values[: len(vocabulary.values)].equals(vocabulary.values):
@@ -79,48 +104,3 @@ def _truth(funnel: Funnel, side: pa.Table) -> NDArray[np.float64] | None:
         own = side[column].to_numpy()
         reached.append(own if parent < 0 else own * reached[funnel.parents[t]])
     return np.stack(reached, 1)
-
-
-def _group_column(table: Table, part: str, by: str) -> NDArray[Any]:
-    """A kept column, or the ids of an id feature."""
-    side, fields = table.side(part), [name for name, _ in table.encoder.inputs.fields]
-    if by in side.column_names:
-        return _plain(side[by], by)
-    if by in fields:
-        return table.part(part).ids[:, fields.index(by)]
-    raise TableError(
-        f"{table.folder} has no column {by!r} to group by; {did_you_mean(by, [*side.column_names, *fields])}"
-    )
-
-
-def _plain(column: pa.ChunkedArray, name: str) -> NDArray[Any]:
-    """Values that can be sorted: integers as they are, everything else as text, null too."""
-    if pa.types.is_integer(column.type) and not column.null_count:
-        return np.asarray(column.to_numpy())
-    try:
-        return np.asarray(column.cast(pa.string()).fill_null("null").to_numpy())
-    except pa.ArrowException:
-        raise TableError(f"column {name!r} holds {column.type}, not one value per row; group by another") from None
-
-
-def _groups(funnel: Funnel, rows: Columns, log_p: NDArray[np.float32], groups: NDArray[Any]) -> dict[str, Any]:
-    """Per output: GAUC weighted by impressions, usable and total groups, and every group's AUC."""
-    result = {}
-    assert rows.labels is not None
-    for output in funnel.outputs:
-        chosen = sample_space(output, rows.labels)
-        scores = log_p[chosen, output.step].astype(np.float64)
-        if output.given is not None:
-            scores, _, _ = conditional(scores, log_p[chosen, output.given])
-        weight = None if rows.weight is None else rows.weight[chosen]
-        found = grouped_auc(rows.labels[chosen, output.step], scores, groups[chosen], weight)
-        result[output.name] = {
-            "gauc": None if math.isnan(found.gauc) else found.gauc,
-            "usable_groups": found.usable,
-            "groups": found.total,
-            "by_group": [
-                {"group": str(g), "rows": int(n), "positives": int(k), "auc": None if math.isnan(a) else float(a)}
-                for g, n, k, a in zip(found.groups, found.rows, found.positives, found.auc, strict=True)
-            ],
-        }
-    return result

@@ -20,7 +20,7 @@ from funnelcast.training.stages import Stage
 class Experiment(Config):
     """Everything that decides a trained model, but for the prepared table's content."""
 
-    name: str = Field(default="experiment", pattern=r"^[\w.-]+$")
+    name: str = Field(default="experiment", pattern=r"^\w[\w.-]*$", max_length=100)
     """Stands in results."""
     data: Path | None = None
     """Folder of the prepared table; `--data` replaces it."""
@@ -34,10 +34,10 @@ class Experiment(Config):
     """Adam and the size of a step."""
     stages: tuple[Stage, ...] = Field(default=(Stage(),), min_length=1)
     """One after the other, each from the best state of the one before."""
-    keep_negatives: float = Field(default=1.0, gt=0, le=1)
+    keep_negatives: float = Field(default=1.0, ge=1e-6, le=1)
     """Share of the training rows without a first step that is used; probabilities are corrected for it exactly. Needs a
     funnel with one first step."""
-    workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
     """Threads that share a batch; `auto` for one per core. The result does not depend on it."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes a GPU where there is one."""

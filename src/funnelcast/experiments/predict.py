@@ -11,33 +11,52 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from funnelcast.data.columns import UNOBSERVED, Columns
+from funnelcast.data.columns import UNOBSERVED
+from funnelcast.data.encoder import as_float
 from funnelcast.data.files import check_free, new_file
+from funnelcast.data.labels import encode_labels, mend
 from funnelcast.data.log.rows import BATCH_ROWS, read_rows
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
 from funnelcast.errors import InputError
 from funnelcast.evaluation.score import score
 from funnelcast.experiments.evaluate import require_same_ids
+from funnelcast.experiments.note import with_note
 from funnelcast.schema.funnel import Funnel
 from funnelcast.serving.bundle import Bundle
-from funnelcast.serving.predictor import Predictor, probabilities
+from funnelcast.serving.predictor import Predictor, bundle_of, probabilities
 
 
 def predict_file(
-    bundle: Path, rows: Path, out: Path, *, part: str = "test", replace: bool = False, progress: Progress = silent
+    bundle: Bundle | Predictor | Path | str,
+    rows: Path | str,
+    out: Path | str,
+    *,
+    part: str = "test",
+    replace: bool = False,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Write predictions of raw rows, or of a part of a prepared table, to `out`; the file is whole or not there.
+    """Write predictions of raw rows, or of a `part` (train, dev, test) of a prepared table, to `out`: .parquet or .csv,
+    whole or not there.
 
-    Returns the number of rows and the columns. Raises FunnelcastError.
+    Kept columns, the weight, and labels by the names of their steps stand beside them, where the rows have them.
+    Returns the number of rows, the columns, and by column of integer ids the texts in it, which are read as unknown.
+    Raises FunnelcastError.
     """
+    rows, out = Path(rows), Path(out)
     if out.suffix not in (".parquet", ".csv"):
         raise InputError(f"--out {out} must end in .parquet or .csv")
+    if out.is_dir():
+        raise InputError(f"--out {out} is a folder; name a file, such as {out / f'predictions{out.suffix}'}")
     check_free(out, replace=replace)
-    predictor = Predictor(Bundle.load(bundle))
+    predictor = Predictor(bundle_of(bundle))
     is_table = (rows / "manifest.json").is_file()
-    pieces = _of_table(predictor, Table.open(rows), part) if is_table else _of_file(predictor, rows, out)
+    texts: dict[str, int] = {}
+    pieces = (
+        _of_table(predictor, Table.open(rows), part, progress) if is_table else _of_file(predictor, rows, out, texts)
+    )
     count, names = 0, []
     with new_file(out) as partial, closing(pieces):
         writer = None
@@ -45,17 +64,17 @@ def predict_file(
             writer = writer or _writer(partial, out.suffix, piece.schema)
             writer.write_table(piece)
             count, names = count + len(piece), piece.column_names
-            progress("predict", count, count, "rows")
-        if writer is None:
-            raise InputError(f"{rows} holds no rows")
+            progress("write", count, 0, "rows")
+        assert writer is not None  # there is one piece at least
         writer.close()
-    return {"rows": count, "columns": names}
+    progress("write", count, count, "rows")
+    return {"rows": count, "columns": names, "unknown_texts": texts}
 
 
-def first_rows(bundle: Path, table: Path, rows: int) -> pa.Table:
+def first_rows(bundle: Path | str, table: Path | str, rows: int) -> pa.Table:
     """Predictions of the first rows of a table's test part, beside what the table keeps."""
     predictor = Predictor(Bundle.load(bundle))
-    return next(_of_table(predictor, Table.open(table), "test")).slice(0, rows)
+    return next(_of_table(predictor, Table.open(table), "test", silent)).slice(0, rows)
 
 
 def _writer(path: Path, kind: str, schema: pa.Schema) -> Any:
@@ -65,32 +84,68 @@ def _writer(path: Path, kind: str, schema: pa.Schema) -> Any:
     return pq.ParquetWriter(path, schema) if kind == ".parquet" else pa.csv.CSVWriter(path, schema)
 
 
-def _of_file(predictor: Predictor, rows: Path, out: Path) -> Generator[pa.Table]:
+def _of_file(predictor: Predictor, rows: Path, out: Path, texts: dict[str, int]) -> Generator[pa.Table]:
     schema = predictor.bundle.encoder.schema
-    steps = dict(zip(schema.funnel.names, schema.funnel.label_columns, strict=True))
-    for batch in read_rows(rows, predictor.bundle.encoder, out):
+    for batch in read_rows(rows, predictor.bundle.encoder, out, texts=texts):
         table = pa.Table.from_batches([batch])
         kept = {column: table[column] for column in schema.keep if column in table.column_names}
-        labels = {step: table[column] for step, column in steps.items() if column in table.column_names}
         try:
-            yield pa.table(kept | labels | predictor.predict_arrow(table))
+            weight, labels = _raw_weight(table, schema.weight), _raw_labels(batch, schema.funnel)
+            yield _piece(predictor, kept, weight, labels, predictor.predict_arrow(table))
         except InputError as error:
             raise InputError(f"{rows}: {error}") from None
 
 
-def _of_table(predictor: Predictor, table: Table, part: str) -> Generator[pa.Table]:
+def _of_table(predictor: Predictor, table: Table, part: str, progress: Progress) -> Generator[pa.Table]:
     require_same_ids(predictor.bundle.encoder, table)
     columns, side, funnel = table.part(part), table.side(part), predictor.funnel
-    log_p, _ = score(predictor.bundle.model, columns, predictor.bundle.keep_negatives)
-    for start in range(0, len(columns), BATCH_ROWS):
+    assert columns.labels is not None
+    rows = len(columns)
+    log_p, _ = score(
+        predictor.bundle.model,
+        columns,
+        predictor.bundle.keep_negatives,
+        lambda done: progress("predict", done, rows, "rows"),
+    )
+    for start in range(0, rows, BATCH_ROWS):
         piece = slice(start, start + BATCH_ROWS)
         copied = side.slice(start, BATCH_ROWS)
         kept = dict(zip(copied.column_names, copied.columns, strict=True))
-        yield pa.table(kept | _labels(funnel, columns, piece) | probabilities(funnel, log_p[piece]))
+        weight = None if columns.weight is None else np.asarray(columns.weight[piece])
+        labels = _by_step(np.asarray(columns.labels[piece]), funnel)
+        yield _piece(predictor, kept, weight, labels, probabilities(funnel, log_p[piece]))
 
 
-def _labels(funnel: Funnel, columns: Columns, piece: slice) -> dict[str, pa.Array]:
-    """Named by step, as in files of raw rows, so that `compare` finds them whatever the log calls them."""
-    assert columns.labels is not None
-    labels = np.asarray(columns.labels[piece])
+def _piece(
+    predictor: Predictor,
+    kept: dict[str, Any],
+    weight: NDArray[np.float32] | None,
+    labels: dict[str, Any],
+    predicted: dict[str, NDArray[np.float64]],
+) -> pa.Table:
+    column = predictor.bundle.encoder.schema.weight
+    weights = {} if weight is None or column is None else {column: weight}
+    return with_note(pa.table(kept | weights | labels | predicted), list(predicted), column if weights else None)
+
+
+def _raw_weight(rows: pa.Table, column: str | None) -> NDArray[np.float32] | None:
+    """As a table stores it, so that both compare as equal; NaN for null."""
+    if column is None or column not in rows.column_names:
+        return None
+    return as_float(rows[column].combine_chunks(), column).astype(np.float32)
+
+
+def _raw_labels(rows: pa.RecordBatch, funnel: Funnel) -> dict[str, Any]:
+    """Those that the rows have; where all are there and each is 0, 1 or null, mended as in a table."""
+    columns = dict(zip(funnel.names, funnel.label_columns, strict=True))
+    own = {step: rows.column(column) for step, column in columns.items() if column in rows.schema.names}
+    if len(own) < len(columns):
+        return own
+    labels, bad = encode_labels(rows, funnel)
+    mending = funnel if funnel.on_broken == "imply" else funnel.model_copy(update={"on_broken": "drop"})
+    return own if bad.any() else _by_step(mend(labels, mending)[0], funnel)
+
+
+def _by_step(labels: NDArray[np.uint8], funnel: Funnel) -> dict[str, Any]:
+    """Named by step, so that `compare` finds them whatever the log calls them."""
     return {name: pa.array(labels[:, t], mask=labels[:, t] == UNOBSERVED) for t, name in enumerate(funnel.names)}

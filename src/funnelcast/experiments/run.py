@@ -50,6 +50,7 @@ def train(
     The test part is not opened before training ends. `init`: a bundle to start from. Raises FunnelcastError.
     """
     experiment.check(table.encoder, experiment.name)
+    _check_negatives(experiment, table)
     _claim(folder, experiment, table, init)
     finished = folder / "results.json"
     if finished.is_file():
@@ -58,8 +59,8 @@ def train(
     encoder = table.encoder if init is None else grown_encoder(table.encoder, init)
     model = build_model(experiment, encoder)
     if init is not None:
-        warm_start(model, encoder, init)
-    model = _fit(experiment, table, model, folder, progress)
+        warm_start(model, encoder, init, experiment.keep_negatives)
+    model = _fit(experiment, table, model, folder, progress, trained=init is not None)
     bundle = Bundle(model, encoder, experiment.model_dump(mode="json"), table.protocol, table.label_rates("train"), {})
     results = {part: evaluate(bundle, table, part)["outputs"] for part in ("dev", "test") if table.rows(part)}
     bundle = replace(bundle, metrics=results)
@@ -84,7 +85,20 @@ def device_of(experiment: Experiment) -> torch.device:
     return torch.device("cuda" if cuda else "cpu")
 
 
-def _fit(experiment: Experiment, table: Table, model: FunnelModel, folder: Path, progress: Progress) -> FunnelModel:
+def _check_negatives(experiment: Experiment, table: Table) -> None:
+    """Raises FunnelcastError where sampling negatives could not be undone exactly: where not all are known."""
+    first = table.manifest["labels"]["train"][table.schema.funnel.names[0]]
+    unobserved = table.rows("train") - first["observed"]
+    if experiment.keep_negatives < 1 and unobserved:
+        raise FunnelcastError(
+            f"keep_negatives = {experiment.keep_negatives} needs the first step observed in every training row, and "
+            f"{unobserved:,} rows of {table.folder} lack it; set keep_negatives = 1, or prepare without these rows"
+        )
+
+
+def _fit(
+    experiment: Experiment, table: Table, model: FunnelModel, folder: Path, progress: Progress, *, trained: bool
+) -> FunnelModel:
     loss_weights = build_loss_weights(experiment.loss, training_rates(experiment, table)).to(device_of(experiment))
     plan = Plan(
         experiment.loss,
@@ -96,7 +110,7 @@ def _fit(experiment: Experiment, table: Table, model: FunnelModel, folder: Path,
         experiment.checkpoint_seconds,
     )
     trainer = Trainer(model, loss_weights, table.schema.funnel, plan, folder, progress)
-    return trainer.run(table.part("train"), table.part("dev"))
+    return trainer.run(table.part("train"), table.part("dev"), trained=trained)
 
 
 def training_rates(experiment: Experiment, table: Table) -> list[float]:
@@ -109,7 +123,7 @@ def training_rates(experiment: Experiment, table: Table) -> list[float]:
 def _claim(folder: Path, experiment: Experiment, table: Table, init: Bundle | None) -> None:
     """Mark the run folder as this experiment's on this table, or see that it is. Raises FunnelcastError.
 
-    A run that failed before its first checkpoint leaves nothing to lose: its folder is free for another.
+    A folder with other things in it is nobody's run, and stays as it is. A run that failed before its first checkpoint leaves nothing to lose: its folder is free for another.
     """
     settings = experiment.model_dump(mode="json", exclude={"data", "workers", "checkpoint_seconds", "device"})
     claim = {"experiment": settings, "protocol": table.protocol, "files": table.manifest["files"]}
@@ -117,8 +131,11 @@ def _claim(folder: Path, experiment: Experiment, table: Table, init: Bundle | No
     claim = json.loads(json.dumps(claim))
     path = folder / "experiment.json"
     clear_stale(path)
-    begun = folder.is_dir() and any(file.name not in ("experiment.json", "log.jsonl") for file in folder.iterdir())
-    if not begun or not path.is_file():
+    clear_stale(path)
+    found = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
+    if found and path.name not in found:
+        raise FunnelcastError(f"{folder} is not empty and holds no run; choose another folder with --out")
+    if not found - {path.name, "log.jsonl"}:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(path, json.dumps(claim, indent=1).encode())
     elif _read(path) != claim:

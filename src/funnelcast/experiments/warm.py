@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +24,8 @@ def grown_encoder(encoder: Encoder, init: Bundle) -> Encoder:
     if before.schema.features != encoder.schema.features or before.schema.funnel != encoder.schema.funnel:
         raise FunnelcastError("the bundle was trained on other features or another funnel; use the same schema")
     for name, vocabulary in encoder.vocabularies.items():
-        if before.vocabularies[name].is_integer != vocabulary.is_integer:
+        known = before.vocabularies[name]
+        if not (known.is_empty or vocabulary.is_empty) and known.is_integer != vocabulary.is_integer:
             kinds = ("integers", "strings") if vocabulary.is_integer else ("strings", "integers")
             raise FunnelcastError(
                 f"vocabulary {name!r} has {kinds[0]} in the table, {kinds[1]} in the bundle; convert the log's column"
@@ -37,10 +39,11 @@ def grown_encoder(encoder: Encoder, init: Bundle) -> Encoder:
 
 
 @torch.no_grad()
-def warm_start(model: FunnelModel, encoder: Encoder, init: Bundle) -> None:
-    """Copy the bundle's parameters, embedding rows by the value they stand for.
+def warm_start(model: FunnelModel, encoder: Encoder, init: Bundle, keep_negatives: float = 1.0) -> None:
+    """Copy the bundle's parameters, embedding rows by the value they stand for. Where it was trained with another share
+    of negatives, the odds of the first step are divided by the new share, and no longer by the old one.
 
-    Raises FunnelcastError when the recipes differ.
+    Raises FunnelcastError when the recipes differ, or a head has no such step.
     """
     if init.model.head != model.head:
         raise FunnelcastError(
@@ -51,6 +54,8 @@ def warm_start(model: FunnelModel, encoder: Encoder, init: Bundle) -> None:
     if {k: v.shape for k, v in own.items() if not k.startswith("embedding.")} != {k: v.shape for k, v in dense.items()}:
         raise FunnelcastError("the bundle holds another model; use its [model] settings")
     model.load_state_dict(dense, strict=False)
+    if keep_negatives != init.keep_negatives:
+        _move_first_step(model, init.keep_negatives, keep_negatives)
     source = _blocks(init.model)
     for name, rows in _blocks(model).items():
         if source[name].shape[1] != rows.shape[1]:
@@ -58,10 +63,17 @@ def warm_start(model: FunnelModel, encoder: Encoder, init: Bundle) -> None:
                 f"vocabulary {name!r} has another embedding size in the bundle; use its [model] settings"
             )
         if name in init.encoder.vocabularies:
-            values = init.encoder.vocabularies[name].values
+            values = init.encoder.vocabularies[name].values.cast(encoder.vocabularies[name].values.type)
             rows[torch.from_numpy(np.append(0, encoder.vocabularies[name].ids(values, name)))] = source[name]
         else:
             rows.copy_(source[name])
+
+
+def _move_first_step(model: FunnelModel, before: float, after: float) -> None:
+    if model.head != "chain":  # every later step would move with each row's own probability of the first
+        raise FunnelcastError(f"the bundle was trained with keep_negatives = {before:g}, not {after:g}; use the same")
+    assert model.output.bias is not None
+    model.output.bias[model.parents.index(-1)] += math.log(before / after)
 
 
 def _blocks(model: FunnelModel) -> dict[str, Tensor]:

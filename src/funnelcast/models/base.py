@@ -64,7 +64,11 @@ class Recipe(Config):
         return self
 
     def check(self, inputs: InputSpec, where: str = "model") -> list[Fault]:
-        """Faults that show only beside the input: widths for vocabularies that there are not."""
+        """Faults that show only beside the input: nothing to read, or widths for vocabularies that there are not."""
+        if not inputs.fields and not inputs.numeric:
+            return [
+                Fault(where, "has nothing to read", "declare a categorical or a numeric feature, and prepare again")
+            ]
         known = dict.fromkeys(vocabulary for _, vocabulary in inputs.fields)
         unknown = [name for name in self.embedding_dims if name not in known]
         return [Fault(f"{where}.embedding_dims.{n}", "is no vocabulary", did_you_mean(n, known)) for n in unknown]

@@ -23,9 +23,9 @@ class MAN(Recipe):
 
     name: Literal["man"] = "man"
     """The recipe."""
-    experts_per_step: int = Field(default=4, ge=1)
+    experts_per_step: int = Field(default=4, ge=1, le=1024)
     """Experts that one step sees."""
-    shared_experts: int = Field(default=4, ge=0)
+    shared_experts: int = Field(default=4, ge=0, le=1024)
     """Experts that every step sees."""
     attention: Literal["gated", "tower_top", "none"] = "gated"
     """Where steps exchange what they know: between gates and towers, after the towers, or nowhere."""

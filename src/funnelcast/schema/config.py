@@ -7,11 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
+from pydantic_core import CoreSchema, ErrorDetails
 
 from funnelcast.errors import ConfigError, Fault, did_you_mean
 from funnelcast.schema.location import locate
+
+
+def _make_strict(schema: Any) -> None:
+    """Let no number or flag below a node of pydantic's schema be anything else."""
+    if isinstance(schema, dict):
+        if schema.get("type") in ("int", "float", "bool"):
+            schema["strict"] = True
+        for value in schema.values():
+            _make_strict(value)
+    elif isinstance(schema, (list, tuple)):
+        for value in schema:
+            _make_strict(value)
 
 
 class Config(BaseModel):
@@ -20,6 +32,13 @@ class Config(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
     )
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """pydantic's own, but a number is a number and a flag a flag: neither is read from a text or from the other."""
+        schema = handler(source)
+        _make_strict(schema)
+        return schema
 
     @classmethod
     def from_toml(cls, path: Path | str, **overrides: Any) -> Self:
@@ -61,13 +80,16 @@ def read_toml(path: Path) -> dict[str, Any]:
         what = "is a directory" if path.is_dir() else "does not exist"
         raise ConfigError([Fault(str(path), what, "give the path of a .toml file")])
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise ConfigError([Fault(str(path), f"is not UTF-8 text ({error.reason} at byte {error.start})")]) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError([Fault(str(path), f"is not valid TOML: {error}")]) from None
     except RecursionError:
         raise ConfigError([Fault(str(path), "is nested too deeply to read")]) from None
+    if not settings:
+        raise ConfigError([Fault(str(path), "is empty", "write its settings, or restore it from a copy")])
+    return settings
 
 
 def _all_faults(errors: list[ErrorDetails], root: type[BaseModel]) -> list[Fault]:

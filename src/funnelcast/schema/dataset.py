@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from funnelcast.errors import Fault
 from funnelcast.schema.config import Config, FaultsError
-from funnelcast.schema.features import AnyFeature, IdFeature
+from funnelcast.schema.features import AnyFeature, IdFeature, Name
 from funnelcast.schema.funnel import Funnel
 
 FORMAT_VERSION = 1
@@ -25,7 +25,7 @@ class Split(Config):
     by: Literal["random", "group", "time"] = "random"
     """`random`: each row by itself; `group`: all rows of a key together; `time`: the latest rows are test, those before
     them dev."""
-    column: str | None = None
+    column: Name | None = None
     """The key for `group`, the time for `time`."""
     dev: float = Field(default=0.1, ge=0, lt=1)
     """Share of the rows that become dev, unless a dev file is given; of the training file's, where test is a file."""
@@ -54,7 +54,7 @@ class Schema(Config):
     """Features by name, e.g. `user = "categorical"` or `age = {kind = "numeric", transform = "bins"}`."""
     split: Split = Split()
     """How rows become train, dev and test."""
-    weight: str | None = None
+    weight: Name | None = None
     """Column with a weight per row for loss and metrics; 1 each by default."""
     keep: tuple[str, ...] = ()
     """Columns kept beside the table for grouping and reading (row id, time, user, campaign); never model input."""
@@ -107,8 +107,9 @@ class Schema(Config):
         feature = self.features[name]
         return name if feature.kind == "numeric" else feature.vocabulary or name
 
-    @property
-    def fingerprint(self) -> str:
-        """Hash of everything that decides which rows, features and labels a figure is about; 12 hex digits."""
-        text = json.dumps({"version": FORMAT_VERSION, **self.model_dump(mode="json")}, sort_keys=True)
+    def fingerprint(self, columns: Sequence[str] = ()) -> str:
+        """Hash of the schema and of the checksums of a table's encoded columns, so of everything that decides which
+        rows, features and labels a figure is about; 12 hex digits."""
+        said = {"version": FORMAT_VERSION, "columns": list(columns), **self.model_dump(mode="json")}
+        text = json.dumps(said, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from funnelcast.schema.config import Config
+
+Name = Annotated[str, Field(min_length=1)]
+"""Of a column or a vocabulary."""
 
 
 class Feature(Config):
     """What every kind of feature has."""
 
-    column: str | None = None
+    column: Name | None = None
     """The column in the raw data; the feature's own name by default."""
 
 
 class IdFeature(Feature):
     """What every feature made of ids has."""
 
-    vocabulary: str | None = None
+    vocabulary: Name | None = None
     """Fields that name the same vocabulary share ids and embeddings; the feature's own name by default."""
-    min_count: int = Field(default=1, ge=1)
+    min_count: int = Field(default=1, ge=1, le=1_000_000_000)
     """An id is kept when it occurs this often in the training rows; rarer ones become the unknown id 0."""
 
 
@@ -43,13 +46,19 @@ class Numeric(Feature):
     bins: int = Field(default=32, ge=2, le=65536)
     """Number of quantile bins; equal quantiles collapse into one."""
 
+    @model_validator(mode="after")
+    def _check_bins(self) -> Self:
+        if self.transform != "bins" and self.bins != type(self).model_fields["bins"].default:
+            raise ValueError(f"bins = {self.bins} needs transform = 'bins', and it is {self.transform!r}; set it")
+        return self
+
 
 class MultiValued(IdFeature):
     """Any number of ids per row, in no order, with optional weights (lists of equal length)."""
 
     kind: Literal["multi"] = "multi"
     """A list of ids per row."""
-    weights: str | None = None
+    weights: Name | None = None
     """Column with one weight per id; 1 each by default."""
 
 
@@ -58,7 +67,7 @@ class Sequence(IdFeature):
 
     kind: Literal["sequence"] = "sequence"
     """An ordered list of ids per row."""
-    max_length: int = Field(default=50, ge=1)
+    max_length: int = Field(default=50, ge=1, le=1_000_000)
     """How many of the newest ids are kept."""
 
 

@@ -88,6 +88,9 @@ class Funnel(Config):
         for step in self.steps:
             if step.name in seen:
                 yield Fault("steps", f"step {step.name!r} is declared twice", "give each step its own name")
+            if "given" in step.name.split("_"):
+                problem = f"step {step.name!r} has the word 'given', by which outputs are named: conversion_given_click"
+                yield Fault("steps", problem, "name it otherwise")
             if step.after is not None and step.after not in seen:
                 problem = f"step {step.name!r} is after {step.after!r}, which is not declared before it"
                 yield Fault("steps", problem, did_you_mean(step.after, seen))
@@ -125,6 +128,11 @@ class Funnel(Config):
     def parents(self) -> tuple[int, ...]:
         """Index of each step's parent, -1 for a first step; always smaller than the step's own index."""
         return tuple(-1 if step.after is None else self.names.index(step.after) for step in self.steps)
+
+    def before(self, step: int) -> tuple[int, ...]:
+        """Every step that must have been reached before `step`, the nearest first."""
+        parent = self.parents[step]
+        return () if parent < 0 else (parent, *self.before(parent))
 
     @cached_property
     def edges(self) -> tuple[tuple[int, int], ...]:

@@ -62,6 +62,13 @@ def probabilities(funnel: Funnel, log_p: NDArray[np.float32]) -> dict[str, NDArr
     return columns
 
 
+def bundle_of(source: Bundle | Predictor | Path | str) -> Bundle:
+    """The bundle itself, that of a predictor, or the one in a folder. Raises BundleError."""
+    if isinstance(source, Predictor):
+        return source.bundle
+    return source if isinstance(source, Bundle) else Bundle.load(source)
+
+
 def load(folder: Path | str) -> Predictor:
     """The model of a bundle, ready to predict. Raises BundleError."""
     return Predictor(Bundle.load(folder))

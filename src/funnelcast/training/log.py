@@ -42,7 +42,7 @@ class EpochLog:
         """Mean losses of the epoch up to here; `weights` (T,): the task weights."""
         rows = self._rows(at.batch)
         rate = (rows - self._rows(self._first)) / (time.perf_counter() - self._started)
-        loss = " ".join(f"{total / rows:.4f}" for total in at.loss_sum)
+        loss = " ".join(f"{value:.4f}" for value in at.losses())
         weighed = " ".join(f"{weight:.3f}" for weight in weights.tolist())
         self._tell(at, rows, f"{rate:,.0f} rows/s, loss {loss}, weights {weighed}")
 
@@ -60,7 +60,7 @@ class EpochLog:
             "epoch": at.epoch,
             "trained": list(self._stage.groups),
             "rows": rows,
-            "loss": {name: total / rows for name, total in zip(self.steps, at.loss_sum, strict=True)},
+            "loss": dict(zip(self.steps, at.losses(), strict=True)),
             "task_weights": dict(zip(self.steps, weights.tolist(), strict=True)),
             "dev": {name: measured.as_dict() for name, measured in metrics.outputs.items()},
             "is_best": at.waited == 0,

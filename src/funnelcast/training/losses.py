@@ -32,7 +32,7 @@ class LossConfig(Config):
     optima weigh the steps alike, 1 / (2L); they start from 1/2 and 1."""
     normalise: bool = True
     """Divide each step's loss by that of always predicting its training rate: rare steps count like frequent ones."""
-    clamp: NotNegative = 4.0
+    clamp: float = Field(default=4.0, ge=0, le=80)
     """log σ² is kept in [-clamp, clamp]; 0 for no limit, as in the paper."""
     learning_rate: Positive = 0.01
     """Of log σ², apart from the model's: Adam moves it by about this much a step, from 0 to a limit in 400 steps."""

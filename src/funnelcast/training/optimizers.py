@@ -25,9 +25,9 @@ class OptimizerConfig(Config):
     """Step size, for all but the loss weights, which have their own."""
     l2: float = Field(default=1e-6, ge=0)
     """Added to the gradient times the parameter; rows of the embedding that are not in the batch are left alone."""
-    batch_size: int = Field(default=2048, ge=1)
+    batch_size: int = Field(default=2048, ge=1, le=1 << 24)
     """Rows per step."""
-    micro_batch: int = Field(default=1024, ge=1)
+    micro_batch: int = Field(default=1024, ge=1, le=1 << 24)
     """Rows that go through the network at once; their gradients are added. Changes speed, and the last bits."""
     clip: float | None = Field(default=None, gt=0)
     """Largest norm of the whole gradient; none for no limit."""

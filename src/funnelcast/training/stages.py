@@ -17,14 +17,14 @@ from funnelcast.schema.funnel import Funnel
 class Stage(Config):
     """One stretch of training with a fresh optimizer, from the best state of the stage before it."""
 
-    name: str = "general"
+    name: str = Field(default="general", pattern=r"^[\w.-]+$")
     """Stands in the log."""
     train: Literal["all", "top"] | Annotated[tuple[Group, ...], Field(min_length=1)] = "all"
     """`all` parameters; the `top`: gates, attention and towers; or named groups: embedding, experts, gates, attention,
     towers."""
-    epochs: int = Field(default=10, ge=1)
+    epochs: int = Field(default=10, ge=1, le=1_000_000)
     """At most this many passes over the training rows."""
-    patience: int = Field(default=1, ge=1)
+    patience: int = Field(default=1, ge=1, le=1_000_000)
     """Stop after this many epochs in a row without a better dev metric."""
     metric: str = "auc_mean"
     """Measured on the dev rows: `auc_mean` over the steps, `auc_OUTPUT` (`auc_click`,

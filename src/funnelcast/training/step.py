@@ -25,7 +25,8 @@ from funnelcast.training.losses import LossConfig, LossWeights, observed_weight,
 class Gradients:
     """Of the batch's combined loss."""
 
-    losses: Tensor  # (T,) mean loss per step, before any weight
+    losses: Tensor  # (T,) mean loss per step, before any task weight
+    weights: Tensor  # (T,) of the rows that observed the step
     parameters: list[Tensor]
     embedded: Tensor | None  # (B, D), of the embedded batch
 
@@ -65,7 +66,7 @@ class PlainStep:
         wanted = [*self.parameters, x] if self.train_embedding else list(self.parameters)
         grads = list(torch.autograd.grad(combined, wanted))
         embedded = grads.pop() if self.train_embedding else None
-        return Gradients(losses.detach(), grads, embedded)
+        return Gradients(losses.detach(), total, grads, embedded)
 
 
 def _add_up(pieces: Iterable[Gradients]) -> Gradients:
@@ -77,4 +78,4 @@ def _add_up(pieces: Iterable[Gradients]) -> Gradients:
         for total, grad in zip(first.parameters, piece.parameters, strict=True):
             total += grad
     embedded = [piece.embedded for piece in (first, *rest) if piece.embedded is not None]
-    return Gradients(losses, first.parameters, torch.cat(embedded) if embedded else None)
+    return Gradients(losses, first.weights, first.parameters, torch.cat(embedded) if embedded else None)

@@ -62,8 +62,10 @@ class Trainer:
         self.best: dict[str, Tensor] = {}
         self._saved = time.monotonic()
 
-    def run(self, train: Columns, dev: Columns) -> FunnelModel:
+    def run(self, train: Columns, dev: Columns, *, trained: bool = False) -> FunnelModel:
         """Train to the end, from the last checkpoint if there is one; returns the model in its best state.
+
+        That may be the state a stage began with, but for the first stage of a model that was not `trained` before.
 
         Raises FunnelcastError for a stage without parameters and when training diverges, DataError when the metric is
         undefined on the dev rows, KeyboardInterrupt after Ctrl-C with a checkpoint written.
@@ -82,10 +84,12 @@ class Trainer:
                 if resumed is not None:
                     self._restore(resumed[0], optimizer)
                     resumed = None
+                if not self.at.begun:
+                    self._begin_stage(stage, dev, trained or self.at.stage > 0)
                 self._run_stage(stage, optimizer, loader, dev, workers, interruption)
         if resumed is not None:
             self._restore(resumed[0], None)
-        self.model.load_state_dict(self.best)
+        self._load(self.best)
         return self.model
 
     def _check_stages(self) -> None:
@@ -102,6 +106,18 @@ class Trainer:
         weights = dict(self.loss_weights.named_parameters(prefix="loss"))
         config, rate = self.plan.optimizer, stage.learning_rate
         return Optimizer(config, self.model.groups(groups), weights, self.plan.loss.learning_rate, embedding, rate)
+
+    def _begin_stage(self, stage: Stage, dev: Columns, trained: bool) -> None:
+        """See that the metric is defined before time is spent, and take a trained model for the best so far."""
+        value = stage.value(self._measure(dev), self.funnel)
+        if math.isnan(value):
+            raise DataError(
+                f"{stage.metric} is undefined on the {len(dev)} dev rows: they lack reached rows or others, of some "
+                "weight; see that the labels are right, or give dev more rows"
+            )
+        if trained:
+            self.at.best, self.best = value, self._state()
+        self.at.begun = True
 
     def _run_stage(
         self,
@@ -133,7 +149,7 @@ class Trainer:
             self.save(optimizer)
             if interruption.wanted:
                 raise KeyboardInterrupt
-        self.model.load_state_dict(self.best)
+        self._load(self.best)
         done = self.at.stage + 1 == len(self.plan.stages)
         self.at = Progress(stage=self.at.stage + 1, log_bytes=self.at.log_bytes, done=done)
         self.save(None)
@@ -146,8 +162,7 @@ class Trainer:
             raise self._diverged(f"the loss is {losses} in batch {self.at.batch} of epoch {self.at.epoch}")
         optimizer.step(gradients.parameters, batch, gradients.embedded)
         self.loss_weights.clamp_()
-        sums = self.at.loss_sum or [0.0] * len(losses)
-        self.at.loss_sum = [total + loss * len(batch) for total, loss in zip(sums, losses, strict=True)]
+        self.at.count(losses, gradients.weights.tolist())
         self.at.batch += 1
 
     def _diverged(self, what: str) -> FunnelcastError:
@@ -157,16 +172,13 @@ class Trainer:
         speed = self.log.speed(self.at)
         metrics = self._measure(dev)
         value = stage.value(metrics, self.funnel)
-        if math.isnan(value):
-            raise DataError(f"{stage.metric} is undefined on the dev rows: they lack a class; give dev more rows")
-        better = self.at.best is None or value > self.at.best
-        if better:
+        if self.at.best is None or value > self.at.best:
             self.at.best, self.at.best_epoch, self.at.waited = value, self.at.epoch, 0
-            self.best = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+            self.best = self._state()
         else:
             self.at.waited += 1
         self.at.log_bytes = self.log.write(self.at, self.loss_weights.task_weights(), metrics, speed)
-        self.at.epoch, self.at.batch, self.at.loss_sum = self.at.epoch + 1, 0, []
+        self.at.epoch, self.at.batch, self.at.loss_sum, self.at.weight_sum = self.at.epoch + 1, 0, [], []
 
     def _measure(self, dev: Columns) -> FunnelMetrics:
         log_p, log_q = score(self.model, dev, self.plan.keep_negatives)
@@ -184,16 +196,22 @@ class Trainer:
 
     def save(self, optimizer: Optimizer | None) -> None:
         """Write a checkpoint of this moment."""
-        tensors = {f"model.{name}": t for name, t in self.model.state_dict().items()}
-        tensors |= {f"best.{name}": t for name, t in self.best.items()}
-        tensors |= {f"loss.{name}": t for name, t in self.loss_weights.state_dict().items()}
+        tensors = self._state() | {f"best.{name}": t for name, t in self.best.items()}
         tensors |= {f"optimizer.{name}": t for name, t in (optimizer.state() if optimizer else {}).items()}
         save_checkpoint(self.checkpoint, tensors, self.at)
         self._saved = time.monotonic()
 
+    def _state(self) -> dict[str, Tensor]:
+        """Copies of what training changes, of the model and of the loss weights."""
+        parts = {"model": self.model, "loss": self.loss_weights}
+        return {f"{part}.{n}": t.clone() for part, module in parts.items() for n, t in module.state_dict().items()}
+
+    def _load(self, state: dict[str, Tensor]) -> None:
+        self.model.load_state_dict(_below("model.", state))
+        self.loss_weights.load_state_dict(_below("loss.", state))
+
     def _restore(self, tensors: dict[str, Tensor], optimizer: Optimizer | None) -> None:
-        self.model.load_state_dict(_below("model.", tensors))
-        self.loss_weights.load_state_dict(_below("loss.", tensors))
+        self._load(tensors)
         self.best = _below("best.", tensors)
         state = _below("optimizer.", tensors)
         if optimizer is not None and state:

@@ -77,6 +77,16 @@ def test_files_of_other_parts(tmp_path: Path) -> None:
     assert "a.txt does not exist" in fault(tmp_path, schema(), test=tmp_path / "a.txt")
 
 
+def test_a_column_that_is_there_twice(tmp_path: Path) -> None:
+    """Also one that the schema does not read: nobody knows which of them was meant."""
+    for name in ("user", "x"):
+        table = pa.table(GOOD)
+        pq.write_table(table.append_column(name, table["n"]), tmp_path / "a.parquet")
+        assert f"a.parquet has two columns {name!r}; rename one" in fault(
+            tmp_path, schema(), train=tmp_path / "a.parquet"
+        )
+
+
 def test_paths(tmp_path: Path) -> None:
     assert "did you mean 'good.parquet'?" in fault(tmp_path, schema(), train=tmp_path / "god.parquet")
     assert "does not exist" in fault(tmp_path, schema(), dev=tmp_path / "none" / "x.csv")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 from funnelcast.data.log.engine import Engine
 from funnelcast.data.log.sources import ROW
 from funnelcast.data.log.staging import BROKEN, FAULT, PART, Staged
+from funnelcast.data.log.text_types import as_whole, is_no_integer
 from funnelcast.data.quarantine import Quarantine
 from funnelcast.errors import DataError
 from funnelcast.schema.dataset import Schema
@@ -56,6 +58,36 @@ def count_broken(engine: Engine, staged: list[Staged], funnel: Funnel) -> int:
     return total
 
 
+def odd_texts(engine: Engine, staged: list[Staged], schema: Schema) -> dict[str, int]:
+    """Texts that keep a column of ids in a CSV from being integers, as most of it is, counted by what tells of them."""
+    columns = {schema.column(name) for name, feature in schema.features.items() if feature.kind == "categorical"}
+    counts = {}
+    for each in (each for each in staged if each.source.is_text):
+        for column in sorted(c for c in columns if each.table[c].type().is_string()):
+            text, row = each.source.table[column], each.source.table[ROW]
+            odd = is_no_integer(text)
+            queries = {"odd": odd.sum(), "whole": as_whole(text).count(), "row": row.min(where=odd)}
+            found = engine.row(queries | {"text": text.argmin(row, where=odd)}, each.source.table)
+            if 0 < (found["odd"] or 0) < found["whole"]:
+                file, line = each.source.locate(found["row"])
+                counts[f"{column} is text, not integers, for {found['text']!r} in line {line} of {file.name}"] = found[
+                    "odd"
+                ]
+    return counts
+
+
+def infinite_numbers(engine: Engine, staged: list[Staged], schema: Schema) -> dict[str, int]:
+    """Infinite values of good rows by feature, as what tells of them; they are read as missing."""
+    counts: Counter[str] = Counter()
+    for each in staged:
+        good = each.table.filter(each.table[FAULT].isnull())
+        numeric = {name: good[schema.column(name)] for name, f in schema.features.items() if f.kind == "numeric"}
+        floats = {name: column.isinf().sum() for name, column in numeric.items() if column.type().is_floating()}
+        for name, count in engine.row(floats, good).items():
+            counts[f"{name}: infinite numbers taken as missing"] += count or 0
+    return {told: count for told, count in counts.items() if count}
+
+
 def check_parts(engine: Engine, staged: list[Staged], schema: Schema) -> None:
     """Raises DataError where a part that was asked for would have no rows."""
     for each in staged:
@@ -64,5 +96,10 @@ def check_parts(engine: Engine, staged: list[Staged], schema: Schema) -> None:
                 continue
             raise DataError(
                 f"{each.source.path} leaves no {part} rows ({each.source.rows} rows read); "
-                + ("change the shares of [split], or give a file for the part" if len(each.parts) > 1 else "give more")
+                + (_split_fix(schema) if len(each.parts) > 1 else "give more")
             )
+
+
+def _split_fix(schema: Schema) -> str:
+    ties = "rows of one time stay together in the later part; " if schema.split.by == "time" else ""
+    return f"{ties}change the shares of [split], or give a file for the part"

@@ -21,6 +21,10 @@ class Header:
     delimiter: str
 
 
+class NoHeaderError(DataError):
+    """The first line of a CSV holds data, not the names of its columns."""
+
+
 @dataclass(frozen=True)
 class Rejected:
     """A line of a CSV that cannot be split into its columns."""
@@ -48,8 +52,18 @@ def read_header(path: Path, *, gzipped: bool) -> Header:
         raise DataError(f"{path} has an empty first line; it must name the columns")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
+        if all(map(_is_number, twice)):
+            raise NoHeaderError(f"{path} has data such as {twice[0]!r} in its first line; it must name the columns")
         raise DataError(f"{path} names the column {twice[0]!r} twice in its first line; rename one")
     return Header(names, delimiter)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def stage_csv(path: Path, header: Header, wanted: list[str], folder: Path, name: str) -> tuple[Path, list[Rejected]]:
@@ -68,4 +82,9 @@ def _rejected(engine: Engine) -> list[Rejected]:
     errors = engine.con.table("reject_errors")
     first = errors.group_by("line").aggregate(reason=errors.error_type.min(), text=errors.csv_line.min())
     rows = engine.fetch(first.order_by("line")).to_pylist()
-    return [Rejected(row["line"], row["reason"].lower().replace("_", " "), row["text"] or "") for row in rows]
+    return [Rejected(row["line"], _in_words(row["reason"]), row["text"] or "") for row in rows]
+
+
+def _in_words(reason: str) -> str:
+    reason = reason.lower().replace("_", " ")
+    return f"{reason}, not UTF-8" if reason == "invalid encoding" else reason

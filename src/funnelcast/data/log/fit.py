@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import ibis
@@ -27,25 +27,29 @@ def fit_encoder(
     rows: Any,
     schema: Schema,
     progress: Progress = silent,
-    given: Mapping[str, Standard | Bins] | None = None,
-) -> Encoder:
-    """The encoder of the training rows `rows`; `given`: what is done to numbers, instead of fitting it.
+    init: Encoder | None = None,
+) -> tuple[Encoder, dict[str, int]]:
+    """The encoder of the training rows `rows`; or `init`, with the same numbers and new ids after its own. Beside it,
+    for the summary: the size of each vocabulary, and the ids below its `min_count` that were left out.
 
-    Raises DataError where a vocabulary would mix integers and strings, or a number is not `given` as declared.
+    Raises DataError where a vocabulary would mix integers and strings, or `init` is of another schema.
     """
     members = _members(schema)
     numeric = [name for name, feature in schema.features.items() if feature.kind == "numeric"]
     total = len(members) + len(numeric)
     vocabularies: dict[str, Vocabulary] = {}
+    counts: dict[str, int] = {}
     for name, features in members.items():
         progress("fit", len(vocabularies), total, "features", name)
-        vocabularies[name] = _fit_vocabulary(engine, rows, schema, name, features)
+        found, rare = _fit_vocabulary(engine, rows, schema, name, features)
+        vocabularies[name] = found if init is None else _grown(init, name, found)
+        counts |= {f"vocabulary {name}": len(vocabularies[name])} | ({f"rare ids of {name}": rare} if rare else {})
     numbers: dict[str, Standard | Bins] = {}
     for name in numeric:
         progress("fit", len(vocabularies) + len(numbers), total, "features", name)
-        numbers[name] = _fit_number(engine, rows, schema, name) if given is None else _given(given, schema, name)
+        numbers[name] = _fit_number(engine, rows, schema, name) if init is None else _kept(init, schema, name)
     progress("fit", total, total, "features")
-    return Encoder(schema, vocabularies, numbers)
+    return Encoder(schema, vocabularies, numbers), counts
 
 
 def _members(schema: Schema) -> dict[str, list[str]]:
@@ -57,7 +61,10 @@ def _members(schema: Schema) -> dict[str, list[str]]:
     return members
 
 
-def _fit_vocabulary(engine: Engine, rows: Any, schema: Schema, name: str, features: list[str]) -> Vocabulary:
+def _fit_vocabulary(
+    engine: Engine, rows: Any, schema: Schema, name: str, features: list[str]
+) -> tuple[Vocabulary, int]:
+    """The vocabulary, and how many ids were too rare for it."""
     columns = list(dict.fromkeys(schema.column(feature) for feature in features))
     values = [value for column in columns if (value := _ids(rows[column])) is not None]
     kinds = {value.type().copy(nullable=True) for value in values}
@@ -69,14 +76,17 @@ def _fit_vocabulary(engine: Engine, rows: Any, schema: Schema, name: str, featur
             + "; cast them to one type, or give each its own vocabulary"
         )
     if not values:
-        return Vocabulary(pa.array([], pa.string()))
+        return Vocabulary(pa.array([], pa.string())), 0
     with engine_errors(f"vocabulary {name!r}"):
         tables = [value.name("value").as_table() for value in values]
         table = ibis.union(*tables) if len(tables) > 1 else tables[0]
         counts = value_counts(table.value)
         minimum = schema.features[features[0]].min_count  # type: ignore[union-attr]
+        if minimum > 1:
+            counts = engine.parquet([engine.save(counts, "counts")])
         found = engine.fetch(counts.filter(counts.n >= minimum))
-    return Vocabulary.fit(found["value"].combine_chunks(), found["n"].to_numpy(), minimum)
+        rare = int(engine.fetch(counts.count()).as_py()) - len(found) if minimum > 1 else 0
+    return Vocabulary.fit(found["value"].combine_chunks(), found["n"].to_numpy(), minimum), rare
 
 
 def _type_of(column: Any) -> Any:
@@ -108,8 +118,18 @@ def _fit_number(engine: Engine, rows: Any, schema: Schema, name: str) -> Standar
             raise DataError(f"feature {name!r}: {error}") from None
 
 
-def _given(numbers: Mapping[str, Standard | Bins], schema: Schema, name: str) -> Standard | Bins:
-    feature, found = schema.features[name], numbers.get(name)
+def _grown(init: Encoder, name: str, found: Vocabulary) -> Vocabulary:
+    known = init.vocabularies.get(name)
+    if known is None:
+        raise DataError(f"vocabulary {name!r} is not in the bundle; use the bundle's schema")
+    if not (found.is_empty or known.is_empty) and found.is_integer != known.is_integer:
+        kinds = ("integers", "strings") if found.is_integer else ("strings", "integers")
+        raise DataError(f"vocabulary {name!r} has {kinds[0]} in the log, {kinds[1]} in the bundle; convert the column")
+    return known.grown(found.values)
+
+
+def _kept(init: Encoder, schema: Schema, name: str) -> Standard | Bins:
+    feature, found = schema.features[name], init.numbers.get(name)
     wanted = Bins if feature.kind == "numeric" and feature.transform == "bins" else Standard
     if isinstance(found, wanted):
         return found

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from funnelcast.data.encoder import Encoder
 from funnelcast.data.files import new_folder
 from funnelcast.data.log import roles, splits
-from funnelcast.data.log.audit import check_parts, count_broken, put_aside, usable
+from funnelcast.data.log.audit import check_parts, count_broken, infinite_numbers, odd_texts, put_aside, usable
 from funnelcast.data.log.engine import Engine
 from funnelcast.data.log.fit import fit_encoder
 from funnelcast.data.log.sources import Source, open_source
 from funnelcast.data.log.staging import Staged, stage
 from funnelcast.data.log.text_types import text_types
 from funnelcast.data.log.write import write_parts
-from funnelcast.data.numeric import Bins, Standard
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.quarantine import DEFAULT_LIMIT, Quarantine
 from funnelcast.data.table import Table, TableWriter
+from funnelcast.errors import DataError
 from funnelcast.schema.dataset import Schema
 
 
@@ -30,7 +30,7 @@ def prepare(
     train: Path,
     dev: Path | None = None,
     test: Path | None = None,
-    numbers: Mapping[str, Standard | Bins] | None = None,
+    init: Encoder | None = None,
     max_bad: float = DEFAULT_LIMIT,
     replace: bool = False,
     progress: Progress = silent,
@@ -38,10 +38,11 @@ def prepare(
     """Write the table of a log to `out` and return its manifest.
 
     Rows become dev and test by `schema.split` where no file is given for them. Fitting sees training rows only;
-    `numbers`: fitted transforms by feature to take instead, as for a warm start. Bad rows are listed in
-    `OUT.quarantine.csv`. Raises DataError, and QuarantineError above `max_bad` of the rows.
+    `init`: of a bundle to retrain, whose scaling of numbers and ids are kept; new ids come after them. Bad rows are
+    listed in `OUT.quarantine.csv`. Raises DataError, and QuarantineError above `max_bad` of the rows.
     """
     paths = {name: Path(path) for name, path in (("train", train), ("dev", dev), ("test", test)) if path is not None}
+    _check_distinct(paths)
     with (
         new_folder(out, replace=replace, mark="manifest.json") as folder,
         Quarantine(quarantine_path(out), max_bad) as quarantine,
@@ -52,16 +53,28 @@ def prepare(
         counts = put_aside(engine, staged, quarantine)
         counts["broken"] = count_broken(engine, staged, schema.funnel)
         check_parts(engine, staged, schema)
-        encoder = fit_encoder(engine, usable(staged[0].table, schema, "train"), schema, progress, numbers)
+        counts |= odd_texts(engine, staged, schema) | infinite_numbers(engine, staged, schema)
+        encoder, sizes = fit_encoder(engine, usable(staged[0].table, schema, "train"), schema, progress, init)
         write_parts(staged, encoder, writer, progress)
         shutil.rmtree(engine.folder)
-        writer.finish(encoder, counts)
+        writer.finish(encoder, counts | sizes)
     return Table.open(out).manifest
 
 
 def quarantine_path(out: Path) -> Path:
     """Where the bad rows of a table are listed."""
     return out.with_name(out.name + ".quarantine.csv")
+
+
+def _check_distinct(paths: dict[str, Path]) -> None:
+    """Raises DataError where one file is given for two parts."""
+    first: dict[Path, str] = {}
+    for part, path in paths.items():
+        other = first.setdefault(path.resolve(), part)
+        if other != part:
+            raise DataError(
+                f"{path} is given for both {other} and {part}; give each part rows of its own, or let [split] part them"
+            )
 
 
 def _stage(engine: Engine, schema: Schema, paths: dict[str, Path], progress: Progress) -> list[Staged]:

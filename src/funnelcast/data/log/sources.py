@@ -91,10 +91,19 @@ def _check_content(file: Path, kind: str) -> None:
 
 
 def _open_parquet(engine: Engine, path: Path, files: list[Path], name: str, wanted: dict[str, str]) -> Source:
+    for file in files:
+        names = pq.read_schema(file).names
+        if twice := sorted({column for column in names if names.count(column) > 1}):
+            raise DataError(f"{file} has two columns {twice[0]!r}; rename one")
     rows = [pq.read_metadata(file).num_rows for file in files]
     starts = tuple(int(start) for start in np.cumsum([0, *rows[:-1]]))
     table = engine.parquet(files)
-    _require(path, wanted, table.columns)
+    _require(path, wanted, names := pq.read_schema(files[0]).names)
+    for column in wanted:
+        if alike := [name for name in names if name != column and name.casefold() == column.casefold()]:
+            raise DataError(
+                f"{path} has the columns {column!r} and {alike[0]!r}, which differ in case only; rename one of them"
+            )
     table = table.select(*wanted).mutate(**{ROW: ibis.row_number()})
     return Source(path, tuple(files), starts, sum(rows), table)
 

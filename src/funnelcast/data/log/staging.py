@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import reduce
 from itertools import pairwise
@@ -17,6 +17,7 @@ from funnelcast.data.log.engine import Engine, engine_errors
 from funnelcast.data.log.roles import NUMBER_ROLES, Use, type_fault
 from funnelcast.data.log.sources import Source
 from funnelcast.data.log.text_types import as_type, is_unreadable
+from funnelcast.data.vocabulary import whole_below
 from funnelcast.errors import DataError
 from funnelcast.schema.dataset import Schema, Split
 from funnelcast.schema.funnel import Funnel
@@ -96,13 +97,32 @@ def _checks(table: Any, uses: list[Use], split: Split) -> Iterator[tuple[Any, st
         elif use.role == "weight":
             yield _number(column).isnull(), f"{use.column} is missing"
             yield (_number(column) < 0) | _number(column).isinf(), f"{use.column} is negative or infinite"
-        elif use.role == "categorical" and column.type().is_floating():
-            yield ~column.isnan() & ((column % 1 != 0) | (column.abs() >= 2.0**63)), f"{use.column} is no whole number"
+        elif use.role in ("categorical", "multi", "sequence"):
+            yield from _no_ids(column, use.column)
         elif use.role == "split":
             yield column.isnull(), f"{use.column} is missing"
             if split.by == "time":
-                yield splits.as_time(column).isnull(), f"{use.column} is no time"
+                yield splits.as_time(column).isnull(), f"{use.column} is no time like 2024-02-01 10:00:00 or a number"
     yield from _unequal_lists(table, uses)
+
+
+def _no_ids(column: Any, name: str) -> Iterator[tuple[Any, str]]:
+    """Numbers, in a column or its lists, that int64 cannot hold or that are not what they were."""
+    kind = column.type().value_type if column.type().is_array() else column.type()
+    if kind.is_floating():
+        limit = whole_below(kind.nbytes)
+        yield _any(column, lambda id_: ~id_.isnan() & (id_ % 1 != 0)), f"{name} is no whole number"
+        yield (
+            _any(column, lambda id_: ~id_.isnan() & (id_.abs() >= limit)),
+            f"{name} is a float of {limit:.0f} or more, where ids run together: cast it to int64 or string",
+        )
+    elif kind.is_uint64():
+        yield _any(column, lambda id_: id_ > 2**63 - 1), f"{name} is 2^63 or more: cast it to string"
+
+
+def _any(column: Any, test: Callable[[Any], Any]) -> Any:
+    """Whether the value in a row passes, or any in its list."""
+    return column.filter(test).length() > 0 if column.type().is_array() else test(column)
 
 
 def _unequal_lists(table: Any, uses: list[Use]) -> Iterator[tuple[Any, str]]:
@@ -134,9 +154,10 @@ def _broken(table: Any, funnel: Funnel) -> Any:
     columns = {step: table[column] for step, column in enumerate(funnel.label_columns)}
     labels = {step: _number(column) for step, column in columns.items() if not _is_empty(column)}
     contradictions = [
-        ((labels[child] == 1) & (labels[parent] == 0)).fill_null(False)
-        for child, parent in enumerate(funnel.parents)
-        if child in labels and parent in labels
+        ((labels[step] == 1) & (labels[before] == 0)).fill_null(False)
+        for step in labels
+        for before in funnel.before(step)
+        if before in labels
     ]
     return reduce(or_, contradictions, ibis.literal(False))
 

@@ -1,10 +1,11 @@
 """Types of the columns of CSVs: whole numbers become integers, columns meant as numbers become numbers, the rest stays
-text. One decision per column for all files of a log, so that an id means the same in each."""
+text. Words for missing are null beside numbers alone. One decision per column for all files of a log, so that an id
+means the same in each."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import ibis
@@ -15,15 +16,17 @@ from funnelcast.data.log.sources import Source
 from funnelcast.errors import DataError
 
 MISSING = ("na", "n/a", "nan", "null", "none")
-"""Words that mean a missing number; in a categorical column they are levels like any other."""
+"""Words that mean a missing number, in any case; in a column with other texts they are texts like any other."""
 _MISSING = [(word, None) for word in MISSING]
 
 
 @dataclass(frozen=True)
 class _Content:
-    """How many texts of a column are not null, whole, decimal, and no number at all; and one of the last."""
+    """How many texts of a column are not null, mean missing, are whole, decimal, and no number at all; and one of the
+    last."""
 
     present: int = 0
+    missing: int = 0
     whole: int = 0
     decimal: int = 0
     unreadable: int = 0
@@ -32,6 +35,7 @@ class _Content:
     def __add__(self, other: _Content) -> _Content:
         return _Content(
             self.present + other.present,
+            self.missing + other.missing,
             self.whole + other.whole,
             self.decimal + other.decimal,
             self.unreadable + other.unreadable,
@@ -71,6 +75,11 @@ def is_unreadable(text: Any) -> Any:
     return text.notnull() & ~text.lower().isin(MISSING) & as_number(text).isnull()
 
 
+def is_no_integer(text: Any) -> Any:
+    """Whether a text is neither an integer nor missing."""
+    return text.notnull() & ~text.lower().isin(MISSING) & as_whole(text).isnull()
+
+
 def as_type(text: Any, kind: str) -> Any:
     """A text column as the type that `text_types` decided on."""
     return as_whole(text) if kind == "int64" else as_number(text) if kind == "float64" else text
@@ -84,17 +93,18 @@ def _contents(engine: Engine, sources: list[Source], columns: Iterable[str]) -> 
         with engine_errors(source.path):
             found = engine.row(counts, source.table)
         for i, column in enumerate(here):
-            values = {name: found[f"{name} {i}"] for name in ("present", "whole", "decimal", "unreadable", "example")}
+            values = {field.name: found[f"{field.name} {i}"] for field in fields(_Content)}
             total[column] += _Content(**{name: value for name, value in values.items() if value is not None})
     return total
 
 
 def _counts(text: Any) -> Iterator[tuple[str, Any]]:
-    unreadable = is_unreadable(text)
+    unreadable, missing = is_unreadable(text), text.lower().isin(MISSING)
     yield "present", text.count()
+    yield "missing", missing.sum()
     yield "whole", as_whole(text).count()
     yield "unreadable", unreadable.sum()
-    yield "decimal", text.try_cast("float64").count()
+    yield "decimal", text.try_cast("float64").count(where=~missing)
     yield "example", text.min(where=unreadable)
 
 
@@ -106,8 +116,9 @@ def _fault(use: Use, content: _Content) -> str:
 
 
 def _decide(roles: set[str], content: _Content) -> str:
-    if content.whole == content.present > 0:
+    numbers = content.present - content.missing
+    if content.whole == numbers > 0:
         return "int64"
-    if roles & NUMBER_ROLES or (roles == {"keep"} and content.decimal == content.present > 0):
+    if roles & NUMBER_ROLES or (roles == {"keep"} and content.decimal == numbers > 0):
         return "float64"
     return "string"

@@ -56,6 +56,8 @@ def prepare_aliccp(
     """
     schema = schema or aliccp_schema()
     features = categorical_features(schema, test_given=test is not None)
+    if test is not None and train.resolve() == test.resolve() and not is_archive(train):
+        raise DataError(f"{train} is given for both train and test; give each part rows of its own")
     sources = [_sources("train", train, common_train)]
     sources += [_sources("test", test, common_test)] if test is not None else []
     for source in (source for pair in sources for source in pair):
@@ -75,7 +77,8 @@ def default_common(skeleton: Path) -> Path:
         return skeleton
     if SKELETON not in skeleton.name:
         raise DataError(
-            f"{skeleton} has no {SKELETON!r} in its name, so its common features file cannot be found; give that too"
+            f"{skeleton} has no {SKELETON!r} in its name, so its common features file cannot be found beside it; name "
+            f"both like {SKELETON}_train.csv and {COMMON}_train.csv (in Python, give `common_train` and `common_test`)"
         )
     return skeleton.with_name(skeleton.name.replace(SKELETON, COMMON))
 

@@ -65,20 +65,22 @@ class Summary(NamedTuple):
 
 
 def generate(
-    out: Path,
+    out: Path | str,
     rows: int = 300_000,
     *,
     seed: int = 0,
     click_rate: float = 0.04,
     conversion_rate: float = 0.20,
     test_share: float = 1 / 3,
+    realistic: bool = False,
     replace: bool = False,
     progress: Progress = silent,
 ) -> Summary:
-    """Write a log of so many impressions into the new folder `out`; see `write_log`."""
-    settings = {"rows": rows, "seed": seed, "click_rate": click_rate, "conversion_rate": conversion_rate}
-    config = GeneratorConfig.from_dict({**settings, "test_share": test_share})
-    return write_log(out, config, replace=replace, progress=progress)
+    """Write a log of so many impressions into the new folder `out`; see `write_log`. `realistic`: Ali-CCP's own rates
+    instead of those given."""
+    rates = REALISTIC if realistic else {"click_rate": click_rate, "conversion_rate": conversion_rate}
+    config = GeneratorConfig.from_dict({"rows": rows, "seed": seed, "test_share": test_share, **rates})
+    return write_log(Path(out), config, replace=replace, progress=progress)
 
 
 def write_log(out: Path, config: GeneratorConfig, *, replace: bool = False, progress: Progress = silent) -> Summary:
