@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import version
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 import funnelcast
+from tests import tiny
+
+TEN = Path(__file__).parent / "data/datasets/census/ten.csv"
 
 
 def test_every_public_name_is_there_and_listed_once() -> None:
@@ -19,6 +25,41 @@ def test_every_public_name_is_there_and_listed_once() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'predictor'"):
         _ = funnelcast.predictor
+
+
+def test_version_and_names() -> None:
+    assert funnelcast.__version__ == version("funnelcast")
+    assert {"__version__", "predict_file", "train_seeds"} <= set(dir(funnelcast))
+
+
+def test_the_whole_job_with_paths_as_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what a verb of the command line takes in place of an object."""
+    monkeypatch.chdir(tmp_path)
+    pq.write_table(tiny.draw_log(600), "log.parquet")
+    features = 'features = {user = "categorical", item = "categorical", price = "numeric"}'
+    Path("schema.toml").write_text(f'funnel = "click; conversion after click"\nweight = "weight"\n{features}')
+    manifest = funnelcast.prepare("schema.toml", "table", train="log.parquet")
+    assert sum(manifest["rows"].values()) == 600
+    experiment = tiny.experiment(model={"name": "shared_bottom", "expert": [4], "tower": [4], "tower_dropout": []})
+    run = funnelcast.train(experiment, "table", "run")
+    assert funnelcast.evaluate("run/bundle", "table") == funnelcast.evaluate(run.bundle, "table")
+    again = funnelcast.prepare("schema.toml", "again", train="log.parquet", init="run/bundle")
+    assert again["rows"] == manifest["rows"]
+    for name in ("a", "b"):
+        funnelcast.predict_file("run/bundle", "log.parquet", f"{name}.parquet")
+    assert funnelcast.compare("a.parquet", "b.parquet")["click"]["estimate"] == 0
+
+
+def test_data_sets_with_paths_as_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = funnelcast.generate("raw", 1000, realistic=True)
+    assert made.config.click_rate == 0.0388
+    train, test = (f"raw/sample_skeleton_{part}.csv" for part in ("train", "test"))
+    manifest = funnelcast.prepare_aliccp(train, test, "table")
+    assert manifest["rows"]["test"] == made.test.rows - made.test.broken
+    with pytest.raises(funnelcast.FunnelcastError, match="exists already"):
+        monkeypatch.setattr("funnelcast.data.datasets.census.prepare.fetch", lambda progress: (TEN, TEN))
+        funnelcast.prepare_census("table")
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:

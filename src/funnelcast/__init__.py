@@ -2,10 +2,13 @@
 
 prepare a log, train on the table, evaluate the bundle, load it and predict:
 
-    manifest = funnelcast.prepare(funnelcast.Schema.from_toml("schema.toml"), Path("table"), train=Path("log.parquet"))
-    run = funnelcast.train(funnelcast.Experiment(), funnelcast.Table.open("table"), Path("run"))
-    figures = funnelcast.evaluate(run.bundle, funnelcast.Table.open("table"))
+    manifest = funnelcast.prepare("schema.toml", "table", train="log.parquet")
+    run = funnelcast.train(funnelcast.Experiment(), "table", "run")
+    figures = funnelcast.evaluate("run/bundle", "table")
     columns = funnelcast.load("run/bundle").predict(frame)
+
+`train_seeds`, `predict_file` and `compare` do what the verbs of the command line do, `generate`, `prepare_aliccp` and
+`prepare_census` what its data sets do, all in the same words. Folders and files are paths or texts.
 """
 
 from __future__ import annotations
@@ -14,11 +17,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from funnelcast.data.log.prepare import prepare
+    from funnelcast.data.datasets.aliccp.prepare import prepare_aliccp
+    from funnelcast.data.datasets.census.prepare import prepare_census
+    from funnelcast.data.datasets.generator.generate import generate
     from funnelcast.data.table import Table
     from funnelcast.errors import FunnelcastError
+    from funnelcast.experiments.compare import compare
     from funnelcast.experiments.evaluate import evaluate
     from funnelcast.experiments.experiment import Experiment
+    from funnelcast.experiments.predict import predict_file
+    from funnelcast.experiments.prepare import prepare
+    from funnelcast.experiments.repeat import train_seeds
     from funnelcast.experiments.run import train
     from funnelcast.schema.dataset import Schema
     from funnelcast.schema.funnel import Funnel
@@ -33,10 +42,16 @@ _HOMES = {
     "Predictor": "serving.predictor",
     "Schema": "schema.dataset",
     "Table": "data.table",
+    "compare": "experiments.compare",
     "evaluate": "experiments.evaluate",
+    "generate": "data.datasets.generator.generate",
     "load": "serving.predictor",
-    "prepare": "data.log.prepare",
+    "predict_file": "experiments.predict",
+    "prepare": "experiments.prepare",
+    "prepare_aliccp": "data.datasets.aliccp.prepare",
+    "prepare_census": "data.datasets.census.prepare",
     "train": "experiments.run",
+    "train_seeds": "experiments.repeat",
 }
 
 __all__ = [
@@ -47,15 +62,29 @@ __all__ = [
     "Predictor",
     "Schema",
     "Table",
+    "compare",
     "evaluate",
+    "generate",
     "load",
+    "predict_file",
     "prepare",
+    "prepare_aliccp",
+    "prepare_census",
     "train",
+    "train_seeds",
 ]
 
 
 def __getattr__(name: str) -> Any:
     """Public names are imported when they are first used, so that the command line starts quickly."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("funnelcast")
     if name not in _HOMES:
         raise AttributeError(f"module 'funnelcast' has no attribute {name!r}")
     return getattr(importlib.import_module(f"funnelcast.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ import pytest
 
 from bench.proofs.calls import call
 from funnelcast.cli.console import number
+from funnelcast.cli.evaluate import show_metrics
 from tests.cli.conftest import SCHEMA
 from tests.cli.test_main import loads, refused
 
@@ -34,6 +36,18 @@ def test_the_largest_groups_are_shown(made: Path) -> None:
     largest = sorted(click["by_group"], key=lambda group: -group["rows"])[:10]
     assert [line[:3] for line in shown] == [[g["group"], str(g["rows"]), str(g["positives"])] for g in largest]
     assert [line[3] for line in shown] == [number(g["auc"]) for g in largest]
+
+
+def test_ratios_that_were_cut_and_unknown_groups_are_told(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result: Any = loads(call("evaluate", made / "run/bundle", made / "table", "--by", "campaign", "--json"))
+    result["ratio_cut"]["buy_given_click"] = 1234
+    result["groups"]["click"]["unknown"] = {"rows": 5678, "positives": 9, "auc": None}
+    show_metrics(result)
+    shown = capsys.readouterr().out
+    assert "buy_given_click: " in shown and "p above that of the step before in 1,234 rows, cut to it" in shown
+    assert shown.count("cut to it") == 1
+    [unknown] = [line.split() for line in shown.splitlines() if "not in GAUC" in line]
+    assert unknown[-3:] == ["5,678", "9", "–"]
 
 
 def test_a_misspelt_group_and_part(made: Path) -> None:

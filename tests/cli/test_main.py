@@ -87,7 +87,7 @@ def test_json(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argum
 
 
 def test_our_own_mistakes_keep_their_traceback(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr("funnelcast.experiments.evaluate.evaluate", broken)

@@ -67,7 +67,9 @@ def test_missing_unknown_and_true_in_a_csv(made: Path, tmp_path: Path) -> None:
         ("user,age\n1,old\n", "'age'"),
         ("user,age\n1,2,3\n", "line 2"),
         ("user,user,age\n1,2,3\n", "names the column 'user' twice"),
-        ("user,age\n", "holds no rows"),
+        ("usr,AGE\n1,2\n", "for 'age', did you mean 'AGE'?"),
+        ("7,0,0,b4,1\n8,0,0,b4,1\n", "has data such as '0' in its first line; it must name the columns; raw Ali-CCP"),
+        ("7,1,0,b4,2\n8,0,0,b4,2\n", "raw Ali-CCP files are prepared first: funnelcast prepare ali-ccp, then"),
         ("", "is empty"),
     ],
 )
@@ -76,6 +78,43 @@ def test_rows_that_do_not_fit(made: Path, tmp_path: Path, rows: str, said: str) 
     message = refused("predict", made / "run/bundle", tmp_path / "rows.csv", "--out", tmp_path / "p.csv")
     assert said in message and str(tmp_path / "rows.csv") in message
     assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
+
+
+def test_texts_among_integer_ids_are_told(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("user,age\n1,2\n2,NA\nguest,2\nNA,2\n3,2\n")
+    arguments = ("predict", made / "run/bundle", tmp_path / "rows.csv", "--out", tmp_path / "p.csv")
+    assert "user: 1 texts where the model knows integers, read as unknown" in call(*arguments).out
+    assert '"user": 1' in call(*arguments, "--replace", "--json").out
+
+
+def test_no_rows_give_no_predictions(made: Path, tmp_path: Path) -> None:
+    """As in Python: a batch job that has nothing to score has not failed."""
+    (tmp_path / "none.csv").write_text("user,age\n")
+    pq.write_table(pq.read_table(made / "log.parquet").slice(0, 0), tmp_path / "none.parquet")
+    for kind in ("csv", "parquet"):
+        found = predicted(made, tmp_path / f"none.{kind}", tmp_path / "p.parquet")
+        assert len(found) == 0 and found["p_click"].type == pa.float64()
+
+
+def test_a_folder_whose_files_differ_in_order_and_type(made: Path, tmp_path: Path) -> None:
+    """As `prepare` reads them; columns that the model does not know may be of any type."""
+    (tmp_path / "rows").mkdir()
+    first = pa.table({"user": [1], "age": [40], "row": [1], "more": [1]})
+    second = pa.table({"age": [40.5], "other": ["x"], "row": [2], "user": pa.array([2], pa.int16()), "more": ["a"]})
+    for name, table in (("a", first), ("b", second)):
+        pq.write_table(table, tmp_path / "rows" / f"{name}.parquet")
+    found = predicted(made, tmp_path / "rows", tmp_path / "p.parquet")
+    pq.write_table(pa.table({"user": [1, 2], "age": [40, 40.5], "row": [1, 2]}), tmp_path / "one.parquet")
+    assert found.equals(predicted(made, tmp_path / "one.parquet", tmp_path / "p.parquet"))
+
+    def said(**columns: object) -> str:
+        pq.write_table(pa.table(columns), tmp_path / "rows" / "b.parquet")
+        return refused("predict", made / "run/bundle", tmp_path / "rows", "--out", tmp_path / "q.csv")
+
+    message = said(user=["a"], age=[1], row=[3])
+    assert "b.parquet does not fit a.parquet" in message and "user" in message and "cast the column" in message
+    assert "b.parquet lacks 'row', which other files have" in said(user=[1], age=[1])
+    assert "a.parquet lacks 'campaign', which other files have" in said(user=[1], age=[1], row=[3], campaign=["x"])
 
 
 def test_types_that_do_not_fit(made: Path, tmp_path: Path) -> None:

@@ -50,6 +50,21 @@ def test_missing_files(made: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_log_in_place_of_the_schema(made: Path, tmp_path: Path) -> None:
+    said = refused("prepare", made / "log.parquet", "--train", made / "schema.toml", "--out", tmp_path / "table")
+    assert "log.parquet: is a log (.parquet), not a schema; write: prepare SCHEMA.toml --train " in said
+
+
+def test_sizes_of_vocabularies_are_told(made: Path, tmp_path: Path) -> None:
+    rare = SCHEMA.replace('user = "categorical"', "user = {min_count = 100000}")
+    for name, content in (("all", SCHEMA), ("rare", rare)):
+        (tmp_path / f"{name}.toml").write_text(content)
+    arguments = ("--train", made / "log.parquet", "--out", tmp_path / "table", "--replace")
+    for name, told in (("all", "user 21\n"), ("rare", "user 1 (20 rarer than min_count)\n")):
+        answer = call("prepare", tmp_path / f"{name}.toml", *arguments)
+        assert f"ids of each vocabulary, the unknown one included: {told}" in answer.out
+
+
 def test_a_schema_with_unknown_words(made: Path, tmp_path: Path) -> None:
     (tmp_path / "schema.toml").write_text(SCHEMA.replace("keep", "kep").replace('"numeric"', '"number"'))
     said = refused("prepare", tmp_path / "schema.toml", "--train", made / "log.csv", "--out", tmp_path / "table")
@@ -112,6 +127,10 @@ def test_ali_ccp(raw: Path, tmp_path: Path) -> None:
     arguments = ("prepare", "ali-ccp", "--train", files["train"], "--test", files["test"], "--out", tmp_path / "table")
     answer = call(*arguments)
     assert answer.code == 0 and "train rows read: 667" in answer.out and "test rows read: 333" in answer.out
+    assert "is given for both train and test" in refused(*arguments, "--test", files["train"], "--replace")
+    (tmp_path / "log.csv").touch()
+    said = refused("prepare", "ali-ccp", "--train", tmp_path / "log.csv", "--out", tmp_path / "new")
+    assert "name both like sample_skeleton_train.csv and common_features_train.csv" in said
     assert "--dev" in refused(*arguments, "--dev", files["test"])
     assert "--init" in refused(*arguments, "--init", tmp_path)
 
@@ -127,3 +146,9 @@ def test_too_many_bad_rows(raw: Path, tmp_path: Path) -> None:
     assert "sample_skeleton_train.csv,668," in (tmp_path / "table.quarantine.csv").read_text()
     answer = call(*arguments, "--max-bad", 0.01)
     assert answer.code == 0 and "quarantined: label: 1" in answer.out
+
+
+def test_a_schema_that_is_not_there(made: Path, tmp_path: Path) -> None:
+    arguments = ("--train", made / "log.parquet", "--out", tmp_path / "table")
+    assert "did you mean 'ali-ccp'?" in refused("prepare", "aliccp", *arguments)
+    assert "did you mean 'schema.toml'?" in refused("prepare", made / "shcema.toml", *arguments)

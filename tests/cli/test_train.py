@@ -56,7 +56,10 @@ def test_one_seed_has_no_spread(made: Path, tmp_path: Path) -> None:
         ),
         ('stages = [{metric = "auc_clik"}]', "'auc_clik' is no metric of this funnel; did you mean 'auc_click'?"),
         ("workers = 0", "workers"),
-        ("seed = -1", "seed: -1 is not allowed"),
+        ("seed = -1", "seed: -1 is not allowed: input should be greater than or equal to 0; give 0 or more"),
+        ("[stages]\nepochs = 2", "write [[stages]]"),
+        ('model = "man"', 'write model = {name = "man"}'),
+        ('stages = [{train = "experts"}]', 'write ["experts"]'),
         ("seed = 1.5", "seed: 1.5 is not allowed"),
         ("[[[", "is not valid TOML"),
     ],
@@ -81,6 +84,11 @@ def test_folders(made: Path, tmp_path: Path) -> None:
     assert "is not a folder" in refused("train", man, "--data", tmp_path / "none", "--out", tmp_path / "run")
     assert "does not exist" in refused("train", tmp_path / "none.toml", "--data", made / "table")
     assert "is a directory" in refused("train", tmp_path, "--data", made / "table")
+    assert "did you mean 'man-recommended'?" in refused("train", "man-recomended", "--data", made / "table")
+    assert "did you mean 'man.toml'?" in refused("train", made / "mann.toml", "--data", made / "table")
+    assert "schema.toml is a file; choose a folder" in refused(
+        "train", man, "--data", made / "table", "--out", made / "schema.toml"
+    )
     said = refused("train", man, "--data", made / "table", "--init", made / "run", "--out", tmp_path / "run")
     assert "a run's bundle is RUN/bundle" in said
     assert not (tmp_path / "run").exists()

@@ -70,10 +70,10 @@ def test_rows_count_by_their_weight_where_a_file_says_which_column_that_is(tmp_p
     found = compare(tmp_path / "a.parquet", tmp_path / "b.parquet")
     first, second = (predictions(seed).to_pandas() for seed in (0, 1))
     rows = first.click.notna().to_numpy()
-    y, scores = first.click[rows].to_numpy(np.uint8), [t.p_click[rows].to_numpy() for t in (first, second)]
+    y, (one, two) = first.click[rows].to_numpy(np.uint8), (t.p_click[rows].to_numpy() for t in (first, second))
     assert list(found) == ["click", "conversion", "conversion_given_click"]
-    assert found["click"]["estimate"] == auc_difference(y, *scores, weight[rows]).estimate
-    assert found["click"]["a"] == auc(y, scores[0], weight[rows]) != auc(y, scores[0])
+    assert found["click"]["estimate"] == auc_difference(y, one, two, weight[rows]).estimate
+    assert found["click"]["a"] == auc(y, one, weight[rows]) != auc(y, one)
 
 
 @pytest.mark.parametrize("wrong", [-1.0, np.inf, None])

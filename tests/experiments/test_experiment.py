@@ -81,6 +81,10 @@ def test_all_faults_of_a_file_at_once(tmp_path: Path) -> None:
     [
         ({"model": {"name": "mna"}}, "'mna' is no model; did you mean 'man'?"),
         ({"model": {}}, "has no name"),
+        ({"model": "man"}, "model: 'man' is no table; write model = {name = \"man\"}"),
+        ({"stages": {"epochs": 2}}, "stages: {'epochs': 2} is not allowed: a list is needed; write [[stages]]"),
+        ({"stages": [{"train": "experts"}]}, 'a list is needed; write ["experts"]'),
+        ({"workers": "all"}, "workers: 'all' is not allowed: input should be a valid integer, and 'all' is not one of"),
         ({"stages": []}, "stages"),
         ({"workers": 0}, "workers"),
         ({"workers": "all"}, "workers"),

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from funnelcast.errors import FunnelcastError
+from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.repeat import summarise, train_seeds
 from funnelcast.serving.bundle import Bundle
 from tests import tiny
@@ -46,6 +47,27 @@ def test_one_seed_has_the_folder_for_itself(tmp_path: Path) -> None:
     summary = train_seeds(tmp_path / "e.toml", out=tmp_path / "out")
     assert summary["bundles"] == [str(tmp_path / "out/bundle")]
     assert summary["mean"]["dev"]["click"]["log_loss"]["std"] is None
+
+
+def test_an_experiment_and_folders_as_texts(tmp_path: Path) -> None:
+    table = tiny.write_table(tmp_path / "table")
+    (tmp_path / "e.toml").write_text(EXPERIMENT)
+    first = train_seeds(str(tmp_path / "e.toml"), str(table.folder), out=str(tmp_path / "a"))
+    other = train_seeds(Experiment.from_toml(tmp_path / "e.toml"), table, init=first["bundles"][0], out=tmp_path / "b")
+    assert first["seeds"] == other["seeds"] and first["mean"] != other["mean"]
+
+
+def test_an_output_that_is_a_file(tmp_path: Path) -> None:
+    table = tiny.write_table(tmp_path / "table")
+    (tmp_path / "e.toml").write_text(EXPERIMENT)
+    for seeds in (1, 2):
+        with pytest.raises(FunnelcastError, match="e.toml is a file; choose a folder"):
+            train_seeds(tmp_path / "e.toml", table.folder, seeds, out=tmp_path / "e.toml")
+
+
+def test_a_misspelt_preset() -> None:
+    with pytest.raises(FunnelcastError, match="man-recomended: does not exist; did you mean 'man-recommended'?"):
+        train_seeds("man-recomended")
 
 
 def test_an_experiment_without_data(tmp_path: Path) -> None:

@@ -162,7 +162,9 @@ def test_the_rates_of_the_kept_rows(tmp_path: Path) -> None:
 
 
 def test_negatives_are_sampled_only_where_all_are_known(table: Table, tmp_path: Path) -> None:
-    with pytest.raises(FunnelcastError, match=r"keep_negatives = 0\.5 needs the first step observed .* and \d+ rows of"):
+    with pytest.raises(
+        FunnelcastError, match=r"keep_negatives = 0\.5 needs the first step observed .* and \d+ rows of"
+    ):
         train(tiny.experiment(keep_negatives=0.5), table, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -196,6 +196,18 @@ def test_another_share_of_negatives_does_not_move_what_it_starts_from(before: fl
         np.testing.assert_allclose(found, expected[name].to_numpy(), rtol=2e-5, err_msg=name)
 
 
+def test_a_run_starts_from_what_the_bundle_says_whatever_its_share_of_negatives(
+    days: tuple[Path, Bundle], tmp_path: Path
+) -> None:
+    folder, init = days
+    still = tiny.experiment(keep_negatives=0.25, optimizer={"learning_rate": 1e-30})
+    run = train(still, Table.open(folder / "second"), tmp_path / "run", init=init)
+    log = pq.read_table(folder / "one.parquet")
+    expected = Predictor(init).predict(log)
+    for name, found in Predictor(run.bundle).predict_arrow(log).items():
+        np.testing.assert_allclose(found, expected[name].to_numpy(), rtol=2e-5, err_msg=name)
+
+
 def test_another_share_of_negatives_cannot_be_undone_for_independent_heads() -> None:
     model = tiny.MODEL | {"head": "independent"}
     init = bundle_of(model=model, keep_negatives=0.3)

@@ -63,6 +63,7 @@ def test_the_fingerprint_changes_with_whatever_decides_a_figure() -> None:
         (None, {"split": {"by": "time"}}, "split: by = 'time' needs `column`"),
         (None, {"split": {"by": "random", "column": "t"}}, "split: by = 'random' takes no column"),
         (None, {"split": {"dev": 0.5, "test": 0.5}}, "leave no rows to train on"),
+        (None, {"keep": ["day", "p_click"]}, "keep.1: 'p_click' is what predictions are called"),
         (None, {"weight": ""}, "weight: '' is not allowed: string should have at least 1 character"),
         (None, {"split": {"by": "time", "column": ""}}, "split.column: '' is not allowed"),
         ({"a": {"column": ""}}, {}, "features.a.column: '' is not allowed"),

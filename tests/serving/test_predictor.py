@@ -79,6 +79,14 @@ def test_pandas_missing_integers_are_floats(predictor: Predictor) -> None:
     assert np.array_equal(predictor.predict(frame).p_click, predictor.predict(LOG.to_pandas()).p_click)
 
 
+def test_categories_are_their_values(predictor: Predictor) -> None:
+    """pandas' categories, of numbers, ids and texts, and Arrow's dictionaries."""
+    plain = LOG.to_pandas()
+    expected = predictor.predict(plain)
+    categories = plain.astype({"price": "category", "item": "category", "user": "category", "age": "category"})
+    assert predictor.predict(categories).equals(expected)
+
+
 def test_one_row_and_none(predictor: Predictor) -> None:
     one = predictor.predict(LOG.slice(3, 1))
     np.testing.assert_allclose(one["p_click"][0].as_py(), predictor.predict(LOG)["p_click"][3].as_py(), rtol=1e-5)
@@ -99,7 +107,10 @@ def test_one_row_and_none(predictor: Predictor) -> None:
         (LOG.set_column(1, "item", pa.array([0.5] * 50)), "'item' cannot be read as integers"),
         ({}, "lack 5 of the model's 5 columns"),
         ({"user": ["a"], "item": [1, 2]}, "cannot be read as columns"),
-        ({"user": 1}, "cannot be read as columns"),
+        ({"user": 17}, "column 'user' is 17, not a list of values; for one row, write [17]"),
+        ({"user": "u1"}, "column 'user' is 'u1', not a list of values; for one row, write ['u1']"),
+        (LOG.append_column("item", LOG["item"]), "the rows have two columns 'item'; rename one"),
+        (LOG.to_pandas().iloc[0], "cannot predict a Series; give a DataFrame, as frame.iloc[[0]] for one row"),
         ({"user": [1, "a"]}, "cannot be read as columns"),
         (pd.DataFrame({"user": [1, "a"]}), "cannot be read as columns"),
         ([{"user": "u1"}], "cannot predict a list; give a DataFrame, an Arrow table or a dict of columns"),

@@ -20,7 +20,7 @@ def predict(
 ) -> None:
     """Write one probability column per output: p_click, p_conversion, p_conversion_given_click, …
 
-    Columns that the schema keeps, and labels where the rows have them, are copied beside.
+    Columns that the schema keeps, the weight, and labels where the rows have them, are copied beside.
     """
     from funnelcast.experiments.predict import predict_file
 

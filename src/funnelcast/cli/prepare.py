@@ -61,6 +61,7 @@ def _prepare(
     from funnelcast.data.log.prepare import prepare as prepare_log
     from funnelcast.data.log.sources import KINDS
     from funnelcast.errors import ConfigError, Fault
+    from funnelcast.schema.config import require_file
     from funnelcast.schema.dataset import Schema
 
     if kind := next((kind for kind in KINDS if schema.lower().endswith(kind)), None):
@@ -73,6 +74,7 @@ def _prepare(
                 )
             ]
         )
+    require_file(Path(schema), ["ali-ccp"])
     declared = Schema.from_toml(schema)
     return prepare_log(
         declared,

@@ -89,10 +89,16 @@ def check_free(path: Path, *, replace: bool = False, mark: str = "") -> None:
     """Raises FunnelcastError when `path` exists and must not be replaced."""
     if path.exists() and not replace:
         raise FunnelcastError(f"{path} exists already; choose another place, or replace it with --replace")
-    if mark and path.exists() and not path.is_dir():
-        raise FunnelcastError(f"{path} is a file; choose a folder")
+    if mark:
+        require_folder(path)
     if mark and path.exists() and any(path.iterdir()) and not (path / mark).is_file():
         raise FunnelcastError(f"{path} is not empty and has no {mark}, so it is not replaced; choose another folder")
+
+
+def require_folder(path: Path) -> None:
+    """Raises FunnelcastError when `path` is a file, so that nothing can be written into it."""
+    if path.exists() and not path.is_dir():
+        raise FunnelcastError(f"{path} is a file; choose a folder")
 
 
 def write_atomic(path: Path, content: bytes) -> None:

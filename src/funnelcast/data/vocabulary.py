@@ -113,11 +113,13 @@ def _as_type_of(column: pa.Array, wanted: pa.DataType, name: str) -> pa.Array:
     if column.null_count == len(column):  # of any type, as an empty column of a CSV
         return pa.nulls(len(column), wanted)
     if pa.types.is_integer(wanted) and pa.types.is_floating(column.type):
+        kind, limit = column.type, whole_below(column.type.bit_width // 8)
+        column = column.cast(pa.float64())  # half floats lack functions
         column = pc.if_else(pc.is_nan(column), None, column)
-        largest, limit = pc.max(pc.abs(column)).as_py(), whole_below(column.type.bit_width // 8)
+        largest = pc.max(pc.abs(column)).as_py()
         if largest is not None and limit <= largest < float("inf"):
             raise InputError(
-                f"column {name!r} holds the {column.type} {largest:.0f}, and floats from {limit:.0f} on skip whole "
+                f"column {name!r} holds the {kind} {largest:.0f}, and floats from {limit:.0f} on skip whole "
                 "numbers; cast it to int64 or string where it still has its digits"
             )
     kinds = "integers" if pa.types.is_integer(wanted) else "strings"

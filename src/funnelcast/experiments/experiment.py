@@ -47,6 +47,8 @@ class Experiment(Config):
     @field_validator("model", mode="before")
     @classmethod
     def _known_model(cls, value: object) -> object:
+        if isinstance(value, str):
+            raise ValueError(f'{value!r} is no table; write model = {{name = "{value}"}}')
         if isinstance(value, dict) and (problem := wrong_name(value)):
             raise ValueError(problem)
         return value

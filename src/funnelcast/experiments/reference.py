@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, Literal, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -76,13 +77,13 @@ def _toml(value: Any) -> str:
 
 
 def _choices(annotation: Any) -> str:
-    found = [argument for part in _parts(annotation) if get_origin(part) is Literal for argument in get_args(part)]
+    """Those of a setting that takes no other values."""
+    is_union = get_origin(annotation) in (Union, UnionType)
+    members = [m for m in (get_args(annotation) if is_union else (annotation,)) if m is not NoneType]
+    if any(get_origin(member) is not Literal for member in members):
+        return ""
+    found = [choice for member in members for choice in get_args(member)]
     return f" One of {', '.join(f'`{choice}`' for choice in found)}." if len(found) > 1 else ""
-
-
-def _parts(annotation: Any) -> list[Any]:
-    """The annotation and the members of its union."""
-    return [annotation, *get_args(annotation)] if get_origin(annotation) is not tuple else []
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from funnelcast.data.files import write_atomic
+from funnelcast.data.files import require_folder, write_atomic
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
 from funnelcast.errors import FunnelcastError
@@ -15,27 +15,31 @@ from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.presets import find
 from funnelcast.experiments.run import train
 from funnelcast.serving.bundle import Bundle
+from funnelcast.serving.predictor import Predictor, bundle_of
 
 
 def train_seeds(
-    path: Path,
-    data: Path | None = None,
+    experiment: Experiment | Path | str,
+    data: Table | Path | str | None = None,
     seeds: int = 1,
-    init: Path | None = None,
-    out: Path | None = None,
+    init: Bundle | Predictor | Path | str | None = None,
+    out: Path | str | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Train `seeds` models into `out`, or `out/seed-N` each where there are several; returns and writes the summary.
 
-    Every seed that is finished already is not trained again. Raises FunnelcastError.
+    `experiment`: its TOML file, or the name of a preset. `data`: the table, instead of the experiment's own; `init`: a
+    bundle to start from. Every seed that is finished already is not trained again. Raises FunnelcastError.
     """
-    experiment = Experiment.from_toml(find(path))
-    folder = data or experiment.data
-    if folder is None:
-        raise FunnelcastError(f'{path} names no data; add `data = "TABLE"`, or give --data TABLE')
-    table, start = Table.open(folder), Bundle.load(init) if init is not None else None
-    experiment.check(table.encoder, str(path))
-    out = out or Path("runs") / experiment.name
+    source = experiment.name if isinstance(experiment, Experiment) else str(experiment)
+    experiment = experiment if isinstance(experiment, Experiment) else Experiment.from_toml(find(experiment))
+    data = data or experiment.data
+    if data is None:
+        raise FunnelcastError(f'{source} names no data; add `data = "TABLE"`, or give --data TABLE')
+    out = Path(out or Path("runs") / experiment.name)
+    require_folder(out)
+    table, start = data if isinstance(data, Table) else Table.open(data), None if init is None else bundle_of(init)
+    experiment.check(table.encoder, source)
     wanted = range(experiment.seed, experiment.seed + seeds)
     runs = []
     for seed in wanted:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from funnelcast.data.encoder import Encoder
-from funnelcast.data.files import clear_stale, write_atomic
+from funnelcast.data.files import clear_stale, require_folder, write_atomic
 from funnelcast.data.loader import generator_of
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
@@ -28,6 +28,7 @@ from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.warm import grown_encoder, warm_start
 from funnelcast.models.base import FunnelModel
 from funnelcast.serving.bundle import Bundle
+from funnelcast.serving.predictor import Predictor, bundle_of
 from funnelcast.training.checkpoint import drop_checkpoint
 from funnelcast.training.losses import build_loss_weights
 from funnelcast.training.trainer import Plan, Trainer
@@ -43,12 +44,20 @@ class Run:
 
 
 def train(
-    experiment: Experiment, table: Table, folder: Path, *, init: Bundle | None = None, progress: Progress = silent
+    experiment: Experiment,
+    table: Table | Path | str,
+    folder: Path | str,
+    *,
+    init: Bundle | Predictor | Path | str | None = None,
+    progress: Progress = silent,
 ) -> Run:
     """Train, or go on where a killed run of the same experiment and table stopped, and measure dev and test.
 
     The test part is not opened before training ends. `init`: a bundle to start from. Raises FunnelcastError.
     """
+    table, folder = table if isinstance(table, Table) else Table.open(table), Path(folder)
+    init = None if init is None else bundle_of(init)
+    require_folder(folder)
     experiment.check(table.encoder, experiment.name)
     _check_negatives(experiment, table)
     _claim(folder, experiment, table, init)
@@ -123,14 +132,14 @@ def training_rates(experiment: Experiment, table: Table) -> list[float]:
 def _claim(folder: Path, experiment: Experiment, table: Table, init: Bundle | None) -> None:
     """Mark the run folder as this experiment's on this table, or see that it is. Raises FunnelcastError.
 
-    A folder with other things in it is nobody's run, and stays as it is. A run that failed before its first checkpoint leaves nothing to lose: its folder is free for another.
+    A folder with other things in it is nobody's run, and stays as it is. A run that failed before its first checkpoint
+    leaves nothing to lose: its folder is free for another.
     """
     settings = experiment.model_dump(mode="json", exclude={"data", "workers", "checkpoint_seconds", "device"})
     claim = {"experiment": settings, "protocol": table.protocol, "files": table.manifest["files"]}
     claim["init"] = init.fingerprint if init is not None else None
     claim = json.loads(json.dumps(claim))
     path = folder / "experiment.json"
-    clear_stale(path)
     clear_stale(path)
     found = {file.name for file in folder.iterdir()} if folder.is_dir() else set()
     if found and path.name not in found:

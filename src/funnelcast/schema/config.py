@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationErro
 from pydantic_core import CoreSchema, ErrorDetails
 
 from funnelcast.errors import ConfigError, Fault, did_you_mean
+from funnelcast.schema.fixes import fix_of
 from funnelcast.schema.location import locate
 
 
@@ -32,6 +33,16 @@ class Config(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
     )
+
+    def __init__(self, **values: Any) -> None:
+        """Raises ConfigError with every fault."""
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            kind = type(self)
+            raise ConfigError(_all_faults(error.errors(include_url=False), kind), kind.__name__) from None
+
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]  # tables in files are validated without it
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -74,11 +85,17 @@ class FaultsError(ValueError):
         super().__init__("; ".join(map(str, faults)))
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file. Raises ConfigError naming the file, and line where the syntax breaks."""
+def require_file(path: Path, names: Iterable[str] = ()) -> None:
+    """Raises ConfigError where `path` is no file, with the nearest of the .toml files beside it and of `names`."""
     if not path.is_file():
         what = "is a directory" if path.is_dir() else "does not exist"
-        raise ConfigError([Fault(str(path), what, "give the path of a .toml file")])
+        known = [*names, *sorted(file.name for file in path.parent.glob("*.toml"))]
+        raise ConfigError([Fault(str(path), what, _near(path.name, known) or "give the path of a .toml file")])
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file. Raises ConfigError naming the file, and line where the syntax breaks."""
+    require_file(path)
     try:
         settings = tomllib.loads(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
@@ -103,11 +120,15 @@ def _all_faults(errors: list[ErrorDetails], root: type[BaseModel]) -> list[Fault
 
 
 def _merged(faults: list[Fault]) -> list[Fault]:
-    """Those of one place: of several that the members of a union gave, the one with a fix, else all in one."""
+    """Those of one place: of several that the members of a union gave, the one that says what was meant, else all in
+    one."""
     if len({fault.where for fault in faults}) > 1 or len(faults) == 1:
         return faults
-    hinted = [fault for fault in faults if fault.fix]
-    return hinted[:1] or [Fault(faults[0].where, ", and ".join(dict.fromkeys(fault.problem for fault in faults)))]
+    for start in ("did you mean", "write ["):
+        if hinted := [fault for fault in faults if fault.fix.startswith(start)]:
+            return hinted[:1]
+    problems, fixes = (dict.fromkeys(texts) for texts in zip(*((f.problem, f.fix) for f in faults), strict=True))
+    return [Fault(faults[0].where, ", and ".join(problems), ", or ".join(filter(None, fixes)))]
 
 
 def _faults(error: ErrorDetails, root: type[BaseModel]) -> list[Fault]:
@@ -120,7 +141,8 @@ def _faults(error: ErrorDetails, root: type[BaseModel]) -> list[Fault]:
     match error["type"]:
         case "extra_forbidden":
             known = [name for model in models for name in model.model_fields]
-            return [Fault(where, "is not a setting", did_you_mean(path[-1], dict.fromkeys(known)))]
+            hint = did_you_mean(path[-1], dict.fromkeys(known))
+            return [Fault(where, "is not a setting", f"{hint} (its value is {_shown(error['input'])})")]
         case "missing":
             return [Fault(where, "is missing", "add it")]
         case "value_error":
@@ -131,7 +153,9 @@ def _faults(error: ErrorDetails, root: type[BaseModel]) -> list[Fault]:
         case "literal_error" if isinstance(error["input"], str):
             return [Fault(where, *_not_one_of(error["input"], context["expected"]))]
     message = _PLAIN.get(error["type"], error["msg"])
-    return [Fault(where, f"{_shown(error['input'])} is not allowed: {message[0].lower()}{message[1:]}")]
+    problem = f"{_shown(error['input'])} is not allowed: {message[0].lower()}{message[1:]}"
+    is_of_tables = locate((*error["loc"], 0, ""), root)[1] != models
+    return [Fault(where, problem, fix_of(error, where, of_tables=is_of_tables))]
 
 
 def _not_one_of(value: str, expected: str) -> tuple[str, str]:

@@ -66,7 +66,7 @@ class Schema(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        faults = [*self._name_faults(), *self._input_faults(), *self._vocabulary_faults()]
+        faults = [*self._name_faults(), *self._keep_faults(), *self._input_faults(), *self._vocabulary_faults()]
         if faults:
             raise FaultsError(faults)
         return self
@@ -76,6 +76,14 @@ class Schema(Config):
             if not _NAME.fullmatch(name):
                 fix = "leave out slashes and control characters, and a dot at its start"
                 yield Fault(f"features.{name}", "cannot be the name of a file", fix)
+
+    def _keep_faults(self) -> Iterator[Fault]:
+        outputs = {f"p_{output.name}" for output in self.funnel.outputs}
+        for i, column in enumerate(self.keep):
+            if column in outputs:
+                yield Fault(
+                    f"keep.{i}", f"{column!r} is what predictions are called", "rename the column, or do not keep it"
+                )
 
     def _input_faults(self) -> Iterator[Fault]:
         labels = set(self.funnel.label_columns)

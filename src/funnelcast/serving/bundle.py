@@ -55,9 +55,9 @@ class Bundle:
         """Share of negatives in training, for which probabilities are corrected."""
         return float(self.experiment["keep_negatives"])
 
-    def save(self, folder: Path, *, replace: bool = False) -> None:
+    def save(self, folder: Path | str, *, replace: bool = False) -> None:
         """Write the bundle; it is whole or not there."""
-        with new_folder(folder, replace=replace) as partial:
+        with new_folder(Path(folder), replace=replace) as partial:
             self.encoder.save(partial)
             state = {name: tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
             safetensors.torch.save_file(state, partial / "weights.safetensors")

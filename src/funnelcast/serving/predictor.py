@@ -44,7 +44,8 @@ class Predictor:
         return columns if isinstance(rows, dict) else pa.table(columns)
 
     def predict_arrow(self, table: pa.Table) -> dict[str, NDArray[np.float64]]:
-        """Probability columns (N,) by name."""
+        """Probability columns (N,) by name. Raises InputError for a missing or doubled column, or a wrong type."""
+        table = _decoded(table)
         batches = table.combine_chunks().to_batches() or [_empty(table)]
         encoded = self.bundle.encoder.encode(batches[0])
         log_p, _ = score(self.bundle.model, encoded, self.bundle.keep_negatives)
@@ -81,12 +82,32 @@ def _as_arrow(rows: Any) -> pa.Table:
         return rows
     try:
         if isinstance(rows, dict):
+            _require_lists(rows)
             return pa.table(rows)
-        if hasattr(rows, "iloc"):
+        if hasattr(rows, "iloc") and hasattr(rows, "columns"):
             return pa.Table.from_pandas(rows, preserve_index=False)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise InputError(f"the rows cannot be read as columns of one type each: {error}") from None
-    raise InputError(f"cannot predict a {type(rows).__name__}; give a DataFrame, an Arrow table or a dict of columns")
+    one = ", as frame.iloc[[0]] for one row" if hasattr(rows, "iloc") else ""
+    raise InputError(
+        f"cannot predict a {type(rows).__name__}; give a DataFrame{one}, an Arrow table or a dict of columns"
+    )
+
+
+def _require_lists(rows: dict[str, Any]) -> None:
+    for name, values in rows.items():
+        if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
+            raise InputError(f"column {name!r} is {values!r}, not a list of values; for one row, write [{values!r}]")
+
+
+def _decoded(table: pa.Table) -> pa.Table:
+    """With plain values in place of dictionaries, as of pandas' categories. Raises InputError for a doubled column."""
+    for i, field in enumerate(table.schema):
+        if table.column_names.count(field.name) > 1:
+            raise InputError(f"the rows have two columns {field.name!r}; rename one")
+        if pa.types.is_dictionary(field.type):
+            table = table.set_column(i, field.name, table.column(i).cast(field.type.value_type))
+    return table
 
 
 def _empty(table: pa.Table) -> pa.RecordBatch:

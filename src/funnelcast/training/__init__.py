@@ -1,1 +1,1 @@
-"""Training: losses, optimizers, the trainer, meta-learning, stages, checkpoints."""
+"""Training: losses, optimizers, the trainer, stages, checkpoints."""

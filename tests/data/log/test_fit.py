@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,10 @@ from hypothesis import strategies as st
 
 from funnelcast.data.log.engine import Engine
 from funnelcast.data.log.fit import bin_edges, finite, fit_standard
+from funnelcast.data.log.prepare import prepare
 from funnelcast.data.numeric import Bins, Standard
 from funnelcast.errors import DataError
+from tests.data.log.test_prepare import parquet, schema
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +93,11 @@ def test_standardised_training_rows_have_mean_zero_and_deviation_one(engine: Eng
     scaled = fit_standard(engine, column(engine, values))(values)
     assert isinstance(fit_standard(engine, column(engine, values)), Standard)
     assert (scaled.mean(), scaled.std()) == (pytest.approx(0, abs=1e-6), pytest.approx(1, abs=1e-6))
+
+
+def test_rare_ids_are_counted(tmp_path: Path) -> None:
+    log = parquet(tmp_path / "a.parquet", {"user": [1, 1, 2, 3, None], "item": ["a", "b", "c", "c", "c"]})
+    features = {"user": {"min_count": 2}, "item": {"min_count": 9}}
+    counts = prepare(schema(features), tmp_path / "out", train=log)["counts"]
+    assert (counts["vocabulary user"], counts["rare ids of user"]) == (2, 2)
+    assert (counts["vocabulary item"], counts["rare ids of item"]) == (1, 3)

@@ -14,6 +14,7 @@ import pytest
 from funnelcast.data.log.csv_source import Rejected
 from funnelcast.data.log.prepare import prepare, quarantine_path
 from funnelcast.data.log.sources import Source, find_files
+from funnelcast.data.table import Table
 from funnelcast.errors import DataError, FunnelcastError
 from funnelcast.schema.dataset import Schema
 
@@ -56,6 +57,8 @@ def _good(tmp_path: Path) -> None:
         ("a.parquet", b"PAR1" + bytes(50) + b"PAR1", "a.parquet cannot be read"),
         ("a.csv", b"\n1,2\n", "has an empty first line; it must name the columns"),
         ("a.csv", b"user,user,click\n1,1,0\n", "names the column 'user' twice"),
+        ("a.csv", b"7,0\n1,1\n", "a.csv lacks 2 of 2 columns"),
+        ("a.csv", b"7,0,0\n1,1,0\n", "a.csv has data such as '0' in its first line; it must name the columns"),
         ("a.csv", b"us\xffer,click\n1,0\n", "is not UTF-8 text"),
         ("a.csv", b"user,clikc\n1,0\n", "the label of step 'click' reads the column 'click', which is not there; "
                                         "did you mean 'clikc'?"),
@@ -63,7 +66,7 @@ def _good(tmp_path: Path) -> None:
         ("a.csv", b"user,click\n", "leaves no train rows"),
         ("a.csv", b"user,click\n1,yes\n2,no\n", "the label of step 'click': column 'click' holds text such as 'no', "
                                                "but numbers are needed; write it as 0, 1 or nothing"),
-        ("a.csv", b"user,click\n\xff,0\n1,0\n", "rows are bad, more than the limit of 0.0001: 1 × invalid encoding"),
+        ("a.csv", b"user,click\n\xff,0\n1,0\n", "more than the limit of 0.0001: 1 × invalid encoding, not UTF-8"),
     ],
 )  # fmt: skip
 def test_files(tmp_path: Path, name: str, content: bytes, expected: str) -> None:
@@ -118,7 +121,7 @@ NUMERIC, MULTI, SEQUENCE = {"kind": "numeric"}, {"kind": "multi"}, {"kind": "seq
         (None, {"funnel": {"steps": "click", "labels": {"click": "x"}}}, "column 'x' holds text, but a label is 0"),
         (None, {"weight": "x"}, "the weight: column 'x' holds text, but numbers are needed"),
         (None, {"split": {"by": "time", "column": "l"}}, "column 'l' holds lists, but a key or time to split by is"),
-        (None, {"split": {"by": "time", "column": "x"}}, "2 × x is no time"),
+        (None, {"split": {"by": "time", "column": "x"}}, "2 × x is no time like 2024-02-01 10:00:00 or a number"),
         (None, {"split": {"dev": 0.99, "test": 0}}, "leaves no train rows"),
         (None, {"split": {"dev": 0, "test": 1e-9}}, "leaves no test rows (2 rows read); change the shares of [split]"),
     ],
@@ -149,11 +152,61 @@ def test_files_that_differ_in_type(tmp_path: Path) -> None:
     assert "test.parquet differs from the training rows: column 'user' holds string" in message
 
 
-def test_ids_beyond_64_bits(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"user": pa.array([2**63], pa.uint64()), "click": [0]}), tmp_path / "a.parquet")
-    assert "vocabulary 'user' cannot be read: Conversion Error" in fault(
-        tmp_path, schema(), train=tmp_path / "a.parquet"
-    )
+@pytest.mark.parametrize("kind", ["categorical", "multi", "sequence"])
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (pa.array([2**63], pa.uint64()), "1 × user is 2^63 or more: cast it to string"),
+        (
+            pa.array([2.0**60]),
+            "1 × user is a float of 9007199254740992 or more, where ids run together: cast it to int64",
+        ),
+        (pa.array([-(2.0**24)], pa.float32()), "1 × user is a float of 16777216 or more, where ids run together"),
+        (pa.array([1.5]), "1 × user is no whole number"),
+    ],
+    ids=["uint64", "float64", "float32", "fraction"],
+)
+def test_numbers_that_are_no_ids(tmp_path: Path, kind: str, column: pa.Array, expected: str) -> None:
+    ids = column if kind == "categorical" else pa.array([column.to_pylist()], pa.list_(column.type))
+    pq.write_table(pa.table({"user": ids, "click": [0]}), tmp_path / "a.parquet")
+    assert expected in fault(tmp_path, schema({"user": {"kind": kind}}), train=tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("kind", [pa.float64(), pa.uint64()])
+def test_large_numbers_that_are_ids(tmp_path: Path, kind: pa.DataType) -> None:
+    largest = 2**53 - 1 if kind == pa.float64() else 2**63 - 1
+    log = pa.table({"user": pa.array([largest, None], kind), "l": pa.array([[largest], None], pa.list_(kind))})
+    pq.write_table(log.append_column("click", [[0, 1]]), tmp_path / "a.parquet")
+    found = schema({"user": {}, "l": {"kind": "multi"}})
+    assert prepare(found, tmp_path / "out", train=tmp_path / "a.parquet")["rows"] == {"train": 2}
+
+
+def test_columns_that_differ_in_case(tmp_path: Path) -> None:
+    pq.write_table(pa.table({**GOOD, "USER": [3, 4], "L": [5, 6], "l2": [7, 8]}), tmp_path / "a.parquet")
+    said = fault(tmp_path, schema(), train=tmp_path / "a.parquet")
+    assert "a.parquet has the columns 'user' and 'USER', which differ in case only; rename one" in said
+    prepare(schema({"l2": {}}), tmp_path / "l2", train=tmp_path / "a.parquet")
+    (tmp_path / "a.csv").write_bytes(b"user,USER,click\n1,3,0\n2,4,1\n")
+    assert "differ in case only" in fault(tmp_path, schema({"user": {}, "USER": {}}), train=tmp_path / "a.csv")
+    prepare(schema({"USER": {}}), tmp_path / "csv", train=tmp_path / "a.csv")
+    assert Table.open(tmp_path / "csv").encoder.vocabularies["USER"].values.to_pylist() == [3, 4]
+
+
+def test_a_column_in_another_case_is_hinted_at(tmp_path: Path) -> None:
+    assert "'USER', which is not there; did you mean 'user'?" in fault(tmp_path, schema({"USER": {}}))
+
+
+def test_one_file_for_two_parts(tmp_path: Path) -> None:
+    (tmp_path / "link.parquet").symlink_to(tmp_path / "good.parquet")
+    for test in ("good", "link"):
+        said = fault(tmp_path, schema(), test=tmp_path / f"{test}.parquet")
+        assert f"{test}.parquet is given for both train and test; give each part rows of its own" in said
+
+
+def test_ties_in_a_split_by_time(tmp_path: Path) -> None:
+    split = {"by": "time", "column": "d", "dev": 0.3, "test": 0.3}
+    said = fault(tmp_path, schema(split=split))
+    assert "leaves no train rows" in said and "rows of one time stay together in the later part" in said
 
 
 def test_what_is_not_a_table_is_not_replaced(tmp_path: Path) -> None:

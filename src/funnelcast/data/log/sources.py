@@ -98,12 +98,9 @@ def _open_parquet(engine: Engine, path: Path, files: list[Path], name: str, want
     rows = [pq.read_metadata(file).num_rows for file in files]
     starts = tuple(int(start) for start in np.cumsum([0, *rows[:-1]]))
     table = engine.parquet(files)
-    _require(path, wanted, names := pq.read_schema(files[0]).names)
-    for column in wanted:
-        if alike := [name for name in names if name != column and name.casefold() == column.casefold()]:
-            raise DataError(
-                f"{path} has the columns {column!r} and {alike[0]!r}, which differ in case only; rename one of them"
-            )
+    names = pq.read_schema(files[0]).names
+    _require(path, wanted, names)
+    _require_cases(path, wanted, names)
     table = table.select(*wanted).mutate(**{ROW: ibis.row_number()})
     return Source(path, tuple(files), starts, sum(rows), table)
 
@@ -111,6 +108,7 @@ def _open_parquet(engine: Engine, path: Path, files: list[Path], name: str, want
 def _open_csv(engine: Engine, path: Path, files: list[Path], name: str, wanted: dict[str, str]) -> Source:
     header = read_header(path, gzipped=kind_of(path) == ".csv.gz")
     _require(path, wanted, header.names)
+    _require_cases(path, wanted, wanted)  # which alone are staged
     staged, rejected = stage_csv(path, header, list(wanted), engine.folder, name)
     table = engine.parquet([staged])
     rows = pq.read_metadata(staged).num_rows + len(rejected)
@@ -127,3 +125,12 @@ def _require(path: Path, wanted: dict[str, str], have: Iterable[str]) -> None:
     ]
     if faults:
         raise DataError(f"{path} lacks {len(faults)} of {len(wanted)} columns:\n  " + "\n  ".join(faults))
+
+
+def _require_cases(path: Path, wanted: Iterable[str], among: Iterable[str]) -> None:
+    """Raises DataError for a column that the engine, blind to upper and lower case, takes for another."""
+    for column in wanted:
+        if alike := [name for name in among if name != column and name.casefold() == column.casefold()]:
+            raise DataError(
+                f"{path} has the columns {column!r} and {alike[0]!r}, which differ in case only; rename one of them"
+            )

@@ -274,7 +274,7 @@ def test_broken_rows_can_be_an_error(train: Path, tmp_path: Path) -> None:
 
 def test_common_features_cannot_be_guessed(train: Path, tmp_path: Path) -> None:
     odd = train.rename(tmp_path / "rows.csv")
-    with pytest.raises(DataError, match="its common features file cannot be found; give that too"):
+    with pytest.raises(DataError, match="its common features file cannot be found beside it; name both"):
         prepare_aliccp(odd, None, tmp_path / "out", schema=SCHEMA)
     common = tmp_path / "common_features_train.csv"
     prepare_aliccp(odd, None, tmp_path / "out", common_train=common, max_bad=1, schema=SCHEMA)

@@ -157,7 +157,8 @@ def test_counts_are_the_published_ones(tables: tuple[Table, Table]) -> None:
         assert table.rows("dev") / 199_523 == pytest.approx(0.1, abs=0.003)
         assert labels(table, "train", "dev").sum(0).tolist() == [86_485, 12_382]
         assert labels(table, "test").sum(0).tolist() == [43_143, 6_186]
-        assert table.manifest["counts"] == {"rows read": 299_285, "quarantined": 0, "broken": 0}
+        counts = {n: c for n, c in table.manifest["counts"].items() if not n.startswith(("vocabulary ", "rare ids "))}
+        assert counts == {"rows read": 299_285, "quarantined": 0, "broken": 0}
 
 
 @pytest.mark.slow

@@ -36,12 +36,12 @@ from funnelcast.schema.dataset import Schema
 
 
 def prepare_aliccp(
-    train: Path,
-    test: Path | None,
-    out: Path,
+    train: Path | str,
+    test: Path | str | None,
+    out: Path | str,
     *,
-    common_train: Path | None = None,
-    common_test: Path | None = None,
+    common_train: Path | str | None = None,
+    common_test: Path | str | None = None,
     max_bad: float = DEFAULT_LIMIT,
     replace: bool = False,
     progress: Progress = silent,
@@ -54,6 +54,8 @@ def prepare_aliccp(
     `OUT.quarantine.csv`. `schema`: AITM's protocol by default, else one with categorical features only.
     Raises DataError, QuarantineError, ConfigError, and FunnelcastError where `out` exists and `replace` is not set.
     """
+    train, out = Path(train), Path(out)
+    test, common_train, common_test = (None if p is None else Path(p) for p in (test, common_train, common_test))
     schema = schema or aliccp_schema()
     features = categorical_features(schema, test_given=test is not None)
     if test is not None and train.resolve() == test.resolve() and not is_archive(train):

@@ -41,12 +41,13 @@ def census_schema(*, education: bool = True) -> Schema:
 
 
 def prepare_census(
-    out: Path, *, education: bool = True, replace: bool = False, progress: Progress = silent
+    out: Path | str, *, education: bool = True, replace: bool = False, progress: Progress = silent
 ) -> dict[str, Any]:
     """Fetch Census-Income and write its table: the official test file is test, a tenth of the training file is dev.
 
     Raises DataError where it cannot be fetched.
     """
+    out = Path(out)
     train, test = fetch(progress=progress)
     with work_folder(out) as folder:
         paths = [read_raw(raw, folder / f"{part}.parquet") for part, raw in (("train", train), ("test", test))]
