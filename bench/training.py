@@ -41,7 +41,7 @@ def main() -> int:
     parser.add_argument("--models", nargs="+", default=["man", "shared_bottom"], choices=RECIPES)
     parser.add_argument("--embedding", nargs="+", type=int, default=[5, 16])
     parser.add_argument("--rounds", type=int, default=5, help="of floor and epoch in turn; medians are shown")
-    parser.add_argument("--rows", type=int, default=40 * 2048, help="of an epoch")
+    parser.add_argument("--rows", type=int, default=160 * 2048, help="of an epoch")
     parser.add_argument("--workers", type=int, default=1)
     asked = parser.parse_args()
     torch.set_num_threads(1)

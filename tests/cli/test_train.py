@@ -10,10 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bench.proofs.calls import call
-from tests.cli.conftest import EXPERIMENT
+from tests.cli.conftest import EXPERIMENT, SCHEMA
 from tests.cli.test_main import loads, refused
 
 
@@ -156,3 +158,12 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_same_command_goes_on(made: Path, tmp
     assert call("train", path, "--data", made / "table", "--out", tmp_path / "whole").code == 0
     for name in ("results.json", "bundle/weights.safetensors"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def test_features_that_no_model_reads_are_named(tmp_path: Path, made: Path) -> None:
+    log = pq.read_table(made / "log.parquet")
+    pq.write_table(log.append_column("tags", pa.array([["a", "b"]] * len(log))), tmp_path / "log.parquet")
+    (tmp_path / "s.toml").write_text(SCHEMA + 'tags = "multi"\n')
+    assert call("prepare", tmp_path / "s.toml", "--train", tmp_path / "log.parquet", "--out", tmp_path / "t").code == 0
+    answer = call("train", made / "man.toml", "--data", tmp_path / "t", "--out", tmp_path / "run")
+    assert answer.code == 0 and "Not read, as no model of this version reads lists: tags" in answer.out

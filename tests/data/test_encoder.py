@@ -71,6 +71,12 @@ def test_known_rows() -> None:
     assert found.labels is None and found.weight is None
 
 
+def test_weights_beyond_what_a_table_holds_are_the_largest_that_it_does() -> None:
+    weights = ENCODER.encode(batch(tag_weights=[[1e300, -1e300, 1], [], [2]])).ragged["tags"].weights
+    largest = float(np.finfo(np.float32).max)
+    assert weights is not None and weights.tolist() == [largest, -largest, 1, 2]
+
+
 @pytest.mark.parametrize(
     "age",
     [

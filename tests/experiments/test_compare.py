@@ -84,6 +84,19 @@ def test_weights_that_are_none(tmp_path: Path, wrong: float | None) -> None:
         compare(tmp_path / "a.parquet", tmp_path / "a.parquet")
 
 
+def test_a_weight_that_is_gone(tmp_path: Path) -> None:
+    pq.write_table(with_note(predictions(0), ["p_click"], "w"), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="a.parquet lacks 'w', the weight of its rows; predict again"):
+        compare(tmp_path / "a.parquet", tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("note", [b"{", b"\xff", b"[]", b'{"outputs": 3}', b'{"weight": ["w"]}'])
+def test_a_damaged_note(tmp_path: Path, note: bytes) -> None:
+    pq.write_table(predictions(0).replace_schema_metadata({b"funnelcast": note}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="a.parquet: the note on its outputs in the file is damaged; predict again"):
+        compare(tmp_path / "a.parquet", tmp_path / "a.parquet")
+
+
 def test_a_file_and_itself_do_not_differ(tmp_path: Path) -> None:
     a, _ = write(tmp_path)
     assert all(d["estimate"] == 0 and d["a"] == d["b"] for d in compare(a, a).values())

@@ -153,6 +153,22 @@ def test_labels_of_raw_rows_are_mended_as_those_of_a_table(bundle: Path, tmp_pat
     assert found["click"].to_pylist() == [1, 0, 1] and found["conversion"].to_pylist() == [None, 0, 1]
 
 
+@pytest.mark.parametrize("column", ["user", "age", "campaign"])
+def test_a_column_that_is_there_twice_is_told(bundle: Path, tmp_path: Path, column: str) -> None:
+    log = tiny.draw_log(10)
+    pq.write_table(log.append_column(column, log["item"]), tmp_path / "rows.parquet")
+    with pytest.raises(InputError, match=f"rows.parquet has two columns '{column}'; rename one"):
+        predict_file(bundle, tmp_path / "rows.parquet", tmp_path / "out.parquet")
+
+
+def test_a_weight_too_large_for_a_table_is_infinite(bundle: Path, tmp_path: Path) -> None:
+    log = tiny.draw_log(2)
+    log = log.set_column(log.column_names.index("weight"), "weight", pa.array([1.0, 1e300]))
+    pq.write_table(log, tmp_path / "rows.parquet")
+    predict_file(bundle, tmp_path / "rows.parquet", tmp_path / "out.parquet")
+    assert pq.read_table(tmp_path / "out.parquet")["weight"].to_pylist() == [1.0, np.inf]
+
+
 def test_an_existing_file_is_replaced_on_demand_only(bundle: Path, tmp_path: Path) -> None:
     write_rows(tmp_path / "rows.parquet", 30)
     (tmp_path / "out.parquet").write_text("mine")

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from funnelcast.data.columns import Columns, Ragged
-from funnelcast.data.numeric import Bins, Standard
+from funnelcast.data.numeric import LARGEST, Bins, Standard
 from funnelcast.data.vocabulary import Vocabulary
 from funnelcast.errors import InputError, did_you_mean
 from funnelcast.schema.dataset import Schema
@@ -112,7 +112,7 @@ class Encoder:
             row = int(np.flatnonzero(np.diff(offsets) != np.diff(weight_offsets))[0])
             raise InputError(f"row {row}: {column!r} and its weights {feature.weights!r} differ in length")
         finite = np.nan_to_num(as_float(weights, feature.weights), nan=0.0, posinf=0.0, neginf=0.0)
-        return Ragged(offsets, ids, finite.astype(np.float32))
+        return Ragged(offsets, ids, finite.clip(-LARGEST, LARGEST).astype(np.float32))
 
     def save(self, folder: Path) -> None:
         """Write `encoder.json` and one Parquet file per vocabulary into `folder`."""

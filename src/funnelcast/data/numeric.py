@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from funnelcast.schema.config import Config
 
-_LARGEST = float(np.finfo(np.float32).max)
+LARGEST = float(np.finfo(np.float32).max)
+"""The largest number that a table holds."""
 
 
 class Standard(Config):
@@ -20,7 +21,7 @@ class Standard(Config):
 
     def __call__(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
         """(N,) with NaN for missing -> (N,)."""
-        return np.nan_to_num((values - self.mean) / self.std, nan=0.0).clip(-_LARGEST, _LARGEST).astype(np.float32)
+        return np.nan_to_num((values - self.mean) / self.std, nan=0.0).clip(-LARGEST, LARGEST).astype(np.float32)
 
 
 class Bins(Config):

@@ -200,7 +200,7 @@ class Table:
         """
         rows = self._require(name)
         inputs, schema = self.encoder.inputs, self.schema
-        lists = [f for f, feature in schema.features.items() if feature.kind in ("multi", "sequence")]
+        lists = schema.lists
         return Columns(
             ids=self._map(name, "ids", np.int32, (rows, len(inputs.fields))),
             numeric=self._map(name, "numeric", np.float32, (rows, len(inputs.numeric))),

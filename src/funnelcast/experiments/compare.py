@@ -57,8 +57,14 @@ def _read(path: Path) -> pa.Table:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path} cannot be read ({error}); predict again") from None
-    if not outputs_of(table):
+    try:
+        outputs, weight = outputs_of(table), weight_of(table)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    if not outputs:
         raise InputError(f"{path} has no predicted column p_…; write it with: funnelcast predict")
+    if weight is not None and weight not in table.column_names:
+        raise InputError(f"{path} lacks {weight!r}, the weight of its rows; predict again")
     return table
 
 

@@ -129,10 +129,11 @@ def _piece(
 
 
 def _raw_weight(rows: pa.Table, column: str | None) -> NDArray[np.float32] | None:
-    """As a table stores it, so that both compare as equal; NaN for null."""
+    """As a table stores it, so that both compare as equal; NaN for null, infinite where a table would refuse it."""
     if column is None or column not in rows.column_names:
         return None
-    return as_float(rows[column].combine_chunks(), column).astype(np.float32)
+    with np.errstate(over="ignore"):
+        return as_float(rows[column].combine_chunks(), column).astype(np.float32)
 
 
 def _raw_labels(rows: pa.RecordBatch, funnel: Funnel) -> dict[str, Any]:

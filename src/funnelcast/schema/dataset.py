@@ -106,6 +106,11 @@ class Schema(Config):
                 problem = f"has the name of the vocabulary of {first[name][0]!r}"
                 yield Fault(f"features.{name}", problem, "name the vocabulary or the feature otherwise")
 
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """The features with a list of ids per row."""
+        return tuple(name for name, feature in self.features.items() if feature.kind in ("multi", "sequence"))
+
     def column(self, name: str) -> str:
         """The raw column of a feature."""
         return self.features[name].column or name

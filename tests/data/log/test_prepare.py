@@ -256,6 +256,7 @@ def test_bad_rows_of_a_csv_are_listed_by_line(tmp_path: Path) -> None:
         '7,0,0,"1"2,1',
         "7,0,0,1,inf",
         "7,0,0,1,1,1",
+        "7,0,0,1,1e300",
     ]
     good = ["1,0,0,1,1"] * 40
     log = text(tmp_path / "a.csv", "\n".join(["user,click,buy,x,w", *good[:3], *bad, *good[3:]]) + "\n")
@@ -271,9 +272,10 @@ def test_bad_rows_of_a_csv_are_listed_by_line(tmp_path: Path) -> None:
         ("a.csv", "11", "unquoted value"),
         ("a.csv", "12", "w is negative or infinite"),
         ("a.csv", "13", "too many columns"),
+        ("a.csv", "14", "w is negative or infinite"),
     ]
     assert manifest["rows"] == {"train": 40}
-    assert manifest["counts"]["rows read"] == 49 and manifest["counts"]["quarantined"] == 9
+    assert manifest["counts"]["rows read"] == 50 and manifest["counts"]["quarantined"] == 10
     assert manifest["counts"]["quarantined: missing columns"] == 2
     assert vocabulary(Table.open(out), "user") == [1]
 

@@ -74,7 +74,7 @@ def _schema_of(file: Path, wanted: list[str]) -> pa.Schema:
 
 
 def _read_csv(path: Path, kind: str, encoder: Encoder, out: Path, texts: dict[str, int]) -> Iterator[pa.RecordBatch]:
-    lists = [name for name, feature in encoder.schema.features.items() if feature.kind in ("multi", "sequence")]
+    lists = encoder.schema.lists
     if lists:
         raise InputError(f"{path} is a CSV, which holds no lists as {lists[0]!r} needs; give Parquet")
     try:
@@ -97,7 +97,7 @@ def _read_csv(path: Path, kind: str, encoder: Encoder, out: Path, texts: dict[st
 def _require_features(path: Path, have: Sequence[str], encoder: Encoder) -> None:
     """Raises InputError, with the nearest names there are, where a feature has no column."""
     try:
-        encoder.encode(pa.RecordBatch.from_arrays([pa.nulls(0)] * len(have), names=list(have)))
+        encoder.encode(pa.record_batch({name: pa.nulls(0) for name in have}))
     except InputError as error:
         has_any = any(encoder.schema.column(name) in have for name in encoder.schema.features)
         raise InputError(f"{path}: {error}" + ("" if has_any else f"; {_RAW}")) from None

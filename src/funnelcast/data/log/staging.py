@@ -17,6 +17,7 @@ from funnelcast.data.log.engine import Engine, engine_errors
 from funnelcast.data.log.roles import NUMBER_ROLES, Use, type_fault
 from funnelcast.data.log.sources import Source
 from funnelcast.data.log.text_types import as_type, is_unreadable
+from funnelcast.data.numeric import LARGEST
 from funnelcast.data.vocabulary import whole_below
 from funnelcast.errors import DataError
 from funnelcast.schema.dataset import Schema, Split
@@ -96,7 +97,7 @@ def _checks(table: Any, uses: list[Use], split: Split) -> Iterator[tuple[Any, st
             yield ~_number(column).isin([0.0, 1.0]), f"{use.column} is neither 0 nor 1"
         elif use.role == "weight":
             yield _number(column).isnull(), f"{use.column} is missing"
-            yield (_number(column) < 0) | _number(column).isinf(), f"{use.column} is negative or infinite"
+            yield (_number(column) < 0) | (_number(column) > LARGEST), f"{use.column} is negative or infinite"
         elif use.role in ("categorical", "multi", "sequence"):
             yield from _no_ids(column, use.column)
         elif use.role == "split":
