@@ -6,7 +6,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,9 +13,9 @@ from itertools import count
 from pathlib import Path
 
 from bench.proofs.calls import call
+from bench.proofs.cost import COMMAND
 from funnelcast.data.files import sha256
 
-COMMAND = str(Path(sys.executable).with_name("funnelcast"))
 TIMES = ("seconds", "rows_per_s")
 """Of a line of log.jsonl: what may differ between two runs."""
 
