@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,12 +54,13 @@ class FusedBank(torch.autograd.Function):
         networks, rows, width = len(parameters[0]), x.shape[-2], parameters[-1].shape[1]
         steps = 1 + max(s.step for s in seen) if seen else networks
         out = x.new_zeros(steps, rows, width) if seen else x.new_empty(steps, rows, width)
+        widths = tuple(w.shape[2] for w in parameters[0::2])
         layers = np.zeros(len(dropout), LAYER)
-        layers["width_in"], layers["width"] = zip(*(w.shape[1:] for w in parameters[0::2]), strict=True)
+        layers["width_in"], layers["width"] = (x.shape[-1], *widths[:-1]), widths
         layers["weight"], layers["bias"] = _addresses(parameters[0::2]), _addresses(parameters[1::2])
         layers["draws"] = [0 if d.draws is None else d.draws.data_ptr() for d in dropout]
         layers["limit"], layers["scale"] = [d.limit for d in dropout], [d.scale for d in dropout]
-        lease = _lend_outputs(layers, networks * rows, None if seen else out)
+        lease = _lend_outputs(layers, widths, networks * rows, None if seen else out)
         bank = _bank(x, gates, networks)
         bank["mixed"] = out.data_ptr()
         forward(bank, layers, *_by_network(seen, networks))
@@ -121,15 +122,21 @@ def _bank(x: Tensor, gates: Tensor | None, networks: int) -> NDArray[np.void]:
     return bank
 
 
-def _lend_outputs(layers: NDArray[np.void], rows: int, last: Tensor | None) -> Lease:
+def _lend_outputs(layers: NDArray[np.void], widths: tuple[int, ...], rows: int, last: Tensor | None) -> Lease:
     """Room for every layer's output, but for the last one's where the caller has it."""
-    inner = layers if last is None else layers[:-1]
-    sizes = -(-inner["width"] * rows // 16) * 16  # keeps each at 64 bytes
-    lease = Lease(int(sizes.sum()))
-    inner["output"] = lease.memory.data_ptr() + (np.cumsum(sizes) - sizes) * FLOAT
+    starts, size = _places(widths if last is None else widths[:-1], rows)
+    lease = Lease(size)
+    layers["output"][: len(starts)] = lease.memory.data_ptr() + starts
     if last is not None:
-        layers[-1]["output"] = last.data_ptr()
+        layers["output"][-1] = last.data_ptr()
     return lease
+
+
+@lru_cache
+def _places(widths: tuple[int, ...], rows: int) -> tuple[NDArray[np.int64], int]:
+    """Where matrices of `rows` begin in one memory, in bytes, each at 64; and the numbers that they take."""
+    sizes = -(-np.array(widths, np.int64) * rows // 16) * 16
+    return (np.cumsum(sizes) - sizes) * FLOAT, int(sizes.sum())
 
 
 @cache

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from funnelcast.compiled import compiled
 
 _ALL = 1 << 16
 _LOWEST = -(1 << 15)
@@ -48,8 +51,23 @@ class Mode:
             return Dropout()
         elements = torch.Size(shape).numel()
         draws = torch.empty(-(-elements // 4), dtype=torch.int64, device=self.noise.device)
-        draws.random_(-(2**63), None, generator=self.noise)
+        if draws.device.type == "cpu":
+            seed = torch.empty((), dtype=torch.int64).random_(-(2**63), None, generator=self.noise)
+            splitmix(draws.numpy(), seed.item())
+        else:
+            draws.random_(-(2**63), None, generator=self.noise)
         return Dropout(draws.view(torch.int16)[:elements].view(shape), _LOWEST + round(rate * _ALL))
 
 
 EVALUATE = Mode()
+
+
+@compiled
+def splitmix(draws: Any, seed: Any) -> None:
+    """Fills int64 `draws` (n,) from a seed, twice as fast as torch does. Steele, Lea and Flood 2014 (SplitMix64)."""
+    state = np.uint64(seed)
+    for i in range(len(draws)):
+        state += np.uint64(0x9E3779B97F4A7C15)
+        z = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        draws[i] = np.int64(z ^ (z >> np.uint64(31)))
