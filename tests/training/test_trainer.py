@@ -87,7 +87,7 @@ def test_a_stage_that_only_makes_it_worse_leaves_the_state_it_began_with(table: 
 
 
 def test_the_second_stage_moves_all_that_it_trains(table: Table, tmp_path: Path) -> None:
-    stages: Any = [{"epochs": 1}, {"train": "top", "epochs": 1}]
+    stages: Any = [{"epochs": 1}, {"train": "top", "epochs": 1, "metric": "log_loss"}]
     one = run(tiny.experiment(stages=stages[:1]), table, tmp_path / "one").model
     two = run(tiny.experiment(stages=stages), table, tmp_path / "two").model
     moved = {name for name, p in one.named_parameters() if not torch.equal(p, two.get_parameter(name))}
