@@ -62,12 +62,12 @@ def sum_of(terms: Sequence[Tensor]) -> Tensor:
 class SharedTrunk(nn.Module):
     """The trunk of shared bottom: one network that every step reads."""
 
-    def __init__(self, experts: MLPBank, steps: int) -> None:
+    def __init__(self, experts: MLPBank) -> None:
+        """`experts`: a bank of one."""
         super().__init__()
         self.experts = experts
-        self.steps = steps
 
     def forward(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
-        """(B, D) -> (T, B, H)."""
+        """(B, D) -> (B, H), the same for all steps."""
         shared: Tensor = self.experts(x, mode)
-        return shared.expand(self.steps, -1, -1)
+        return shared.squeeze(0)

@@ -78,7 +78,8 @@ class Recipe(Config):
 class FunnelModel(nn.Module):
     """embedding -> trunk -> attention -> towers -> attention -> output -> head.
 
-    Shapes: ids (B, F) -> (B, D) -> (T, B, H) -> (T, B, tower) -> logits (B, T) -> Reach (B, T).
+    Shapes: ids (B, F) -> (B, D) -> (T, B, H), or (B, H) if all steps share it -> (T, B, tower) -> logits (B, T)
+    -> Reach (B, T).
     """
 
     def __init__(

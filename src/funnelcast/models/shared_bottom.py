@@ -22,5 +22,5 @@ class SharedBottom(Recipe):
     def build(self, inputs: InputSpec, funnel: Funnel) -> FunnelModel:
         embedding = embedding_of(self, inputs)
         bottom = MLPBank(1, embedding.width, self.expert)
-        trunk = SharedTrunk(bottom, len(funnel.names))
+        trunk = SharedTrunk(bottom)
         return FunnelModel(embedding, trunk, towers_of(self, funnel, bottom.width), funnel, self.head)

@@ -77,7 +77,7 @@ class Optimizer:
                 row_adam.step(touched, grad)
         else:
             for table, (touched, grad) in zip(self.tables, rows, strict=True):
-                table.weight.grad = torch.zeros_like(table.weight).index_copy_(0, touched, grad)
+                table.weight.grad = torch.zeros_like(table.weight).index_copy_(0, touched.long(), grad)
         self.adam.step()
 
     def _table_gradients(self, batch: Batch, embedded: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

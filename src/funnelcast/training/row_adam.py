@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from funnelcast.compiled import compiled_for_speed
+from funnelcast.compiled import compiled, compiled_for_speed
 from funnelcast.layers.embedding import EmbeddingTable
 
 BETAS = (0.9, 0.999)
@@ -22,7 +22,12 @@ def row_gradients(table: EmbeddingTable, ids: Tensor, embedded: Tensor) -> tuple
     """
     rows, place = torch.unique(table.rows(ids), return_inverse=True)
     grad = embedded.reshape(-1, table.weight.shape[1])
-    return rows, grad.new_zeros(len(rows), grad.shape[1]).index_add_(0, place.flatten(), grad)
+    sums = grad.new_zeros(len(rows), grad.shape[1])
+    if _is_simple(grad):
+        add_up(sums.numpy(), place.flatten().numpy(), grad.numpy())
+    else:
+        sums.index_add_(0, place.flatten(), grad)
+    return rows, sums
 
 
 class RowAdam:
@@ -47,11 +52,11 @@ class RowAdam:
         rate = self.learning_rate / (1 - BETAS[0] ** count)
         spread = 1 / math.sqrt(1 - BETAS[1] ** count)
         tables = (self.table.weight.detach(), self.mean, self.square)
-        if grad.device.type == "cpu" and grad.dtype == torch.float32:
+        if _is_simple(grad):
             weight, mean, square = (table.numpy() for table in tables)
             move(weight, mean, square, rows.numpy(), grad.numpy(), self.l2, rate, spread)
         else:
-            move_plain(*tables, rows, grad, self.l2, rate, spread)
+            move_plain(*tables, rows.long(), grad, self.l2, rate, spread)
 
     def state(self) -> dict[str, Tensor]:
         """Moments and the count of steps by name."""
@@ -61,6 +66,20 @@ class RowAdam:
         """Take over what `state` gave."""
         for name, tensor in self.state().items():
             tensor.copy_(state[name])
+
+
+def _is_simple(x: Tensor) -> bool:
+    """Whether compiled loops can take it."""
+    return x.device.type == "cpu" and x.dtype == torch.float32
+
+
+@compiled
+def add_up(sums: Any, place: Any, grad: Any) -> None:
+    """Adds each row of grad (n, E) to the row of sums (U, E) that place (n,) says."""
+    for i in range(len(place)):
+        row, own = sums[place[i]], grad[i]
+        for j in range(len(own)):
+            row[j] += own[j]
 
 
 @compiled_for_speed
