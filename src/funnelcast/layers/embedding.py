@@ -88,4 +88,5 @@ class Embedding(nn.Module):
 
     def forward(self, batch: Batch) -> Tensor:
         """-> (B, D)."""
-        return torch.cat([*(table(batch.ids) for table in self.tables), batch.numeric], dim=1)
+        parts = [*(table(batch.ids) for table in self.tables), *([batch.numeric] if self.num_numeric else [])]
+        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]

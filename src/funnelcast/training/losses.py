@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -71,18 +71,12 @@ class LossConfig(Config):
         ]
 
 
-class StepLosses(NamedTuple):
-    """Sums over rows: those of micro-batches add up to the batch's, and loss / weight is the mean of its rows."""
-
-    loss: Tensor  # (T,) in nats, times the rows' weights
-    weight: Tensor  # (T,) of the rows where the step was observed
-
-
-def step_losses(reach: Reach, labels: Tensor, weight: Tensor | None, config: LossConfig) -> StepLosses:
-    """Each step's cross-entropy over the entire space, with class weights and focal loss as configured.
+def step_losses(reach: Reach, labels: Tensor, weight: Tensor | None, config: LossConfig) -> Tensor:
+    """Each step's cross-entropy over the entire space, with class weights and focal loss as configured: the sums (T,)
+    over rows, in nats. Those of micro-batches add up to the batch's; over `observed_weight` they are means.
 
     labels (B, T) uint8 in {0, 1, UNOBSERVED}; weight (B,) >= 0, or none for 1 each. Rows where a step is unobserved
-    count in neither of its sums and pass no gradient to it. Class weights count in the loss alone.
+    add nothing to its sum and pass no gradient to it.
     """
     reached, observed = labels == 1, labels != UNOBSERVED
     log_p, log_q = (torch.where(observed, log, 0.0) for log in reach)
@@ -93,11 +87,14 @@ def step_losses(reach: Reach, labels: Tensor, weight: Tensor | None, config: Los
         losses = losses * torch.where(reached, losses.new_tensor(config.positive_weight), 1.0)
     if weight is not None:
         losses = losses * weight[:, None]
-    return StepLosses(losses.sum(0), observed_weight(labels, weight).to(losses.dtype))
+    return losses.sum(0)
 
 
 def observed_weight(labels: Tensor, weight: Tensor | None) -> Tensor:
-    """Sum of the weights of the rows where each step was observed, (T,): known before the batch is cut in pieces."""
+    """Sum of the weights of the rows where each step was observed, (T,): known before the batch is cut in pieces.
+
+    Class weights do not count in it.
+    """
     observed = labels != UNOBSERVED
     return observed.sum(0) if weight is None else weight @ observed.to(weight.dtype)
 

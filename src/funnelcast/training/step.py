@@ -61,7 +61,7 @@ class PlainStep:
         noise = torch.Generator(x.device).manual_seed(seed)
         reach = self.model.network(x, Mode(noise=noise, fused=x.device.type == "cpu"))
         assert batch.labels is not None
-        losses = step_losses(reach, batch.labels, batch.weight, self.config).loss / total
+        losses = step_losses(reach, batch.labels, batch.weight, self.config) / total
         combined = self.loss_weights.combine(losses, share)
         wanted = [*self.parameters, x] if self.train_embedding else list(self.parameters)
         grads = list(torch.autograd.grad(combined, wanted))
