@@ -140,6 +140,7 @@ def test_a_warm_start(made: Path, tmp_path: Path) -> None:
     assert "the bundle holds another model" in said
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
 def test_ctrl_c_leaves_a_checkpoint_and_the_same_command_goes_on(made: Path, tmp_path: Path) -> None:
     """And the result is that of the run that nobody stopped."""
