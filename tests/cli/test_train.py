@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -141,7 +140,6 @@ def test_a_warm_start(made: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
 def test_ctrl_c_leaves_a_checkpoint_and_the_same_command_goes_on(made: Path, tmp_path: Path) -> None:
     """And the result is that of the run that nobody stopped."""
     path = written(tmp_path, EXPERIMENT.replace("epochs = 2", "epochs = 15, patience = 15"))
