@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from funnelcast.data.batch import Batch
 from funnelcast.layers.banks import LinearBank
-from funnelcast.models.base import FunnelModel
+from funnelcast.models.network import FunnelModel
 
 Run = Callable[[], object]
 

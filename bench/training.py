@@ -19,7 +19,7 @@ from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.data.encoder import InputSpec
 from funnelcast.data.loader import generator_of
-from funnelcast.models.base import FunnelModel
+from funnelcast.models.network import FunnelModel
 from funnelcast.models.registry import RECIPES
 from funnelcast.schema.funnel import Funnel
 from funnelcast.training.losses import LossConfig, build_loss_weights

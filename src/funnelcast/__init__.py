@@ -7,8 +7,9 @@ prepare a log, train on the table, evaluate the bundle, load it and predict:
     figures = funnelcast.evaluate("run/bundle", "table")
     columns = funnelcast.load("run/bundle").predict(frame)
 
-`train_seeds`, `predict_file` and `compare` do what the verbs of the command line do, `generate`, `prepare_aliccp` and
-`prepare_census` what its data sets do, all in the same words. Folders and files are paths or texts.
+`train_seeds`, `predict_file` and `compare` do what the verbs of the command line do, `generate`, `prepare_aliccp`,
+`prepare_aliexpress` and `prepare_census` what its data sets do, all in the same words. Folders and files are paths or
+texts.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from funnelcast.data.datasets.aliccp.prepare import prepare_aliccp
+    from funnelcast.data.datasets.aliexpress.prepare import prepare_aliexpress
     from funnelcast.data.datasets.census.prepare import prepare_census
     from funnelcast.data.datasets.generator.generate import generate
     from funnelcast.data.table import Table
@@ -49,6 +51,7 @@ _HOMES = {
     "predict_file": "experiments.predict",
     "prepare": "experiments.prepare",
     "prepare_aliccp": "data.datasets.aliccp.prepare",
+    "prepare_aliexpress": "data.datasets.aliexpress.prepare",
     "prepare_census": "data.datasets.census.prepare",
     "train": "experiments.run",
     "train_seeds": "experiments.repeat",
@@ -69,6 +72,7 @@ __all__ = [
     "predict_file",
     "prepare",
     "prepare_aliccp",
+    "prepare_aliexpress",
     "prepare_census",
     "train",
     "train_seeds",

@@ -1,4 +1,4 @@
-"""`funnelcast prepare`: any log and Ali-CCP, warm start, and what it refuses."""
+"""`funnelcast prepare`: any log, Ali-CCP and AliExpress, warm start, and what it refuses."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from bench.proofs.calls import call
 from funnelcast.data.table import Table
 from tests.cli.conftest import SCHEMA
 from tests.cli.test_main import refused
+from tests.data.datasets.aliexpress.reference import write_pair
 
 
 def test_any_log(made: Path, tmp_path: Path) -> None:
@@ -133,6 +134,18 @@ def test_ali_ccp(raw: Path, tmp_path: Path) -> None:
     assert "name both like sample_skeleton_train.csv and common_features_train.csv" in said
     assert "--dev" in refused(*arguments, "--dev", files["test"])
     assert "--init" in refused(*arguments, "--init", tmp_path)
+
+
+def test_aliexpress(tmp_path: Path) -> None:
+    train, test = write_pair(tmp_path)
+    arguments = ("prepare", "aliexpress", "--train", train, "--out", tmp_path / "table")
+    assert "give --test test.csv" in refused(*arguments)
+    assert "--dev" in refused(*arguments, "--test", test, "--dev", test)
+    assert "--init" in refused(*arguments, "--test", test, "--init", tmp_path)
+    assert "did you mean 'aliexpress'?" in refused("prepare", "ali-express", *arguments[2:])
+    answer = call(*arguments, "--test", test)
+    assert answer.code == 0 and "rows read: 360" in answer.out and "categorical_1 3, categorical_2 4" in answer.out
+    assert Table.open(tmp_path / "table").rows("test") == 120
 
 
 def test_too_many_bad_rows(raw: Path, tmp_path: Path) -> None:

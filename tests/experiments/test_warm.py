@@ -23,7 +23,7 @@ from funnelcast.experiments.evaluate import evaluate
 from funnelcast.experiments.predict import predict_file
 from funnelcast.experiments.run import build_model, train
 from funnelcast.experiments.warm import grown_encoder, warm_start
-from funnelcast.models.base import FunnelModel
+from funnelcast.models.network import FunnelModel
 from funnelcast.schema.dataset import Schema
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor

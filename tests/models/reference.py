@@ -10,7 +10,7 @@ import torch
 
 from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import InputSpec
-from funnelcast.models.base import FunnelModel
+from funnelcast.models.network import FunnelModel
 from funnelcast.models.man import MAN
 from funnelcast.models.registry import recipe_of
 from funnelcast.models.shared_bottom import SharedBottom

@@ -13,7 +13,7 @@ from funnelcast.data.encoder import InputSpec
 from funnelcast.errors import ConfigError
 from funnelcast.layers.heads import Reach
 from funnelcast.layers.mode import Mode
-from funnelcast.models.base import TOP, FunnelModel, Group
+from funnelcast.models.network import TOP, FunnelModel, Group
 from funnelcast.models.registry import RECIPES, recipe_of
 from tests.models.reference import FUNNELS, INPUTS, SMALL, build, draw_batch
 

@@ -10,7 +10,7 @@ from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.run import build_model, training_rates
-from funnelcast.models.base import FunnelModel
+from funnelcast.models.network import FunnelModel
 from funnelcast.training.losses import build_loss_weights
 from funnelcast.training.trainer import Plan, Trainer
 

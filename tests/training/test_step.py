@@ -8,7 +8,7 @@ from torch import Tensor
 
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import UNOBSERVED
-from funnelcast.models.base import FunnelModel
+from funnelcast.models.network import FunnelModel
 from funnelcast.models.registry import recipe_of
 from funnelcast.training.losses import LossConfig, LossWeights, build_loss_weights
 from funnelcast.training.step import Gradients, PlainStep

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,10 +11,17 @@ import typer
 from funnelcast.cli.console import AsJson, Replace, out, progress_bars, show, show_json
 
 _VOCABULARY = "vocabulary "  # how its counts begin
+_KNOWN = {
+    "ali-ccp": "ali-ccp has no numbers whose scaling could be kept",
+    "aliexpress": "aliexpress is one fixed log, scaled by itself; leave it out",
+}
+"""The data sets that stand in place of a schema, and why none is prepared for a bundle to retrain."""
 
 
 def prepare(
-    schema: Annotated[str, typer.Argument(help="A schema file, or [bold]ali-ccp[/] for the raw Ali-CCP format.")],
+    schema: Annotated[
+        str, typer.Argument(help="A schema file, or [bold]ali-ccp[/], [bold]aliexpress[/] for the files of these.")
+    ],
     train: Annotated[Path, typer.Option(help="Training rows: .parquet, .csv, .csv.gz; for ali-ccp the skeleton file.")],
     to: Annotated[Path, typer.Option("--out", help="Folder of the table.")],
     test: Annotated[Path | None, typer.Option(help="Test rows; else split off as the schema says.")] = None,
@@ -29,7 +37,8 @@ def prepare(
 
     Example: [bold]funnelcast prepare schema.toml --train log.parquet --out table[/]
 
-    Bad rows go to OUT.quarantine.csv with line and reason. Common features of ali-ccp are found beside the skeletons.
+    Bad rows go to OUT.quarantine.csv with line and reason. Common features of ali-ccp are found beside the skeletons;
+    aliexpress takes a country's train.csv and test.csv, as MTReclib makes them.
     """
     with progress_bars(as_json) as progress:
         manifest = _prepare(schema, train, dev, test, to, init, max_bad, replace, progress)
@@ -50,14 +59,12 @@ def _prepare(
     replace: bool,
     progress: Any,
 ) -> dict[str, Any]:
-    if schema == "ali-ccp":
-        from funnelcast.data.datasets.aliccp.prepare import prepare_aliccp
-
+    if schema in _KNOWN:
         if dev is not None:
-            raise typer.BadParameter("ali-ccp takes its dev rows from the training file", param_hint="--dev")
+            raise typer.BadParameter(f"{schema} takes its dev rows from the training file", param_hint="--dev")
         if init is not None:
-            raise typer.BadParameter("ali-ccp has no numbers whose scaling could be kept", param_hint="--init")
-        return prepare_aliccp(train, test, to, max_bad=max_bad, replace=replace, progress=progress)
+            raise typer.BadParameter(_KNOWN[schema], param_hint="--init")
+        return _preparation(schema)(train, test, to, max_bad=max_bad, replace=replace, progress=progress)
     from funnelcast.data.log.prepare import prepare as prepare_log
     from funnelcast.data.log.sources import KINDS
     from funnelcast.errors import ConfigError, Fault
@@ -74,7 +81,7 @@ def _prepare(
                 )
             ]
         )
-    require_file(Path(schema), ["ali-ccp"])
+    require_file(Path(schema), _KNOWN)
     declared = Schema.from_toml(schema)
     return prepare_log(
         declared,
@@ -87,6 +94,17 @@ def _prepare(
         replace=replace,
         progress=progress,
     )
+
+
+def _preparation(name: str) -> Callable[..., dict[str, Any]]:
+    """Of a data set in `_KNOWN`; imported when it is needed."""
+    if name == "ali-ccp":
+        from funnelcast.data.datasets.aliccp.prepare import prepare_aliccp
+
+        return prepare_aliccp
+    from funnelcast.data.datasets.aliexpress.prepare import prepare_aliexpress
+
+    return prepare_aliexpress
 
 
 def _encoder_of(bundle: Path) -> Any:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,19 @@ from funnelcast.schema.features import MultiValued, Sequence
 
 
 @dataclass(frozen=True)
+class ListSpec:
+    """What a model must know of a feature with a list of ids per row."""
+
+    name: str
+    vocabulary: str
+    kind: Literal["multi", "sequence"]
+    weighted: bool = False
+    """Whether every id has a weight."""
+    max_length: int = 0
+    """Ids of the longest list of a sequence; a multi-valued feature has no limit."""
+
+
+@dataclass(frozen=True)
 class InputSpec:
     """What a model must know of its input."""
 
@@ -31,6 +44,14 @@ class InputSpec:
     """Number of ids of each vocabulary, including 0."""
     numeric: tuple[str, ...]
     """The numeric features, in column order."""
+    lists: tuple[ListSpec, ...] = ()
+    """The multi-valued features and the sequences."""
+
+    @property
+    def vocabularies(self) -> tuple[str, ...]:
+        """Those that a field or a list uses, in the order of their first use."""
+        used = [vocabulary for _, vocabulary in self.fields] + [each.vocabulary for each in self.lists]
+        return tuple(dict.fromkeys(used))
 
 
 @dataclass(frozen=True)
@@ -49,7 +70,14 @@ class Encoder:
             fields=tuple((name, self.schema.vocabulary(name)) for name in fields),
             sizes={name: len(vocabulary) for name, vocabulary in self.vocabularies.items()} | bins,
             numeric=tuple(name for name, transform in self.numbers.items() if isinstance(transform, Standard)),
+            lists=tuple(self._list_spec(name) for name in self.schema.lists),
         )
+
+    def _list_spec(self, name: str) -> ListSpec:
+        feature, vocabulary = self.schema.features[name], self.schema.vocabulary(name)
+        if feature.kind == "sequence":
+            return ListSpec(name, vocabulary, "sequence", max_length=feature.max_length)
+        return ListSpec(name, vocabulary, "multi", weighted=feature.kind == "multi" and feature.weights is not None)
 
     def _is_field(self, name: str) -> bool:
         return self.schema.features[name].kind == "categorical" or isinstance(self.numbers.get(name), Bins)

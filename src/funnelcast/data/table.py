@@ -7,7 +7,10 @@ TABLE/PART/numeric.bin          float32 (N, M)
 TABLE/PART/labels.bin           uint8 (N, T), 255 = not observed
 TABLE/PART/weight.bin           float32 (N,), where the schema has a weight
 TABLE/PART/FEATURE.offsets.bin  int64 (N + 1,), FEATURE.ids.bin int32, FEATURE.weights.bin float32
+TABLE/PART/FEATURE.index.bin    int32 (N,), where rows share lists: row i has list index[i] of the K of offsets (K + 1,)
 TABLE/PART/side.parquet         kept columns, known truth
+
+Shared lists are stored once, also where they are those of two parts: `table_files` says how the manifest tells.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -28,7 +32,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from funnelcast.data.columns import UNOBSERVED, Columns, Ragged
 from funnelcast.data.encoder import Encoder
-from funnelcast.data.files import sha256
+from funnelcast.data.table_files import Files, describe, path_of, verify
 from funnelcast.errors import TableError, did_you_mean
 from funnelcast.schema.dataset import FORMAT_VERSION, Schema
 
@@ -44,11 +48,14 @@ class PartWriter:
         self._labels: dict[str, NDArray[Any] | int] = {}  # sums over the rows, per step (T,)
         self._files: dict[str, Any] = {}
         self._side: pq.ParquetWriter | None = None
-        self._ends: dict[str, int] = {}
+        self._lists: dict[str, tuple[int, int]] = {}  # by feature: how many were written, and their ids
         folder.mkdir()
 
     def append(self, columns: Columns, side: pa.Table | None = None) -> None:
-        """Add rows with their labels; `side` has one row per row of `columns`."""
+        """Add rows with their labels; `side` has one row per row of `columns`.
+
+        Of a `Ragged` with an index the index alone is written: its lists are those given to `TableWriter.share`.
+        """
         self._write("ids", columns.ids, np.int32)
         self._write("numeric", columns.numeric, np.float32)
         self._write("labels", columns.labels, np.uint8)
@@ -56,7 +63,10 @@ class PartWriter:
             self._write("weight", columns.weight, np.float32)
         self._count_labels(columns)
         for name, ragged in columns.ragged.items():
-            self._write_ragged(name, ragged)
+            if ragged.index is None:
+                self.add_lists(name, ragged)
+            else:
+                self._write(f"{name}.index", ragged.index, np.int32)
         if side is not None and side.num_columns:
             self._side = self._side or pq.ParquetWriter(self.folder / "side.parquet", side.schema)
             self._side.write_table(side)
@@ -71,14 +81,16 @@ class PartWriter:
             counts |= {f"{name}_weight": weight @ mask for name, mask in masks.items()}
         self._labels = {name: self._labels.get(name, 0) + count for name, count in counts.items()}
 
-    def _write_ragged(self, name: str, ragged: Ragged) -> None:
-        end = self._ends.get(name, 0)
-        offsets = ragged.offsets + end
-        self._write(f"{name}.offsets", offsets if name not in self._ends else offsets[1:], np.int64)
-        self._write(f"{name}.ids", ragged.ids, np.int32)
-        if ragged.weights is not None:
-            self._write(f"{name}.weights", ragged.weights, np.float32)
-        self._ends[name] = int(offsets[-1])
+    def add_lists(self, name: str, lists: Ragged) -> int:
+        """Add lists of a feature; returns the place of the first one of these among all of them."""
+        first, end = self._lists.get(name, (0, 0))
+        offsets = lists.offsets + end
+        self._write(f"{name}.offsets", offsets[1:] if name in self._lists else offsets, np.int64)
+        self._write(f"{name}.ids", lists.ids, np.int32)
+        if lists.weights is not None:
+            self._write(f"{name}.weights", lists.weights, np.float32)
+        self._lists[name] = (first + len(lists), int(offsets[-1]))
+        return first
 
     def _write(self, name: str, values: NDArray[Any] | None, dtype: DTypeLike) -> None:
         if name not in self._files:
@@ -103,6 +115,7 @@ class TableWriter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._parts: dict[str, PartWriter] = {}
+        self._shared: dict[tuple[str, str], Sequence[str]] = {}  # by first part and feature, all parts
 
     def __enter__(self) -> Self:
         return self
@@ -117,15 +130,19 @@ class TableWriter:
             self._parts[name] = PartWriter(self.folder / name)
         return self._parts[name]
 
+    def share(self, parts: Sequence[str], feature: str, lists: Ragged) -> int:
+        """Add lists that rows of `parts` refer to by their place, and return that of the first one of these.
+
+        They are stored once, in the folder of the first part.
+        """
+        self._shared[parts[0], feature] = parts
+        return self.part(parts[0]).add_lists(feature, lists)
+
     def finish(self, encoder: Encoder, counts: dict[str, int]) -> None:
         """Write the encoder and the manifest. `counts`: what happened to rows on the way, for the summary."""
         self.close()
         encoder.save(self.folder)
-        files = sorted(path for path in self.folder.rglob("*") if path.is_file())
-        described = {
-            path.relative_to(self.folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
-            for path in files
-        }
+        described = describe(self.folder, self._stored_as())
         columns = [str(file["sha256"]) for name, file in described.items() if name.endswith(".bin")]
         manifest = {
             "format": FORMAT_VERSION,
@@ -136,6 +153,15 @@ class TableWriter:
             "files": described,
         }
         (self.folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
+
+    def _stored_as(self) -> dict[str, str]:
+        """The files whose content is another's, by which: the lists that a part shares with the first one."""
+        return {
+            f"{part}/{feature}.{kind}.bin": f"{first}/{feature}.{kind}.bin"
+            for (first, feature), parts in self._shared.items()
+            for part, kind in product(parts[1:], ("offsets", "ids", "weights"))
+            if part in self._parts
+        }
 
     def close(self) -> None:
         """Close every file; `finish` does it, and a run that fails before."""
@@ -171,7 +197,7 @@ class Table:
 
     @cached_property
     def encoder(self) -> Encoder:
-        self._verify(lambda name: "/" not in name or name.startswith("vocabularies/"))
+        verify(self.folder, self._files, lambda name: "/" not in name or name.startswith("vocabularies/"))
         return Encoder.load(self.folder)
 
     @property
@@ -224,26 +250,29 @@ class Table:
             raise TableError(
                 f"{self.folder} has no {name} rows (it has {', '.join(have)}); prepare it with a {name} part"
             )
-        self._verify(lambda file: file.startswith(f"{name}/"))
+        verify(self.folder, self._files, lambda file: file.startswith(f"{name}/"))
         return rows
 
-    def _verify(self, chosen: Any) -> None:
-        for name, expected in self.manifest["files"].items():
-            path = self.folder / name
-            if not chosen(name):
-                continue
-            if not path.is_file() or path.stat().st_size != expected["bytes"] or sha256(path) != expected["sha256"]:
-                raise TableError(f"{path} is missing or differs from its checksum; prepare the table again")
+    @property
+    def _files(self) -> Files:
+        return dict(self.manifest["files"])
 
     def _ragged(self, part: str, feature: str, rows: int) -> Ragged:
-        weighted = (self.folder / part / f"{feature}.weights.bin").is_file()
-        offsets = self._map(part, f"{feature}.offsets", np.int64, (rows + 1,))
+        stem, files = f"{part}/{feature}", self._files
+        shared, weighted = (f"{stem}.{kind}.bin" in files for kind in ("index", "weights"))
+        lists = files[f"{stem}.offsets.bin"]["bytes"] // 8 if shared else rows + 1
+        offsets = self._map(part, f"{feature}.offsets", np.int64, (lists,))
         total = (int(offsets[-1]),)
-        weights = self._map(part, f"{feature}.weights", np.float32, total) if weighted else None
-        return Ragged(offsets, self._map(part, f"{feature}.ids", np.int32, total), weights)
+        return Ragged(
+            offsets,
+            self._map(part, f"{feature}.ids", np.int32, total),
+            self._map(part, f"{feature}.weights", np.float32, total) if weighted else None,
+            self._map(part, f"{feature}.index", np.int32, (rows,)) if shared else None,
+        )
 
     def _map(self, part: str, name: str, dtype: DTypeLike, shape: tuple[int, ...]) -> NDArray[Any]:
         """Copy-on-write, so that torch may wrap it; the file never changes."""
         if not np.prod(shape):
             return np.empty(shape, dtype)
-        return np.memmap(self.folder / part / f"{name}.bin", dtype, mode="c", shape=shape)
+        path = path_of(self.folder, self._files, f"{part}/{name}.bin")
+        return np.memmap(path, dtype, mode="c", shape=shape)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.layers.heads import undo_downsampling
-from funnelcast.models.base import FunnelModel
+from funnelcast.models.network import FunnelModel
 
 PIECE = 4096
 """Rows of one forward pass; the last bits of a figure depend on it, so it is the same everywhere."""

@@ -56,7 +56,7 @@ class Experiment(Config):
     def check(self, encoder: Encoder, source: str = "experiment") -> Self:
         """Raises ConfigError with every fault that shows only beside the funnel and the vocabularies."""
         funnel = encoder.schema.funnel
-        faults = [*self.model.check(encoder.inputs), *self.loss.check(funnel)]
+        faults = [*self.model.check(encoder.inputs, funnel), *self.loss.check(funnel)]
         for i, stage in enumerate(self.stages):
             faults += stage.check(funnel, f"stages.{i}")
         if self.keep_negatives < 1 and funnel.parents.count(-1) != 1:

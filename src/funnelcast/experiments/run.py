@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.files import clear_stale, require_folder, write_atomic
 from funnelcast.data.loader import generator_of
@@ -26,11 +27,11 @@ from funnelcast.errors import FunnelcastError
 from funnelcast.experiments.evaluate import evaluate
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.warm import grown_encoder, warm_start
-from funnelcast.models.base import FunnelModel
+from funnelcast.models.network import FunnelModel
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor, bundle_of
 from funnelcast.training.checkpoint import drop_checkpoint
-from funnelcast.training.losses import build_loss_weights
+from funnelcast.training.losses import build_loss_weights, rates_given_parent
 from funnelcast.training.trainer import Plan, Trainer
 
 
@@ -123,9 +124,13 @@ def _fit(
 
 
 def training_rates(experiment: Experiment, table: Table) -> list[float]:
-    """Rate of each step among the rows that are trained on, so with the negatives that are sampled away."""
+    """Rate of each step among the rows that it is trained on, so with the negatives that are sampled away."""
     keep, rates = experiment.keep_negatives, table.label_rates("train")
     kept = rates[0] + keep * (1 - rates[0]) if keep < 1 else 1.0
+    if experiment.model.loss_space == "given_parent":
+        rows, parents = Batch.of(table.part("train")), table.schema.funnel.parents
+        given = rates_given_parent(rows, parents)
+        return [rate / kept if parent < 0 else rate for rate, parent in zip(given, parents, strict=True)]
     return [rate / kept for rate in rates]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from funnelcast.data.encoder import Encoder
 from funnelcast.errors import FunnelcastError
-from funnelcast.models.base import FunnelModel
+from funnelcast.models.network import FunnelModel
 from funnelcast.serving.bundle import Bundle
 
 

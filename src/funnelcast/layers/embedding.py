@@ -1,11 +1,11 @@
-"""Embeddings: one storage per width, vocabularies one after the other in it, fields pointing into them."""
+"""Embeddings: one storage per width, vocabularies one after the other in it, features pointing into them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,80 +13,181 @@ from torch.nn import functional
 
 from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import InputSpec
+from funnelcast.layers.lists import Bag, Elements, Pool, bag_of
 
 Init = Literal["xavier_uniform", "normal"]
+
+
+class Block(NamedTuple):
+    """Where a feature stands in a row of numbers."""
+
+    feature: str
+    start: int
+    width: int
+    copies: int
+    """Vectors one after the other, one per step; 1 if all steps read the same."""
+
+
+class Embedded(NamedTuple):
+    """A batch as numbers, as far as looking up goes; or the gradient of it."""
+
+    flat: Tensor  # (B, D): ids and pooled lists by table, then numeric features
+    sequences: tuple[Elements, ...] = ()  # those that are pooled with parameters of their own
+
+    def slice(self, start: int, stop: int) -> Embedded:
+        """Rows start … stop - 1."""
+        return Embedded(self.flat[start:stop], tuple(each.slice(start, stop) for each in self.sequences))
+
+    def leaves(self, *, trained: bool) -> Embedded:
+        """Cut off from what made it; `trained`: a gradient is wanted."""
+        vectors = [each.vectors.detach().requires_grad_(trained) for each in self.sequences]
+        return self.with_tensors([self.flat.detach().requires_grad_(trained), *vectors])
+
+    def tensors(self) -> list[Tensor]:
+        return [self.flat, *(each.vectors for each in self.sequences)]
+
+    def with_tensors(self, tensors: Sequence[Tensor]) -> Embedded:
+        """Of the same shape with other numbers."""
+        flat, *vectors = tensors
+        return Embedded(flat, tuple(e._replace(vectors=v) for e, v in zip(self.sequences, vectors, strict=True)))
 
 
 class EmbeddingTable(nn.Module):
     """Rows of one width for some vocabularies. Row 0 of each vocabulary stands for unknown and missing."""
 
-    def __init__(self, inputs: InputSpec, vocabularies: Sequence[str], width: int) -> None:
+    def __init__(
+        self,
+        inputs: InputSpec,
+        vocabularies: Sequence[str],
+        width: int,
+        pools: Mapping[str, Pool | None],
+        *,
+        frozen: bool = False,
+    ) -> None:
+        """`pools`: how each list becomes one vector; none for one that is handed on element by element."""
         super().__init__()
         self.sizes = {name: inputs.sizes[name] for name in vocabularies}
         starts = dict(zip(vocabularies, accumulate(self.sizes.values(), initial=0), strict=False))
         fields = [(i, starts[name]) for i, (_, name) in enumerate(inputs.fields) if name in starts]
-        self.weight = nn.Parameter(torch.empty(sum(self.sizes.values()), width))
+        self.fields = [name for name, vocabulary in inputs.fields if vocabulary in starts]
+        self.lists = {each.name: starts[each.vocabulary] for each in inputs.lists if each.vocabulary in starts}
+        self.pools = {name: pools[name] for name in self.lists}
+        self.weight = nn.Parameter(torch.empty(sum(self.sizes.values()), width), requires_grad=not frozen)
         self.columns: Tensor
         self.starts: Tensor
-        self.register_buffer("columns", torch.tensor([i for i, _ in fields]), persistent=False)
+        self.register_buffer("columns", torch.tensor([i for i, _ in fields], dtype=torch.int64), persistent=False)
         kind = torch.int32 if len(self.weight) < 2**31 else torch.int64  # the shorter sorts and gathers faster
         self.register_buffer("starts", torch.tensor([start for _, start in fields], dtype=kind), persistent=False)
 
     @property
+    def pooled(self) -> list[str]:
+        """The lists that stand in a row as one vector each."""
+        return [name for name, pool in self.pools.items() if pool is not None]
+
+    @property
+    def attended(self) -> list[str]:
+        """The lists that are handed on element by element."""
+        return [name for name, pool in self.pools.items() if pool is None]
+
+    @property
     def width(self) -> int:
-        """Numbers per row of a batch: fields × row width."""
-        return len(self.columns) * self.weight.shape[1]
+        """Numbers per row of a batch: (fields + pooled lists) × row width."""
+        return (len(self.fields) + len(self.pooled)) * self.weight.shape[1]
 
     def blocks(self) -> dict[str, Tensor]:
         """The rows (V, E) of each vocabulary, sharing memory."""
         return dict(zip(self.sizes, self.weight.split(list(self.sizes.values())), strict=True))
 
     @torch.no_grad()
-    def reset(self, init: Init, generator: torch.Generator) -> None:
+    def reset(self, init: Init, generator: torch.Generator, copies: int = 1) -> None:
         """`xavier_uniform`: within ± sqrt(6 / (V + E)) per vocabulary of V ids; `normal`: N(0, 0.01)."""
         for rows in self.blocks().values():
             if init == "normal":
                 rows.normal_(0, 0.01, generator=generator)
             else:
-                bound = math.sqrt(6 / sum(rows.shape))
+                bound = math.sqrt(6 / (len(rows) + rows.shape[1] // copies))
                 rows.uniform_(-bound, bound, generator=generator)
 
     def rows(self, ids: Tensor) -> Tensor:
         """Row numbers (B, fields of this table) of a batch's ids (B, F)."""
         return ids.index_select(1, self.columns) + self.starts
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """(B, F) -> (B, width)."""
-        return functional.embedding(self.rows(ids), self.weight).flatten(1)
+    def list_rows(self, batch: Batch, name: str) -> Tensor:
+        """Row numbers (total,) of a list's ids."""
+        return batch.lists[name].ids.to(self.starts.dtype) + self.lists[name]
+
+    def bag(self, batch: Batch, name: str) -> Bag:
+        """How the ids of a pooled list are added up."""
+        pool = self.pools[name]
+        assert pool is not None
+        return bag_of(batch.lists[name], pool)
+
+    def forward(self, batch: Batch) -> list[Tensor]:
+        """-> (B, fields × row width) and a (B, row width) per pooled list."""
+        parts = []
+        if self.fields:
+            parts.append(functional.embedding(self.rows(batch.ids), self.weight).flatten(1))
+        bags = [(self.list_rows(batch, name), self.bag(batch, name)) for name in self.pooled]
+        return parts + [bag.add_up(rows, self.weight) for rows, bag in bags]
+
+    def elements(self, batch: Batch, name: str) -> Elements:
+        """The vectors of a list that is handed on element by element."""
+        return Elements(functional.embedding(self.list_rows(batch, name), self.weight), batch.lists[name].offsets)
 
 
 class Embedding(nn.Module):
-    """Everything a model reads of a batch as one row of numbers: embedded ids by table, then numeric features."""
+    """Everything a model reads of a batch as numbers: embedded ids and lists by table, then numeric features."""
 
-    def __init__(self, inputs: InputSpec, dim: int, dims: dict[str, int]) -> None:
-        """`dim`: width of every vocabulary that `dims` does not name."""
+    def __init__(
+        self,
+        inputs: InputSpec,
+        dim: int,
+        dims: Mapping[str, int],
+        pools: Mapping[str, Pool | None] | None = None,
+        frozen: Sequence[str] = (),
+        copies: int = 1,
+    ) -> None:
+        """`dim`: width of every vocabulary that `dims` does not name; `frozen`: vocabularies whose rows stay as they
+        are; `copies`: vectors per id, one for each step that shall share none.
+        """
         super().__init__()
-        used = list(dict.fromkeys(vocabulary for _, vocabulary in inputs.fields))
-        widths = {name: dims.get(name, dim) for name in used}
+        self.copies = copies
+        keys = {name: (dims.get(name, dim) * copies, name in frozen) for name in inputs.vocabularies}
+        pools = pools or {each.name: "mean" for each in inputs.lists}
         self.tables = nn.ModuleList(
-            EmbeddingTable(inputs, [name for name in used if widths[name] == width], width)
-            for width in sorted(set(widths.values()))
+            EmbeddingTable(inputs, [n for n, k in keys.items() if k == key], key[0], pools, frozen=key[1])
+            for key in sorted(set(keys.values()))
         )
-        self.num_numeric = len(inputs.numeric)
-
-    @property
-    def width(self) -> int:
-        """D, the numbers per row."""
-        return sum(table.width for table in self.all_tables()) + self.num_numeric
+        self.numeric = inputs.numeric
 
     def all_tables(self) -> list[EmbeddingTable]:
         return [table for table in self.tables if isinstance(table, EmbeddingTable)]
 
+    @property
+    def attended(self) -> list[tuple[str, int]]:
+        """Name and width of the lists that `Embedded.sequences` holds, in its order."""
+        return [(name, table.weight.shape[1]) for table in self.all_tables() for name in table.attended]
+
+    @property
+    def layout(self) -> list[Block]:
+        """What stands where in a row of `Embedded.flat`."""
+        named = [(n, t.weight.shape[1], self.copies) for t in self.all_tables() for n in [*t.fields, *t.pooled]]
+        named += [(name, 1, 1) for name in self.numeric]
+        starts = accumulate((width for _, width, _ in named), initial=0)
+        return [Block(name, start, width, n) for (name, width, n), start in zip(named, starts, strict=False)]
+
+    @property
+    def width(self) -> int:
+        """D, the numbers per row of `Embedded.flat`."""
+        return sum(block.width for block in self.layout)
+
     def reset(self, init: Init, generator: torch.Generator) -> None:
         for table in self.all_tables():
-            table.reset(init, generator)
+            table.reset(init, generator, self.copies)
 
-    def forward(self, batch: Batch) -> Tensor:
-        """-> (B, D)."""
-        parts = [*(table(batch.ids) for table in self.tables), *([batch.numeric] if self.num_numeric else [])]
-        return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+    def forward(self, batch: Batch) -> Embedded:
+        tables = self.all_tables()
+        parts = [part for table in tables for part in table(batch)]
+        parts += [batch.numeric] if self.numeric else []
+        flat = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0] if parts else batch.numeric
+        return Embedded(flat, tuple(table.elements(batch, name) for table in tables for name in table.attended))

@@ -11,15 +11,28 @@ from funnelcast.layers.banks import MLPBank
 from funnelcast.layers.fused import Seen, can_fuse, fused_bank
 from funnelcast.layers.mode import EVALUATE, Mode
 
+Visible = list[list[bool]]
+"""(gates, experts): whether a gate sees an expert."""
 
-def own_and_shared(steps: int, own: int, shared: int) -> list[list[bool]]:
+
+def all_seen(gates: int, experts: int) -> Visible:
+    """Every gate sees every expert."""
+    return [[True] * experts for _ in range(gates)]
+
+
+def own_and_shared(steps: int, own: int, shared: int) -> Visible:
     """Visibility (steps, steps × own + shared): step t sees its own experts and the shared ones, which come last."""
-    owner = [step for step in range(steps) for _ in range(own)]
+    owner = owners_of(steps, own, 0)
     return [[o == step for o in owner] + [True] * shared for step in range(steps)]
 
 
+def owners_of(steps: int, own: int, shared: int) -> list[int]:
+    """Whose each expert is: of a step, or shared, which counts as one more step."""
+    return [step for step in range(steps) for _ in range(own)] + [steps] * shared
+
+
 class GateBank(nn.Module):
-    """One gate per step over the experts that it sees: w_t(x) = softmax(W_t x + b_t)."""
+    """Gates over the experts that each sees: w_t(x) = softmax(W_t x + b_t)."""
 
     def __init__(self, width_in: int, visible: Sequence[Sequence[bool]]) -> None:
         """`visible` (T, N): whether gate t sees expert n."""
@@ -29,34 +42,81 @@ class GateBank(nn.Module):
         self.seen = tuple(Seen(step, expert, column) for column, (step, expert) in enumerate(pairs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, D) -> (B, K): the weights of `seen`, one column each; those of one step sum to 1."""
-        return torch.cat([gate(x).softmax(dim=1) for gate in self.logits], dim=1)
+        """(B, D), or (G, B, D) with an input of its own for each gate, G >= T -> (B, K): the weights of `seen`, one
+        column each; those of one gate sum to 1."""
+        inputs = x.unbind() if x.dim() == 3 else [x] * len(self.logits)
+        gates = zip(self.logits, inputs, strict=False)
+        return torch.cat([gate(own).softmax(dim=1) for gate, own in gates], dim=1)
 
 
 class GatedExperts(nn.Module):
-    """The trunk of OMoE, MMoE, PLE and MAN: m_t = Σ_n w_tn(x) f_n(x)."""
+    """Mixtures of experts: m_t = Σ_n w_tn(x) f_n(x). The trunk of OMoE, MMoE and MAN, and a level of PLE's."""
 
-    def __init__(self, experts: MLPBank, gates: GateBank) -> None:
+    def __init__(self, experts: MLPBank, gates: GateBank, owners: Sequence[int] = ()) -> None:
+        """`owners`: which of several inputs each expert reads, where there are several."""
         super().__init__()
         self.experts = experts
         self.gates = gates
+        self.owners = list(owners)
 
     def forward(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
-        """(B, D) -> (T, B, H)."""
+        """(B, D), or (G, B, D) with one input per owner and gate -> (T, B, H)."""
         weights, steps = self.gates(x), len(self.gates.logits)
+        x = x[self.owners] if x.dim() == 3 else x
         if mode.fused and can_fuse(x):
-            return fused_bank(x, *self.experts.for_fused(len(x), mode), weights, self.gates.seen)
+            return fused_bank(x, *self.experts.for_fused(x.shape[-2], mode), weights, self.gates.seen)
         outputs, columns = self.experts(x, mode).unbind(), weights.unsqueeze(2).unbind(1)
         terms = [(s.step, columns[s.column] * outputs[s.expert]) for s in self.gates.seen]
         return torch.stack([sum_of([term for t, term in terms if t == step]) for step in range(steps)])
 
 
-def sum_of(terms: Sequence[Tensor]) -> Tensor:
-    """Of one term or more, all of one shape."""
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total
+class ExtractionLevels(nn.Module):
+    """PLE's trunk: level upon level of gated experts, each reading what the level before made for its owner.
+
+    Below the last level a gate more mixes all experts into what the shared experts of the next level read.
+    """
+
+    def __init__(self, levels: Sequence[GatedExperts]) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(levels)
+
+    def forward(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
+        """(B, D) -> (T, B, H)."""
+        for level in self.levels:
+            x = level(x, mode)
+        return x
+
+
+def extraction_levels(
+    width_in: int, expert: Sequence[int], steps: int, own: int, shared: int, levels: int
+) -> nn.Module:
+    """`levels` levels of `own` experts per step and `shared` ones, each with layers of the widths `expert`."""
+    built = []
+    for level in range(levels):
+        visible = own_and_shared(steps, own, shared)
+        if level < levels - 1 and shared:
+            visible += all_seen(1, steps * own + shared)
+        experts = MLPBank(steps * own + shared, width_in, expert)
+        built.append(GatedExperts(experts, GateBank(width_in, visible), owners_of(steps, own, shared)))
+        width_in = expert[-1]
+    return built[0] if levels == 1 else ExtractionLevels(built)
+
+
+class OwnExperts(nn.Module):
+    """The trunk of single-task models: a network per step, each reading the columns of the input that are its own."""
+
+    def __init__(self, experts: MLPBank, columns: Sequence[Sequence[int]]) -> None:
+        """`columns` (T, D): of the input, per network of the bank."""
+        super().__init__()
+        self.experts = experts
+        self.columns: Tensor
+        self.register_buffer("columns", torch.tensor(columns, dtype=torch.int64), persistent=False)
+
+    def forward(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
+        """(B, all columns) -> (T, B, H)."""
+        own = torch.stack([x.index_select(1, columns) for columns in self.columns])
+        experts: Tensor = self.experts(own, mode)
+        return experts
 
 
 class SharedTrunk(nn.Module):
@@ -68,6 +128,22 @@ class SharedTrunk(nn.Module):
         self.experts = experts
 
     def forward(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
-        """(B, D) -> (B, H), the same for all steps."""
+        """(B, D) -> (1, B, H)."""
         shared: Tensor = self.experts(x, mode)
-        return shared.squeeze(0)
+        return shared
+
+
+class NoTrunk(nn.Module):
+    """Towers read the input itself."""
+
+    def forward(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
+        """(B, D) -> (B, D)."""
+        return x
+
+
+def sum_of(terms: Sequence[Tensor]) -> Tensor:
+    """Of one term or more, all of one shape."""
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total

@@ -1,144 +1,102 @@
-"""The one model class, and what every recipe declares."""
+"""What every recipe declares, and what the rest of the package asks of a trained model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal, Self, final
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
-from pydantic import Field, model_validator
-from torch import Tensor, nn
+from pydantic import model_validator
 
 from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import InputSpec
-from funnelcast.errors import Fault, did_you_mean
-from funnelcast.layers.banks import LinearBank, MLPBank
-from funnelcast.layers.embedding import Embedding, Init
-from funnelcast.layers.heads import HEADS, Reach
-from funnelcast.layers.mode import EVALUATE, Mode
+from funnelcast.errors import Fault
+from funnelcast.layers.heads import Reach
 from funnelcast.schema.config import Config
 from funnelcast.schema.funnel import Funnel
 
-Group = Literal["embedding", "experts", "gates", "attention", "towers"]
-TOP: tuple[Group, ...] = ("gates", "attention", "towers")
-"""The high-level layers, which a second stage goes on training."""
-_PREFIXES: dict[Group, tuple[str, ...]] = {
-    "embedding": ("embedding.",),
-    "experts": ("trunk.experts.",),
-    "gates": ("trunk.gates.",),
-    "attention": ("attention.", "top_attention."),
-    "towers": ("towers.", "output."),
-}
-
-Width = Annotated[int, Field(ge=1, le=65536)]
-Rate = Annotated[float, Field(ge=0, le=0.99)]
+Head = Literal["chain", "independent"]
+Parallel = Literal["any", "with an edge", "never"]
 
 
-class Recipe(Config):
-    """Settings that every model has."""
+class Model(Protocol):
+    """What scoring, bundles and evaluation ask of a model, however it was trained."""
 
-    embedding_dim: Width = 5
-    """Numbers per id; 5 as in AITM."""
-    embedding_dims: dict[str, Width] = Field(default_factory=dict)
-    """Other widths by vocabulary."""
-    embedding_init: Init = "xavier_uniform"
-    """`xavier_uniform`, the paper's "uniformly initialised", or `normal`, N(0, 0.01), as AITM."""
-    expert: tuple[Width, ...] = Field(default=(256, 128), min_length=1)
-    """Widths of an expert's layers."""
-    tower: tuple[Width, ...] = Field(default=(128, 16, 32), min_length=1)
-    """Widths of a tower's layers; a linear layer to one number follows."""
-    tower_dropout: tuple[Rate, ...] = (0.1, 0.3, 0.3)
-    """Dropout after each layer of a tower, as AITM; () for none."""
-    head: Literal["chain", "independent"] = "chain"
+    parents: tuple[int, ...]
+    """Of the funnel's steps."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches must be."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything learned, 12 hex digits."""
+
+    def __call__(self, batch: Batch) -> Reach:
+        """Log-probabilities (B, T) of having reached and not having reached each step."""
+
+    def save(self, folder: Path) -> None:
+        """Write everything learned into an existing folder."""
+
+    def load(self, folder: Path) -> None:
+        """Take over what `save` wrote."""
+
+
+class Recipe(Config, ABC):
+    """Settings that every model has, and what it can do."""
+
+    name: str
+    """The recipe."""
+    head: Head = "independent"
     """`chain`: a step's probability is the product of the conditional ones before it; `independent`: a sigmoid of its
     own."""
+    loss_space: Literal["entire", "given_parent"] = "entire"
+    """Rows whose loss trains a step: `entire`, all of them; `given_parent`, those that reached the step before, as
+    classical CVR models are trained on clicks. The latter takes `head = "chain"`, and sets it."""
 
+    differentiable: ClassVar[bool] = True
+    """Whether it is trained by gradients: in stages, by an optimizer, with learned loss weights."""
     second_order: ClassVar[bool] = True
     """Whether a second derivative exists, as meta-learning needs."""
+    parallel: ClassVar[Parallel] = "any"
+    """Whether it takes steps that are not one funnel: several first steps, as of parallel labels; `with an edge`: if the
+    funnel declares an edge for transfer."""
+    why_not_parallel: ClassVar[str] = ""
+    """The reason, for whoever is refused."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _chain_for_conditionals(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("loss_space") == "given_parent":
+            return {"head": "chain", **values}
+        return values
 
     @model_validator(mode="after")
-    def _check_dropout(self) -> Self:
-        rates, layers = len(self.tower_dropout), len(self.tower)
-        if rates not in (0, layers):
-            raise ValueError(f"tower_dropout has {rates} rates for {layers} layers of tower; give one each, or []")
+    def _check_space(self) -> Any:
+        if self.loss_space == "given_parent" and self.head != "chain":
+            raise ValueError(
+                f"loss_space = 'given_parent' makes every output conditional, which head = {self.head!r} does not "
+                "multiply; set head = 'chain'"
+            )
         return self
 
-    def check(self, inputs: InputSpec, where: str = "model") -> list[Fault]:
-        """Faults that show only beside the input: nothing to read, or widths for vocabularies that there are not."""
-        if not inputs.fields and not inputs.numeric:
-            return [
-                Fault(where, "has nothing to read", "declare a categorical or a numeric feature, and prepare again")
-            ]
-        known = dict.fromkeys(vocabulary for _, vocabulary in inputs.fields)
-        unknown = [name for name in self.embedding_dims if name not in known]
-        return [Fault(f"{where}.embedding_dims.{n}", "is no vocabulary", did_you_mean(n, known)) for n in unknown]
+    @abstractmethod
+    def build(self, inputs: InputSpec, funnel: Funnel) -> Model:
+        """A model without fitted parameters."""
 
-
-@final
-class FunnelModel(nn.Module):
-    """embedding -> trunk -> attention -> towers -> attention -> output -> head.
-
-    Shapes: ids (B, F) -> (B, D) -> (T, B, H), or (B, H) if all steps share it -> (T, B, tower) -> logits (B, T)
-    -> Reach (B, T).
-    """
-
-    def __init__(
-        self,
-        embedding: Embedding,
-        trunk: nn.Module,
-        towers: MLPBank,
-        funnel: Funnel,
-        head: Literal["chain", "independent"],
-        attention: nn.Module | None = None,
-        top_attention: nn.Module | None = None,
-    ) -> None:
-        super().__init__()
-        self.embedding = embedding
-        self.trunk = trunk
-        self.attention = attention or nn.Identity()
-        self.towers = towers
-        self.top_attention = top_attention or nn.Identity()
-        self.output = LinearBank(len(funnel.names), towers.width, 1)
-        self.parents = funnel.parents
-        self.head = head
-
-    def forward(self, batch: Batch, mode: Mode = EVALUATE) -> Reach:
-        """Log-probabilities (B, T) of having reached and not having reached each step."""
-        return self.network(self.embedding(batch), mode)
-
-    def network(self, x: Tensor, mode: Mode = EVALUATE) -> Reach:
-        """The same from embedded rows (B, D)."""
-        return HEADS[self.head](self.logits(x, mode), self.parents)
-
-    def logits(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
-        """(B, D) -> (B, T)."""
-        towers = self.towers(self.attention(self.trunk(x, mode)), mode)
-        logits: Tensor = self.output(self.top_attention(towers))
-        return logits.squeeze(-1).t()
-
-    def groups(self, names: Sequence[Group]) -> dict[str, nn.Parameter]:
-        """Parameters by name of the named groups of layers."""
-        prefixes = tuple(prefix for name in names for prefix in _PREFIXES[name])
-        return {name: p for name, p in self.named_parameters() if name.startswith(prefixes)}
-
-    @torch.no_grad()
-    def reset(self, init: Init, generator: torch.Generator) -> None:
-        """Fresh parameters: embeddings by `init`, other weights xavier-uniform, biases zero."""
-        self.embedding.reset(init, generator)
-        for module in self.modules():
-            if isinstance(module, LinearBank):
-                module.reset(generator)
-            elif isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight, generator=generator)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-
-
-def embedding_of(recipe: Recipe, inputs: InputSpec) -> Embedding:
-    """What the recipe's model reads of its input."""
-    return Embedding(inputs, recipe.embedding_dim, recipe.embedding_dims)
-
-
-def towers_of(recipe: Recipe, funnel: Funnel, width: int) -> MLPBank:
-    """A tower per step on vectors of `width`."""
-    return MLPBank(len(funnel.names), width, recipe.tower, recipe.tower_dropout)
+    def check(self, inputs: InputSpec, funnel: Funnel, where: str = "model") -> list[Fault]:
+        """Faults that show only beside the input and the funnel."""
+        faults = []
+        if not (inputs.fields or inputs.numeric or inputs.lists):
+            faults.append(Fault(where, "has nothing to read", "declare a feature, and prepare again"))
+        firsts = [name for name, parent in zip(funnel.names, funnel.parents, strict=True) if parent < 0]
+        refused = {"any": False, "with an edge": not funnel.edges, "never": True}[self.parallel]
+        if len(firsts) > 1 and refused:
+            fix = "choose another model"
+            if self.parallel == "with an edge":
+                fix = f'declare one in the funnel, such as transfer = ["{firsts[0]} -> {firsts[1]}"], or {fix}'
+            problem = f"{self.name} {self.why_not_parallel}, and {' and '.join(firsts)} are parallel labels"
+            faults.append(Fault(f"{where}.name", problem, fix))
+        return faults

@@ -8,13 +8,13 @@ from pydantic import Field
 
 from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.attention import StepAttention
-from funnelcast.layers.banks import MLPBank
-from funnelcast.layers.gates import GateBank, GatedExperts, own_and_shared
-from funnelcast.models.base import FunnelModel, Recipe, embedding_of, towers_of
+from funnelcast.layers.gates import extraction_levels
+from funnelcast.models.base import Head
+from funnelcast.models.network import FunnelModel, NetworkRecipe
 from funnelcast.schema.funnel import Funnel
 
 
-class MAN(Recipe):
+class MAN(NetworkRecipe):
     """Shared and own experts with a gate per step, attention along the funnel, a tower per step.
 
     x = embedding; m_t = Σ_n softmax(G_t x)_n f_n(x) over own and shared experts; c_t = at(c_parent ‖ m_t);
@@ -23,25 +23,28 @@ class MAN(Recipe):
 
     name: Literal["man"] = "man"
     """The recipe."""
+    head: Head = "chain"
+    """`chain`: a step's probability is the product of the conditional ones before it; `independent`: a sigmoid of its
+    own."""
     experts_per_step: int = Field(default=4, ge=1, le=1024)
     """Experts that one step sees."""
     shared_experts: int = Field(default=4, ge=0, le=1024)
     """Experts that every step sees."""
+    levels: int = Field(default=1, ge=1, le=16)
+    """Levels of experts and gates; two or more are stacked as in PLE."""
     attention: Literal["gated", "tower_top", "none"] = "gated"
     """Where steps exchange what they know: between gates and towers, after the towers, or nowhere."""
 
     def build(self, inputs: InputSpec, funnel: Funnel) -> FunnelModel:
-        steps = len(funnel.names)
-        embedding = embedding_of(self, inputs)
-        experts = MLPBank(steps * self.experts_per_step + self.shared_experts, embedding.width, self.expert)
-        gates = GateBank(embedding.width, own_and_shared(steps, self.experts_per_step, self.shared_experts))
+        reading, steps, width = self.read(inputs), len(funnel.names), self.expert[-1]
+        own, shared = self.experts_per_step, self.shared_experts
+        trunk = extraction_levels(reading.width, self.expert, steps, own, shared, self.levels)
         gated, top = self.attention == "gated", self.attention == "tower_top"
-        return FunnelModel(
-            embedding,
-            GatedExperts(experts, gates),
-            towers_of(self, funnel, experts.width),
+        return self.assemble(
+            reading,
+            trunk,
+            width,
             funnel,
-            self.head,
-            attention=StepAttention(experts.width, funnel.edges) if gated else None,
+            attention=StepAttention(width, funnel.edges) if gated else None,
             top_attention=StepAttention(self.tower[-1], funnel.edges) if top else None,
         )

@@ -7,17 +7,27 @@ from typing import Annotated, Any, get_args
 from pydantic import Field
 
 from funnelcast.errors import ConfigError, Fault, did_you_mean
+from funnelcast.models.aitm import AITM
+from funnelcast.models.base import Recipe
+from funnelcast.models.esmm import ESMM
 from funnelcast.models.man import MAN
+from funnelcast.models.mmoe import MMoE
+from funnelcast.models.omoe import OMoE
+from funnelcast.models.ple import PLE
 from funnelcast.models.shared_bottom import SharedBottom
+from funnelcast.models.single_task import SingleTask
 
-AnyRecipe = Annotated[MAN | SharedBottom, Field(discriminator="name")]
+AnyRecipe = Annotated[
+    AITM | ESMM | MAN | MMoE | OMoE | PLE | SharedBottom | SingleTask,
+    Field(discriminator="name"),
+]
 
-RECIPES: dict[str, type[MAN | SharedBottom]] = {
+RECIPES: dict[str, type[Recipe]] = {
     recipe.model_fields["name"].default: recipe for recipe in get_args(get_args(AnyRecipe)[0])
 }
 
 
-def recipe_of(settings: dict[str, Any]) -> MAN | SharedBottom:
+def recipe_of(settings: dict[str, Any]) -> Recipe:
     """The recipe that `settings` names, with its settings. Raises ConfigError."""
     if problem := wrong_name(settings):
         raise ConfigError([Fault("model", problem)])

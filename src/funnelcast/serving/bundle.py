@@ -20,7 +20,7 @@ import safetensors.torch
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.files import new_folder, sha256
 from funnelcast.errors import BundleError
-from funnelcast.models.base import FunnelModel
+from funnelcast.models.network import FunnelModel
 from funnelcast.models.registry import recipe_of
 
 FORMAT_VERSION = 1

@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
+from funnelcast.data.batch import Batch
 from funnelcast.data.columns import UNOBSERVED
 from funnelcast.errors import Fault
 from funnelcast.layers.heads import Reach
@@ -88,6 +89,34 @@ def step_losses(reach: Reach, labels: Tensor, weight: Tensor | None, config: Los
     if weight is not None:
         losses = losses * weight[:, None]
     return losses.sum(0)
+
+
+def given_parent(labels: Tensor, parents: tuple[int, ...]) -> Tensor:
+    """Labels (B, T) of the rows that reached the step before; UNOBSERVED where that is not known or did not happen."""
+    columns = [
+        labels[:, t] if parent < 0 else torch.where(labels[:, parent] == 1, labels[:, t], UNOBSERVED)
+        for t, parent in enumerate(parents)
+    ]
+    return torch.stack(columns, 1)
+
+
+def rates_given_parent(rows: Batch, parents: tuple[int, ...]) -> list[float]:
+    """Share of each step's positive label among the rows that reached the step before, by weight; NaN without any."""
+    assert rows.labels is not None
+    labels = given_parent(rows.labels, parents)
+    reached = torch.where(labels == 1, 1, UNOBSERVED).to(torch.uint8)
+    shares: Tensor = observed_weight(reached, rows.weight) / observed_weight(labels, rows.weight)
+    return shares.tolist()
+
+
+def rise_along_edges(reach: Reach, parents: tuple[int, ...], weight: Tensor | None) -> Tensor:
+    """AITM's calibrator (eq. 7): Σ over edges of max(p(child) − p(parent), 0), summed over rows by their weight."""
+    p = reach.log_p.exp()
+    rises = [(p[:, t] - p[:, parent]).relu() for t, parent in enumerate(parents) if parent >= 0]
+    if not rises:
+        return p.new_zeros(())
+    total = torch.stack(rises).sum(0)
+    return total.sum() if weight is None else weight @ total
 
 
 def observed_weight(labels: Tensor, weight: Tensor | None) -> Tensor:

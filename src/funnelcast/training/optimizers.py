@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -10,9 +10,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from funnelcast.data.batch import Batch
-from funnelcast.layers.embedding import Embedding
+from funnelcast.layers.embedding import Embedded, EmbeddingTable
 from funnelcast.schema.config import Config
-from funnelcast.training.row_adam import BETAS, EPSILON, RowAdam, row_gradients
+from funnelcast.training.row_adam import BETAS, EPSILON, RowAdam
+from funnelcast.training.row_gradients import row_gradients, spans_of
 
 
 class OptimizerConfig(Config):
@@ -42,10 +43,11 @@ class Optimizer:
         dense: dict[str, nn.Parameter],
         loss_weights: dict[str, nn.Parameter],
         loss_rate: float,
-        embedding: Embedding | None,
+        tables: Sequence[EmbeddingTable] = (),
         learning_rate: float | None = None,
     ) -> None:
-        """`embedding`: none where a stage leaves it as it is. `learning_rate` replaces the config's."""
+        """`tables`: all of the model's, or none where a stage leaves them as they are; frozen ones stay in any case.
+        `learning_rate` replaces the config's."""
         rate = learning_rate or config.learning_rate
         self.dense, self.loss_weights = dense, loss_weights
         self.clip = config.clip
@@ -53,8 +55,8 @@ class Optimizer:
             {"params": list(dense.values()), "weight_decay": config.l2},
             {"params": list(loss_weights.values()), "lr": loss_rate},
         ]
-        tables = embedding.all_tables() if embedding else []
-        self.tables = tables
+        self._spans = [s for s in spans_of(tables) if s.table.weight.requires_grad]
+        self.tables = tables = [span.table for span in self._spans]
         self.row_adams = [RowAdam(table, rate, config.l2) for table in tables] if config.name == "adam" else []
         if config.name == "adam_dense":
             groups.append({"params": [table.weight for table in tables], "weight_decay": config.l2})
@@ -65,9 +67,9 @@ class Optimizer:
         """Those whose gradients `step` takes, in its order."""
         return [*self.dense.values(), *self.loss_weights.values()]
 
-    def step(self, grads: list[Tensor], batch: Batch, embedded: Tensor | None) -> None:
-        """`grads` of `parameters`; `embedded` (B, D) is the gradient of the embedded batch."""
-        rows = list(self._table_gradients(batch, embedded)) if embedded is not None else []
+    def step(self, grads: list[Tensor], batch: Batch, embedded: Embedded | None) -> None:
+        """`grads` of `parameters`; `embedded` is the gradient of the embedded batch."""
+        rows = [row_gradients(span, batch, embedded) for span in self._spans] if embedded is not None else []
         if self.clip is not None:
             _clip([*grads, *(grad for _, grad in rows)], self.clip)
         for parameter, grad in zip(self.parameters, grads, strict=True):
@@ -79,13 +81,6 @@ class Optimizer:
             for table, (touched, grad) in zip(self.tables, rows, strict=True):
                 table.weight.grad = torch.zeros_like(table.weight).index_copy_(0, touched.long(), grad)
         self.adam.step()
-
-    def _table_gradients(self, batch: Batch, embedded: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Per table the distinct rows (U,) of a batch and their gradients (U, E)."""
-        start = 0
-        for table in self.tables:
-            yield row_gradients(table, batch.ids, embedded[:, start : start + table.width])
-            start += table.width
 
     def state(self) -> dict[str, Tensor]:
         """Every moment and step count by name."""

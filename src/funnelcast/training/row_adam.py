@@ -1,4 +1,4 @@
-"""What a batch does to the rows of a table: their gradients, and Adam on just these rows."""
+"""Adam on just the rows of a table that a batch touches."""
 
 from __future__ import annotations
 
@@ -9,25 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from funnelcast.compiled import compiled, compiled_for_speed
+from funnelcast.compiled import compiled_for_speed
 from funnelcast.layers.embedding import EmbeddingTable
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
-
-
-def row_gradients(table: EmbeddingTable, ids: Tensor, embedded: Tensor) -> tuple[Tensor, Tensor]:
-    """ids (B, F) of a batch, and the gradient of what the table made of them (B, width) -> the distinct rows (U,), and
-    theirs (U, E). Rows ascend, as memory is read faster so.
-    """
-    rows, place = torch.unique(table.rows(ids), return_inverse=True)
-    grad = embedded.reshape(-1, table.weight.shape[1])
-    sums = grad.new_zeros(len(rows), grad.shape[1])
-    if _is_simple(grad):
-        add_up(sums.numpy(), place.flatten().numpy(), grad.numpy())
-    else:
-        sums.index_add_(0, place.flatten(), grad)
-    return rows, sums
 
 
 class RowAdam:
@@ -52,7 +38,7 @@ class RowAdam:
         rate = self.learning_rate / (1 - BETAS[0] ** count)
         spread = 1 / math.sqrt(1 - BETAS[1] ** count)
         tables = (self.table.weight.detach(), self.mean, self.square)
-        if _is_simple(grad):
+        if is_simple(grad):
             weight, mean, square = (table.numpy() for table in tables)
             move(weight, mean, square, rows.numpy(), grad.numpy(), self.l2, rate, spread)
         else:
@@ -68,18 +54,9 @@ class RowAdam:
             tensor.copy_(state[name])
 
 
-def _is_simple(x: Tensor) -> bool:
+def is_simple(x: Tensor) -> bool:
     """Whether compiled loops can take it."""
     return x.device.type == "cpu" and x.dtype == torch.float32
-
-
-@compiled
-def add_up(sums: Any, place: Any, grad: Any) -> None:
-    """Adds each row of grad (n, E) to the row of sums (U, E) that place (n,) says."""
-    for i in range(len(place)):
-        row, own = sums[place[i]], grad[i]
-        for j in range(len(own)):
-            row[j] += own[j]
 
 
 @compiled_for_speed

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from funnelcast.errors import Fault, did_you_mean
 from funnelcast.evaluation.funnel import FunnelMetrics
-from funnelcast.models.base import TOP, Group
+from funnelcast.models.network import GROUPS, TOP, Group
 from funnelcast.schema.config import Config
 from funnelcast.schema.funnel import Funnel
 
@@ -20,8 +20,8 @@ class Stage(Config):
     name: str = Field(default="general", pattern=r"^[\w.-]+$")
     """Stands in the log."""
     train: Literal["all", "top"] | Annotated[tuple[Group, ...], Field(min_length=1)] = "all"
-    """`all` parameters; the `top`: gates, attention and towers; or named groups: embedding, experts, gates, attention,
-    towers."""
+    """`all` parameters; the `top`: gates, attention and towers; or named groups: embedding, pooling, experts, gates,
+    attention, towers."""
     epochs: int = Field(default=10, ge=1, le=1_000_000)
     """At most this many passes over the training rows."""
     patience: int = Field(default=1, ge=1, le=1_000_000)
@@ -43,7 +43,7 @@ class Stage(Config):
     @property
     def groups(self) -> tuple[Group, ...]:
         if self.train == "all":
-            return ("embedding", "experts", *TOP)
+            return GROUPS
         return TOP if self.train == "top" else self.train
 
     def value(self, metrics: FunnelMetrics, funnel: Funnel) -> float:

@@ -19,7 +19,7 @@ from funnelcast.data.progress import silent
 from funnelcast.errors import DataError, FunnelcastError
 from funnelcast.evaluation.funnel import FunnelMetrics, measure_funnel
 from funnelcast.evaluation.score import score
-from funnelcast.models.base import FunnelModel
+from funnelcast.models.network import FunnelModel
 from funnelcast.schema.funnel import Funnel
 from funnelcast.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from funnelcast.training.interrupt import Interruption
@@ -102,10 +102,10 @@ class Trainer:
 
     def _optimizer(self, stage: Stage) -> Optimizer:
         groups = [group for group in stage.groups if group != "embedding"]
-        embedding = self.model.embedding if "embedding" in stage.groups else None
+        tables = self.model.embedding.all_tables() if "embedding" in stage.groups else []
         weights = dict(self.loss_weights.named_parameters(prefix="loss"))
         config, rate = self.plan.optimizer, stage.learning_rate
-        return Optimizer(config, self.model.groups(groups), weights, self.plan.loss.learning_rate, embedding, rate)
+        return Optimizer(config, self.model.groups(groups), weights, self.plan.loss.learning_rate, tables, rate)
 
     def _begin_stage(self, stage: Stage, dev: Columns, trained: bool) -> None:
         """See that the metric is defined before time is spent, and take a trained model for the best so far."""

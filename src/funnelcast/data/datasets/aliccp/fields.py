@@ -16,14 +16,17 @@ class Fields(NamedTuple):
     """The wanted fields as a perfect hash of their names."""
 
     keys: NDArray[np.uint64]  # (_SLOTS,), 0 where there is none
-    places: NDArray[np.int16]  # (_SLOTS,) by slot, the place of the field
+    places: NDArray[np.int16]  # (_SLOTS,) by slot, the place of the field: first the single-valued ones
     multiplier: np.uint64
-    number: int
+    single: int
+    """Number of the fields that have one id, F."""
+    multi: int
+    """Number of the fields that have lists of ids, M."""
 
 
-def wanted_fields(names: Sequence[str]) -> Fields:
+def wanted_fields(single: Sequence[str], multi: Sequence[str] = ()) -> Fields:
     """Distinct names of 1 to LONGEST_FIELD bytes, hashed without collision."""
-    keys = np.array([_name_key(name.encode()) for name in names], np.uint64)
+    keys = np.array([_name_key(name.encode()) for name in (*single, *multi)], np.uint64)
     random = np.random.default_rng(0)
     while True:
         multiplier = random.integers(1, 2**63, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
@@ -32,7 +35,7 @@ def wanted_fields(names: Sequence[str]) -> Fields:
             break
     table, places = np.zeros(_SLOTS, np.uint64), np.zeros(_SLOTS, np.int16)
     table[slots], places[slots] = keys, np.arange(len(keys))
-    return Fields(table, places, multiplier, len(keys))
+    return Fields(table, places, multiplier, len(single), len(multi))
 
 
 def _name_key(name: bytes) -> int:

@@ -1,19 +1,16 @@
-"""Provisional ids of raw integers: hash tables that grow with the distinct values, then fitted vocabularies.
+"""Provisional ids of raw integers: hash tables that grow with the distinct values.
 
 Codes: MISSING (-1) no value, 0 a value that no training row may hold, 1 … in order of first sight.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from funnelcast.compiled import compiled
+from funnelcast.data.columns import Ragged
 from funnelcast.data.datasets.aliccp.tokens import MISSING
-from funnelcast.data.vocabulary import Vocabulary
 
 Int32s = NDArray[np.int32]
 Int64s = NDArray[np.int64]
@@ -58,51 +55,15 @@ class IdTable:
     def count(self, codes: Int32s) -> None:
         _count(codes, self._counts)
 
+    def count_lists(self, lists: Ragged, times: Int64s) -> None:
+        """Count the codes of every list `times` (n,)."""
+        _count_lists(lists.offsets, lists.ids, times, self._counts)
+
     def _grow(self) -> None:
         self._values = np.concatenate([self._values, np.empty_like(self._values)])
         self._counts = np.concatenate([self._counts, np.zeros_like(self._counts)])
         self._slots = np.zeros(2 * len(self._slots), np.int32)
         _place(self.values, self._slots)
-
-
-class FieldTables:
-    """A table per vocabulary, and which of them each field uses."""
-
-    def __init__(self, vocabularies: Sequence[str], min_counts: Sequence[int]) -> None:
-        """Both by field; fields that share a vocabulary are counted together and have one `min_count`."""
-        self.names = tuple(vocabularies)
-        self.tables = {name: IdTable() for name in self.names}
-        self._min_counts = dict(zip(self.names, min_counts, strict=True))
-
-    def codes(self, values: Int64s, *, grow: bool) -> Int32s:
-        """(F, n) raw ids to codes (F, n)."""
-        codes = np.empty(values.shape, np.int32)
-        for f, name in enumerate(self.names):
-            table = self.tables[name]
-            codes[f] = (table.intern if grow else table.look_up)(values[f], values[f] != MISSING)
-        return codes
-
-    def count(self, codes: Int32s) -> None:
-        """Count codes (n, F) of training rows."""
-        for f, name in enumerate(self.names):
-            self.tables[name].count(codes[:, f])
-
-    def fit(self) -> tuple[dict[str, Vocabulary], list[Int32s]]:
-        """Vocabularies by name, and per field the final id of every code."""
-        vocabularies, finals = {}, {}
-        for name, table in self.tables.items():
-            values = pa.array(table.values)
-            vocabularies[name] = Vocabulary.fit(values, table.counts, self._min_counts[name])
-            finals[name] = np.concatenate([np.zeros(1, np.int32), vocabularies[name].ids(values, name)])
-        return vocabularies, [finals[name] for name in self.names]
-
-
-def final_ids(codes: Int32s, finals: list[Int32s]) -> Int32s:
-    """Codes (n, F) without MISSING to ids (n, F) of the fitted vocabularies."""
-    ids = np.empty(codes.shape, np.int32)
-    for f, final in enumerate(finals):
-        ids[:, f] = final[codes[:, f]]
-    return ids
 
 
 @compiled
@@ -162,3 +123,11 @@ def _count(codes: Int32s, counts: Int64s) -> None:
     for code in codes:
         if code > 0:
             counts[code - 1] += 1
+
+
+@compiled
+def _count_lists(offsets: Int64s, codes: Int32s, times: Int64s, counts: Int64s) -> None:
+    for i in range(len(times)):
+        for code in codes[offsets[i] : offsets[i + 1]]:
+            if code > 0:
+                counts[code - 1] += times[i]

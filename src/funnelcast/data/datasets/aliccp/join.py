@@ -1,18 +1,25 @@
-"""Skeleton rows joined with their common features, both as codes; memory holds a block and a memory map."""
+"""Skeleton rows joined with their common features, both as codes; memory holds a block and a memory map.
+
+Of a single-valued field the common line's id goes before the skeleton line's. Of a multi-valued field the ids of both
+are kept, the common line's first. (In the real data no field stands in both.)
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from funnelcast.compiled import compiled
+from funnelcast.data.columns import Ragged
+from funnelcast.data.datasets.aliccp.codes import FieldTables
+from funnelcast.data.datasets.aliccp.common import CommonFeatures
 from funnelcast.data.datasets.aliccp.files import Source
-from funnelcast.data.datasets.aliccp.ids import FieldTables, IdTable, Int32s
+from funnelcast.data.datasets.aliccp.ids import Int32s
+from funnelcast.data.datasets.aliccp.lists import lists_of
 from funnelcast.data.datasets.aliccp.rows import LineReader, Lines
 from funnelcast.data.datasets.aliccp.tokens import MISSING, Int64s
 from funnelcast.data.datasets.aliccp.truth import Truth
@@ -28,39 +35,13 @@ class Joined:
     """The rows of a block that are kept, in file order."""
 
     codes: Int32s  # (N, F), 0 for missing too
+    lists: list[Ragged]
+    """Codes of each multi-valued field; empty ones of a shared field are those of the row's common line."""
+    places: Int32s  # (N,) of the common lines
     labels: NDArray[np.uint8]  # (N, T)
     side: pa.Table  # (N) rows
     broken: int
     """Rows whose labels contradict the funnel, kept or not."""
-
-
-class CommonFeatures:
-    """The codes of every common line in a memory-mapped file, and the index that finds them."""
-
-    def __init__(self, path: Path, fields: int) -> None:
-        self.index = IdTable()
-        self.repeated = 0
-        """Lines whose index stood before; the last one holds, as in AITM's dict."""
-        self.codes = np.empty((0, fields), np.int32)
-        self._path = path
-        path.touch()
-
-    def read(self, lines: Iterator[Lines], tables: FieldTables, *, grow: bool) -> None:
-        for block in lines:
-            good = block.good
-            codes = tables.codes(block.tokens.values[:, good], grow=grow)
-            before = self.index.size
-            places = self.index.intern(block.tokens.keys[good], np.ones(codes.shape[1], bool)) - 1
-            self.repeated += len(places) - (self.index.size - before)
-            self._extend()
-            self.codes[places] = codes.T  # of a repeated place numpy keeps the last
-
-    def _extend(self) -> None:
-        shape = (self.index.size, self.codes.shape[1])
-        with self._path.open("r+b") as file:
-            file.truncate(4 * shape[0] * shape[1])
-        if shape[0]:
-            self.codes = np.memmap(self._path, np.int32, mode="r+", shape=shape).view(np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -77,9 +58,11 @@ class Joiner:
         for lines in self.reader.lines(skeleton, common.index):
             labels, rows, broken = self._kept(lines, skeleton)
             codes = self.tables.codes(lines.tokens.values, grow=grow)
-            merged = np.empty((len(rows), len(codes)), np.int32)
-            _merge(codes, common.codes, lines.places, rows, merged)
-            yield Joined(merged, labels, self._side(lines, rows, truth), broken)
+            merged, places = np.empty((len(rows), len(codes)), np.int32), lines.places[rows]
+            _merge(codes, common.codes, places, rows, merged)
+            own = self.tables.list_codes(lists_of(lines.tokens.items, rows, len(common.lists)), grow=grow)
+            lists = [common.complete(f, each, places) for f, each in enumerate(own)]
+            yield Joined(merged, lists, places, labels, self._side(lines, rows, truth), broken)
         if truth is not None:
             truth.finish()
 
@@ -107,7 +90,7 @@ def _merge(codes: Int32s, common: Int32s, places: Int32s, rows: Int64s, merged: 
     for i in range(len(rows)):
         row = rows[i]
         for f in range(len(codes)):
-            code = common[places[row], f]
+            code = common[places[i], f]
             if code == MISSING:
                 code = codes[f, row]
             merged[i, f] = max(code, 0)

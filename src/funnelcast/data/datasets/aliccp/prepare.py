@@ -1,7 +1,11 @@
-"""Ali-CCP: the raw files to a prepared table, with AITM's processing to the letter.
+"""Ali-CCP: the raw files to a prepared table, for single-valued fields with AITM's processing to the letter.
 
 Pass 1 tokenizes the training file and spills provisional codes; then vocabularies are fitted; pass 2 turns codes into
-ids. The test file is looked up in the fitted vocabularies. Memory depends on the distinct ids and a fixed buffer.
+ids. The test file is looked up in the fitted vocabularies. Memory depends on the distinct ids, the number of common
+lines and a fixed buffer.
+
+`min_count` counts occurrences in joined rows of the training file, those that become dev included: an id in a common
+line counts once for each kept row that refers to the line.
 """
 
 from __future__ import annotations
@@ -10,21 +14,22 @@ import json
 import random
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from funnelcast.data.columns import Columns
+from funnelcast.data.datasets.aliccp.codes import FieldTables, Fitted
+from funnelcast.data.datasets.aliccp.common import CommonFeatures
 from funnelcast.data.datasets.aliccp.fields import wanted_fields
 from funnelcast.data.datasets.aliccp.files import BLOCK_BYTES, COMMON, SKELETON, Source, is_archive
-from funnelcast.data.datasets.aliccp.ids import FieldTables, final_ids
-from funnelcast.data.datasets.aliccp.join import CommonFeatures, Joined, Joiner
+from funnelcast.data.datasets.aliccp.join import Joined, Joiner
 from funnelcast.data.datasets.aliccp.rows import LineReader
-from funnelcast.data.datasets.aliccp.schema import aliccp_schema, categorical_features
+from funnelcast.data.datasets.aliccp.schema import aliccp_schema, check
 from funnelcast.data.datasets.aliccp.spill import Spill
+from funnelcast.data.datasets.aliccp.write import RowWriter
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.files import new_folder
 from funnelcast.data.progress import Progress, silent
@@ -33,6 +38,7 @@ from funnelcast.data.table import TableWriter
 from funnelcast.data.vocabulary import Vocabulary
 from funnelcast.errors import DataError
 from funnelcast.schema.dataset import Schema
+from funnelcast.schema.features import Categorical, MultiValued
 
 
 def prepare_aliccp(
@@ -45,19 +51,20 @@ def prepare_aliccp(
     max_bad: float = DEFAULT_LIMIT,
     replace: bool = False,
     progress: Progress = silent,
-    schema: Schema | None = None,
+    schema: Schema | str = "aliccp-aitm",
     block_bytes: int = BLOCK_BYTES,
 ) -> dict[str, Any]:
     """Make the table `out` of the skeleton files, or of archives that hold them; returns its manifest.
 
     The common features stand beside the skeleton files where they are not given. Bad lines go to
-    `OUT.quarantine.csv`. `schema`: AITM's protocol by default, else one with categorical features only.
+    `OUT.quarantine.csv`. `schema`: the name of a built-in one, `aliccp-aitm` or `aliccp-full`, or one of your own with
+    categorical and multi-valued features.
     Raises DataError, QuarantineError, ConfigError, and FunnelcastError where `out` exists and `replace` is not set.
     """
     train, out = Path(train), Path(out)
     test, common_train, common_test = (None if p is None else Path(p) for p in (test, common_train, common_test))
-    schema = schema or aliccp_schema()
-    features = categorical_features(schema, test_given=test is not None)
+    schema = aliccp_schema(schema) if isinstance(schema, str) else schema
+    check(schema, test_given=test is not None)
     if test is not None and train.resolve() == test.resolve() and not is_archive(train):
         raise DataError(f"{train} is given for both train and test; give each part rows of its own")
     sources = [_sources("train", train, common_train)]
@@ -66,7 +73,8 @@ def prepare_aliccp(
         source.check()
     aside = out.with_name(out.name + ".quarantine.csv")
     with new_folder(out, replace=replace, mark="manifest.json") as folder, Quarantine(aside, max_bad) as quarantine:
-        reader = LineReader(wanted_fields(list(features)), quarantine, progress, block_bytes)
+        fields = wanted_fields(*([schema.column(name) for name in features] for features in _by_kind(schema)))
+        reader = LineReader(fields, quarantine, progress, block_bytes)
         with TableWriter(folder) as writer:
             _Preparation(schema, reader, writer).run(*sources)
         manifest: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
@@ -102,66 +110,86 @@ class _Preparation:
 
     def __init__(self, schema: Schema, reader: LineReader, writer: TableWriter) -> None:
         self.schema, self.reader, self.writer = schema, reader, writer
+        single, self.multi = _by_kind(schema)
         self.tables = FieldTables(
-            [schema.vocabulary(name) for name in schema.features],
-            [f.min_count for f in schema.features.values() if f.kind == "categorical"],
+            [schema.vocabulary(name) for name in single],
+            [schema.vocabulary(name) for name in self.multi],
+            {schema.vocabulary(name): feature.min_count for name, feature in {**single, **self.multi}.items()},
         )
         self.counts: dict[str, int] = {}
 
     def run(self, train: tuple[Source, Source], test: tuple[Source, Source] | None = None) -> None:
-        with tempfile.TemporaryDirectory(prefix="spill-", dir=self.writer.folder) as scratch:
-            spill = self._spill_train(*train, Path(scratch))
-            vocabularies, finals = self.tables.fit()
-            self._write_train(spill, finals)
-            if test is not None:
-                self._write_test(*test, Path(scratch), finals)
-        self.writer.finish(Encoder(self.schema, vocabularies, {}), self._summary(vocabularies))
+        with self._scratch() as scratch:
+            fitted = self._train(*train, scratch)
+        if test is not None:
+            with self._scratch() as scratch:
+                self._test(*test, scratch, fitted)
+        self.writer.finish(Encoder(self.schema, fitted.vocabularies, {}), self._summary(fitted.vocabularies))
 
-    def _spill_train(self, skeleton: Source, common: Source, scratch: Path) -> Spill:
-        with Spill(scratch / "train.arrow") as spill:
-            for joined in self._joined(skeleton, common, scratch, grow=True):
-                self.tables.count(joined.codes)
+    @contextmanager
+    def _scratch(self) -> Iterator[Path]:
+        with tempfile.TemporaryDirectory(prefix="spill-", dir=self.writer.folder) as folder:
+            yield Path(folder)
+
+    def _train(self, skeleton: Source, source: Source, scratch: Path) -> Fitted:
+        common = self._read_common(source, scratch, grow=True)
+        with Spill(scratch / "rows.arrow") as spill:
+            for joined in self._joined(skeleton, common, grow=True):
+                self.tables.count(joined.codes, joined.lists)
+                common.refer(joined.places, joined.lists)
                 spill.write(joined)
         if not spill.rows:
             raise DataError(f"{skeleton.path} has no row to train on; see {self.reader.quarantine.path} for bad rows")
-        return spill
+        common.count(self.tables)
+        fitted = self.tables.fit()
+        self._write_train(spill, self._row_writer(("train", "dev"), fitted, common))
+        return fitted
 
-    def _write_train(self, spill: Spill, finals: list[NDArray[np.int32]]) -> None:
+    def _write_train(self, spill: Spill, rows: RowWriter) -> None:
         draws, done, began = dev_draws(self.schema.split.seed), 0, time.perf_counter()
         for joined in spill.read():
             dev = draws.random_sample(len(joined.codes)) >= 1 - self.schema.split.dev
-            self._append("train", joined, np.flatnonzero(~dev), finals)
-            self._append("dev", joined, np.flatnonzero(dev), finals)
+            rows.append("train", joined, np.flatnonzero(~dev))
+            rows.append("dev", joined, np.flatnonzero(dev))
             done += len(dev)
             rate = done / (time.perf_counter() - began)
             self.reader.progress("writing train", done, spill.rows, "rows", f"{rate:,.0f} rows/s")
 
-    def _write_test(self, skeleton: Source, common: Source, scratch: Path, finals: list[NDArray[np.int32]]) -> None:
-        for joined in self._joined(skeleton, common, scratch, grow=False):
-            self._append("test", joined, np.arange(len(joined.codes)), finals)
+    def _test(self, skeleton: Source, source: Source, scratch: Path, fitted: Fitted) -> None:
+        common = self._read_common(source, scratch, grow=False)
+        rows = self._row_writer(("test",), fitted, common)
+        for joined in self._joined(skeleton, common, grow=False):
+            rows.append("test", joined, np.arange(len(joined.codes)))
 
-    def _joined(self, skeleton: Source, common: Source, scratch: Path, *, grow: bool) -> Iterator[Joined]:
+    def _row_writer(self, parts: Sequence[str], fitted: Fitted, common: CommonFeatures) -> RowWriter:
+        weighted = {name: feature.weights is not None for name, feature in self.multi.items()}
+        return RowWriter(self.writer, parts, weighted, fitted, common)
+
+    def _read_common(self, source: Source, scratch: Path, *, grow: bool) -> CommonFeatures:
+        """The common features of a part; `grow`: new ids get codes."""
+        reader, before = self.reader, self.reader.read
+        common = CommonFeatures(scratch / "common", len(self.tables.single), len(self.tables.multi))
+        common.read(reader.lines(source), self.tables, grow=grow)
+        self.counts[f"{source.part} common lines read"] = reader.read - before
+        self.counts[f"{source.part} common lines repeated"] = common.repeated
+        return common
+
+    def _joined(self, skeleton: Source, common: CommonFeatures, *, grow: bool) -> Iterator[Joined]:
         """The kept rows of a part, block by block; `grow`: new ids get codes."""
-        part, reader = skeleton.part, self.reader
-        features = CommonFeatures(scratch / f"{part}.common", len(self.tables.names))
-        before = reader.read
-        features.read(reader.lines(common), self.tables, grow=grow)
-        self.counts[f"{part} common lines read"] = reader.read - before
-        self.counts[f"{part} common lines repeated"] = features.repeated
-        before = reader.read
+        part, before = skeleton.part, self.reader.read
         self.counts[f"{part} broken rows"] = 0
-        for joined in Joiner(self.schema, reader, self.tables).rows(skeleton, features, grow=grow):
+        for joined in Joiner(self.schema, self.reader, self.tables).rows(skeleton, common, grow=grow):
             self.counts[f"{part} broken rows"] += joined.broken
             yield joined
-        self.counts[f"{part} rows read"] = reader.read - before
-
-    def _append(self, part: str, joined: Joined, rows: NDArray[np.int64], finals: list[NDArray[np.int32]]) -> None:
-        if len(rows):
-            ids = final_ids(joined.codes[rows], finals)
-            columns = Columns(ids, np.empty((len(rows), 0), np.float32), labels=joined.labels[rows])
-            self.writer.part(part).append(columns, joined.side.take(rows) if joined.side.num_columns else None)
+        self.counts[f"{part} rows read"] = self.reader.read - before
 
     def _summary(self, vocabularies: dict[str, Vocabulary]) -> dict[str, int]:
         quarantined = {f"quarantined: {kind}": count for kind, count in sorted(self.reader.faults.items())}
         sizes = {f"vocabulary {name}": len(vocabulary) for name, vocabulary in vocabularies.items()}
         return {**self.counts, **quarantined, **sizes}
+
+
+def _by_kind(schema: Schema) -> tuple[dict[str, Categorical], dict[str, MultiValued]]:
+    """The single-valued and the multi-valued features by name."""
+    single = {name: feature for name, feature in schema.features.items() if feature.kind == "categorical"}
+    return single, {name: feature for name, feature in schema.features.items() if feature.kind == "multi"}

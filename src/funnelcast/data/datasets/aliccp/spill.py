@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from funnelcast.data.columns import Ragged
 from funnelcast.data.datasets.aliccp.join import Joined
 
 
@@ -32,7 +33,8 @@ class Spill:
             self._writer.close()
 
     def write(self, joined: Joined) -> None:
-        columns = {"codes": _as_lists(joined.codes), "labels": _as_lists(joined.labels)}
+        columns = {"codes": _fixed(joined.codes), "labels": _fixed(joined.labels), "places": pa.array(joined.places)}
+        columns |= {f"list {f}": _lists(lists) for f, lists in enumerate(joined.lists)}
         columns |= {name: joined.side[name].combine_chunks() for name in joined.side.column_names}
         batch = pa.record_batch(columns)
         if self._writer is None:
@@ -43,13 +45,35 @@ class Spill:
     def read(self) -> Iterator[Joined]:
         with pa.OSFile(str(self.path)) as file, pa.ipc.open_stream(file) as stream:
             for batch in stream:
-                side = pa.Table.from_batches([batch.drop_columns(["codes", "labels"])])
-                yield Joined(_as_matrix(batch["codes"]), _as_matrix(batch["labels"]), side, 0)
+                lists = [name for name in batch.schema.names if name.startswith("list ")]
+                side = batch.drop_columns(["codes", "labels", "places", *lists])
+                yield Joined(
+                    _matrix(batch["codes"]),
+                    [_ragged(batch[name]) for name in lists],
+                    np.asarray(batch["places"]),
+                    _matrix(batch["labels"]),
+                    pa.Table.from_batches([side]),
+                    0,
+                )
 
 
-def _as_lists(matrix: NDArray[Any]) -> pa.Array:
-    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
+def _fixed(matrix: NDArray[Any]) -> pa.Array:
+    """(N, width) as lists of one length; as nulls where that is 0, which Arrow's lists are not."""
+    rows, width = matrix.shape
+    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), width) if width else pa.nulls(rows)
 
 
-def _as_matrix(lists: pa.Array) -> NDArray[Any]:
+def _matrix(lists: pa.Array) -> NDArray[Any]:
+    if pa.types.is_null(lists.type):
+        return np.empty((len(lists), 0), np.int32)
     return np.asarray(lists.flatten()).reshape(-1, lists.type.list_size)
+
+
+def _lists(lists: Ragged) -> pa.Array:
+    items = pa.StructArray.from_arrays([pa.array(lists.ids), pa.array(lists.weights)], ["code", "weight"])
+    return pa.ListArray.from_arrays(pa.array(lists.offsets.astype(np.int32)), items)
+
+
+def _ragged(lists: pa.Array) -> Ragged:
+    codes, weights = (np.array(column) for column in lists.values.flatten())
+    return Ragged(np.asarray(lists.offsets).astype(np.int64), codes, weights)

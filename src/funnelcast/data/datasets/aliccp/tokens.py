@@ -1,4 +1,7 @@
-"""The byte tokenizer of Ali-CCP's raw lines; every column and every feature is checked on the way."""
+"""The byte tokenizer of Ali-CCP's raw lines; every column and every feature is checked on the way.
+
+Of a single-valued field the last id is kept, of a multi-valued field every id with its value.
+"""
 
 from __future__ import annotations
 
@@ -22,17 +25,29 @@ from funnelcast.data.datasets.aliccp.faults import (
     VALUE,
 )
 from funnelcast.data.datasets.aliccp.fields import LONGEST_FIELD, Fields
+from funnelcast.data.datasets.aliccp.numbers import read_float
+from funnelcast.data.numeric import LARGEST
 
 Bytes = NDArray[np.uint8]
 Int64s = NDArray[np.int64]
 
 MISSING = -1
 _FEATURE_END, _FIELD_END, _ID_END, _COMMA = 1, 2, 3, 44
+_SHORTEST_FEATURE = 6  # bytes, what parts it from the next one included
 _IN_VALUE = np.zeros(256, np.bool_)
 _IN_VALUE[list(b"0123456789.-+eE")] = True
 _HEX = np.full(256, 255, np.uint64)
 _HEX[list(b"0123456789")] = np.arange(10)
 _HEX[list(b"abcdef")] = _HEX[list(b"ABCDEF")] = np.arange(10, 16)
+
+
+class Items(NamedTuple):
+    """The ids of multi-valued fields in n lines, in the order of the text: of line i from ends[i] to ends[i + 1]."""
+
+    ends: Int64s  # (n + 1,)
+    fields: NDArray[np.int16]  # (most,) places among the multi-valued fields
+    ids: Int64s  # (most,)
+    weights: NDArray[np.float32]  # (most,) their values
 
 
 class Tokens(NamedTuple):
@@ -44,6 +59,7 @@ class Tokens(NamedTuple):
     values: Int64s  # (F, n) the last id of each field, MISSING where there is none
     labels: NDArray[np.uint8]  # (n, 2) click, conversion; skeleton only
     sample_ends: Int64s  # (n,) where the sample id ends; skeleton only
+    items: Items
 
 
 def tokenize(data: Bytes, starts: Int64s, ends: Int64s, fields: Fields, *, skeleton: bool) -> Tokens:
@@ -53,23 +69,31 @@ def tokenize(data: Bytes, starts: Int64s, ends: Int64s, fields: Fields, *, skele
         faults=np.empty(n, np.uint8),
         details=np.zeros((n, 2), np.int64),
         keys=np.zeros(n, np.int64),
-        values=np.full((fields.number, n), MISSING, np.int64),
+        values=np.full((fields.single, n), MISSING, np.int64),
         labels=np.zeros((n, 2), np.uint8),
         sample_ends=np.zeros(n, np.int64),
+        items=_room(n, (len(data) + n) // _SHORTEST_FEATURE if fields.multi else 0),
     )
     _tokenize(data, starts, ends, fields, tokens, skeleton)
     return tokens
+
+
+def _room(lines: int, most: int) -> Items:
+    ends = np.zeros(lines + 1, np.int64)
+    return Items(ends, np.empty(most, np.int16), np.empty(most, np.int64), np.empty(most, np.float32))
 
 
 @compiled
 def _tokenize(data: Bytes, starts: Int64s, ends: Int64s, fields: Fields, tokens: Tokens, skeleton: bool) -> None:
     for i in range(len(starts)):
         start, end = starts[i], ends[i]
+        tokens.items.ends[i + 1] = tokens.items.ends[i]
         if skeleton:
             fault = _skeleton(data, start, end, i, fields, tokens)
         else:
             fault = _tail(data, start, end, i, fields, tokens)
         if fault != FINE:
+            tokens.items.ends[i + 1] = tokens.items.ends[i]
             columns, wanted = 1 + _count(data, start, end, _COMMA), 6 if skeleton else 3
             if columns != wanted:
                 fault = COLUMNS
@@ -148,12 +172,28 @@ def _features(data: Bytes, start: int, end: int, i: int, fields: Fields, tokens:
         key = (key << np.uint64(8)) | np.uint64(length)
         slot = (key * fields.multiplier) >> np.uint64(54)
         if fields.keys[slot] == key and length <= LONGEST_FIELD:
-            tokens.values[fields.places[slot], i] = value
+            if fields.places[slot] < fields.single:
+                tokens.values[fields.places[slot], i] = value
+            elif not _put_item(data, first, at, fields.places[slot] - fields.single, value, i, tokens.items):
+                return VALUE
         if at == end - 1:
             tokens.details[i, 0] = number + 1
             return FEATURE
         at += 1
     return FINE
+
+
+@compiled
+def _put_item(data: Bytes, start: int, end: int, field: int, id_: int, line: int, items: Items) -> bool:
+    """Whether the value that stands there is a finite number."""
+    weight = read_float(data, start, end)
+    if not np.isfinite(weight):
+        return False
+    at = items.ends[line + 1]
+    items.fields[at], items.ids[at] = field, id_
+    items.weights[at] = min(max(weight, -LARGEST), LARGEST)
+    items.ends[line + 1] = at + 1
+    return True
 
 
 @compiled

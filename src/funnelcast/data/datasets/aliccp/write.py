@@ -1,0 +1,63 @@
+"""Joined rows of codes to the parts of a table; the lists that rows of a common line share are stored once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from funnelcast.data.columns import Columns, Ragged
+from funnelcast.data.datasets.aliccp.codes import Fitted
+from funnelcast.data.datasets.aliccp.common import CommonFeatures
+from funnelcast.data.datasets.aliccp.ids import Int32s, Int64s
+from funnelcast.data.datasets.aliccp.join import Joined
+from funnelcast.data.table import TableWriter
+
+
+class RowWriter:
+    """Writes rows of the parts that one pair of raw files becomes."""
+
+    def __init__(
+        self,
+        writer: TableWriter,
+        parts: Sequence[str],
+        multi: Mapping[str, bool],
+        fitted: Fitted,
+        common: CommonFeatures,
+    ) -> None:
+        """Writes the shared lists of all common lines. `multi`: by feature, whether its weights are kept."""
+        self.writer, self.parts, self.multi, self.fitted = writer, parts, multi, fitted
+        names = list(multi)
+        self._shared = {names[field] for field in common.shared}
+        for field in common.shared:
+            for _, lists in common.lists[field].chunks():
+                writer.share(parts, names[field], self._encoded(field, lists))
+
+    def append(self, part: str, joined: Joined, rows: Int64s) -> None:
+        """Add `rows` (n,) of a block to a part."""
+        if len(rows):
+            lists = [self._encoded(field, each.take(rows)) for field, each in enumerate(joined.lists)]
+            columns = Columns(
+                self.fitted.ids(joined.codes[rows]),
+                np.empty((len(rows), 0), np.float32),
+                {name: self._stored(name, lists[field], joined.places[rows]) for field, name in enumerate(self.multi)},
+                joined.labels[rows],
+            )
+            self.writer.part(part).append(columns, joined.side.take(rows) if joined.side.num_columns else None)
+
+    def _encoded(self, field: int, lists: Ragged) -> Ragged:
+        lists = self.fitted.lists(field, lists)
+        return lists if list(self.multi.values())[field] else replace(lists, weights=None)
+
+    def _stored(self, name: str, lists: Ragged, places: Int32s) -> Ragged:
+        """Lists of rows as a part takes them. Of a shared feature a row without own ids has the list of its common
+        line, and own lists are added to the shared ones, so that every row has an index.
+        """
+        if name not in self._shared:
+            return lists
+        own, index = np.flatnonzero(np.diff(lists.offsets)), places.copy()
+        if len(own):
+            first = self.writer.share(self.parts, name, lists.take(own))
+            index[own] = np.arange(first, first + len(own))
+        return replace(lists, index=index)

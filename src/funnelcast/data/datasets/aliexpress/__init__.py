@@ -1,0 +1,1 @@
+"""AliExpress as MTReclib publishes it."""

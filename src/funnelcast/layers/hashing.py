@@ -1,0 +1,68 @@
+"""Ids without embeddings: hashed into one vector of counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from funnelcast.data.batch import Batch
+from funnelcast.data.encoder import InputSpec
+from funnelcast.layers.embedding import Block, Embedded, EmbeddingTable, Init
+from funnelcast.layers.lists import Pool, bag_of, owners
+
+_MIX = 0x9E3779B1  # an odd number near 2^32 / golden ratio: multiplied by it, neighbours fall far apart
+_BITS = 32
+
+
+class HashedIds(nn.Module):
+    """x[h(field, id)] += 1 for every field, and a list's factors for its ids; then numeric features.
+
+    The MAN paper's "remove the embedding layer and train the original feature data". Nothing is learned here; two ids
+    that meet in one place cannot be told apart.
+    """
+
+    def __init__(self, inputs: InputSpec, places: int, pools: Mapping[str, Pool]) -> None:
+        super().__init__()
+        self.places, self.numeric, self.pools = places, inputs.numeric, dict(pools)
+        salts = {name: salt for salt, name in enumerate(inputs.vocabularies)}
+        self.salts: Tensor
+        self.register_buffer("salts", torch.tensor([salts[v] for _, v in inputs.fields], dtype=torch.int64), False)
+        self.list_salts = {each.name: salts[each.vocabulary] for each in inputs.lists}
+
+    @property
+    def layout(self) -> list[Block]:
+        """What stands where in a row."""
+        numbers = [Block(name, self.places + i, 1, 1) for i, name in enumerate(self.numeric)]
+        return [Block("hashed ids", 0, self.places, 1), *numbers]
+
+    @property
+    def width(self) -> int:
+        """D, the numbers per row."""
+        return self.places + len(self.numeric)
+
+    def all_tables(self) -> list[EmbeddingTable]:
+        return []
+
+    def reset(self, init: Init, generator: torch.Generator) -> None:
+        """Nothing to do."""
+
+    def place(self, ids: Tensor, salts: Tensor | int) -> Tensor:
+        """Where ids of vocabularies with these salts fall, int64 of the same shape."""
+        mixed = (ids.long() + (salts + 1) * 0x85EBCA77) * _MIX
+        mixed = (mixed ^ (mixed >> 15)) * _MIX
+        return ((mixed & ((1 << _BITS) - 1)) * self.places) >> _BITS
+
+    def forward(self, batch: Batch) -> Embedded:
+        """-> (B, width)."""
+        kind = batch.numeric.dtype
+        x = torch.zeros(batch.ids.shape[0], self.places, dtype=kind, device=batch.ids.device)
+        x = x.scatter_add(1, self.place(batch.ids, self.salts), torch.ones_like(batch.ids, dtype=kind))
+        flat = x.flatten()
+        for name, pool in self.pools.items():
+            lists = batch.lists[name]
+            rows = owners(lists.offsets, lists.ids.shape[0])
+            at = rows * self.places + self.place(lists.ids, self.list_salts[name])
+            flat = flat.index_add(0, at, bag_of(lists, pool).factors.to(kind))
+        return Embedded(torch.cat([flat.view(x.shape), batch.numeric], dim=1))

@@ -1,0 +1,203 @@
+"""Pooling with parameters: sequences to one vector each, by attention to a target or by self-attention."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from funnelcast.layers.banks import LinearBank, MLPBank
+from funnelcast.layers.embedding import Block, Embedded
+from funnelcast.layers.lists import Elements
+from funnelcast.layers.mode import EVALUATE, Mode
+
+
+class SequencePooling(nn.Module):
+    """Appends to a row of numbers one vector per sequence that is pooled with parameters."""
+
+    def __init__(self, layout: Sequence[Block], pools: Sequence[TargetAttention | TransformerPooling]) -> None:
+        """`layout`: of the row; `pools`: in the order of `Embedded.sequences`."""
+        super().__init__()
+        self.pools = nn.ModuleList(pools)
+        self.layout = list(layout)
+        for pool in pools:
+            start = self.width
+            self.layout.append(Block(pool.feature, start, pool.copies * pool.width, pool.copies))
+
+    @property
+    def width(self) -> int:
+        """D, what the trunk reads of a row."""
+        return sum(block.width for block in self.layout)
+
+    def columns(self, copy: int) -> list[int]:
+        """Columns of the row that belong to one of the copies, or to all."""
+        blocks = ((b.start, b.width // b.copies, copy if b.copies > 1 else 0) for b in self.layout)
+        return [start + n * width + i for start, width, n in blocks for i in range(width)]
+
+    def forward(self, embedded: Embedded, mode: Mode = EVALUATE) -> Tensor:
+        """-> (B, D)."""
+        if not embedded.sequences:
+            return embedded.flat
+        pooled = [
+            pool(embedded.flat, elements, mode) for pool, elements in zip(self.pools, embedded.sequences, strict=True)
+        ]
+        return torch.cat([embedded.flat, *pooled], dim=1)
+
+
+class Positions(nn.Module):
+    """A learned vector per age, added to the element of that age; the newest has age 0."""
+
+    def __init__(self, length: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(length, width))
+
+    @torch.no_grad()
+    def reset(self, generator: torch.Generator) -> None:
+        self.weight.normal_(0, 0.02, generator=generator)
+
+    def forward(self, elements: Elements, owners: Tensor) -> Elements:
+        ages = elements.ages(owners).clamp(max=len(self.weight) - 1)
+        return elements._replace(vectors=elements.vectors + self.weight[ages])
+
+
+class TargetAttention(nn.Module):
+    """DIN (Zhou et al. 2018, eq. 3): Σ_k a(h_k, t) h_k over a sequence, t the vector of a target field.
+
+    a(h, t) = MLP([h, t, h − t, h ∘ t]) to one number, not normalised as in the paper, or by softmax over the sequence.
+    """
+
+    def __init__(
+        self,
+        feature: str,
+        target: Block,
+        hidden: Sequence[int],
+        *,
+        softmax: bool = False,
+        positions: int = 0,
+    ) -> None:
+        """`target`: where the target field stands in a row; `positions`: the longest sequence, 0 for no positions."""
+        super().__init__()
+        self.feature, self.target, self.copies, self.softmax = feature, target, target.copies, softmax
+        self.width = target.width // target.copies
+        self.positions = Positions(positions, target.width) if positions else None
+        self.scorer = MLPBank(self.copies, 4 * self.width, hidden)
+        self.score = LinearBank(self.copies, hidden[-1], 1)
+
+    def forward(self, flat: Tensor, elements: Elements, mode: Mode = EVALUATE) -> Tensor:
+        """flat (B, D), elements of E numbers each -> (B, E)."""
+        owners = elements.owners()
+        if self.positions is not None:
+            elements = self.positions(elements, owners)
+        own = _by_copy(elements.vectors, self.copies)
+        target = flat[:, self.target.start : self.target.start + self.target.width][owners]
+        weights = self._weights(own, _by_copy(target, self.copies), elements, owners, mode)
+        return elements.add_up((weights * own).transpose(0, 1).flatten(1), owners)
+
+    def _weights(self, own: Tensor, target: Tensor, elements: Elements, owners: Tensor, mode: Mode) -> Tensor:
+        """(N, total, 1)"""
+        scores: Tensor = self.score(self.scorer(torch.cat([own, target, own - target, own * target], dim=2), mode))
+        if not self.softmax:
+            return scores
+        by_element = scores.squeeze(2).t()
+        most = by_element.new_full((elements.lengths.shape[0], self.copies), -math.inf)
+        most = most.scatter_reduce(0, owners[:, None].expand_as(by_element), by_element.detach(), "amax")
+        exponentials = (by_element - most[owners]).exp()
+        return (exponentials / elements.add_up(exponentials, owners)[owners]).t().unsqueeze(2)
+
+
+class TransformerPooling(nn.Module):
+    """Layers of self-attention over a sequence with positions, then the mean over its elements; 0 if it has none.
+
+    Per layer h = LN(h + MHA(h)), h = LN(h + W₂ relu(W₁ h)), as in Vaswani et al. 2017.
+    """
+
+    def __init__(
+        self,
+        feature: str,
+        width: int,
+        copies: int,
+        length: int,
+        *,
+        heads: int = 1,
+        layers: int = 1,
+        hidden: int = 32,
+        dropout: float = 0.0,
+    ) -> None:
+        """`length`: of the longest sequence."""
+        super().__init__()
+        self.feature, self.width, self.copies, self.length = feature, width, copies, length
+        self.positions = Positions(length, width * copies)
+        self.layers = nn.ModuleList(_TransformerLayer(copies, width, heads, hidden, dropout) for _ in range(layers))
+
+    def forward(self, flat: Tensor, elements: Elements, mode: Mode = EVALUATE) -> Tensor:
+        """elements of E numbers each -> (B, E)."""
+        owners, lengths = elements.owners(), elements.lengths
+        ages, length = elements.ages(owners), self._longest(lengths)
+        vectors = self.positions(elements, owners).vectors
+        places = owners * length + (lengths[owners] - 1 - ages)
+        rows = lengths.shape[0]
+        padded = vectors.new_zeros(rows * length, vectors.shape[1]).index_copy(0, places, vectors)
+        x = _by_copy(padded, self.copies).reshape(self.copies, rows, length, self.width)
+        held = torch.arange(length, device=lengths.device) < lengths.unsqueeze(1)
+        for layer in self.layers:
+            x = layer(x, held, mode)
+        total = (x * held[..., None]).sum(2) / lengths.clamp(min=1)[:, None]
+        return total.transpose(0, 1).flatten(1)
+
+    def _longest(self, lengths: Tensor) -> int:
+        """Of a batch; an exported model has room for every length."""
+        if torch.compiler.is_exporting() or not lengths.shape[0]:
+            return self.length
+        return max(1, int(lengths.max()))
+
+
+class _TransformerLayer(nn.Module):
+    """One layer of N encoders side by side."""
+
+    def __init__(self, copies: int, width: int, heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.query, self.key, self.value = (LinearBank(copies, width, width, bias=False) for _ in range(3))
+        self.mix = LinearBank(copies, width, width)
+        self.wide, self.narrow = LinearBank(copies, width, hidden), LinearBank(copies, hidden, width)
+        self.norms = nn.ModuleList(Norm(copies, width) for _ in range(2))
+
+    def forward(self, x: Tensor, held: Tensor, mode: Mode) -> Tensor:
+        """x (N, B, L, E), held (B, L): whether an element stands there -> (N, B, L, E)."""
+        copies, rows, length, width = x.shape
+        flat = x.reshape(copies, rows * length, width)
+        parts = (copies, rows, length, self.heads, width // self.heads)
+        query, key, value = (bank(flat).view(parts).transpose(2, 3) for bank in (self.query, self.key, self.value))
+        scores = query @ key.transpose(-1, -2) / math.sqrt(width // self.heads)
+        weights = scores.masked_fill(~held[:, None, None, :], torch.finfo(x.dtype).min).softmax(-1)
+        told = self.mix((weights @ value).transpose(2, 3).reshape(flat.shape))
+        flat = self.norms[0](flat + mode.dropout(told, self.dropout))
+        wide = mode.dropout(self.wide(flat).relu(), self.dropout)
+        normed: Tensor = self.norms[1](flat + self.narrow(wide))
+        return normed.view(x.shape)
+
+
+class Norm(nn.Module):
+    """Layer normalisation of N encoders side by side."""
+
+    def __init__(self, copies: int, width: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.empty(copies, 1, width))
+        self.bias = nn.Parameter(torch.empty(copies, 1, width))
+
+    @torch.no_grad()
+    def reset(self, generator: torch.Generator) -> None:
+        self.scale.fill_(1)
+        self.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, n, E) -> (N, n, E)."""
+        return functional.layer_norm(x, x.shape[-1:]) * self.scale + self.bias
+
+
+def _by_copy(vectors: Tensor, copies: int) -> Tensor:
+    """(n, N · E) -> (N, n, E)."""
+    return vectors.view(vectors.shape[0], copies, vectors.shape[1] // copies).transpose(0, 1)

@@ -1,0 +1,31 @@
+"""MMoE, multi-gate mixture of experts (Ma et al., KDD 2018, doi 10.1145/3219819.3220007)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from funnelcast.data.encoder import InputSpec
+from funnelcast.layers.banks import MLPBank
+from funnelcast.layers.gates import GateBank, GatedExperts, all_seen
+from funnelcast.models.network import FunnelModel, NetworkRecipe
+from funnelcast.schema.funnel import Funnel
+
+
+class MMoE(NetworkRecipe):
+    """Shared experts and a gate per step: m_t = Σ_n softmax(G_t x)_n f_n(x); logit_t = tower_t(m_t).
+
+    Parameters: N experts, T gates of N outputs, T towers.
+    """
+
+    name: Literal["mmoe"] = "mmoe"
+    """The recipe."""
+    experts: int = Field(default=8, ge=1, le=1024)
+    """Experts, which every step sees."""
+
+    def build(self, inputs: InputSpec, funnel: Funnel) -> FunnelModel:
+        reading = self.read(inputs)
+        experts = MLPBank(self.experts, reading.width, self.expert)
+        gates = GateBank(reading.width, all_seen(len(funnel.names), self.experts))
+        return self.assemble(reading, GatedExperts(experts, gates), experts.width, funnel)

@@ -1,0 +1,172 @@
+"""The one network class, and the settings that all networks have."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Self, final
+
+import safetensors.torch
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from funnelcast.data.batch import Batch
+from funnelcast.layers.banks import LinearBank, MLPBank
+from funnelcast.layers.embedding import Embedded, Init
+from funnelcast.layers.heads import HEADS, Reach
+from funnelcast.layers.mode import EVALUATE, Mode
+from funnelcast.layers.pooling import Norm, Positions
+from funnelcast.models.base import Head
+from funnelcast.models.reading import Rate, Reading, ReadingRecipe, Width
+from funnelcast.schema.funnel import Funnel
+
+Group = Literal["embedding", "pooling", "experts", "gates", "attention", "towers"]
+TOP: tuple[Group, ...] = ("gates", "attention", "towers")
+"""The high-level layers, which a second stage goes on training."""
+GROUPS: tuple[Group, ...] = ("embedding", "pooling", "experts", *TOP)
+_PARTS: dict[str, Group] = {
+    "embedding": "embedding",
+    "pooling": "pooling",
+    "trunk": "experts",
+    "attention": "attention",
+    "top_attention": "attention",
+    "towers": "towers",
+    "output": "towers",
+}
+
+
+class NetworkRecipe(ReadingRecipe):
+    """Settings of every network."""
+
+    expert: tuple[Width, ...] = Field(default=(256, 128), min_length=1)
+    """Widths of an expert's layers."""
+    tower: tuple[Width, ...] = Field(default=(128, 16, 32), min_length=1)
+    """Widths of a tower's layers; a linear layer to one number follows."""
+    tower_dropout: tuple[Rate, ...] = (0.1, 0.3, 0.3)
+    """Dropout after each layer of a tower, as AITM; () for none."""
+
+    @model_validator(mode="after")
+    def _check_dropout(self) -> Self:
+        rates, layers = len(self.tower_dropout), len(self.tower)
+        if rates not in (0, layers):
+            raise ValueError(f"tower_dropout has {rates} rates for {layers} layers of tower; give one each, or []")
+        return self
+
+    def assemble(
+        self,
+        reading: Reading,
+        trunk: nn.Module,
+        width: int,
+        funnel: Funnel,
+        *,
+        attention: nn.Module | None = None,
+        top_attention: nn.Module | None = None,
+        calibrator: float = 0.0,
+    ) -> FunnelModel:
+        """The network with a tower per step on the trunk's vectors of `width`."""
+        towers = MLPBank(len(funnel.names), width, self.tower, self.tower_dropout)
+        parts = (attention or nn.Identity(), towers, top_attention or nn.Identity())
+        return FunnelModel(
+            reading,
+            trunk,
+            *parts,
+            funnel=funnel,
+            head=self.head,
+            given_parent=self.loss_space == "given_parent",
+            calibrator=calibrator,
+        )
+
+
+@final
+class FunnelModel(nn.Module):
+    """embedding -> pooling -> trunk -> attention -> towers -> attention -> output -> head.
+
+    Shapes: ids (B, F) and lists -> (B, D) -> (T, B, H), or (1, B, H) if all steps share it -> (T, B, tower) -> logits
+    (B, T) -> Reach (B, T).
+    """
+
+    def __init__(
+        self,
+        reading: Reading,
+        trunk: nn.Module,
+        attention: nn.Module,
+        towers: MLPBank,
+        top_attention: nn.Module,
+        *,
+        funnel: Funnel,
+        head: Head,
+        given_parent: bool,
+        calibrator: float,
+    ) -> None:
+        """`given_parent`: steps are trained on the rows that reached their parent; `calibrator`: weight of AITM's
+        penalty on reach that rises along an edge."""
+        super().__init__()
+        self.embedding, self.pooling = reading
+        self.trunk, self.attention, self.towers, self.top_attention = trunk, attention, towers, top_attention
+        self.output = LinearBank(len(funnel.names), towers.width, 1)
+        self.parents = funnel.parents
+        self.head, self.given_parent, self.calibrator = head, given_parent, calibrator
+
+    @property
+    def device(self) -> torch.device:
+        return self.output.weight.device
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the parameters, 12 hex digits."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:12]
+
+    def save(self, folder: Path) -> None:
+        """Write `weights.safetensors`."""
+        state = {name: tensor.cpu().contiguous() for name, tensor in self.state_dict().items()}
+        safetensors.torch.save_file(state, folder / "weights.safetensors")
+
+    def load(self, folder: Path) -> None:
+        self.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))
+
+    def forward(self, batch: Batch, mode: Mode = EVALUATE) -> Reach:
+        """Log-probabilities (B, T) of having reached and not having reached each step."""
+        return self.network(self.embedding(batch), mode)
+
+    def network(self, embedded: Embedded, mode: Mode = EVALUATE) -> Reach:
+        """The same from embedded rows."""
+        return HEADS[self.head](self.logits(embedded, mode), self.parents)
+
+    def trained_reach(self, embedded: Embedded, mode: Mode) -> Reach:
+        """What the loss is of: reach, or each step's probability given its parent."""
+        head = "independent" if self.given_parent else self.head
+        return HEADS[head](self.logits(embedded, mode), self.parents)
+
+    def logits(self, embedded: Embedded, mode: Mode = EVALUATE) -> Tensor:
+        """-> (B, T)."""
+        vectors = self.attention(self.trunk(self.pooling(embedded, mode), mode))
+        if vectors.dim() == 3 and len(vectors) == 1:
+            vectors = vectors.squeeze(0)  # which all towers read
+        logits: Tensor = self.output(self.top_attention(self.towers(vectors, mode)))
+        return logits.squeeze(-1).t()
+
+    def groups(self, names: Sequence[Group]) -> dict[str, nn.Parameter]:
+        """Parameters by name of the named groups of layers."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad and _group_of(name) in names}
+
+    @torch.no_grad()
+    def reset(self, init: Init, generator: torch.Generator) -> None:
+        """Fresh parameters: embeddings by `init`, other weights xavier-uniform, biases zero."""
+        self.embedding.reset(init, generator)
+        for module in self.modules():
+            if isinstance(module, (LinearBank, Positions, Norm)):
+                module.reset(generator)
+            elif isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight, generator=generator)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+
+def _group_of(parameter: str) -> Group:
+    parts = parameter.split(".")
+    return "gates" if parts[0] == "trunk" and "gates" in parts else _PARTS[parts[0]]

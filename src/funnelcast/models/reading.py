@@ -1,0 +1,174 @@
+"""How a network reads its input: settings of embeddings and pooling, and what is built of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field
+
+from funnelcast.data.encoder import InputSpec, ListSpec
+from funnelcast.errors import Fault, did_you_mean
+from funnelcast.layers.embedding import Block, Embedding, Init
+from funnelcast.layers.hashing import HashedIds
+from funnelcast.layers.lists import Pool
+from funnelcast.layers.pooling import SequencePooling, TargetAttention, TransformerPooling
+from funnelcast.models.base import Recipe
+from funnelcast.schema.config import Config
+from funnelcast.schema.features import Name
+from funnelcast.schema.funnel import Funnel
+
+Width = Annotated[int, Field(ge=1, le=65536)]
+Rate = Annotated[float, Field(ge=0, le=0.99)]
+
+
+class Target(Config):
+    """Attention of a sequence's elements to another field of the row, as in DIN."""
+
+    kind: Literal["target_attention"] = "target_attention"
+    """Σ a(h, t) h over the elements h, with t the vector of a field and a a small network."""
+    field: Name
+    """The categorical feature whose vector is the target; of the same embedding size, best of the same vocabulary."""
+    hidden: tuple[Width, ...] = Field(default=(36,), min_length=1)
+    """Widths of the network's layers; DIN has one of 36."""
+    softmax: bool = False
+    """Normalise the weights over the sequence; DIN does not, so that a long history of one interest weighs more."""
+    positions: bool = False
+    """Add a learned vector per place, counted from the newest element."""
+
+
+class Transformer(Config):
+    """Self-attention over a sequence with learned positions, then the mean."""
+
+    kind: Literal["transformer"] = "transformer"
+    """Layers of self-attention, as in Vaswani et al. 2017."""
+    layers: int = Field(default=1, ge=1, le=64)
+    """One after the other."""
+    heads: int = Field(default=1, ge=1, le=64)
+    """Parts of a vector that attend by themselves; must divide the embedding size."""
+    hidden: Width = 32
+    """Width of the network after each attention."""
+    dropout: Rate = 0.0
+    """After attention, and in the network."""
+
+
+class Pretrained(Config):
+    """Vectors that the rows of a vocabulary start from."""
+
+    file: Path
+    """A Parquet file with two columns: the raw value, named like the vocabulary, and `vector`, a list of numbers."""
+    frozen: bool = False
+    """Leave them as they are."""
+
+
+class Reading(NamedTuple):
+    """The first layers of a network."""
+
+    embedding: Embedding | HashedIds
+    pooling: SequencePooling
+
+    @property
+    def width(self) -> int:
+        """D, the numbers per row."""
+        return self.pooling.width
+
+
+class ReadingRecipe(Recipe):
+    """Settings of every network's first layers."""
+
+    embedding_dim: Width = 5
+    """Numbers per id; 5 as in AITM."""
+    embedding_dims: dict[str, Width] = Field(default_factory=dict)
+    """Other widths by vocabulary."""
+    embedding_init: Init = "xavier_uniform"
+    """`xavier_uniform`, the paper's "uniformly initialised", or `normal`, N(0, 0.01), as AITM."""
+    pretrained: dict[str, Pretrained] = Field(default_factory=dict)
+    """By vocabulary, a file of vectors to start from; ids that it lacks start like all others."""
+    pooling: dict[str, Pool | Annotated[Target | Transformer, Field(discriminator="kind")]] = Field(
+        default_factory=dict
+    )
+    """By feature, how a list of ids becomes one vector: `sum`, `mean`, `weighted_mean`, or for a sequence a table with
+    `kind = "target_attention"` or `kind = "transformer"`. By default the mean, weighted where ids have weights."""
+    embedding: Literal["tables", "none"] = "tables"
+    """`none`: no embeddings; ids are hashed into one vector of `hashed_width` places, each a count."""
+    hashed_width: Width = 1024
+    """With `embedding = "none"`: places of the hashed vector."""
+
+    def check(self, inputs: InputSpec, funnel: Funnel, where: str = "model") -> list[Fault]:
+        """Also names of vocabularies and lists that there are not, and pools that do not fit them."""
+        faults = super().check(inputs, funnel, where)
+        for setting in ("embedding_dims", "pretrained"):
+            unknown = [name for name in getattr(self, setting) if name not in inputs.vocabularies]
+            faults += [
+                Fault(f"{where}.{setting}.{n}", "is no vocabulary", did_you_mean(n, inputs.vocabularies))
+                for n in unknown
+            ]
+        lists = {each.name: each for each in inputs.lists}
+        for name, pool in self.pooling.items():
+            place = f"{where}.pooling.{name}"
+            if name not in lists:
+                faults.append(Fault(place, "is no list", did_you_mean(name, lists) if lists else "take it out"))
+            else:
+                faults += self._pool_faults(lists[name], pool, inputs, place)
+        return faults
+
+    def _pool_faults(
+        self, spec: ListSpec, pool: Pool | Target | Transformer, inputs: InputSpec, where: str
+    ) -> Iterator[Fault]:
+        if isinstance(pool, str):
+            if pool == "weighted_mean" and not spec.weighted:
+                yield Fault(where, "'weighted_mean' of ids without weights", "write 'mean', or give the feature weights")
+            return
+        if spec.kind != "sequence":
+            yield Fault(where, f"{pool.kind!r} of a multi-valued feature", "declare it as a sequence, or write 'mean'")
+        if self.embedding == "none":
+            yield Fault(where, f"{pool.kind!r} needs vectors", "set embedding = 'tables', or write 'mean'")
+        width = self._width(spec.vocabulary)
+        if isinstance(pool, Transformer) and width % pool.heads:
+            yield Fault(f"{where}.heads", f"{pool.heads} heads do not divide {width} numbers", "set heads = 1")
+        if isinstance(pool, Target):
+            fields = dict(inputs.fields)
+            if pool.field not in fields:
+                yield Fault(f"{where}.field", f"{pool.field!r} is no field", did_you_mean(pool.field, fields))
+            elif self._width(fields[pool.field]) != width:
+                problem = f"{pool.field!r} has {self._width(fields[pool.field])} numbers, the sequence {width}"
+                yield Fault(f"{where}.field", problem, "give both vocabularies the same embedding size")
+
+    def _width(self, vocabulary: str) -> int:
+        return self.embedding_dims.get(vocabulary, self.embedding_dim)
+
+    def read(self, inputs: InputSpec, copies: int = 1) -> Reading:
+        """The first layers; `copies`: vectors per id, one for each step that shall share none."""
+        simple = {each.name: self._simple(each) for each in inputs.lists}
+        if self.embedding == "none":
+            hashed = HashedIds(inputs, self.hashed_width, {name: pool or "mean" for name, pool in simple.items()})
+            return Reading(hashed, SequencePooling(hashed.layout, []))
+        frozen = [name for name, pretrained in self.pretrained.items() if pretrained.frozen]
+        embedding = Embedding(inputs, self.embedding_dim, self.embedding_dims, simple, frozen, copies)
+        specs, blocks = {each.name: each for each in inputs.lists}, {block.feature: block for block in embedding.layout}
+        pools = [self._pool(specs[name], blocks, copies) for name, _ in embedding.attended]
+        return Reading(embedding, SequencePooling(embedding.layout, pools))
+
+    def _simple(self, spec: ListSpec) -> Pool | None:
+        pool = self.pooling.get(spec.name, "weighted_mean" if spec.weighted else "mean")
+        return pool if isinstance(pool, str) else None
+
+    def _pool(self, spec: ListSpec, blocks: dict[str, Block], copies: int) -> TargetAttention | TransformerPooling:
+        pool, length = self.pooling[spec.name], spec.max_length
+        if isinstance(pool, Target):
+            places = length if pool.positions else 0
+            return TargetAttention(
+                spec.name, blocks[pool.field], pool.hidden, softmax=pool.softmax, positions=places
+            )
+        assert isinstance(pool, Transformer)
+        return TransformerPooling(
+            spec.name,
+            self._width(spec.vocabulary),
+            copies,
+            length,
+            heads=pool.heads,
+            layers=pool.layers,
+            hidden=pool.hidden,
+            dropout=pool.dropout,
+        )
