@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.proofs.calls import call
+from funnelcast.serving.predictor import load
 from tests.cli.conftest import EXPERIMENT, SCHEMA
 from tests.cli.test_main import loads, refused
 
@@ -46,7 +47,7 @@ def test_one_seed_has_no_spread(made: Path, tmp_path: Path) -> None:
         ("epochs = 3", "epochs: is not a setting"),
         ("sed = 3", "sed: is not a setting; did you mean 'seed'?"),
         ('model = {name = "mann"}', "'mann' is no model; did you mean 'man'?"),
-        ("model = {experts = 3}", "has no name; known: man"),
+        ("model = {experts = 3}", "has no name; known: aitm, esmm"),
         ("model = {name = [1]}", "model"),
         ('model = {name = "man", attention = "gate"}', "'gate' is not one of gated, tower_top, none; did you mean"),
         ('model = {name = "man", tower = [8]}', "tower_dropout has 3 rates for 1 layers"),
@@ -159,10 +160,13 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_same_command_goes_on(made: Path, tmp
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
-def test_features_that_no_model_reads_are_named(tmp_path: Path, made: Path) -> None:
+def test_lists_are_read_from_the_log_to_the_prediction(tmp_path: Path, made: Path) -> None:
     log = pq.read_table(made / "log.parquet")
-    pq.write_table(log.append_column("tags", pa.array([["a", "b"]] * len(log))), tmp_path / "log.parquet")
+    tags = [["a", "b"] if click else ["b", "c"] for click in log["click"].to_pylist()]
+    pq.write_table(log.append_column("tags", pa.array(tags)), tmp_path / "log.parquet")
     (tmp_path / "s.toml").write_text(SCHEMA + 'tags = "multi"\n')
     assert call("prepare", tmp_path / "s.toml", "--train", tmp_path / "log.parquet", "--out", tmp_path / "t").code == 0
-    answer = call("train", made / "man.toml", "--data", tmp_path / "t", "--out", tmp_path / "run")
-    assert answer.code == 0 and "Not read, as no model of this version reads lists: tags" in answer.out
+    assert call("train", made / "man.toml", "--data", tmp_path / "t", "--out", tmp_path / "run").code == 0
+    rows = log.take([0, 0, 0]).append_column("tags", pa.array([["a", "b"], ["b", "c"], []]))
+    clicked, other, empty = load(tmp_path / "run/bundle").predict(rows)["p_click"].to_pylist()
+    assert clicked > empty > other

@@ -76,3 +76,87 @@ def attend_along(edges: Sequence[tuple[int, int]], vectors: list[Floats], weight
         names = [f"{part}.{t}.weight" for part in ("query", "key", "value")]
         new.append(attend([*told, own], *(weights[name] for name in names)) if told else own)
     return new
+
+
+def pooled(vectors: Sequence[Floats], weights: Sequence[float], pool: str, width: int) -> Floats:
+    """One vector (E,) of those of a list, as `layers.lists.Pool` says."""
+    total, size = np.zeros(width), 0.0
+    for vector, weight in zip(vectors, weights, strict=True):
+        total += vector if pool == "mean" else weight * vector
+        size += abs(weight) if pool == "weighted_mean" else 1.0
+    return total / size if pool != "sum" and size > 0 else total
+
+
+def placed(vectors: Sequence[Floats], positions: Floats) -> list[Floats]:
+    """Elements with the vector of their age; what is older than all ages has the last one."""
+    ages = range(len(vectors) - 1, -1, -1)
+    return [vector + positions[min(age, len(positions) - 1)] for vector, age in zip(vectors, ages, strict=True)]
+
+
+def attend_to(
+    target: Floats, vectors: Sequence[Floats], weights: dict[str, Floats], copies: int, softmaxed: bool
+) -> Floats:
+    """DIN's sum (N · E,) over the elements of one row, copy by copy."""
+    if "positions.weight" in weights:
+        vectors = placed(vectors, weights["positions.weight"])
+    width, parts = len(target) // copies, []
+    for n in range(copies):
+        t, own = (target[n * width :][:width], [vector[n * width :][:width] for vector in vectors])
+        read = [perceptron(np.concatenate([h, t, h - t, h * t]), weights, n, "scorer.layers.") for h in own]
+        scores = [linear(x, weights["score.weight"][n], weights["score.bias"][n]).item() for x in read]
+        scores = softmax(scores) if softmaxed and scores else scores
+        total = np.zeros(width)
+        for a, h in zip(scores, own, strict=True):
+            total += a * h
+        parts.append(total)
+    return np.concatenate(parts)
+
+
+def normalise(x: Floats) -> Floats:
+    mean = sum(x) / len(x)
+    variance = sum((v - mean) ** 2 for v in x) / len(x)
+    return np.array([(v - mean) / math.sqrt(variance + 1e-5) for v in x])
+
+
+def encode(
+    vectors: Sequence[Floats], weights: dict[str, Floats], n: int, heads: int, kept: float = 1.0
+) -> list[Floats]:
+    """One layer of encoder n over the elements of a row; `kept`: what is left of a number after dropout."""
+
+    def apply(bank: str, x: Floats) -> Floats:
+        bias = weights.get(f"{bank}.bias")
+        return linear(x, weights[f"{bank}.weight"][n], None if bias is None else bias[n])
+
+    def norm(i: int, x: Floats) -> Floats:
+        normed: Floats = normalise(x) * weights[f"norms.{i}.scale"][n, 0] + weights[f"norms.{i}.bias"][n, 0]
+        return normed
+
+    query, key, value = ([apply(bank, x) for x in vectors] for bank in ("query", "key", "value"))
+    width = len(vectors[0]) // heads
+    out = []
+    for i, x in enumerate(vectors):
+        told = []
+        for part in (slice(h * width, (h + 1) * width) for h in range(heads)):
+            scores = [float(query[i][part] @ other[part]) / math.sqrt(width) for other in key]
+            told.append(sum(a * v[part] for a, v in zip(softmax(scores), value, strict=True)))
+        x = norm(0, x + kept * apply("mix", np.concatenate(told)))
+        out.append(norm(1, x + apply("narrow", kept * relu(apply("wide", x)))))
+    return out
+
+
+def encode_all(
+    vectors: Sequence[Floats], weights: dict[str, Floats], shape: tuple[int, int], kept: float = 1.0
+) -> Floats:
+    """`TransformerPooling` of one row, (N · E,); `shape`: copies and heads."""
+    copies, heads = shape
+    layers = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("layers."))
+    width = weights["positions.weight"].shape[1] // copies
+    vectors, parts = placed(vectors, weights["positions.weight"]), []
+    for n in range(copies):
+        own = [vector[n * width :][:width] for vector in vectors]
+        for layer in range(layers if own else 0):
+            prefix = f"layers.{layer}."
+            mine = {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
+            own = encode(own, mine, n, heads, kept)
+        parts.append(np.mean(own, axis=0) if own else np.zeros(width))
+    return np.concatenate(parts)

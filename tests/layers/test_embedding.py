@@ -1,35 +1,31 @@
 """Which number of a row comes from where, how tables start, and which rows a batch reaches."""
 
 import math
+from collections.abc import Mapping
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
 from funnelcast.data.batch import Batch
-from funnelcast.data.encoder import InputSpec
-from funnelcast.layers.embedding import Embedding, EmbeddingTable, Init
-from tests.layers.reference import draw, randomise
+from funnelcast.data.encoder import InputSpec, ListSpec
+from funnelcast.layers.embedding import Block, Embedded, Embedding, EmbeddingTable, Init
+from funnelcast.layers.lists import Pool
+from tests.layers.inputs import DIMS, INPUTS, draw_batch, draw_ids, of_row
+from tests.layers.reference import draw, pooled, randomise
 
-INPUTS = InputSpec(
-    fields=(("item", "items"), ("user", "users"), ("last", "items"), ("age", "ages"), ("shop", "shops")),
-    sizes={"users": 4, "unused": 9, "items": 6, "ages": 3, "shops": 5},
-    numeric=("price", "stock"),
-)
-DIMS = {"items": 3, "ages": 1}
-"""Users and shops keep the common width, 2."""
+FIELDS = InputSpec(INPUTS.fields, INPUTS.sizes, INPUTS.numeric)
+"""The same without lists."""
+POOLS: dict[str, Pool | None] = {"tags": "weighted_mean", "seen": "sum", "history": None, "visited": None}
 
 
-def draw_ids(rows: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    sizes = [INPUTS.sizes[vocabulary] for _, vocabulary in INPUTS.fields]
-    return torch.stack([torch.randint(size, (rows,), generator=generator, dtype=torch.int32) for size in sizes], 1)
-
-
-def embedding() -> Embedding:
+def embedding(
+    inputs: InputSpec = INPUTS, pools: Mapping[str, Pool | None] | None = POOLS, copies: int = 1, frozen: str = ""
+) -> Embedding:
     """In float64, every row another."""
-    module = Embedding(INPUTS, 2, DIMS).double()
+    module = Embedding(inputs, 2, DIMS, pools, frozen.split(), copies).double()
     randomise(module)
     return module
 
@@ -40,34 +36,91 @@ def blocks(module: Embedding) -> dict[str, Tensor]:
 
 def test_a_row_is_its_fields_by_width_and_then_its_numbers() -> None:
     """Narrow tables first; in a table the order of the fields, whatever that of the vocabularies."""
-    module, ids, numeric = embedding(), draw_ids(20), draw(1, 20, 2)
+    module, ids, numeric = embedding(FIELDS), draw_ids(20), draw(1, 20, 2)
     rows = blocks(module)
     item, user, last, age, shop = ids.long().unbind(1)
     expected = [rows["ages"][age], rows["users"][user], rows["shops"][shop], rows["items"][item], rows["items"][last]]
     found = module(Batch(ids, numeric))
-    assert torch.equal(found, torch.cat([*expected, numeric], 1))
-    assert found.shape == (20, module.width) and module.width == 1 + 2 + 2 + 3 + 3 + 2
+    assert torch.equal(found.flat, torch.cat([*expected, numeric], 1)) and found.sequences == ()
+    assert found.flat.shape == (20, module.width) and module.width == 1 + 2 + 2 + 3 + 3 + 2
+
+
+def expected_parts(module: Embedding, batch: Batch, pools: Mapping[str, Pool | None]) -> dict[str, Tensor]:
+    """Of each feature the vectors (B, width) that stand in a row, by loops."""
+    rows, parts = blocks(module), {}
+    for i, (name, vocabulary) in enumerate(INPUTS.fields):
+        parts[name] = torch.stack([rows[vocabulary][int(n)] for n in batch.ids[:, i]])
+    for spec in INPUTS.lists:
+        pool, table = pools[spec.name], rows[spec.vocabulary].detach().numpy()
+        if pool is not None:
+            each = [of_row(batch.lists[spec.name], row) for row in range(len(batch))]
+            sums = [pooled([table[i] for i in ids], weights, pool, table.shape[1]) for ids, weights in each]
+            parts[spec.name] = torch.from_numpy(np.array(sums))
+    return parts | {name: batch.numeric[:, i : i + 1] for i, name in enumerate(INPUTS.numeric)}
+
+
+EVERY: dict[str, dict[str, Pool | None]] = {
+    "some pooled": POOLS,
+    "all pooled": {"tags": "mean", "seen": "mean", "history": "sum", "visited": "mean"},
+    "none pooled": dict.fromkeys(POOLS, None),
+}
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+@pytest.mark.parametrize("pools", EVERY.values(), ids=EVERY.keys())
+def test_the_layout_says_where_each_feature_stands(pools: dict[str, Pool | None], copies: int) -> None:
+    module, batch = embedding(INPUTS, pools, copies), draw_batch(20)
+    found, parts = module(batch), expected_parts(module, batch, pools)
+    assert [block.feature for block in module.layout] == [
+        name
+        for name in ("age", "user", "shop", "tags", "visited", "item", "last", "seen", "history", "price", "stock")
+        if name in parts
+    ]
+    assert found.flat.shape == (20, module.width) == (20, sum(part.shape[1] for part in parts.values()))
+    column = 0
+    for block in module.layout:
+        width = parts[block.feature].shape[1]
+        assert block == Block(block.feature, column, width, 1 if block.feature in INPUTS.numeric else copies)
+        torch.testing.assert_close(found.flat[:, column : column + width], parts[block.feature], rtol=0, atol=1e-6)
+        column += width
+
+
+def test_sequences_are_handed_on_element_by_element() -> None:
+    module, batch = embedding(pools=EVERY["none pooled"], copies=2), draw_batch(20)
+    found, rows = module(batch), blocks(module)
+    assert module.attended == [("tags", 4), ("visited", 4), ("seen", 6), ("history", 6)]
+    for (name, width), elements in zip(module.attended, found.sequences, strict=True):
+        vocabulary = {each.name: each.vocabulary for each in INPUTS.lists}[name]
+        assert torch.equal(elements.offsets, batch.lists[name].offsets)
+        assert torch.equal(elements.vectors, rows[vocabulary][batch.lists[name].ids.long()])
+        assert elements.vectors.shape[1] == width
 
 
 def test_columns_follow_fields_where_vocabularies_of_one_width_alternate() -> None:
-    table = EmbeddingTable(INPUTS, ["items", "shops", "users"], 2)
+    table = EmbeddingTable(FIELDS, ["items", "shops", "users"], 2, {})
     randomise(table)
     rows, ids = table.blocks(), draw_ids(20)
     named = [(i, name) for i, (_, name) in enumerate(INPUTS.fields) if name != "ages"]
     assert [name for _, name in named] == ["items", "users", "items", "shops"]
-    assert torch.equal(table(ids), torch.cat([rows[name][ids[:, i].long()] for i, name in named], 1))
+    (found,) = table(Batch(ids, torch.zeros(20, 0)))
+    assert torch.equal(found, torch.cat([rows[name][ids[:, i].long()] for i, name in named], 1))
 
 
-def test_fields_of_one_vocabulary_share_its_rows_and_unused_ones_have_none() -> None:
+def test_features_of_one_vocabulary_share_its_rows_and_unused_ones_have_none() -> None:
     shapes = {name: tuple(rows.shape) for name, rows in blocks(embedding()).items()}
-    assert shapes == {"ages": (3, 1), "users": (4, 2), "shops": (5, 2), "items": (6, 3)}
+    assert shapes == {"ages": (3, 1), "users": (4, 2), "shops": (5, 2), "tags": (7, 2), "items": (6, 3)}
     assert len(embedding().all_tables()) == 3
-    assert sum(p.numel() for p in embedding().parameters()) == 3 * 1 + (4 + 5) * 2 + 6 * 3
+    assert sum(p.numel() for p in embedding().parameters()) == 3 * 1 + (4 + 5 + 7) * 2 + 6 * 3
+
+
+def test_without_a_word_lists_are_pooled_by_the_mean() -> None:
+    module, batch = embedding(pools=None), draw_batch(9)
+    assert torch.equal(module(batch).flat, embedding(pools=dict.fromkeys(POOLS, "mean"))(batch).flat)
 
 
 def test_row_0_stands_for_unknown_and_is_learned_like_any_other() -> None:
-    module, ids = embedding(), torch.zeros(2, 5, dtype=torch.int32)
-    out = module(Batch(ids, torch.zeros(2, 2, dtype=torch.float64)))
+    module, ids = embedding(FIELDS), torch.zeros(2, 5, dtype=torch.int32)
+    out = module(Batch(ids, torch.zeros(2, 2, dtype=torch.float64))).flat
     first = {name: rows[0] for name, rows in blocks(module).items()}
     expected = [first[name] for name in ("ages", "users", "shops", "items", "items")]
     assert torch.equal(out[0, :-2], torch.cat(expected)) and torch.all(out[0, :-2] != 0)
@@ -80,9 +133,9 @@ def test_row_0_stands_for_unknown_and_is_learned_like_any_other() -> None:
 
 
 def test_gradients_reach_exactly_the_rows_of_the_batch() -> None:
-    module, ids = embedding(), draw_ids(3, seed=2)
+    module, ids = embedding(FIELDS), draw_ids(3, seed=2)
     factor = draw(3, 3, module.width)
-    (module(Batch(ids, torch.zeros(3, 2, dtype=torch.float64))) * factor).sum().backward()
+    (module(Batch(ids, torch.zeros(3, 2, dtype=torch.float64))).flat * factor).sum().backward()
     expected = {name: torch.zeros_like(rows) for name, rows in blocks(module).items()}
     column = 0
     for field in (3, 1, 4, 0, 2):
@@ -97,29 +150,81 @@ def test_gradients_reach_exactly_the_rows_of_the_batch() -> None:
     assert not all(grad.any(1).all() for grad in expected.values()), "the batch has every id"
 
 
-def test_derivatives() -> None:
-    module, ids = embedding(), draw_ids(4)
+@pytest.mark.parametrize("pools", EVERY)
+def test_derivatives(pools: str) -> None:
+    module, batch = embedding(pools=EVERY[pools]), draw_batch(4)
     names = [name for name, _ in module.named_parameters()]
 
     def squares(numeric: Tensor, *parameters: Tensor) -> Tensor:
-        out: Tensor = functional_call(module, dict(zip(names, parameters, strict=True)), (Batch(ids, numeric),))
-        return (out * out).sum()
+        changed = Batch(batch.ids, numeric, lists=batch.lists)
+        out: Embedded = functional_call(module, dict(zip(names, parameters, strict=True)), (changed,))
+        return torch.stack([each.square().sum() for each in out.tensors()]).sum()
 
-    inputs = [draw(1, 4, 2).requires_grad_(), *(p.detach().clone().requires_grad_() for p in module.parameters())]
-    assert torch.autograd.gradcheck(squares, inputs)
-    assert torch.autograd.gradgradcheck(squares, inputs)
+    inputs = [batch.numeric.requires_grad_(), *(p.detach().clone().requires_grad_() for p in module.parameters())]
+    assert torch.autograd.gradcheck(squares, inputs, fast_mode=True)
+    if pools == "none pooled":  # sums have no second derivative in torch
+        assert torch.autograd.gradgradcheck(squares, inputs, fast_mode=True)
 
 
-def reset(init: Init, seed: int, size: int = 3000) -> Embedding:
+def test_frozen_vocabularies_have_a_table_of_their_own_and_get_no_gradient() -> None:
+    """The numbers stay what they were; only their place among tables and columns changes."""
+    module, free, batch = embedding(frozen="shops users"), embedding(), draw_batch(20)
+    tables = module.all_tables()
+    assert [(list(t.sizes), t.weight.requires_grad) for t in tables] == [
+        (["ages"], True), (["tags"], True), (["users", "shops"], False), (["items"], True)
+    ]  # fmt: skip
+    with torch.no_grad():
+        for name, rows in blocks(module).items():
+            rows.copy_(blocks(free)[name])
+    (mine, right), layouts = (module(batch), free(batch)), (module.layout, free.layout)
+    starts = [{block.feature: block for block in layout} for layout in layouts]
+    assert starts[0].keys() == starts[1].keys() and module.attended[0] == free.attended[0] == ("visited", 2)
+    for name, block in starts[0].items():
+        other = starts[1][name]
+        assert torch.equal(
+            mine.flat[:, block.start : block.start + block.width],
+            right.flat[:, other.start : other.start + block.width],
+        )
+    torch.stack([each.sum() for each in mine.tensors()]).sum().backward()
+    assert [t.weight.grad is not None for t in tables] == [True, True, False, True]
+
+
+def test_vectors_are_taken_over_by_id_in_every_copy() -> None:
+    module, vectors = embedding(copies=2), torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+    before = {name: rows.detach().clone() for name, rows in blocks(module).items()}
+    module.take_over("items", torch.tensor([4, 1], dtype=torch.int32), vectors)
+    for name, rows in blocks(module).items():
+        if name == "items":
+            before[name][4], before[name][1] = (torch.tensor([*v, *v]) for v in vectors.tolist())
+        assert torch.equal(rows, before[name])
+
+
+def test_rows_of_an_embedded_batch_and_its_leaves() -> None:
+    module, batch = embedding(), draw_batch(12)
+    whole = module(batch)
+    for start, stop in ((0, 5), (5, 12), (3, 3)):
+        part, alone = whole.slice(start, stop), module(batch.slice(start, stop))
+        assert all(torch.equal(a, b) for a, b in zip(part.tensors(), alone.tensors(), strict=True))
+        assert [e.offsets.tolist() for e in part.sequences] == [e.offsets.tolist() for e in alone.sequences]
+    for trained in (True, False):
+        leaves = whole.leaves(trained=trained)
+        assert all(torch.equal(a, b) for a, b in zip(leaves.tensors(), whole.tensors(), strict=True))
+        assert all(t.is_leaf and t.requires_grad == trained for t in leaves.tensors())
+        assert all(t.requires_grad and not t.is_leaf for t in whole.tensors())
+
+
+def reset(init: Init, seed: int, size: int = 3000, copies: int = 1) -> Embedding:
     inputs = InputSpec((("a", "large"), ("b", "small")), {"large": size, "small": 10}, ())
-    module = Embedding(inputs, 4, {})
+    module = Embedding(inputs, 4, {}, copies=copies)
     module.reset(init, torch.Generator().manual_seed(seed))
     return module
 
 
-def test_xavier_uniform_fills_its_bounds_per_vocabulary() -> None:
-    """The bound is a vocabulary's own, not that of the storage it shares."""
-    for rows in blocks(reset("xavier_uniform", 0)).values():
+@pytest.mark.parametrize("copies", [1, 3])
+def test_xavier_uniform_fills_its_bounds_per_vocabulary(copies: int) -> None:
+    """The bound is a vocabulary's own, not that of the storage it shares; and a copy's, which is a table by itself."""
+    for rows in blocks(reset("xavier_uniform", 0, copies=copies)).values():
+        assert rows.shape[1] == 4 * copies
         bound = math.sqrt(6 / (len(rows) + 4))
         assert 0.8 * bound < rows.abs().max() <= bound
         assert rows.var().item() == pytest.approx(bound**2 / 3, rel=0.5 if len(rows) == 10 else 0.05)
@@ -144,9 +249,20 @@ def test_the_generator_decides_every_number(init: Init) -> None:
 def test_numbers_alone() -> None:
     module, numeric = Embedding(InputSpec((), {}, ("price",)), 5, {}), draw(0, 3, 1)
     assert module.width == 1 and not module.all_tables()
-    assert torch.equal(module(Batch(torch.empty(3, 0, dtype=torch.int32), numeric)), numeric)
+    assert torch.equal(module(Batch(torch.empty(3, 0, dtype=torch.int32), numeric)).flat, numeric)
+
+
+@pytest.mark.parametrize("pool", ["mean", None])
+def test_a_list_alone(pool: Pool | None) -> None:
+    inputs = InputSpec((), {"items": 6}, (), (ListSpec("history", "items", "sequence", max_length=4),))
+    module, batch = embedding(inputs, {"history": pool}), draw_batch(5, inputs=inputs)
+    found = module(batch)
+    assert module.width == (0 if pool is None else 3) and found.flat.shape == (5, module.width)
+    assert module.attended == ([("history", 3)] if pool is None else []) and len(found.sequences) == (pool is None)
 
 
 def test_no_rows() -> None:
     module = embedding()
-    assert module(Batch(draw_ids(0), draw(0, 0, 2))).shape == (0, module.width)
+    found = module(draw_batch(0))
+    assert found.flat.shape == (0, module.width)
+    assert [each.vectors.shape for each in found.sequences] == [(0, 2), (0, 3)]

@@ -47,8 +47,6 @@ def show_summary(summary: dict[str, Any]) -> None:
         seeds = summary["seeds"]
         title = f"{part}, mean ± std of {len(seeds)} seeds" if len(seeds) > 1 else f"{part}, seed {seeds[0]}"
         show(rows, (title, "AUC", "log-loss", "calibration error"))
-    if summary["not_read"]:
-        out.print(f"Not read, as no model of this version reads lists: {', '.join(summary['not_read'])}")
     out.print(f"Bundles: {', '.join(summary['bundles'])}")
 
 

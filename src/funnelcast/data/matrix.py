@@ -71,7 +71,9 @@ def _mean_rates(lists: Lists, rates: NDArray[np.float32], of_fold: NDArray[np.in
     of_ids = rates[of_fold[owners], ids].astype(np.float64)  # (total, T)
     total = np.bincount(owners, np.abs(weights), len(lists))[:, None]
     sums = np.stack([np.bincount(owners, weights * column, len(lists)) for column in of_ids.T], 1)
-    return np.divide(sums, total, out=rates[of_fold, 0].astype(np.float64), where=total > 0)
+    means: NDArray[np.float64] = rates[of_fold, 0].astype(np.float64)
+    np.divide(sums, total, out=means, where=total > 0)
+    return means
 
 
 def _newest(lists: Lists) -> NDArray[np.int32]:

@@ -1,7 +1,7 @@
 """Target statistics: how often rows with an id reach each step. Training rows get those of other rows alone.
 
-A rate that counts a row's own label tells a model that label. So training rows are parted into folds, and a row gets the
-rates of the rows of the other folds; every other row gets those of all training rows (Micci-Barreca 2001).
+A rate that counts a row's own label tells a model that label. So training rows are parted into folds, and a row gets
+the rates of the rows of the other folds; every other row gets those of all training rows (Micci-Barreca 2001).
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def fit_statistics(
 ) -> tuple[Statistics, Statistics]:
     """Those for rows that training does not see, and those for the training rows, a table per fold.
 
-    `names`: of the fields and lists; `rows` (n,): which of `train` count, each by its weight; `folds` (N,): of its rows;
+    `names`: of fields and lists; `rows` (n,): which of `train` count, each by its weight; `folds` (N,): of its rows;
     `given`: as for `step_rows`; `smoothing` > 0: weight of the rows that every id starts with, at the rate of all rows.
     """
     sums, counts = _add_up(inputs, names, train, rows, folds, given)

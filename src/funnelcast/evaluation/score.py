@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.layers.heads import undo_downsampling
-from funnelcast.models.network import FunnelModel
+from funnelcast.models.base import Model
 
 PIECE = 4096
 """Rows of one forward pass; the last bits of a figure depend on it, so it is the same everywhere."""
@@ -19,16 +19,15 @@ PIECE = 4096
 
 @torch.inference_mode()
 def score(
-    model: FunnelModel, columns: Columns, keep_negatives: float = 1.0, on_piece: Callable[[int], None] | None = None
+    model: Model, columns: Columns, keep_negatives: float = 1.0, on_piece: Callable[[int], None] | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """log p and log q, (N, T) each, of having reached each step, corrected for the sampling of negatives."""
     rows = Batch.of(columns)
-    device = next(model.parameters()).device
     log_p = np.empty((len(columns), len(model.parents)), np.float32)
     log_q = np.empty_like(log_p)
     for start in range(0, len(columns), PIECE):
         stop = min(start + PIECE, len(columns))
-        reach = model(rows.slice(start, stop).to(device))
+        reach = model(rows.slice(start, stop).to(model.device))
         if keep_negatives < 1:
             reach = undo_downsampling(reach, model.parents, keep_negatives)
         log_p[start:stop] = reach.log_p.cpu().numpy()

@@ -9,9 +9,11 @@ from pydantic import Field, field_validator
 
 from funnelcast.data.encoder import Encoder
 from funnelcast.errors import ConfigError, Fault
+from funnelcast.models.base import Recipe
 from funnelcast.models.man import MAN
 from funnelcast.models.registry import AnyRecipe, wrong_name
 from funnelcast.schema.config import Config
+from funnelcast.schema.funnel import Funnel
 from funnelcast.training.losses import LossConfig
 from funnelcast.training.optimizers import OptimizerConfig
 from funnelcast.training.stages import Stage
@@ -56,12 +58,29 @@ class Experiment(Config):
     def check(self, encoder: Encoder, source: str = "experiment") -> Self:
         """Raises ConfigError with every fault that shows only beside the funnel and the vocabularies."""
         funnel = encoder.schema.funnel
-        faults = [*self.model.check(encoder.inputs, funnel), *self.loss.check(funnel)]
-        for i, stage in enumerate(self.stages):
-            faults += stage.check(funnel, f"stages.{i}")
+        faults = self.model.check(encoder.inputs, funnel)
+        faults += self._training_faults(funnel) if self.model.differentiable else self._unread()
         if self.keep_negatives < 1 and funnel.parents.count(-1) != 1:
             fix = "set it to 1: with several first steps no exact correction exists"
             faults.append(Fault("keep_negatives", f"{self.keep_negatives} needs a funnel with one first step", fix))
         if faults:
             raise ConfigError(faults, source)
         return self
+
+    def _training_faults(self, funnel: Funnel) -> list[Fault]:
+        return self.loss.check(funnel) + [
+            fault for i, stage in enumerate(self.stages) for fault in stage.check(funnel, f"stages.{i}")
+        ]
+
+    def _unread(self) -> list[Fault]:
+        """Settings that someone has changed, though only training by gradients reads them."""
+        name, common = self.model.name, (*Recipe.model_fields, "name")
+        own = [field for field in type(self.model).model_fields if field not in common]
+        problem = f"is not read by {name}, which is not trained by gradients"
+        fix = f"leave it out; under [model], {name} has {', '.join(own)}"
+        unread = ("loss", "optimizer", "stages")
+        changed = [n for n in unread if getattr(self, n) != type(self).model_fields[n].default]
+        faults = [Fault(setting, problem, fix) for setting in changed]
+        if self.device == "cuda":
+            faults.append(Fault("device", f"{name} does not run on a GPU", "set 'auto' or 'cpu'"))
+        return faults

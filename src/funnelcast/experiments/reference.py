@@ -11,6 +11,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from funnelcast.experiments.experiment import Experiment
+from funnelcast.models.base import Recipe
+from funnelcast.models.network import ExpertRecipe, NetworkRecipe
+from funnelcast.models.reading import Pretrained, Target, Transformer
 from funnelcast.models.registry import RECIPES
 from funnelcast.schema.dataset import Schema, Split
 from funnelcast.schema.features import Categorical, MultiValued, Numeric, Sequence
@@ -19,6 +22,11 @@ from funnelcast.training.losses import LossConfig
 from funnelcast.training.optimizers import OptimizerConfig
 from funnelcast.training.stages import Stage
 
+_SHARED: list[tuple[str, type[BaseModel]]] = [
+    ("[model], every model", Recipe),
+    ("[model], every network", NetworkRecipe),
+    ("[model], every network with experts", ExpertRecipe),
+]
 _PAGES: dict[str, list[tuple[str, type[BaseModel]]]] = {
     "Schema file": [
         ("top level", Schema),
@@ -31,7 +39,11 @@ _PAGES: dict[str, list[tuple[str, type[BaseModel]]]] = {
     ],
     "Experiment file": [
         ("top level", Experiment),
+        *_SHARED,
         *((f'[model], name = "{name}"', recipe) for name, recipe in RECIPES.items()),
+        ('[model.pooling], kind = "target_attention"', Target),
+        ('[model.pooling], kind = "transformer"', Transformer),
+        ("[model.pretrained]", Pretrained),
         ("[loss]", LossConfig),
         ("[optimizer]", OptimizerConfig),
         ("[[stages]]", Stage),
@@ -46,9 +58,24 @@ def reference() -> str:
         lines += [f"## {page}", ""]
         for title, model in sections:
             lines += [f"### {title}", "", "| setting | default | what it does |", "|---|---|---|"]
-            lines += [_row(name, field) for name, field in model.model_fields.items()]
+            lines += [_row(name, field) for name, field in _own_fields(model).items()]
             lines.append("")
     return "\n".join(lines)
+
+
+def _own_fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Those that no table further up has told with the same words and default."""
+    told: dict[str, FieldInfo] = {}
+    for _, base in _SHARED:
+        if issubclass(model, base) and model is not base:
+            told |= base.model_fields
+    return {
+        name: field for name, field in model.model_fields.items() if name not in told or _differs(field, told[name])
+    }
+
+
+def _differs(field: FieldInfo, other: FieldInfo) -> bool:
+    return (field.default, field.description) != (other.default, other.description)
 
 
 def _row(name: str, field: FieldInfo) -> str:

@@ -50,7 +50,6 @@ def train_seeds(
         "protocol": table.protocol,
         "seeds": list(wanted),
         "mean": summarise([run.results for run in runs]),
-        "not_read": list(table.schema.lists),
         "bundles": [str(run.folder / "bundle") for run in runs],
     }
     write_atomic(out / "summary.json", json.dumps(summary, indent=1).encode())

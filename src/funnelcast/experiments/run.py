@@ -1,7 +1,7 @@
 """Running one experiment: prepared table in, run folder with log, checkpoint, bundle and results out.
 
 RUN/experiment.json   what the run is of: settings, and the table's protocol and checksums
-RUN/log.jsonl         one line per epoch
+RUN/log.jsonl         one line per epoch, or per booster
 RUN/checkpoint/       while training
 RUN/bundle/           the trained model
 RUN/results.json      metrics on the dev and test parts
@@ -13,7 +13,7 @@ import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -26,10 +26,13 @@ from funnelcast.data.table import Table
 from funnelcast.errors import FunnelcastError
 from funnelcast.experiments.evaluate import evaluate
 from funnelcast.experiments.experiment import Experiment
-from funnelcast.experiments.warm import grown_encoder, warm_start
-from funnelcast.models.network import FunnelModel
+from funnelcast.experiments.warm import grown_encoder, require_networks, warm_start
+from funnelcast.models.base import Model
+from funnelcast.models.lightgbm import LightGBM
+from funnelcast.models.network import FunnelModel, NetworkRecipe
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor, bundle_of
+from funnelcast.training.boosting import Boosting
 from funnelcast.training.checkpoint import drop_checkpoint
 from funnelcast.training.losses import build_loss_weights, rates_given_parent
 from funnelcast.training.trainer import Plan, Trainer
@@ -61,16 +64,16 @@ def train(
     require_folder(folder)
     experiment.check(table.encoder, experiment.name)
     _check_negatives(experiment, table)
+    if init is not None:
+        require_networks(experiment.model, init)
     _claim(folder, experiment, table, init)
     finished = folder / "results.json"
     if finished.is_file():
         drop_checkpoint(folder / "checkpoint")
         return Run(folder, Bundle.load(folder / "bundle"), _read(finished))
     encoder = table.encoder if init is None else grown_encoder(table.encoder, init)
-    model = build_model(experiment, encoder)
-    if init is not None:
-        warm_start(model, encoder, init, experiment.keep_negatives)
-    model = _fit(experiment, table, model, folder, progress, trained=init is not None)
+    fit = _fit_network if experiment.model.differentiable else _fit_boosters
+    model = fit(experiment, table, encoder, init, folder, progress)
     bundle = Bundle(model, encoder, experiment.model_dump(mode="json"), table.protocol, table.label_rates("train"), {})
     results = {part: evaluate(bundle, table, part)["outputs"] for part in ("dev", "test") if table.rows(part)}
     bundle = replace(bundle, metrics=results)
@@ -81,9 +84,10 @@ def train(
 
 
 def build_model(experiment: Experiment, encoder: Encoder) -> FunnelModel:
-    """A fresh model with parameters from the experiment's seed, on its device."""
-    model = experiment.model.build(encoder.inputs, encoder.schema.funnel)
-    model.reset(experiment.model.embedding_init, generator_of(experiment.seed, "parameters"))
+    """A fresh network with parameters from the experiment's seed, on its device."""
+    recipe = cast(NetworkRecipe, experiment.model)
+    model = recipe.build(encoder.inputs, encoder.schema.funnel)
+    model.reset(recipe.embedding_init, generator_of(experiment.seed, "parameters"))
     return model.to(device_of(experiment))
 
 
@@ -106,9 +110,12 @@ def _check_negatives(experiment: Experiment, table: Table) -> None:
         )
 
 
-def _fit(
-    experiment: Experiment, table: Table, model: FunnelModel, folder: Path, progress: Progress, *, trained: bool
-) -> FunnelModel:
+def _fit_network(
+    experiment: Experiment, table: Table, encoder: Encoder, init: Bundle | None, folder: Path, progress: Progress
+) -> Model:
+    model = build_model(experiment, encoder)
+    if init is not None:
+        warm_start(model, encoder, init, experiment.keep_negatives)
     loss_weights = build_loss_weights(experiment.loss, training_rates(experiment, table)).to(device_of(experiment))
     plan = Plan(
         experiment.loss,
@@ -116,11 +123,25 @@ def _fit(
         experiment.stages,
         experiment.seed,
         experiment.keep_negatives,
-        (os.cpu_count() or 1) if experiment.workers == "auto" else experiment.workers,
+        workers_of(experiment),
         experiment.checkpoint_seconds,
     )
     trainer = Trainer(model, loss_weights, table.schema.funnel, plan, folder, progress)
-    return trainer.run(table.part("train"), table.part("dev"), trained=trained)
+    return trainer.run(table.part("train"), table.part("dev"), trained=init is not None)
+
+
+def _fit_boosters(
+    experiment: Experiment, table: Table, encoder: Encoder, init: Bundle | None, folder: Path, progress: Progress
+) -> Model:
+    recipe, funnel = cast(LightGBM, experiment.model), encoder.schema.funnel
+    workers, keep = workers_of(experiment), experiment.keep_negatives
+    boosting = Boosting(recipe, funnel, folder, experiment.seed, keep, workers, progress)
+    return boosting.run(recipe.build(encoder.inputs, funnel), table.part("train"), table.part("dev"))
+
+
+def workers_of(experiment: Experiment) -> int:
+    """Threads that train."""
+    return (os.cpu_count() or 1) if experiment.workers == "auto" else experiment.workers
 
 
 def training_rates(experiment: Experiment, table: Table) -> list[float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,7 +13,21 @@ from torch import Tensor
 from funnelcast.data.encoder import Encoder
 from funnelcast.errors import FunnelcastError
 from funnelcast.models.network import FunnelModel
+from funnelcast.models.registry import AnyRecipe, recipe_of
 from funnelcast.serving.bundle import Bundle
+
+
+def require_networks(recipe: AnyRecipe, init: Bundle) -> None:
+    """Raises FunnelcastError unless the experiment's model and the bundle's both have parameters to copy."""
+    before = init.experiment["model"]
+    if not recipe.differentiable:
+        raise FunnelcastError(
+            f"{recipe.name} cannot start from a bundle: its boosters are always fitted to the rows; leave out --init"
+        )
+    if not recipe_of(before).differentiable:
+        raise FunnelcastError(
+            f"the bundle holds {before['name']}, which has no parameters to start from; leave out --init"
+        )
 
 
 def grown_encoder(encoder: Encoder, init: Bundle) -> Encoder:
@@ -45,18 +60,17 @@ def warm_start(model: FunnelModel, encoder: Encoder, init: Bundle, keep_negative
 
     Raises FunnelcastError when the recipes differ, or a head has no such step.
     """
-    if init.model.head != model.head:
-        raise FunnelcastError(
-            f"the bundle has the head {init.model.head!r}, not {model.head!r}; use its [model] settings"
-        )
+    before = cast(FunnelModel, init.model)
+    if before.head != model.head:
+        raise FunnelcastError(f"the bundle has the head {before.head!r}, not {model.head!r}; use its [model] settings")
     own = model.state_dict()
-    dense = {k: v for k, v in init.model.state_dict().items() if not k.startswith("embedding.")}
+    dense = {k: v for k, v in before.state_dict().items() if not k.startswith("embedding.")}
     if {k: v.shape for k, v in own.items() if not k.startswith("embedding.")} != {k: v.shape for k, v in dense.items()}:
         raise FunnelcastError("the bundle holds another model; use its [model] settings")
     model.load_state_dict(dense, strict=False)
     if keep_negatives != init.keep_negatives:
         _move_first_step(model, init.keep_negatives, keep_negatives)
-    source = _blocks(init.model)
+    source = _blocks(before)
     for name, rows in _blocks(model).items():
         if source[name].shape[1] != rows.shape[1]:
             raise FunnelcastError(

@@ -185,6 +185,13 @@ class Embedding(nn.Module):
         for table in self.all_tables():
             table.reset(init, generator, self.copies)
 
+    @torch.no_grad()
+    def take_over(self, vocabulary: str, ids: Tensor, vectors: Tensor) -> None:
+        """Let rows `ids` (n,) of a vocabulary be `vectors` (n, E), in every copy."""
+        for table in self.all_tables():
+            if vocabulary in table.sizes:
+                table.blocks()[vocabulary][ids.long()] = vectors.repeat(1, self.copies).to(table.weight.dtype)
+
     def forward(self, batch: Batch) -> Embedded:
         tables = self.all_tables()
         parts = [part for table in tables for part in table(batch)]

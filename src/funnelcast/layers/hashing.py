@@ -48,6 +48,10 @@ class HashedIds(nn.Module):
     def reset(self, init: Init, generator: torch.Generator) -> None:
         """Nothing to do."""
 
+    def take_over(self, vocabulary: str, ids: Tensor, vectors: Tensor) -> None:
+        """There is nothing that could start from vectors."""
+        raise NotImplementedError(f"{vocabulary} has no embedding")
+
     def place(self, ids: Tensor, salts: Tensor | int) -> Tensor:
         """Where ids of vocabularies with these salts fall, int64 of the same shape."""
         mixed = (ids.long() + (salts + 1) * 0x85EBCA77) * _MIX

@@ -10,7 +10,7 @@ import torch
 from pydantic import model_validator
 
 from funnelcast.data.batch import Batch
-from funnelcast.data.encoder import InputSpec
+from funnelcast.data.encoder import Encoder, InputSpec
 from funnelcast.errors import Fault
 from funnelcast.layers.heads import Reach
 from funnelcast.schema.config import Config
@@ -85,6 +85,11 @@ class Recipe(Config, ABC):
     @abstractmethod
     def build(self, inputs: InputSpec, funnel: Funnel) -> Model:
         """A model without fitted parameters."""
+
+    def fresh(self, encoder: Encoder, seed: int) -> Model:
+        """A model to be trained, with what it has before: a network its first parameters, by the seed. Raises
+        InputError for files that the settings name."""
+        return self.build(encoder.inputs, encoder.schema.funnel)
 
     def check(self, inputs: InputSpec, funnel: Funnel, where: str = "model") -> list[Fault]:
         """Faults that show only beside the input and the funnel."""

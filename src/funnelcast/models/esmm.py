@@ -31,7 +31,7 @@ class ESMM(NetworkRecipe):
     tower: tuple[Width, ...] = Field(default=(128, 64, 32), min_length=1)
     """Widths of a tower's layers, which read the embedding; a linear layer to one number follows."""
     tower_dropout: tuple[Rate, ...] = ()
-    """Dropout after each layer of a tower; () for none, as in the paper."""
+    """Dropout after each layer of a tower; [] for none, as in the paper."""
 
     parallel: ClassVar[Parallel] = "never"
     why_not_parallel: ClassVar[str] = "multiplies probabilities along one funnel"

@@ -26,8 +26,8 @@ class LightGBM(Recipe):
     name: Literal["lightgbm"] = "lightgbm"
     """The recipe."""
     ids: Literal["categorical", "target_statistics"] = "categorical"
-    """How id features enter: as LightGBM's categories, or as the smoothed rate of every step and the count. Training rows
-    get rates that their own labels are not in. Lists of ids always enter by such rates."""
+    """How id features enter: as LightGBM's categories, or as the smoothed rate of every step among the rows with the
+    id, and their count. Training rows get rates that their own labels are not in. Lists of ids always enter so."""
     metric: Literal["auc", "log_loss"] = "log_loss"
     """Of a step on the dev rows of its loss space, by which its booster stops early."""
     rounds: int = Field(default=2000, ge=1, le=1_000_000)
@@ -72,8 +72,8 @@ class LightGBM(Recipe):
         faults = super().check(inputs, funnel, where)
         if self.head == "chain" and self.loss_space == "entire":
             problem = (
-                "'chain' needs conditional probabilities, and the loss of their product over all rows takes all boosters "
-                "at once, while lightgbm fits them one by one"
+                "'chain' multiplies conditional probabilities, and the loss of their product over all rows takes all "
+                "boosters at once, while lightgbm fits one by one"
             )
             faults.append(Fault(f"{where}.head", problem, "set loss_space = 'given_parent', or head = 'independent'"))
         try:

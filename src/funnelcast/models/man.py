@@ -10,11 +10,11 @@ from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.attention import StepAttention
 from funnelcast.layers.gates import extraction_levels
 from funnelcast.models.base import Head
-from funnelcast.models.network import FunnelModel, NetworkRecipe
+from funnelcast.models.network import ExpertRecipe, FunnelModel
 from funnelcast.schema.funnel import Funnel
 
 
-class MAN(NetworkRecipe):
+class MAN(ExpertRecipe):
     """Shared and own experts with a gate per step, attention along the funnel, a tower per step.
 
     x = embedding; m_t = Σ_n softmax(G_t x)_n f_n(x) over own and shared experts; c_t = at(c_parent ‖ m_t);

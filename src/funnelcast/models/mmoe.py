@@ -9,11 +9,11 @@ from pydantic import Field
 from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.banks import MLPBank
 from funnelcast.layers.gates import GateBank, GatedExperts, all_seen
-from funnelcast.models.network import FunnelModel, NetworkRecipe
+from funnelcast.models.network import ExpertRecipe, FunnelModel
 from funnelcast.schema.funnel import Funnel
 
 
-class MMoE(NetworkRecipe):
+class MMoE(ExpertRecipe):
     """Shared experts and a gate per step: m_t = Σ_n softmax(G_t x)_n f_n(x); logit_t = tower_t(m_t).
 
     Parameters: N experts, T gates of N outputs, T towers.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self, final
@@ -13,6 +14,9 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from funnelcast.data.batch import Batch
+from funnelcast.data.encoder import Encoder, InputSpec
+from funnelcast.data.loader import generator_of
+from funnelcast.data.vectors import read_vectors
 from funnelcast.layers.banks import LinearBank, MLPBank
 from funnelcast.layers.embedding import Embedded, Init
 from funnelcast.layers.heads import HEADS, Reach
@@ -40,12 +44,10 @@ _PARTS: dict[str, Group] = {
 class NetworkRecipe(ReadingRecipe):
     """Settings of every network."""
 
-    expert: tuple[Width, ...] = Field(default=(256, 128), min_length=1)
-    """Widths of an expert's layers."""
     tower: tuple[Width, ...] = Field(default=(128, 16, 32), min_length=1)
     """Widths of a tower's layers; a linear layer to one number follows."""
     tower_dropout: tuple[Rate, ...] = (0.1, 0.3, 0.3)
-    """Dropout after each layer of a tower, as AITM; () for none."""
+    """Dropout after each layer of a tower, as AITM; [] for none."""
 
     @model_validator(mode="after")
     def _check_dropout(self) -> Self:
@@ -53,6 +55,19 @@ class NetworkRecipe(ReadingRecipe):
         if rates not in (0, layers):
             raise ValueError(f"tower_dropout has {rates} rates for {layers} layers of tower; give one each, or []")
         return self
+
+    @abstractmethod
+    def build(self, inputs: InputSpec, funnel: Funnel) -> FunnelModel:
+        """A network without fitted parameters."""
+
+    def fresh(self, encoder: Encoder, seed: int) -> FunnelModel:
+        """A network with its first parameters: by the seed, or from pretrained vectors."""
+        model = self.build(encoder.inputs, encoder.schema.funnel)
+        model.reset(self.embedding_init, generator_of(seed, "parameters"))
+        for name, pretrained in self.pretrained.items():
+            found = read_vectors(pretrained.file, encoder.vocabularies[name], name, self.width_of(name))
+            model.embedding.take_over(name, torch.from_numpy(found.ids), torch.from_numpy(found.values))
+        return model
 
     def assemble(
         self,
@@ -77,6 +92,13 @@ class NetworkRecipe(ReadingRecipe):
             given_parent=self.loss_space == "given_parent",
             calibrator=calibrator,
         )
+
+
+class ExpertRecipe(NetworkRecipe):
+    """Settings of every network that has experts between embedding and towers."""
+
+    expert: tuple[Width, ...] = Field(default=(256, 128), min_length=1)
+    """Widths of an expert's layers."""
 
 
 @final

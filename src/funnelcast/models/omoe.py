@@ -9,11 +9,11 @@ from pydantic import Field
 from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.banks import MLPBank
 from funnelcast.layers.gates import GateBank, GatedExperts, all_seen
-from funnelcast.models.network import FunnelModel, NetworkRecipe
+from funnelcast.models.network import ExpertRecipe, FunnelModel
 from funnelcast.schema.funnel import Funnel
 
 
-class OMoE(NetworkRecipe):
+class OMoE(ExpertRecipe):
     """Shared experts and one gate for all steps: m = Σ_n softmax(G x)_n f_n(x); logit_t = tower_t(m).
 
     Parameters: N experts, one gate of N outputs, T towers.

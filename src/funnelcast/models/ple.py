@@ -8,11 +8,11 @@ from pydantic import Field
 
 from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.gates import extraction_levels
-from funnelcast.models.network import FunnelModel, NetworkRecipe
+from funnelcast.models.network import ExpertRecipe, FunnelModel
 from funnelcast.schema.funnel import Funnel
 
 
-class PLE(NetworkRecipe):
+class PLE(ExpertRecipe):
     """Levels of shared and own experts; one level is CGC.
 
     With x_t⁰ = x for every step t and for the shared part s, level l makes

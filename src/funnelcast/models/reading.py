@@ -104,6 +104,8 @@ class ReadingRecipe(Recipe):
                 Fault(f"{where}.{setting}.{n}", "is no vocabulary", did_you_mean(n, inputs.vocabularies))
                 for n in unknown
             ]
+        if self.embedding == "none" and self.pretrained:
+            faults.append(Fault(f"{where}.pretrained", "needs embeddings", "set embedding = 'tables', or take it out"))
         lists = {each.name: each for each in inputs.lists}
         for name, pool in self.pooling.items():
             place = f"{where}.pooling.{name}"
@@ -124,18 +126,19 @@ class ReadingRecipe(Recipe):
             yield Fault(where, f"{pool.kind!r} of a multi-valued feature", "declare it as a sequence, or write 'mean'")
         if self.embedding == "none":
             yield Fault(where, f"{pool.kind!r} needs vectors", "set embedding = 'tables', or write 'mean'")
-        width = self._width(spec.vocabulary)
+        width = self.width_of(spec.vocabulary)
         if isinstance(pool, Transformer) and width % pool.heads:
             yield Fault(f"{where}.heads", f"{pool.heads} heads do not divide {width} numbers", "set heads = 1")
         if isinstance(pool, Target):
             fields = dict(inputs.fields)
             if pool.field not in fields:
                 yield Fault(f"{where}.field", f"{pool.field!r} is no field", did_you_mean(pool.field, fields))
-            elif self._width(fields[pool.field]) != width:
-                problem = f"{pool.field!r} has {self._width(fields[pool.field])} numbers, the sequence {width}"
+            elif self.width_of(fields[pool.field]) != width:
+                problem = f"{pool.field!r} has {self.width_of(fields[pool.field])} numbers, the sequence {width}"
                 yield Fault(f"{where}.field", problem, "give both vocabularies the same embedding size")
 
-    def _width(self, vocabulary: str) -> int:
+    def width_of(self, vocabulary: str) -> int:
+        """Numbers per id."""
         return self.embedding_dims.get(vocabulary, self.embedding_dim)
 
     def read(self, inputs: InputSpec, copies: int = 1) -> Reading:
@@ -164,7 +167,7 @@ class ReadingRecipe(Recipe):
         assert isinstance(pool, Transformer)
         return TransformerPooling(
             spec.name,
-            self._width(spec.vocabulary),
+            self.width_of(spec.vocabulary),
             copies,
             length,
             heads=pool.heads,

@@ -10,6 +10,7 @@ from funnelcast.errors import ConfigError, Fault, did_you_mean
 from funnelcast.models.aitm import AITM
 from funnelcast.models.base import Recipe
 from funnelcast.models.esmm import ESMM
+from funnelcast.models.lightgbm import LightGBM
 from funnelcast.models.man import MAN
 from funnelcast.models.mmoe import MMoE
 from funnelcast.models.omoe import OMoE
@@ -18,7 +19,7 @@ from funnelcast.models.shared_bottom import SharedBottom
 from funnelcast.models.single_task import SingleTask
 
 AnyRecipe = Annotated[
-    AITM | ESMM | MAN | MMoE | OMoE | PLE | SharedBottom | SingleTask,
+    AITM | ESMM | LightGBM | MAN | MMoE | OMoE | PLE | SharedBottom | SingleTask,
     Field(discriminator="name"),
 ]
 

@@ -7,11 +7,11 @@ from typing import Literal
 from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.banks import MLPBank
 from funnelcast.layers.gates import SharedTrunk
-from funnelcast.models.network import FunnelModel, NetworkRecipe
+from funnelcast.models.network import ExpertRecipe, FunnelModel
 from funnelcast.schema.funnel import Funnel
 
 
-class SharedBottom(NetworkRecipe):
+class SharedBottom(ExpertRecipe):
     """logit_t = tower_t(f(x)).
 
     Parameters: one network, T towers.

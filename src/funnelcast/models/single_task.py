@@ -7,11 +7,11 @@ from typing import Literal
 from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.banks import MLPBank
 from funnelcast.layers.gates import OwnExperts
-from funnelcast.models.network import FunnelModel, NetworkRecipe
+from funnelcast.models.network import ExpertRecipe, FunnelModel
 from funnelcast.schema.funnel import Funnel
 
 
-class SingleTask(NetworkRecipe):
+class SingleTask(ExpertRecipe):
     """logit_t = tower_t(f_t(x_t)), x_t the embedding of step t.
 
     With `loss_space = "given_parent"` it is the classical CVR model, trained on clicks. The steps are trained in one

@@ -1,7 +1,7 @@
 """A bundle: all that a trained model needs to predict, in one folder.
 
 BUNDLE/bundle.json         format, versions, experiment, protocol, metrics, sha256 of every file
-BUNDLE/weights.safetensors
+BUNDLE/weights.safetensors what was learned; of boosters boosters.json, step-0.txt … and statistics.safetensors
 BUNDLE/encoder.json, vocabularies/
 """
 
@@ -15,12 +15,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
-
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.files import new_folder, sha256
 from funnelcast.errors import BundleError
-from funnelcast.models.network import FunnelModel
+from funnelcast.models.base import Model
 from funnelcast.models.registry import recipe_of
 
 FORMAT_VERSION = 1
@@ -31,7 +29,7 @@ _LIBRARIES = ("funnelcast", "torch", "numpy", "pyarrow")
 class Bundle:
     """A model, what encodes its input, and where it comes from."""
 
-    model: FunnelModel
+    model: Model
     encoder: Encoder
     experiment: dict[str, Any]
     """The experiment's settings, with those left at their defaults."""
@@ -44,11 +42,8 @@ class Bundle:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the parameters, 12 hex digits."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()[:12]
+        """Hash of everything learned, 12 hex digits."""
+        return self.model.fingerprint
 
     @property
     def keep_negatives(self) -> float:
@@ -59,8 +54,7 @@ class Bundle:
         """Write the bundle; it is whole or not there."""
         with new_folder(Path(folder), replace=replace) as partial:
             self.encoder.save(partial)
-            state = {name: tensor.cpu().contiguous() for name, tensor in self.model.state_dict().items()}
-            safetensors.torch.save_file(state, partial / "weights.safetensors")
+            self.model.save(partial)
             files = sorted(path for path in partial.rglob("*") if path.is_file())
             described = {
                 "format": FORMAT_VERSION,
@@ -76,12 +70,13 @@ class Bundle:
 
     @classmethod
     def load(cls, folder: Path | str) -> Bundle:
-        """Raises BundleError when the folder is no whole bundle of this version."""
+        """Raises BundleError when the folder is no whole bundle of this version, FunnelcastError where a package that
+        its model needs is missing."""
         folder = Path(folder)
         described = _describe(folder)
         encoder = Encoder.load(folder)
         model = recipe_of(described["experiment"]["model"]).build(encoder.inputs, encoder.schema.funnel)
-        model.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))
+        model.load(folder)
         said = described
         return cls(model, encoder, said["experiment"], said["protocol"], said["rates"], said["metrics"])
 

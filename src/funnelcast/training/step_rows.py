@@ -67,7 +67,8 @@ class StepRows:
     def labels(self) -> NDArray[np.uint8]:
         """(n,), 0 or 1."""
         assert self.part.rows.labels is not None
-        return self.part.rows.labels.numpy()[self.chosen, self.step]
+        labels: NDArray[np.uint8] = self.part.rows.labels.numpy()[self.chosen, self.step]
+        return labels
 
     @cached_property
     def weight(self) -> NDArray[np.float32] | None:

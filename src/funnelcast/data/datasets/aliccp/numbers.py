@@ -19,45 +19,53 @@ def read_float(data: NDArray[np.uint8], start: int, end: int) -> float:
 
     Exact where it has at most 15 digits and a power of ten within ±22, else to one part in 10^15.
     """
-    at = start + (start < end and (data[start] == _MINUS or data[start] == _PLUS))
-    digits, power, count, point = np.int64(0), 0, 0, False
-    while at < end:
-        if data[at] == _POINT and not point:
-            point = True
-        elif 48 <= data[at] <= 57:
-            has_room, count = digits < _ROOM, count + 1
-            digits = digits * 10 + (data[at] - 48) if has_room else digits
-            power += int(not has_room) - int(point)
-        else:
-            break
-        at += 1
-    if at < end and (data[at] == _E or data[at] == _SMALL_E) and count:
-        at, exponent = _exponent(data, at + 1, end)
-        power += exponent
-    if at != end or not count:
-        return np.nan
-    number = _scaled(float(digits), power)
-    return -number if data[start] == _MINUS else number
-
-
-@compiled
-def _exponent(data: NDArray[np.uint8], start: int, end: int) -> tuple[int, int]:
-    """Where a whole number with a sign ends, and what it is; before `end` where there is none."""
-    at = start + (start < end and (data[start] == _MINUS or data[start] == _PLUS))
-    number = 0
-    if at == end:
-        return start - 1, 0
+    first = start + int(_is_sign(data, start, end))
+    at, number, power = first, 0, 0
     while at < end and 48 <= data[at] <= 57:
-        number = min(number * 10 + (data[at] - 48), _LARGEST_EXPONENT)
+        if number < _ROOM:
+            number = number * 10 + (data[at] - 48)
+        else:
+            power += 1
         at += 1
-    return at, -number if data[start] == _MINUS else number
+    digits = at - first
+    if at < end and data[at] == _POINT:
+        at += 1
+        digits -= at
+        while at < end and 48 <= data[at] <= 57:
+            if number < _ROOM:
+                number = number * 10 + (data[at] - 48)
+                power -= 1
+            at += 1
+        digits += at
+    if at < end and digits:
+        at, exponent = _read_exponent(data, at, end)
+        power += exponent
+    if at != end or digits == 0:
+        return np.nan
+    return _scaled(-number if data[start] == _MINUS else number, power)
 
 
 @compiled
-def _scaled(digits: float, power: int) -> float:
-    """digits * 10^power, rounded once where the power of ten is exact."""
-    if digits == 0:
-        return 0.0
-    if abs(power) < len(_POWERS):
-        return float(digits / _POWERS[-power] if power < 0 else digits * _POWERS[power])
-    return digits * 10.0**power
+def _is_sign(data: NDArray[np.uint8], at: int, end: int) -> bool:
+    return at < end and (data[at] == _MINUS or data[at] == _PLUS)
+
+
+@compiled
+def _read_exponent(data: NDArray[np.uint8], start: int, end: int) -> tuple[int, int]:
+    """Where the exponent that starts here ends, and what it is; `start` where there is none."""
+    first = start + 1 + int(_is_sign(data, start + 1, end))
+    at, exponent = first, 0
+    while at < end and 48 <= data[at] <= 57:
+        exponent = min(exponent * 10 + (data[at] - 48), _LARGEST_EXPONENT)
+        at += 1
+    if at == first or (data[start] != _E and data[start] != _SMALL_E):
+        return start, 0
+    return at, -exponent if data[start + 1] == _MINUS else exponent
+
+
+@compiled
+def _scaled(number: int, power: int) -> float:
+    """number * 10^power, rounded once where the power of ten is exact."""
+    if -len(_POWERS) < power <= 0:
+        return float(number / _POWERS[-power])
+    return float(number * 10.0**power) if number else 0.0

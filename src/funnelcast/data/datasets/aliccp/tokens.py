@@ -172,9 +172,10 @@ def _features(data: Bytes, start: int, end: int, i: int, fields: Fields, tokens:
         key = (key << np.uint64(8)) | np.uint64(length)
         slot = (key * fields.multiplier) >> np.uint64(54)
         if fields.keys[slot] == key and length <= LONGEST_FIELD:
-            if fields.places[slot] < fields.single:
+            field = fields.places[slot] - fields.single
+            if field < 0:
                 tokens.values[fields.places[slot], i] = value
-            elif not _put_item(data, first, at, fields.places[slot] - fields.single, value, i, tokens.items):
+            elif not _put_item(tokens.items, i, field, value, read_float(data, first, at)):
                 return VALUE
         if at == end - 1:
             tokens.details[i, 0] = number + 1
@@ -184,9 +185,8 @@ def _features(data: Bytes, start: int, end: int, i: int, fields: Fields, tokens:
 
 
 @compiled
-def _put_item(data: Bytes, start: int, end: int, field: int, id_: int, line: int, items: Items) -> bool:
-    """Whether the value that stands there is a finite number."""
-    weight = read_float(data, start, end)
+def _put_item(items: Items, line: int, field: int, id_: int, weight: float) -> bool:
+    """Whether it was put, as its weight is a finite number."""
     if not np.isfinite(weight):
         return False
     at = items.ends[line + 1]
