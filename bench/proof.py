@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+from bench.proofs.bias import bias
 from bench.proofs.census import census
 from bench.proofs.kills import kills
 from bench.proofs.law import law
 from bench.proofs.memory import memory
+from bench.proofs.models import models
 from bench.proofs.mutations import mutations
+from bench.proofs.sequences import sequences
 
-PROOFS: dict[str, Callable[..., bool]] = {proof.__name__: proof for proof in (kills, mutations, memory, law, census)}
+PROOFS: dict[str, Callable[..., bool]] = {
+    proof.__name__: proof for proof in (kills, mutations, memory, law, census, models, bias, sequences)
+}
 
 
 def main() -> int:
@@ -24,14 +31,19 @@ def main() -> int:
     )
     parser.add_argument("name", nargs="?", choices=PROOFS, metavar="NAME", help="what to prove; all are listed below")
     parser.add_argument("--share", choices=("small", "full"), default="full", help="CI runs a small share of each")
-    parser.add_argument("--rows", type=int, help="of `memory`, instead of 2,000,000")
+    parser.add_argument("--rows", type=int, help="of the log that is generated")
+    parser.add_argument("--folder", type=Path, help="where runs are kept, so that a stopped proof goes on")
+    parser.add_argument("--full", action="store_true", help="`memory` by the protocol with all fields and weights")
     asked = parser.parse_args()
     if asked.name is None:
         parser.print_help()
         return 0
     started = time.perf_counter()
-    sized = {"rows": asked.rows} if asked.rows is not None and asked.name == "memory" else {}
-    holds = PROOFS[asked.name](small=asked.share == "small", **sized)
+    takes = inspect.signature(PROOFS[asked.name]).parameters
+    given = {name: value for name in ("rows", "folder", "full") if (value := getattr(asked, name))}
+    if wrong := [name for name in given if name not in takes]:
+        parser.error(f"{asked.name} takes no --{wrong[0]}")
+    holds = PROOFS[asked.name](small=asked.share == "small", **given)
     verdict = "holds" if holds else "FAILS"
     sys.stdout.write(f"{verdict} in {time.perf_counter() - started:.0f} s: scripts/proof {' '.join(sys.argv[1:])}\n")
     return 0 if holds else 1

@@ -42,7 +42,10 @@ def sequences(small: bool = False) -> bool:
                 found = fit(signal, POOLS[name], shuffled=shuffled)
                 rows.append(_row(signal, name, found, shuffled=shuffled))
                 holds &= _holds(signal, name, found, shuffled=shuffled)
-                show(("signal", "histories", "pooling", *(f"share: {o}" for o in ASKED), "click: (AUC - .5)/s.e."), rows[-1:])
+                show(
+                    ("signal", "histories", "pooling", *(f"share: {o}" for o in ASKED), "click: (AUC - .5)/s.e."),
+                    rows[-1:],
+                )
     show(("signal", "histories", "pooling", *(f"share: {o}" for o in ASKED), "click: (AUC - .5)/s.e."), rows)
     return holds
 

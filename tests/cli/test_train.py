@@ -166,7 +166,8 @@ def test_lists_are_read_from_the_log_to_the_prediction(tmp_path: Path, made: Pat
     pq.write_table(log.append_column("tags", pa.array(tags)), tmp_path / "log.parquet")
     (tmp_path / "s.toml").write_text(SCHEMA + 'tags = "multi"\n')
     assert call("prepare", tmp_path / "s.toml", "--train", tmp_path / "log.parquet", "--out", tmp_path / "t").code == 0
-    assert call("train", made / "man.toml", "--data", tmp_path / "t", "--out", tmp_path / "run").code == 0
+    eager = EXPERIMENT.replace("epochs = 2", "epochs = 10").replace("64}", "64, learning_rate = 0.02}")
+    assert call("train", written(tmp_path, eager), "--data", tmp_path / "t", "--out", tmp_path / "run").code == 0
     rows = log.take([0, 0, 0]).append_column("tags", pa.array([["a", "b"], ["b", "c"], []]))
     clicked, other, empty = load(tmp_path / "run/bundle").predict(rows)["p_click"].to_pylist()
     assert clicked > empty > other

@@ -1,5 +1,6 @@
 """Batches: every row once an epoch, in an order that the seed, the epoch and nothing else decides."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 
 from funnelcast.data import loader as module
 from funnelcast.data.batch import Batch
-from funnelcast.data.columns import UNOBSERVED, Columns
+from funnelcast.data.columns import UNOBSERVED, Columns, Ragged
 from funnelcast.data.loader import Loader, generator_of, seed_of
 from tests import tiny
 
@@ -21,6 +22,39 @@ def columns_of(rows: int, rate: float = 0.5) -> Columns:
     click[rng.random(rows) < 0.05] = UNOBSERVED
     labels = np.stack([click, np.zeros(rows, np.uint8)], 1)
     return Columns(i[:, None].astype(np.int32), -i[:, None].astype(np.float32), {}, labels, i.astype(np.float32))
+
+
+def lists_of(rows: int) -> tuple[Columns, list[dict[str, list[int]]]]:
+    """The same rows with lists, and the lists of each: own ones of up to 4 ids, and one of five that rows share."""
+    lengths, few = np.arange(rows) % 5, [[7], [], [8, 8, 9], [0], [1, 2]]
+    own = np.arange(lengths.sum(), dtype=np.int32)
+    offsets = np.concatenate([[0], lengths.cumsum()])
+    index = (np.arange(rows) * 3 % 5).astype(np.int32)
+    shared = np.concatenate(few).astype(np.int32)
+    ragged = {
+        "own": Ragged(offsets, own, own / np.float32(2)),
+        "shared": Ragged(np.cumsum([0, *map(len, few)]), shared, shared / np.float32(2), index),
+    }
+    expected = [{"own": list(range(*offsets[i : i + 2])), "shared": few[index[i]]} for i in range(rows)]
+    return replace(columns_of(rows), ragged=ragged), expected
+
+
+@pytest.mark.parametrize("keep", [1.0, 0.4])
+def test_a_batch_has_the_lists_of_its_rows(keep: float) -> None:
+    columns, expected = lists_of(100)
+    loader = Loader.of(columns, 16, seed=1, keep_negatives=keep)
+    for batch in loader.epoch(0):
+        rows = batch.ids[:, 0].tolist()
+        assert batch.lists.keys() == columns.ragged.keys()
+        for name, lists in batch.lists.items():
+            assert lists.index is None and lists.weights is not None and len(lists) == len(batch)
+            assert torch.equal(lists.weights * 2, lists.ids.float())
+            found = [lists.ids[a:b].tolist() for a, b in zip(lists.offsets, lists.offsets[1:], strict=False)]
+            assert found == [expected[row][name] for row in rows]
+        taken = Batch.of(columns.take(np.array(rows)))
+        for name, lists in batch.lists.items():
+            assert torch.equal(lists.ids, taken.lists[name].ids)
+            assert torch.equal(lists.offsets, taken.lists[name].offsets)
 
 
 def ids(batches: list[Batch]) -> list[int]:

@@ -121,6 +121,83 @@ def test_a_part_does_not_change_when_its_columns_are_written_to(tmp_path: Path) 
     assert same(table.part("train"), rows([[1], [2]]))
 
 
+def lists(*rows: list[int]) -> Ragged:
+    """Each id is its weight."""
+    ids = np.array([i for row in rows for i in row], np.int32)
+    return Ragged(np.cumsum([0, *map(len, rows)], dtype=np.int64), ids, ids.astype(np.float32))
+
+
+def write_shared(path: Path, indexes: dict[str, list[int]], *, seq: list[int] | None = None) -> Table:
+    """A table whose parts share lists of `tags`, which are written in between, and of `seq`."""
+    empty = Ragged(np.zeros(1, np.int64), np.empty(0, np.int32))
+    with new_folder(path, replace=True) as folder, TableWriter(folder) as writer:
+        assert writer.share(list(indexes), "tags", lists([1, 2], [])) == 0
+        writer.share(list(indexes), "seq", replace(lists([3], [1], []), weights=None))
+        for part, index in indexes.items():
+            of_seq = index if seq is None or part != "train" else seq
+            ragged = {
+                name: replace(empty, index=np.array(which, np.int32))
+                for name, which in (("tags", index), ("seq", of_seq))
+            }
+            writer.part(part).append(replace(rows([[0]] * len(index)), ragged=ragged))
+        assert writer.share(list(indexes), "tags", lists([3])) == 2
+        writer.finish(ENCODER, {})
+    return Table.open(path)
+
+
+def test_parts_share_lists_that_are_stored_once(tmp_path: Path) -> None:
+    table = write_shared(tmp_path / "table", {"train": [1, 0, 2, 0], "dev": [2, 2]})
+    for part, expected in (("train", [[], [1, 2], [3], [1, 2]]), ("dev", [[3], [3]])):
+        tags = table.part(part).ragged["tags"]
+        assert len(tags) == len(expected) and tags.offsets.tolist() == [0, 2, 2, 3]
+        assert same(
+            replace(rows([]), ragged={"tags": tags.take(np.arange(len(tags)))}),
+            replace(rows([]), ragged={"tags": lists(*expected)}),
+        )
+    seq = table.part("train").ragged["seq"]
+    assert seq.weights is None and seq.index is not None and seq.index.tolist() == [1, 0, 2, 0]
+    stored = sorted(path.name for path in (table.folder / "dev").iterdir() if path.name[:3] in ("tag", "seq"))
+    assert stored == ["seq.index.bin"]
+    files = table.manifest["files"]
+    assert files["dev/tags.ids.bin"]["stored_as"] == "train/tags.ids.bin"
+    assert files["dev/tags.index.bin"]["stored_as"] == "dev/seq.index.bin"
+
+
+def test_features_with_different_indexes_have_their_own(tmp_path: Path) -> None:
+    table = write_shared(tmp_path / "table", {"train": [1, 0], "dev": [1, 0]}, seq=[0, 0])
+    indexes = {name: ragged.index for name, ragged in table.part("train").ragged.items()}
+    assert {name: index.tolist() for name, index in indexes.items() if index is not None} == {
+        "tags": [1, 0],
+        "seq": [0, 0],
+    }
+
+
+def test_the_fingerprint_is_of_shared_lists_too(tmp_path: Path) -> None:
+    """Of which rows have them, by each feature, though equal indexes are stored once."""
+    made = [
+        write_shared(tmp_path / "table", {"train": index, "dev": dev}, seq=seq).protocol["fingerprint"]
+        for index, dev, seq in (
+            ([1, 0], [1], None), ([1, 0], [0], None), ([1, 0], [1], [0, 1]), ([0, 1], [1], [1, 0]), ([1, 0], [1], [1, 0])
+        )
+    ]  # fmt: skip
+    assert len(set(made)) == 4 and made[0] == made[4]
+
+
+@pytest.mark.parametrize("name", ["train/tags.ids.bin", "train/tags.offsets.bin", "dev/seq.index.bin"])
+def test_damage_of_shared_lists_is_found_by_every_part(tmp_path: Path, name: str) -> None:
+    table = write_shared(tmp_path / "table", {"train": [1, 0], "dev": [2, 2]})
+    content = bytearray((table.folder / name).read_bytes())
+    content[0] ^= 1
+    (table.folder / name).write_bytes(bytes(content))
+    with pytest.raises(TableError, match=f"{name} is missing or differs from its checksum"):
+        table.part("dev")
+
+
+def test_lists_of_a_part_without_rows_can_be_shared(tmp_path: Path) -> None:
+    table = write_shared(tmp_path / "table", {"train": [], "dev": [0]})
+    assert table.rows("train") == 0 and table.part("dev").ragged["tags"].take(np.array([0])).ids.tolist() == [1, 2]
+
+
 def test_parts_that_are_not_there(tmp_path: Path) -> None:
     table = write(tmp_path / "table", [[[1]]])
     assert table.rows("test") == 0

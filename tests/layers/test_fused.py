@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from funnelcast.layers.banks import MLPBank
-from funnelcast.layers.gates import GateBank, GatedExperts, own_and_shared
+from funnelcast.layers.gates import GateBank, GatedExperts, extraction_levels, own_and_shared
 from funnelcast.layers.mode import Mode
 from tests.layers.reference import draw, randomise
 
@@ -36,7 +36,7 @@ def trunk_of(widths: tuple[int, ...], visible: list[list[bool]], dtype: torch.dt
     return trunk
 
 
-def results(trunk: GatedExperts, x: Tensor, mode: Mode) -> list[Tensor]:
+def results(trunk: nn.Module, x: Tensor, mode: Mode) -> list[Tensor]:
     """The mixtures, and their derivatives in some direction with respect to x and every parameter."""
     x = x.detach().clone().requires_grad_()
     out = trunk(x, mode)
@@ -57,6 +57,28 @@ def test_the_same_values_and_derivatives(
     visible: list[list[bool]], widths: tuple[int, ...], rows: int, dtype: torch.dtype
 ) -> None:
     trunk, x = trunk_of(widths, visible, dtype), draw(1, rows, 7, dtype=dtype)
+    expected = results(copy.deepcopy(trunk).double(), x.double(), Mode())
+    assert_close(results(trunk, x, FAST), expected, dtype)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("rows", [0, 1, 37])
+@pytest.mark.parametrize("owners", [[0, 0, 1, 1, 2], [2, 2, 2, 2, 2], [1, 0, 2, 0, 1]])
+def test_the_same_with_an_input_per_owner_and_gate(owners: list[int], rows: int, dtype: torch.dtype) -> None:
+    """Three inputs for five experts and two gates: those of one owner add up their gradients."""
+    trunk = trunk_of((6, 4), own_and_shared(2, 2, 1), dtype)
+    trunk.owners = owners
+    x = draw(1, 3, rows, 7, dtype=dtype)
+    expected = results(copy.deepcopy(trunk).double(), x.double(), Mode())
+    assert_close(results(trunk, x, FAST), expected, dtype)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("shared", [0, 2])
+def test_the_same_through_levels(shared: int, dtype: torch.dtype) -> None:
+    trunk = extraction_levels(7, (6, 4), 3, 2, shared, 3).to(dtype)
+    randomise(trunk, scale=0.5)
+    x = draw(1, 37, 7, dtype=dtype)
     expected = results(copy.deepcopy(trunk).double(), x.double(), Mode())
     assert_close(results(trunk, x, FAST), expected, dtype)
 

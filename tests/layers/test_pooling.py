@@ -21,8 +21,8 @@ from tests.layers.reference import Floats, arrays, attend_to, draw, encode_all, 
 
 LENGTHS = [3, 0, 1, 5, 2]
 EMPTY = {"empty lists": [0, 0, 0], "no rows": []}
-WIDTH = 2
-"""Of a copy."""
+WIDTH = 4
+"""Of a copy. Two numbers would be too few: normalised, they are 1 and -1."""
 
 
 def sequences(lengths: list[int], copies: int = 1, seed: int = 0, dtype: torch.dtype = torch.float64) -> Elements:
@@ -81,7 +81,7 @@ def test_softmax_holds_at_any_size_of_score_row_by_row(copies: int) -> None:
     """The largest score of another row, or of another copy, would leave 0 / 0."""
     pool = din(copies, softmax=True)
     with torch.no_grad():
-        pool.score.weight *= torch.linspace(1, 3e4, copies, dtype=torch.float64)[:, None, None] * 1e4
+        pool.score.weight.mul_(torch.linspace(1, 3e4, copies, dtype=torch.float64)[:, None, None] * 1e4)
     elements, flat = sequences(LENGTHS, copies), flat_of(len(LENGTHS), copies)
     flat[0] *= 100
     found = pool(flat, elements)
@@ -122,7 +122,7 @@ def test_dropout_stands_after_attention_and_in_the_network() -> None:
     assert torch.equal(noisy[0], noisy[1]) and not torch.equal(noisy[0], noisy[2])
 
 
-POOLS = {
+POOLS: dict[str, TargetAttention | TransformerPooling] = {
     "din": din(positions=5),
     "din by softmax": din(softmax=True, positions=5),
     "din of copies": din(2, softmax=True, positions=5),
@@ -169,7 +169,7 @@ def test_the_order_matters_by_positions_alone(name: str) -> None:
 
 
 def test_places_are_counted_from_the_newest() -> None:
-    positions = Positions(3, 2).double()
+    positions = Positions(3, WIDTH).double()
     randomise(positions)
     elements = sequences([5, 0, 1, 3])
     found = positions(elements, elements.owners())
@@ -180,7 +180,7 @@ def test_places_are_counted_from_the_newest() -> None:
         ):
             np.testing.assert_array_equal(mine, right)
     newest = found.vectors[elements.offsets[[1, 3, 4]] - 1] - elements.vectors[elements.offsets[[1, 3, 4]] - 1]
-    torch.testing.assert_close(newest, positions.weight[0].expand(3, 2))
+    torch.testing.assert_close(newest, positions.weight[0].expand(3, WIDTH))
 
 
 @pytest.mark.parametrize("heads", [1, 2])
@@ -242,11 +242,11 @@ def test_fused_is_plain(name: str, lengths: list[int]) -> None:
 
 
 def appending(copies: int) -> SequencePooling:
-    """Two pools on a row of a field, a pooled list and a number."""
+    """Two pools, of 4 numbers a copy and 2, on a row of two fields and a number."""
     layout = [Block("shop", 0, 3 * copies, copies), Block("item", 3 * copies, WIDTH * copies, copies)]
     layout.append(Block("price", (3 + WIDTH) * copies, 1, 1))
     target = TargetAttention("history", layout[1], (4,))
-    pooling = SequencePooling(layout, [target, TransformerPooling("visited", WIDTH, copies, 5, hidden=3)]).double()
+    pooling = SequencePooling(layout, [target, TransformerPooling("visited", 2, copies, 5, hidden=3)]).double()
     randomise(pooling)
     return pooling
 
@@ -255,23 +255,21 @@ def appending(copies: int) -> SequencePooling:
 def test_vectors_of_sequences_are_appended_to_a_row(copies: int) -> None:
     pooling, flat = appending(copies), draw(0, len(LENGTHS), (3 + WIDTH) * copies + 1)
     first, second = sequences(LENGTHS, copies, seed=1), sequences(LENGTHS[::-1], copies, seed=2)
-    found = pooling(Embedded(flat, (first, second)))
-    torch.testing.assert_close(
-        found, torch.cat([flat, pooling.pools[0](flat, first), pooling.pools[1](flat, second)], 1)
-    )
-    start, width = flat.shape[1], WIDTH * copies
-    assert pooling.layout[3:] == [
-        Block("history", start, width, copies), Block("visited", start + width, width, copies)
-    ]  # fmt: skip
-    assert found.shape[1] == pooling.width == start + 2 * width
+    second = second._replace(vectors=second.vectors[:, : 2 * copies].contiguous())
+    found, start = pooling(Embedded(flat, (first, second))), flat.shape[1]
+    assert torch.equal(found[:, :start], flat) and found.shape[1] == pooling.width
+    blocks = [Block("history", start, 4 * copies, copies), Block("visited", start + 4 * copies, 2 * copies, copies)]
+    assert pooling.layout[3:] == blocks
+    for pool, elements, (_, at, width, _) in zip(pooling.pools, (first, second), blocks, strict=True):
+        torch.testing.assert_close(found[:, at : at + width], pool(flat, elements))
 
 
 def test_columns_of_a_copy_are_its_own_and_those_of_all() -> None:
-    """shop 0-5, item 6-9, price 10, history 11-14, visited 15-18; of each the first half, then the second."""
+    """shop 0-5, item 6-13, price 14, history 15-22, visited 23-26; of each the first half, then the second."""
     pooling = appending(2)
-    assert pooling.columns(0) == [0, 1, 2, 6, 7, 10, 11, 12, 15, 16]
-    assert pooling.columns(1) == [3, 4, 5, 8, 9, 10, 13, 14, 17, 18]
-    assert appending(1).columns(0) == list(range(10))
+    assert pooling.columns(0) == [0, 1, 2, 6, 7, 8, 9, 14, 15, 16, 17, 18, 23, 24]
+    assert pooling.columns(1) == [3, 4, 5, 10, 11, 12, 13, 14, 19, 20, 21, 22, 25, 26]
+    assert appending(1).columns(0) == list(range(14))
 
 
 def test_a_row_without_sequences_passes_unchanged() -> None:

@@ -46,8 +46,8 @@ class Lists:
 
     def to(self, device: torch.device) -> Lists:
         offsets, ids = self.offsets.to(device, non_blocking=True), self.ids.to(device, non_blocking=True)
-        weights = None if self.weights is None else self.weights.to(device, non_blocking=True)
-        return Lists(offsets, ids, weights)
+        weights, index = (None if t is None else t.to(device, non_blocking=True) for t in (self.weights, self.index))
+        return Lists(offsets, ids, weights, index)
 
 
 @dataclass(frozen=True)

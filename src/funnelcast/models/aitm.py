@@ -37,6 +37,4 @@ class AITM(NetworkRecipe):
 
     def build(self, inputs: InputSpec, funnel: Funnel) -> FunnelModel:
         reading, top = self.read(inputs), StepAttention(self.tower[-1], funnel.edges)
-        return self.assemble(
-            reading, NoTrunk(), reading.width, funnel, top_attention=top, calibrator=self.calibrator
-        )
+        return self.assemble(reading, NoTrunk(), reading.width, funnel, top_attention=top, calibrator=self.calibrator)

@@ -120,7 +120,9 @@ class ReadingRecipe(Recipe):
     ) -> Iterator[Fault]:
         if isinstance(pool, str):
             if pool == "weighted_mean" and not spec.weighted:
-                yield Fault(where, "'weighted_mean' of ids without weights", "write 'mean', or give the feature weights")
+                yield Fault(
+                    where, "'weighted_mean' of ids without weights", "write 'mean', or give the feature weights"
+                )
             return
         if spec.kind != "sequence":
             yield Fault(where, f"{pool.kind!r} of a multi-valued feature", "declare it as a sequence, or write 'mean'")
@@ -161,9 +163,7 @@ class ReadingRecipe(Recipe):
         pool, length = self.pooling[spec.name], spec.max_length
         if isinstance(pool, Target):
             places = length if pool.positions else 0
-            return TargetAttention(
-                spec.name, blocks[pool.field], pool.hidden, softmax=pool.softmax, positions=places
-            )
+            return TargetAttention(spec.name, blocks[pool.field], pool.hidden, softmax=pool.softmax, positions=places)
         assert isinstance(pool, Transformer)
         return TransformerPooling(
             spec.name,

@@ -123,7 +123,9 @@ class Case:
 
 def cases(recipe: Recipe, formula: Callable[[Case], int] | None = None) -> list[Case]:
     """Every funnel × every kind of features. Networks need widths of 6 or more, as smaller ones die of their ReLUs."""
-    return [Case(_with_pools(recipe, inputs), shape, kind, formula) for shape in FUNNELS for kind, inputs in INPUTS.items()]
+    return [
+        Case(_with_pools(recipe, inputs), shape, kind, formula) for shape in FUNNELS for kind, inputs in INPUTS.items()
+    ]
 
 
 def with_settings(recipe: Recipe, **settings: Any) -> Recipe:

@@ -71,9 +71,7 @@ class SequenceLaw:
         picked: Ints = self.items[groups, signs, rng.integers(0, GROUP_SIZE // 2, groups.shape)]
         return picked
 
-    def _shuffle(
-        self, rng: np.random.Generator, history: Ints, lengths: Ints
-    ) -> tuple[Ints, NDArray[np.bool_], Ints]:
+    def _shuffle(self, rng: np.random.Generator, history: Ints, lengths: Ints) -> tuple[Ints, NDArray[np.bool_], Ints]:
         if self.signal == "match":
             order = rng.permutation(len(history))
             history, lengths = history[order], lengths[order]

@@ -135,22 +135,20 @@ class Boosting:
     def _boost(self, train: StepRows, dev: StepRows, interruption: Interruption) -> Any:
         """A LightGBM Booster."""
         lightgbm, recipe = require_lightgbm(), self.recipe
-        lightgbm.Sequence.register(StepRows)
         parameters = recipe.parameters() | {
             "seed": seed_of(self.seed, "boosting", train.step) % (1 << 31),
             "num_threads": self.workers,
             "deterministic": True,
             "force_row_wise": True,
+            "feature_pre_filter": False,
             "verbosity": -1,
         }
-        options = {"categorical_feature": train.part.matrix.categorical, "params": parameters}
-        rows = lightgbm.Dataset(train, train.labels, weight=train.weight, **options)
-        dev_rows = lightgbm.Dataset(dev, dev.labels, weight=dev.weight, reference=rows, **options)
+        rows = _dataset(train, parameters)
         return lightgbm.train(
             parameters,
             rows,
             recipe.rounds,
-            valid_sets=[dev_rows],
+            valid_sets=[_dataset(dev, parameters, rows)],
             valid_names=["dev"],
             feval=_metric(recipe.metric, dev),
             callbacks=[lightgbm.early_stopping(recipe.patience, verbose=False), self._report(train.step, interruption)],
@@ -172,6 +170,18 @@ class Boosting:
 def _weighted(columns: Columns) -> NDArray[np.int64]:
     """Rows (n,) of a weight above 0."""
     return np.arange(len(columns)) if columns.weight is None else np.flatnonzero(columns.weight)
+
+
+def _dataset(rows: StepRows, parameters: dict[str, Any], reference: Any = None) -> Any:
+    """A LightGBM Dataset, binned like `reference`."""
+    lightgbm = require_lightgbm()
+    lightgbm.Sequence.register(StepRows)
+    columns = rows.part.matrix.categorical
+    dataset = lightgbm.Dataset(
+        rows, rows.labels, reference, rows.weight, params=parameters, categorical_feature=columns
+    )
+    dataset.get_params = lambda: dataset.params  # else it forgets the threads and the verbosity of pieces of rows
+    return dataset
 
 
 def _metric(name: str, dev: StepRows) -> Callable[[NDArray[np.float64], Any], tuple[str, float, bool]]:

@@ -284,7 +284,7 @@ def test_a_schema_the_raw_files_cannot_serve(tmp_path: Path) -> None:
     schema = aliccp_schema().from_dict(
         {
             "funnel": "click; buy after click",
-            "features": {"user": {"column": "101"}, "again": {"column": "101"}, "109_14": "multi", "customer": {}},
+            "features": {"user": {"column": "101"}, "again": {"column": "101"}, "109_14": "sequence", "customer": {}},
             "split": {"by": "time", "column": "time"},
             "weight": "w",
             "keep": ["time"],

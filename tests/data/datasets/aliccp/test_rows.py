@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -114,6 +115,40 @@ def test_the_largest_id_and_index() -> None:
     data = np.frombuffer(b"FFFFffffFFFFffff,1,205\x02999999999999999999\x031.0\n", np.uint8)
     tokens = tokenize(data, *split_lines(data, True), wanted_fields(["205"]), skeleton=False)
     assert (tokens.keys[0], tokens.values[0, 0]) == (-1, 999_999_999_999_999_999)
+
+
+def items(data: bytes, multi: list[str]) -> tuple[list[list[tuple[int, int, float]]], list[int]]:
+    """Place of the field, id and value of every item of each line, and the faults."""
+    block = np.frombuffer(data, np.uint8)
+    found = tokenize(block, *split_lines(block, True), wanted_fields(["205"], multi), skeleton=False)
+    ends, *columns = found.items
+    listed = [(int(field), int(id_), float(weight)) for field, id_, weight in zip(*columns, strict=True)]
+    return [listed[begin:end] for begin, end in pairwise(ends.tolist())], found.faults.tolist()
+
+
+def test_every_id_of_a_multi_valued_field_is_taken_with_its_value() -> None:
+    line = f"0,{feature_list(parsed('210:1:0.5 205:9 109_14:2 210:1 109_14:3:-1e40 999:4'))}".encode()
+    lists, faults = items(line + b"\n0,0,\n" + line, ["109_14", "210"])
+    largest = float(np.finfo(np.float32).max)
+    assert lists == [one := [(1, 1, 0.5), (0, 2, 1.0), (1, 1, 1.0), (0, 3, -largest)], [], one]
+    assert faults == [0, 0, 0]
+
+
+def test_there_is_room_for_the_shortest_features() -> None:
+    line = b"0,9," + b"\x01".join([b"7\x021\x033"] * 9)
+    lists, faults = items(b"\n".join([line] * 500), ["7"])
+    assert lists == [[(0, 1, 3.0)] * 9] * 500 and not any(faults)
+    bad = b"\x01".join([b"7\x021\x033"] * 5000)
+    assert items(bad + b"\n" + line, ["7"])[0] == [[], [(0, 1, 3.0)] * 9]
+
+
+@given(
+    st.lists(st.sampled_from([b"0,2,", b"7\x02", b"1\x03", b"3.5", b"\x01", b"-", b"\n", b",", b"\x02"]), max_size=60)
+)
+def test_a_line_with_a_fault_leaves_no_items(pieces: list[bytes]) -> None:
+    data = b"".join(pieces)
+    lists, faults = items(data, ["7"])
+    assert all(not fault or not found for found, fault in zip(lists, faults, strict=True))
 
 
 def test_only_the_wanted_fields_are_taken() -> None:

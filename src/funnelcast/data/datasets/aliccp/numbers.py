@@ -17,7 +17,7 @@ _LARGEST_EXPONENT = 9999  # far beyond every float
 def read_float(data: NDArray[np.uint8], start: int, end: int) -> float:
     """The number that data[start:end] says, as Python's `float` reads it, NaN where it says none.
 
-    Exact where it has at most 15 digits and a power of ten within ±22, else to one part in 10^15.
+    Exact where it has at most 15 digits and a power of ten within ±22, else to one part in 10^15, or to 1e-290.
     """
     first = start + int(_is_sign(data, start, end))
     at, number, power = first, 0, 0

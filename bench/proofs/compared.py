@@ -1,0 +1,91 @@
+"""What the long comparisons of models share: one generated log, and runs that go on where a killed proof stopped."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+from safetensors.torch import load_file
+
+from bench.proofs.cost import Cost, cost
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+
+
+class Trained(NamedTuple):
+    """The runs of one experiment."""
+
+    name: str
+    bundles: list[Path]
+    """One per seed."""
+    cost: Cost
+    """Of all of them, as one command."""
+
+    @property
+    def rows_per_s(self) -> float:
+        """Median over the epochs, or steps, of all runs."""
+        logs = [(bundle.parent / "log.jsonl").read_text().splitlines() for bundle in self.bundles]
+        return median(json.loads(line)["rows_per_s"] for lines in logs for line in lines)
+
+    @property
+    def epochs(self) -> float:
+        """Mean over the seeds."""
+        logs = [(bundle.parent / "log.jsonl").read_text().splitlines() for bundle in self.bundles]
+        return sum(map(len, logs)) / len(logs)
+
+
+@contextmanager
+def kept(folder: Path | None) -> Iterator[Path]:
+    """The folder of a proof's runs, or one that goes with it."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+    else:
+        with TemporaryDirectory() as name:
+            yield Path(name)
+
+
+def generated_table(folder: Path, rows: int) -> Path:
+    """The table of a log of so many rows in Ali-CCP's format, prepared by AITM's protocol; made unless it is there."""
+    raw, table = folder / "raw", folder / "table"
+    if not (table / "manifest.json").is_file():
+        cost("datasets", "generate", raw, "--rows", rows, "--replace")
+        files = [f"--{part}={raw / f'sample_skeleton_{part}.csv'}" for part in ("train", "test")]
+        cost("prepare", "ali-ccp", *files, "--out", table)
+    return table
+
+
+def train(experiment: Path, table: Path, folder: Path, seeds: int) -> Trained:
+    """Train by the command line, unless it is done."""
+    told = folder / "cost.json"
+    if not told.is_file():
+        took = cost("train", experiment, "--data", table, "--seeds", seeds, "--out", folder)
+        told.write_text(json.dumps(asdict(took)))
+    bundles = [folder / f"seed-{seed}" / "bundle" for seed in range(seeds)] if seeds > 1 else [folder / "bundle"]
+    return Trained(folder.name, bundles, Cost(**json.loads(told.read_text())))
+
+
+def predictions(trained: Trained, table: Path) -> list[Path]:
+    """Of the test rows, a file per seed; made unless it is there."""
+    files = [bundle.parent / "predictions.parquet" for bundle in trained.bundles]
+    for bundle, file in zip(trained.bundles, files, strict=True):
+        if not file.is_file():
+            cost("predict", bundle, table, "--out", file)
+    return files
+
+
+def parameters(bundle: Path) -> str:
+    """How much a bundle's model has learned: numbers of a network, leaves of boosted trees."""
+    weights = bundle / "weights.safetensors"
+    if weights.is_file():
+        return f"{sum(tensor.numel() for tensor in load_file(weights).values()):,}"
+    texts = [path.read_text() for path in sorted(bundle.glob("*.txt"))]
+    leaves = sum(int(found) for text in texts for found in re.findall(r"^num_leaves=(\d+)$", text, re.MULTILINE))
+    return f"{leaves:,} leaves"

@@ -1,0 +1,293 @@
+"""What every model keeps, whoever wrote it. Each promise is a function of a `Case` that raises AssertionError.
+
+    for case in cases(MyRecipe(expert=(8, 6), tower=(8, 6), tower_dropout=()), formula):
+        for promise in promises_of(case):
+            promise(case)
+
+What training promises is in `learning`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck, gradgradcheck
+from torch.func import functional_call
+
+from funnelcast.data.batch import Batch
+from funnelcast.data.columns import Columns, Ragged
+from funnelcast.layers.heads import Reach
+from funnelcast.layers.mode import EVALUATE, Mode
+from funnelcast.testing.cases import Case
+
+Promise = Callable[[Case], None]
+
+
+def promises_of(case: Case, *, slow: bool = False) -> list[Promise]:
+    """Those that a case has to keep. With `slow` those that take a second or more; `learning` has slower ones."""
+    network, every_kind = case.recipe.differentiable, case.kind == "all"
+    if case.refused:
+        return [] if slow else [is_refused_with_reason_and_fix]
+    if slow:
+        return [exports] if network and every_kind and case.shape == "chain of 2" else []
+    found = [*_ALWAYS, *(_OF_NETWORKS if network else ())]
+    if every_kind:
+        found += _OF_NETWORKS_ONCE_PER_FUNNEL if network else ()
+    if case.shape == "chain of 2":
+        found += [trains_by_the_seed] if network else [trains_by_the_seed, refuses_settings_of_gradients]
+    return found
+
+
+def is_refused_with_reason_and_fix(case: Case) -> None:
+    """What the capabilities rule out, `check` refuses."""
+    faults = case.recipe.check(case.inputs, case.funnel)
+    assert len(faults) == 1, faults
+    reason = case.recipe.why_not_parallel
+    assert reason and reason in faults[0].problem and faults[0].fix, str(faults[0])
+
+
+def is_taken(case: Case) -> None:
+    """What the capabilities allow, `check` lets pass; and so it does the chain head."""
+    assert not case.recipe.check(case.inputs, case.funnel)
+    assert not _chained(case).recipe.check(case.inputs, case.funnel)
+
+
+def has_shapes(case: Case) -> None:
+    """(B, T) each in float32, of any number of rows: none and one too."""
+    for rows in (0, 1, 9):
+        for log in case.model(case.batch(rows)):
+            assert log.shape == (rows, len(case.funnel.names))
+            assert log.dtype == torch.float32
+
+
+def has_probabilities(case: Case) -> None:
+    """Finite logs of p and q in [0, 1] that add up to 1, for inputs of any size."""
+    for scale in (1, 30):
+        model, batch = _scaled(case, scale)
+        log_p, log_q = model(batch)
+        for log in (log_p, log_q):
+            assert torch.all(log.isfinite() & (log <= 0))
+        torch.testing.assert_close(log_p.exp() + log_q.exp(), torch.ones_like(log_p))
+
+
+def never_rises_under_the_chain_head(case: Case) -> None:
+    """A step is at most as likely as the one before it, for inputs of any size."""
+    chained = _chained(case)
+    for scale in (1, 30):
+        model, batch = _scaled(chained, scale)
+        log_p = model(batch).log_p
+        for step, parent in enumerate(case.funnel.parents):
+            assert parent < 0 or torch.all(log_p[:, step] <= log_p[:, parent])
+
+
+def reads_each_row_by_itself(case: Case) -> None:
+    """Rows in another order, or alone, give what they gave; and a network tells them apart at every step."""
+    columns, order = case.draw(9), np.random.default_rng(1).permutation(9)
+    whole = case.model(Batch.of(columns))
+    _close(case.model(Batch.of(columns.take(order))), Reach(*(log[torch.from_numpy(order)] for log in whole)))
+    for i in range(9):
+        _close(case.model(Batch.of(columns).slice(i, i + 1)), Reach(*(log[i : i + 1] for log in whole)))
+    if case.recipe.differentiable:
+        assert torch.all(whole.log_p.amax(0) > whole.log_p.amin(0)), "a step says the same of every row"
+
+
+def reads_rows_of_unknown_ids(case: Case) -> None:
+    """Rows without any known id, with lists of unknown ids or none, differ by their numbers alone."""
+    numeric = case.draw(3).numeric
+    numeric[1] = numeric[0]
+    for length in (0, 2):
+        offsets = np.arange(4) * length
+        ragged = {
+            each.name: Ragged(offsets, np.zeros(3 * length, np.int32), np.ones(3 * length, np.float32))
+            for each in case.inputs.lists
+        }
+        log_p, log_q = case.model(Batch.of(Columns(np.zeros((3, len(case.inputs.fields)), np.int32), numeric, ragged)))
+        assert torch.all(log_p.isfinite() & log_q.isfinite())
+        torch.testing.assert_close(log_p[0], log_p[1])
+
+
+def scores_alike_in_pieces(case: Case) -> None:
+    """Bit for bit in pieces of one size, whatever stands around them; to 1e-5 in pieces of any size."""
+    columns = case.draw(23)
+    whole = _score(case, columns, 23)
+    for piece in (1, 2, 7, 4096):
+        found = _score(case, columns, piece)
+        np.testing.assert_allclose(found, whole, rtol=1e-5, atol=1e-6)
+        assert np.array_equal(found, _score(case, columns, piece))
+        third = columns.take(np.arange(2 * piece, min(3 * piece, 23)))
+        assert np.array_equal(found[:, 2 * piece : 3 * piece], _score(case, third, piece))
+
+
+def is_the_same_after_saving(case: Case) -> None:
+    """Bit for bit, loaded into a model that was just built."""
+    batch, model = case.batch(9), case.model
+    with TemporaryDirectory() as folder:
+        model.save(Path(folder))
+        loaded = case.recipe.build(case.inputs, case.funnel)
+        loaded.load(Path(folder))
+    assert loaded.fingerprint == model.fingerprint
+    for found, expected in zip(loaded(batch), model(batch), strict=True):
+        assert torch.equal(found, expected)
+
+
+def starts_by_the_seed(case: Case) -> None:
+    """The seed decides every first parameter, and nothing else does."""
+    first, again, other = (fresh(case.recipe, case.inputs, case.funnel, s).state_dict() for s in (3, 3, 4))
+    for name, values in first.items():
+        assert torch.equal(values, again[name]), name
+        assert name.endswith((".bias", ".scale")) or not torch.equal(values, other[name]), name
+
+
+def has_the_parameters_of_its_formula(case: Case) -> None:
+    """No more and no less."""
+    assert case.formula is not None, "hand in the number of parameters as a function"
+    assert sum(p.numel() for p in _network(case).parameters()) == case.formula(case)
+
+
+def passes_a_gradient_to_every_parameter(case: Case) -> None:
+    """And to every network of a bank."""
+    network = copy.deepcopy(_network(case))
+    log_p, log_q = network(case.batch(64))
+    (-log_p.sum() - 2 * log_q.sum()).backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None and torch.all(parameter.grad.isfinite()), name
+        parts = parameter.grad if parameter.dim() == 3 else parameter.grad[None]
+        assert torch.all(parts.flatten(1).any(1)), name
+
+
+def is_the_same_in_its_fast_form(case: Case) -> None:
+    """With hand-written kernels: probabilities, and the gradients of all parameters."""
+    network, batch = _network(case), case.batch(33)
+    (plain, grads), (fused, fused_grads) = (_gradients(network, batch, mode) for mode in (EVALUATE, Mode(fused=True)))
+    _close(fused, plain)
+    for name, grad in grads.items():
+        torch.testing.assert_close(fused_grads[name], grad, rtol=1e-4, atol=1e-4 * float(grad.abs().max()), msg=name)
+
+
+def has_right_derivatives(case: Case) -> None:
+    """First ones of all parameters; and second ones of all but the embedding, of what it hands on, in float64."""
+    network, batch = copy.deepcopy(_network(case)).double(), case.batch(5)
+    batch = Batch(batch.ids, batch.numeric.double(), lists=batch.lists)
+    parameters, embedded = dict(network.named_parameters()), network.embedding(batch)
+    dense = [name for name in parameters if not name.startswith("embedding.")]
+
+    def first(*values: Tensor) -> Tensor:
+        return _squares(functional_call(network, dict(zip(parameters, values, strict=True)), (batch,)))
+
+    def second(*values: Tensor) -> Tensor:
+        named = {f"network.{name}": value for name, value in zip(dense, values, strict=False)}
+        return _squares(functional_call(_Rest(network), named, (embedded.with_tensors(values[len(dense) :]),)))
+
+    assert gradcheck(first, _leaves(parameters.values()), fast_mode=True)
+    if case.recipe.second_order:
+        values = [*(parameters[name] for name in dense), *embedded.tensors()]
+        assert gradgradcheck(second, _leaves(values), fast_mode=True)
+
+
+def exports(case: Case) -> None:
+    """To a program that takes any number of rows and of list elements."""
+    own, other = (_tensors(case.batch(rows, seed=rows)) for rows in (6, 11))
+    any_size = {0: torch.export.Dim.AUTO}
+    shapes = (any_size, any_size, {name: dict.fromkeys(tensors, any_size) for name, tensors in own[2].items()})
+    program = torch.export.export(_ByTensors(_network(case)).eval(), own, dynamic_shapes=shapes)
+    _close(program.module()(*other), case.model(case.batch(11, seed=11)))
+
+
+_ALWAYS: tuple[Promise, ...] = (
+    is_taken,
+    has_shapes,
+    has_probabilities,
+    never_rises_under_the_chain_head,
+    reads_each_row_by_itself,
+    reads_rows_of_unknown_ids,
+    scores_alike_in_pieces,
+    is_the_same_after_saving,
+)
+_OF_NETWORKS: tuple[Promise, ...] = (
+    starts_by_the_seed,
+    has_the_parameters_of_its_formula,
+    passes_a_gradient_to_every_parameter,
+    is_the_same_in_its_fast_form,
+)
+_OF_NETWORKS_ONCE_PER_FUNNEL: tuple[Promise, ...] = (has_right_derivatives, moves_every_parameter)
+
+
+class _Rest(nn.Module):
+    """A network behind its embedding."""
+
+    def __init__(self, network: FunnelModel) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, embedded: Embedded) -> Reach:
+        return self.network.network(embedded)
+
+
+class _ByTensors(nn.Module):
+    """A network as a function of tensors."""
+
+    def __init__(self, network: FunnelModel) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, ids: Tensor, numeric: Tensor, lists: dict[str, dict[str, Tensor]]) -> Reach:
+        reach: Reach = self.network(Batch(ids, numeric, lists={name: Lists(**lists[name]) for name in lists}))
+        return reach
+
+
+def _tensors(batch: Batch) -> tuple[Tensor, Tensor, dict[str, dict[str, Tensor]]]:
+    parts = {n: {"offsets": e.offsets, "ids": e.ids, "weights": e.weights} for n, e in batch.lists.items()}
+    return batch.ids, batch.numeric, {n: {k: t for k, t in p.items() if t is not None} for n, p in parts.items()}
+
+
+def _network(case: Case) -> FunnelModel:
+    return cast(FunnelModel, case.model)
+
+
+def _chained(case: Case) -> Case:
+    """With steps trained given their parents, which is the one way that every recipe has to multiply them."""
+    return case.changed(head="chain", loss_space="given_parent")
+
+
+def _scaled(case: Case, scale: float) -> tuple[Model, Batch]:
+    """The model and rows, with all that the model reads of them multiplied: numbers, weights, and embeddings."""
+    model, batch = case.model, case.batch(200)
+    lists = {n: replace(e, weights=None if e.weights is None else scale * e.weights) for n, e in batch.lists.items()}
+    if case.recipe.differentiable:
+        model = copy.deepcopy(_network(case))
+        with torch.no_grad():
+            for table in model.groups(["embedding"]).values():
+                table *= scale
+    return model, Batch(batch.ids, scale * batch.numeric, lists=lists)
+
+
+def _score(case: Case, columns: Columns, piece: int) -> NDArray[np.float32]:
+    with mock.patch.object(scoring, "PIECE", piece):
+        return np.stack(scoring.score(case.model, columns))
+
+
+def _gradients(network: FunnelModel, batch: Batch, mode: Mode) -> tuple[Reach, dict[str, Tensor]]:
+    reach = network(batch, mode)
+    parameters = dict(network.named_parameters())
+    grads = torch.autograd.grad(-reach.log_p.mean() - 2 * reach.log_q.mean(), list(parameters.values()))
+    return reach, dict(zip(parameters, grads, strict=True))
+
+
+def _squares(reach: Reach) -> Tensor:
+    return (reach.log_p * reach.log_p + reach.log_q * reach.log_q).sum()
+
+
+def _leaves(tensors: Iterable[Tensor]) -> list[Tensor]:
+    return [tensor.detach().clone().requires_grad_() for tensor in tensors]
+
+
+def _close(found: Reach, expected: Reach) -> None:
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,201 @@
+"""What training promises of every model: the seed decides it; it learns rows by heart, the known law, and no noise.
+
+The last three take a recipe that is wide enough to learn, and some seconds each.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from funnelcast.data.columns import Columns
+from funnelcast.data.encoder import Encoder, InputSpec
+from funnelcast.data.loader import generator_of
+from funnelcast.data.vocabulary import Vocabulary
+from funnelcast.errors import ConfigError
+from funnelcast.evaluation.auc import auc, auc_interval
+from funnelcast.evaluation.score import score
+from funnelcast.experiments.experiment import Experiment
+from funnelcast.models.base import Model, Recipe
+from funnelcast.models.lightgbm import LightGBM
+from funnelcast.models.network import FunnelModel, NetworkRecipe
+from funnelcast.schema.dataset import Schema
+from funnelcast.schema.funnel import Funnel
+from funnelcast.testing.cases import Case, cases
+from funnelcast.testing.known_law import FIELDS, VALUES, KnownLaw
+from funnelcast.training.boosting import Boosting
+from funnelcast.training.losses import LossConfig, LossWeights, build_loss_weights
+from funnelcast.training.optimizers import OptimizerConfig
+from funnelcast.training.stages import Stage
+from funnelcast.training.trainer import Plan, Trainer
+
+Floats = NDArray[np.float64]
+
+FUNNEL = Funnel.parse("click; conversion after click")
+LAW = InputSpec(tuple((f"f{i}", f"f{i}") for i in range(FIELDS)), {f"f{i}": VALUES + 1 for i in range(FIELDS)}, ())
+"""What a model reads of the known law."""
+ROWS = {"train": 60_000, "dev": 20_000, "test": 50_000}
+"""Of the known law, and of noise."""
+CHANCE = 3.0
+"""Standard errors that an AUC may be off 1/2 on noise."""
+
+
+def trains_by_the_seed(case: Case) -> None:
+    """The same model bit for bit from one seed, on one thread or two."""
+    one, two = (_trained(case, plan(1, 16, workers=workers)).fingerprint for workers in (1, 2))
+    assert one == two, "two models from one seed"
+
+
+def moves_every_parameter(case: Case) -> None:
+    """An epoch of training changes every parameter of a network, and every learned weight of its losses."""
+    rows, how = case.draw(40, 1), plan(1, 16)
+    model, weights = fresh(case.recipe, case.inputs, case.funnel, 0), loss_weights(rows)
+    before = {name: p.detach().clone() for part in (model, weights) for name, p in part.named_parameters()}
+    with TemporaryDirectory() as folder:
+        Trainer(model, weights, case.funnel, how, Path(folder)).run(rows, case.draw(20, 2))
+    for part in (model, weights):
+        for name, parameter in part.named_parameters():
+            moved = parameter != before[name]
+            assert torch.all(moved if parameter.dim() == 1 else moved.flatten(1).any()), name
+
+
+def refuses_settings_of_gradients(case: Case) -> None:
+    """Settings that only training by gradients reads are faults of an experiment, each with a reason and a fix."""
+    features: dict[str, Any] = {"name": "promises", "funnel": "click", "features": {"user": "categorical"}}
+    encoder = Encoder(Schema.from_dict(features), {"user": Vocabulary(pa.array([1]))}, {})
+    settings = {"loss": {"focal_gamma": 1.0}, "optimizer": {"clip": 1.0}, "stages": [{"epochs": 2}]}
+    model = case.recipe.model_dump(mode="json")
+    Experiment.from_dict({"model": model}).check(encoder)
+    try:
+        Experiment.from_dict({"model": model} | settings).check(encoder)
+    except ConfigError as error:
+        assert [fault.where for fault in error.faults] == list(settings), error
+        assert all("gradients" in fault.problem and fault.fix for fault in error.faults), error
+    else:
+        raise AssertionError(f"{case.recipe.name} takes settings of gradient training that it does not read")
+
+
+def learns_64_rows_by_heart(recipe: Recipe) -> None:
+    """Labels drawn from nothing are told without an error, from features of every kind."""
+    (case,) = [case for case in cases(recipe) if (case.shape, case.kind) == ("chain of 2", "all")]
+    rows = case.draw(64)
+    assert rows.labels is not None
+    model = fitted(case.recipe, case.inputs, case.funnel, rows, rows, plan(100, 16, metric="log_loss"))
+    log_p, log_q = score(model, rows)
+    wrong = int(((log_p > log_q) != (rows.labels == 1)).sum())
+    assert not wrong, f"{wrong} of {rows.labels.size} labels are not learned"
+
+
+def learns_the_known_law(recipe: Recipe) -> None:
+    """Of the lift that an additive model leaves it finds at least half, at every step."""
+    for step, (found, additive, best) in lifts(recipe).items():
+        assert found >= (additive + best) / 2, f"{step}: lift {found:.4f}, additive {additive:.4f}, best {best:.4f}"
+
+
+def learns_no_noise(recipe: Recipe) -> None:
+    """Where labels have nothing to do with the input, every AUC is 1/2 within its error."""
+    for step, errors in errors_from_chance(recipe).items():
+        assert abs(errors) <= CHANCE, f"{step}: {errors:.2f} standard errors off chance"
+
+
+def lifts(recipe: Recipe) -> dict[str, tuple[float, float, float]]:
+    """AUC - 1/2 on the test rows of the known law by step: of the model, of an additive model, of the truth."""
+    parts, truth = _law(noise=False)
+    log_p, _ = score(fitted(recipe, LAW, FUNNEL, parts["train"], parts["dev"], plan(8, 512)), parts["test"])
+    columns = zip(_lifts(parts["test"], log_p), _additive_lifts(), _lifts(parts["test"], truth), strict=True)
+    return dict(zip(FUNNEL.names, columns, strict=True))
+
+
+def errors_from_chance(recipe: Recipe) -> dict[str, float]:
+    """(AUC - 1/2) / standard error on noise, by step."""
+    parts, _ = _law(noise=True)
+    log_p, _ = score(fitted(recipe, LAW, FUNNEL, parts["train"], parts["dev"], plan(2, 512)), parts["test"])
+    labels = _labels(parts["test"])
+    found = [auc_interval(labels[:, t], log_p[:, t]) for t in range(len(FUNNEL.names))]
+    return {name: (each.estimate - 0.5) / each.std_error for name, each in zip(FUNNEL.names, found, strict=True)}
+
+
+def plan(epochs: int, batch_size: int, *, metric: str = "auc_mean", workers: int = 1) -> Plan:
+    """Gradient training that suits small networks."""
+    optimizer = OptimizerConfig(learning_rate=0.005, batch_size=batch_size)
+    stage = Stage(epochs=epochs, patience=epochs if metric == "log_loss" else 1, metric=metric)
+    return Plan(LossConfig(), optimizer, (stage,), seed=0, workers=workers)
+
+
+def fitted(recipe: Recipe, inputs: InputSpec, funnel: Funnel, train: Columns, dev: Columns, how: Plan) -> Model:
+    """A trained model; boosters take of the plan its seed and workers."""
+    with TemporaryDirectory() as folder:
+        if recipe.differentiable:
+            model = fresh(recipe, inputs, funnel, how.seed)
+            return Trainer(model, loss_weights(train), funnel, how, Path(folder)).run(train, dev)
+        boosting = Boosting(cast(LightGBM, recipe), funnel, Path(folder), how.seed, workers=how.workers)
+        return boosting.run(cast(LightGBM, recipe).build(inputs, funnel), train, dev)
+
+
+def fresh(recipe: Recipe, inputs: InputSpec, funnel: Funnel, seed: int) -> FunnelModel:
+    """A network with its first parameters."""
+    network = cast(NetworkRecipe, recipe)
+    model = network.build(inputs, funnel)
+    model.reset(network.embedding_init, generator_of(seed, "parameters"))
+    return model
+
+
+def loss_weights(train: Columns) -> LossWeights:
+    """The default ones, for the rates of the training rows."""
+    return build_loss_weights(LossConfig(), _labels(train).mean(0).tolist())
+
+
+def _trained(case: Case, how: Plan) -> Model:
+    return fitted(case.recipe, case.inputs, case.funnel, case.draw(40, 1), case.draw(20, 2), how)
+
+
+def _labels(columns: Columns) -> NDArray[np.uint8]:
+    assert columns.labels is not None
+    return columns.labels
+
+
+@cache
+def _law(noise: bool) -> tuple[dict[str, Columns], Floats]:
+    """The parts, and the true probabilities (N, T) of the test rows."""
+    samples = {part: KnownLaw(noise=noise).sample(rows, i) for i, (part, rows) in enumerate(ROWS.items())}
+    parts = {
+        part: Columns(drawn.ids, np.empty((len(drawn.ids), 0), np.float32), labels=drawn.labels)
+        for part, drawn in samples.items()
+    }
+    click = samples["test"].p_click
+    return parts, np.stack([click, click * samples["test"].p_conversion_given_click], 1)
+
+
+def _lifts(test: Columns, scores: NDArray[Any]) -> list[float]:
+    return [auc(_labels(test)[:, t], scores[:, t]) - 0.5 for t in range(len(FUNNEL.names))]
+
+
+@cache
+def _additive_lifts() -> list[float]:
+    """Of a logistic regression on one-hot fields, by Newton's method with a ridge of 0.1."""
+    parts, _ = _law(noise=False)
+    x, test = _one_hot(parts["train"]), _one_hot(parts["test"])
+    weights = np.zeros((x.shape[1], len(FUNNEL.names)))
+    ridge = 0.1 * np.eye(x.shape[1])
+    for _ in range(6):
+        p = 1 / (1 + np.exp(-x @ weights))
+        for t in range(len(FUNNEL.names)):
+            curvature = x.T @ (x * (p[:, t] * (1 - p[:, t]))[:, None]) + ridge
+            slope = x.T @ (_labels(parts["train"])[:, t] - p[:, t]) - ridge @ weights[:, t]
+            weights[:, t] += np.linalg.solve(curvature, slope)
+    return _lifts(parts["test"], test @ weights)
+
+
+def _one_hot(columns: Columns) -> Floats:
+    """(N, FIELDS * VALUES + 1), the last column 1."""
+    hot = np.zeros((len(columns), FIELDS * VALUES + 1))
+    hot[np.arange(len(columns))[:, None], columns.ids - 1 + VALUES * np.arange(FIELDS)] = 1
+    hot[:, -1] = 1
+    return hot
