@@ -20,7 +20,7 @@ from funnelcast.data.columns import Columns
 from funnelcast.data.encoder import InputSpec
 from funnelcast.data.loader import generator_of
 from funnelcast.models.network import FunnelModel
-from funnelcast.models.registry import RECIPES
+from funnelcast.models.registry import RECIPES, recipe_of
 from funnelcast.schema.funnel import Funnel
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.optimizers import OptimizerConfig
@@ -72,9 +72,9 @@ def build(name: str, dim: int) -> FunnelModel:
     """A fresh model of the paper's sizes on Ali-CCP's fields."""
     names = [f"field_{i}" for i in range(len(VOCABULARIES))]
     inputs = InputSpec(tuple((n, n) for n in names), dict(zip(names, VOCABULARIES, strict=True)), ())
-    recipe = RECIPES[name](embedding_dim=dim)
-    model: FunnelModel = recipe.build(inputs, FUNNEL)
-    model.reset(recipe.embedding_init, generator_of(0))
+    model = recipe_of({"name": name, "embedding_dim": dim}).build(inputs, FUNNEL)
+    assert isinstance(model, FunnelModel), f"{name} is no network"
+    model.reset("xavier_uniform", generator_of(0))
     return model
 
 

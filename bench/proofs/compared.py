@@ -32,7 +32,7 @@ class Trained(NamedTuple):
     def rows_per_s(self) -> float:
         """Median over the epochs, or steps, of all runs."""
         logs = [(bundle.parent / "log.jsonl").read_text().splitlines() for bundle in self.bundles]
-        return median(json.loads(line)["rows_per_s"] for lines in logs for line in lines)
+        return float(median(json.loads(line)["rows_per_s"] for lines in logs for line in lines))
 
     @property
     def epochs(self) -> float:

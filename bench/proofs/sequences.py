@@ -28,6 +28,7 @@ LEARNED: dict[Signal, tuple[str, ...]] = {
 BLIND: dict[Signal, tuple[str, ...]] = {"match": (), "order": ("mean", "target attention")}
 """Which cannot see the signal, and must stay within noise of 0."""
 SHARE = 0.9
+_HEAD = ("signal", "histories", "pooling", *(f"share: {output}" for output in ASKED), "click: (AUC - .5) / s.e.")
 NOISE = 4.0
 """Standard errors that chance may stray, over all the figures here."""
 
@@ -42,11 +43,8 @@ def sequences(small: bool = False) -> bool:
                 found = fit(signal, POOLS[name], shuffled=shuffled)
                 rows.append(_row(signal, name, found, shuffled=shuffled))
                 holds &= _holds(signal, name, found, shuffled=shuffled)
-                show(
-                    ("signal", "histories", "pooling", *(f"share: {o}" for o in ASKED), "click: (AUC - .5)/s.e."),
-                    rows[-1:],
-                )
-    show(("signal", "histories", "pooling", *(f"share: {o}" for o in ASKED), "click: (AUC - .5)/s.e."), rows)
+                show(_HEAD, rows[-1:])
+    show(_HEAD, rows)
     return holds
 
 

@@ -13,7 +13,7 @@ from funnelcast.data.columns import Columns, Ragged
 
 @dataclass(frozen=True)
 class Lists:
-    """`Ragged` as tensors. Models are given lists without an index: those of row i are `ids[offsets[i]:offsets[i + 1]]`."""
+    """`Ragged` as tensors. Models are given lists without an index: row i has `ids[offsets[i]:offsets[i + 1]]`."""
 
     offsets: Tensor  # (B + 1,) int64, starts at 0
     ids: Tensor  # (total,) int32

@@ -61,8 +61,8 @@ class Recipe(Config, ABC):
     second_order: ClassVar[bool] = True
     """Whether a second derivative exists, as meta-learning needs."""
     parallel: ClassVar[Parallel] = "any"
-    """Whether it takes steps that are not one funnel: several first steps, as of parallel labels; `with an edge`: if the
-    funnel declares an edge for transfer."""
+    """Whether it takes steps that are not one funnel: several first steps, as of parallel labels; `with an edge`: if
+    the funnel declares an edge for transfer."""
     why_not_parallel: ClassVar[str] = ""
     """The reason, for whoever is refused."""
 

@@ -17,8 +17,8 @@ from funnelcast.schema.funnel import Funnel
 class ESMM(NetworkRecipe):
     """Towers on shared embeddings, pCTCVR = pCTR · pCVR, both supervised over the entire space (eq. 1 and 2).
 
-    p(step) = Π σ(tower_s(x)) over the step and all before it; loss = Σ_t CE(y_t, p(t)), so pCVR = σ(tower_conversion(x))
-    has no loss of its own.
+    p(step) = Π σ(tower_s(x)) over the step and all before it; loss = Σ_t CE(y_t, p(t)), so that
+    pCVR = σ(tower_conversion(x)) has no loss of its own.
 
     The paper's own towers are `tower = [360, 200, 80]` on embeddings of 18; the default is what AITM's paper compares
     with. Parameters: T towers.

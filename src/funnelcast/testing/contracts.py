@@ -14,18 +14,26 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
+from unittest import mock
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 from torch.func import functional_call
 
-from funnelcast.data.batch import Batch
+from funnelcast.data.batch import Batch, Lists
 from funnelcast.data.columns import Columns, Ragged
+from funnelcast.evaluation import score as scoring
+from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.heads import Reach
 from funnelcast.layers.mode import EVALUATE, Mode
+from funnelcast.models.base import Model
+from funnelcast.models.network import FunnelModel
 from funnelcast.testing.cases import Case
+from funnelcast.testing.learning import fresh, moves_every_parameter, refuses_settings_of_gradients, trains_by_the_seed
 
 Promise = Callable[[Case], None]
 

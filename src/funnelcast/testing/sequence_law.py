@@ -1,8 +1,8 @@
 """Data whose signal lies in a sequence: in whether it matches another field, or in its order.
 
-Items belong to hidden groups of equal size and have a hidden sign; half of every group has each. A row has a target item
-and a history of 4 to 12 items of distinct groups, as many of one sign as of the other, in random order. With m = 1 if
-the history holds an item of the target's group and -1 if not (half of the rows each), and o the sign of the newest item:
+Items belong to hidden groups of equal size and have a hidden sign; half of every group has each. A row has a target
+item and a history of 4 to 12 items of distinct groups, as many of one sign as of the other, in random order. With m = 1
+if the history holds an item of the target's group and -1 if not (half of the rows each), and o the newest item's sign:
 
     law "match": logit p(click) = s m - 1,  logit p(conversion | click) = s m - 1
     law "order": logit p(click) = s o - 1,  logit p(conversion | click) = s o - 1
