@@ -32,8 +32,8 @@ def lists_of(rows: int) -> tuple[Columns, list[dict[str, list[int]]]]:
     index = (np.arange(rows) * 3 % 5).astype(np.int32)
     shared = np.concatenate(few).astype(np.int32)
     ragged = {
-        "own": Ragged(offsets, own, own / np.float32(2)),
-        "shared": Ragged(np.cumsum([0, *map(len, few)]), shared, shared / np.float32(2), index),
+        "own": Ragged(offsets, own, (own / 2).astype(np.float32)),
+        "shared": Ragged(np.cumsum([0, *map(len, few)]), shared, (shared / 2).astype(np.float32), index),
     }
     expected = [{"own": list(range(*offsets[i : i + 2])), "shared": few[index[i]]} for i in range(rows)]
     return replace(columns_of(rows), ragged=ragged), expected

@@ -26,7 +26,7 @@ def fitted(columns: Columns, of: tuple[int, ...], used: NDArray[np.int64]) -> tu
 def ids_of(columns: Columns, name: str, row: int) -> list[int]:
     if name in ("user", "item"):
         return [int(columns.ids[row, ("user", "item").index(name)])]
-    return columns.ragged[name].take(np.array([row])).ids.tolist()
+    return list(columns.ragged[name].take(np.array([row])).ids.tolist())
 
 
 def slow(columns: Columns, name: str, i: int, step: int, of: tuple[int, ...], rows: list[int]) -> float:

@@ -174,12 +174,17 @@ def test_features_with_different_indexes_have_their_own(tmp_path: Path) -> None:
 
 def test_the_fingerprint_is_of_shared_lists_too(tmp_path: Path) -> None:
     """Of which rows have them, by each feature, though equal indexes are stored once."""
+    cases = [
+        ([1, 0], [1], None),
+        ([1, 0], [0], None),
+        ([1, 0], [1], [0, 1]),
+        ([0, 1], [1], [1, 0]),
+        ([1, 0], [1], [1, 0]),
+    ]
     made = [
-        write_shared(tmp_path / "table", {"train": index, "dev": dev}, seq=seq).protocol["fingerprint"]
-        for index, dev, seq in (
-            ([1, 0], [1], None), ([1, 0], [0], None), ([1, 0], [1], [0, 1]), ([0, 1], [1], [1, 0]), ([1, 0], [1], [1, 0])
-        )
-    ]  # fmt: skip
+        write_shared(tmp_path / "table", {"train": train, "dev": dev}, seq=seq).protocol["fingerprint"]
+        for train, dev, seq in cases
+    ]
     assert len(set(made)) == 4 and made[0] == made[4]
 
 

@@ -9,25 +9,14 @@ import torch
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
 from funnelcast.experiments.experiment import Experiment
-from funnelcast.experiments.run import build_model, training_rates
+from funnelcast.experiments.run import build_model
+from funnelcast.experiments.run import trainer_of as trainer_of_model
 from funnelcast.models.network import FunnelModel
-from funnelcast.training.losses import build_loss_weights
-from funnelcast.training.trainer import Plan, Trainer
+from funnelcast.training.trainer import Trainer
 
 
 def trainer_of(experiment: Experiment, table: Table, folder: Path, progress: Progress = silent) -> Trainer:
-    assert experiment.workers != "auto"
-    plan = Plan(
-        experiment.loss,
-        experiment.optimizer,
-        experiment.stages,
-        experiment.seed,
-        experiment.keep_negatives,
-        experiment.workers,
-        experiment.checkpoint_seconds,
-    )
-    weights = build_loss_weights(experiment.loss, training_rates(experiment, table))
-    return Trainer(build_model(experiment, table.encoder), weights, table.schema.funnel, plan, folder, progress)
+    return trainer_of_model(experiment, table, build_model(experiment, table.encoder), folder, progress)
 
 
 def run(experiment: Experiment, table: Table, folder: Path, progress: Progress = silent) -> Trainer:

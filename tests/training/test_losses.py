@@ -8,16 +8,20 @@ import pytest
 import torch
 from torch import Tensor
 
+from funnelcast.data.batch import Batch
 from funnelcast.data.columns import UNOBSERVED
 from funnelcast.errors import ConfigError
-from funnelcast.layers.heads import Reach, chain_reach
+from funnelcast.layers.heads import Reach, chain_reach, independent_reach
 from funnelcast.schema.funnel import Funnel
 from funnelcast.training.losses import (
     LossConfig,
     LossWeights,
     build_loss_weights,
     constant_entropy,
+    given_parent,
     observed_weight,
+    rates_given_parent,
+    rise_along_edges,
     step_losses,
 )
 
@@ -110,6 +114,101 @@ def test_micro_batches_add_up_to_the_batch(weighting: Any) -> None:
     torch.testing.assert_close(pieces, whole, rtol=1e-13, atol=0)  # order of a sum in float64, here and below
     for mine, right in zip(torch.autograd.grad(pieces, leaves), torch.autograd.grad(whole, leaves), strict=True):
         torch.testing.assert_close(mine, right, rtol=1e-12, atol=1e-16)
+
+
+GIVEN = (-1, 0, 1, 0, -1)
+"""A tree of four steps, and one by itself."""
+U = UNOBSERVED
+LABELS = torch.tensor(
+    [
+        [1, 1, 1, 0, 1],
+        [1, 1, U, U, 0],
+        [1, 0, 0, 1, U],
+        [1, U, U, 0, 1],
+        [0, 0, 0, 0, 0],
+        [U, U, U, U, 1],
+        [U, 1, 1, 1, 0],
+    ],
+    dtype=torch.uint8,
+)
+"""Of seven rows; the last reached the second step though nobody saw the first."""
+LABELS_GIVEN = [
+    [1, 1, 1, 0, 1], [1, 1, U, U, 0], [1, 0, U, 1, U], [1, U, U, 0, 1], [0, U, U, U, 0], [U, U, U, U, 1],
+    [U, U, 1, U, 0],
+]  # fmt: skip
+
+
+def test_labels_given_the_parent_are_those_of_rows_that_reached_it() -> None:
+    found = given_parent(LABELS, GIVEN)
+    assert found.tolist() == LABELS_GIVEN and found.dtype == torch.uint8
+    assert torch.equal(given_parent(LABELS[:, [4]], (-1,)), LABELS[:, [4]])
+    assert given_parent(LABELS[:0], GIVEN).shape == (0, 5)
+
+
+@pytest.mark.parametrize("config", [LossConfig(), LossConfig(focal_gamma=1.5, positive_weight=3.0)])
+def test_a_row_that_did_not_reach_the_parent_teaches_the_child_nothing(config: LossConfig) -> None:
+    logits = torch.linspace(-3, 4, 35, dtype=torch.float64).view(7, 5).requires_grad_()
+    weight = torch.tensor([1, 2, 3, 0.5, 1, 1, 4], dtype=torch.float64)
+    loss = step_losses(independent_reach(logits, GIVEN), given_parent(LABELS, GIVEN), weight, config)
+    (grad,) = torch.autograd.grad(loss.sum(), logits)
+    assert (grad != 0).tolist() == [[label != UNOBSERVED for label in row] for row in LABELS_GIVEN]
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_the_loss_given_the_parent_is_a_sum_over_rows_that_reached_it(weighted: bool) -> None:
+    logits, labels, weight = draw(5)
+    given = given_parent(labels, PARENTS)
+    found = step_losses(independent_reach(logits, PARENTS), given, weight if weighted else None, LossConfig())
+    loss, total = [0.0] * 3, [0.0] * 3
+    for i, (row, label) in enumerate(zip(logits.tolist(), labels.tolist(), strict=True)):
+        for t, z in enumerate(row):
+            if (t == 0 or label[t - 1] == 1) and label[t] != UNOBSERVED:
+                p, w = 1 / (1 + math.exp(-z)), weight[i].item() if weighted else 1.0
+                loss[t] -= w * math.log(p if label[t] == 1 else 1 - p)
+                total[t] += w
+    np.testing.assert_allclose(found, loss, rtol=1e-12)
+    np.testing.assert_allclose(observed_weight(given, weight if weighted else None), total, rtol=0)
+    assert total[0] > total[1] > total[2] > 0
+
+
+def test_rates_given_the_parent_by_hand() -> None:
+    rows = Batch(torch.zeros(7, 1), torch.zeros(7, 0), LABELS)
+    assert rates_given_parent(rows, GIVEN) == pytest.approx([4 / 5, 2 / 3, 2 / 2, 1 / 3, 3 / 6])
+    weights = torch.tensor([1.0, 2.0, 3.0, 0.5, 1.0, 1.0, 4.0])
+    heavy = Batch(rows.ids, rows.numeric, LABELS, weights)
+    expected = [6.5 / 7.5, 3 / 6, 5 / 5, 3 / 4.5, 2.5 / 9.5]
+    assert rates_given_parent(heavy, GIVEN) == pytest.approx(expected)
+
+
+def test_the_rate_of_a_step_whose_parent_nobody_reached_is_none() -> None:
+    rows = Batch(torch.zeros(2, 1), torch.zeros(2, 0), torch.tensor([[0, 0], [U, 1]], dtype=torch.uint8))
+    first, second = rates_given_parent(rows, (-1, 0))
+    assert first == 0 and math.isnan(second)
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_the_calibrator_is_aitms_formula(weighted: bool) -> None:
+    """Σ max(p(child) − p(parent), 0) over edges and rows, by weight; and its slope by each logit."""
+    logits, _, weight = draw(4)
+    logits = torch.cat([logits, logits.flip(0)[:, :2]], 1).requires_grad_()
+    found = rise_along_edges(independent_reach(logits, GIVEN), GIVEN, weight if weighted else None)
+    (grad,) = torch.autograd.grad(found, logits)
+    total, slopes = 0.0, np.zeros(logits.shape)
+    for i, row in enumerate(logits.tolist()):
+        p, w = [1 / (1 + math.exp(-z)) for z in row], weight[i].item() if weighted else 1.0
+        for child, parent in enumerate(GIVEN):
+            if parent >= 0 and p[child] > p[parent]:
+                total += w * (p[child] - p[parent])
+                slopes[i, child] += w * p[child] * (1 - p[child])
+                slopes[i, parent] -= w * p[parent] * (1 - p[parent])
+    assert found.item() == pytest.approx(total, rel=1e-12)
+    np.testing.assert_allclose(grad, slopes, rtol=1e-10, atol=1e-13)
+
+
+def test_there_is_nothing_to_calibrate_without_an_edge_or_under_a_chain() -> None:
+    logits, _, weight = draw(4)
+    assert rise_along_edges(independent_reach(logits, (-1,) * 3), (-1,) * 3, weight) == 0
+    assert rise_along_edges(chain_reach(logits, PARENTS), PARENTS, weight) == 0
 
 
 def double_weights(config: LossConfig, rates: tuple[float, ...] = (0.5, 0.2, 0.01)) -> LossWeights:

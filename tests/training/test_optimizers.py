@@ -1,5 +1,6 @@
 """Adam by rows against PyTorch's Adam and by hand; what is clipped, decayed, saved."""
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
@@ -7,12 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from funnelcast.data.batch import Batch
-from funnelcast.data.encoder import InputSpec
-from funnelcast.layers.embedding import Embedding, EmbeddingTable
+from funnelcast.data.encoder import InputSpec, ListSpec
+from funnelcast.layers.embedding import Embedded, Embedding, EmbeddingTable
 from funnelcast.training.optimizers import Optimizer, OptimizerConfig
 from funnelcast.training.row_adam import RowAdam
+from tests.layers.inputs import draw_batch, lists_of, of_row
 
-INPUTS = InputSpec((("a", "small"), ("b", "large"), ("c", "small")), {"small": 3, "large": 5}, ("x",))
+INPUTS = InputSpec(
+    (("a", "small"), ("b", "large"), ("c", "small")),
+    {"small": 3, "large": 5},
+    ("x",),
+    (ListSpec("bag", "large", "multi", weighted=True), ListSpec("past", "small", "sequence", max_length=4)),
+)
+"""Embedded: a and c of 2 numbers, b and the bag of 3, x; and 2 for each element of the past."""
 NAMES: list[Literal["adam", "adam_dense"]] = ["adam", "adam_dense"]
 
 
@@ -21,7 +29,7 @@ def draw(seed: int, *shape: int) -> Tensor:
 
 
 def table_of(rows: int, width: int) -> EmbeddingTable:
-    table = EmbeddingTable(InputSpec((("a", "v"),), {"v": rows}, ()), ["v"], width).double()
+    table = EmbeddingTable(InputSpec((("a", "v"),), {"v": rows}, ()), ["v"], width, {}).double()
     with torch.no_grad():
         table.weight.copy_(draw(0, rows, width))
     return table
@@ -63,32 +71,41 @@ def test_a_row_seen_first_in_the_third_step_moves_by_the_formula() -> None:
     assert table.weight[1].item() == pytest.approx(start - rate * mean / (square**0.5 + 1e-8), rel=1e-12)
 
 
-def parts() -> tuple[Embedding, dict[str, nn.Parameter], dict[str, nn.Parameter]]:
-    embedding = Embedding(INPUTS, 2, {"large": 3})
+def parts(frozen: str = "") -> tuple[Embedding, dict[str, nn.Parameter], dict[str, nn.Parameter]]:
+    embedding = Embedding(INPUTS, 2, {"large": 3}, {"bag": "sum", "past": None}, frozen.split())
     embedding.reset("xavier_uniform", torch.Generator().manual_seed(0))
     dense = {"w": nn.Parameter(draw(1, 3, 2).float()), "v": nn.Parameter(draw(2, 4).float())}
     return embedding, dense, {"s": nn.Parameter(torch.tensor([0.3, -0.2]))}
 
 
 def batch_of(seed: int, rows: int = 6) -> Batch:
-    generator = torch.Generator().manual_seed(seed)
-    ids = torch.stack([torch.randint(0, n, (rows,), generator=generator) for n in (3, 5, 3)], 1)
-    return Batch(ids.int(), torch.ones(rows, 1))
+    return draw_batch(rows, seed, INPUTS, torch.float32)
 
 
-def step(optimizer: Optimizer, seed: int, scale: float = 1.0) -> tuple[Batch, list[Tensor], Tensor]:
+def gradient_of(batch: Batch, seed: int, scale: float = 1.0) -> Embedded:
+    """Of the embedded batch, drawn from `seed`."""
+    drawn: Embedded = Embedding(INPUTS, 2, {"large": 3}, {"bag": "sum", "past": None})(batch)
+    return drawn.with_tensors([draw(seed + i, *t.shape).float() * scale for i, t in enumerate(drawn.tensors())])
+
+
+def ones_of(batch: Batch) -> Embedded:
+    drawn = gradient_of(batch, 0)
+    return drawn.with_tensors([torch.ones_like(t) for t in drawn.tensors()])
+
+
+def step(optimizer: Optimizer, seed: int, scale: float = 1.0) -> tuple[Batch, list[Tensor], Embedded]:
     """One step with gradients drawn from `seed`, and copies of them."""
     batch = batch_of(seed)
     grads = [draw(seed + n, *p.shape).float() * scale for n, p in enumerate(optimizer.parameters)]
-    embedded = draw(seed + 9, len(batch), 8).float() * scale
-    optimizer.step([g.clone() for g in grads], batch, embedded.clone())
+    embedded = gradient_of(batch, seed + 9, scale)
+    optimizer.step([g.clone() for g in grads], batch, embedded.with_tensors([t.clone() for t in embedded.tensors()]))
     return batch, grads, embedded
 
 
 def test_adam_dense_is_pytorchs_adam_on_every_row() -> None:
     (embedding, dense, weights), (other, other_dense, other_weights) = parts(), parts()
     config = OptimizerConfig(name="adam_dense", learning_rate=0.02, l2=0.1)
-    mine = Optimizer(config, dense, weights, 0.5, embedding)
+    mine = Optimizer(config, dense, weights, 0.5, embedding.all_tables())
     plain: list[Any] = [*other_dense.values(), *other.parameters()]
     right = torch.optim.Adam(
         [{"params": plain, "weight_decay": 0.1}, {"params": list(other_weights.values()), "lr": 0.5}], lr=0.02
@@ -96,7 +113,8 @@ def test_adam_dense_is_pytorchs_adam_on_every_row() -> None:
     for seed in range(10, 60, 10):
         batch, grads, embedded = step(mine, seed)
         right.zero_grad()
-        (other(batch) * embedded).sum().backward()
+        for own, grad in zip(other(batch).tensors(), embedded.tensors(), strict=True):
+            own.backward(grad, retain_graph=True)
         for parameter, grad in zip([*other_dense.values(), *other_weights.values()], grads, strict=True):
             parameter.grad = grad
         right.step()
@@ -112,14 +130,12 @@ def test_both_optimizers_agree_while_every_row_is_in_every_batch() -> None:
     states = []
     for name in NAMES:
         embedding, dense, weights = parts()
-        optimizer = Optimizer(OptimizerConfig(name=name, l2=0.1), dense, weights, 0.1, embedding)
+        optimizer = Optimizer(OptimizerConfig(name=name, l2=0.1), dense, weights, 0.1, embedding.all_tables())
         for seed in range(3):
             ids = torch.tensor([[0, 0, 1], [1, 1, 2], [2, 2, 0], [0, 3, 1], [1, 4, 2]]).int()
-            optimizer.step(
-                [draw(seed, *p.shape).float() for p in optimizer.parameters],
-                Batch(ids, torch.ones(5, 1)),
-                draw(seed, 5, 8).float(),
-            )
+            batch = Batch(ids, torch.ones(5, 1), lists=batch_of(seed, 5).lists)
+            grads = [draw(seed, *p.shape).float() for p in optimizer.parameters]
+            optimizer.step(grads, batch, gradient_of(batch, seed))
         states.append([*embedding.parameters(), *dense.values(), *weights.values()])
     for a, b in zip(*states, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)  # float32, two formulas
@@ -128,13 +144,17 @@ def test_both_optimizers_agree_while_every_row_is_in_every_batch() -> None:
 @pytest.mark.parametrize("clip", [0.5, 1e6])
 def test_clipping_scales_all_gradients_by_their_common_norm(clip: float) -> None:
     embedding, dense, weights = parts()
-    optimizer = Optimizer(OptimizerConfig(clip=clip, l2=0), dense, weights, 0.1, embedding)
+    optimizer = Optimizer(OptimizerConfig(clip=clip, l2=0), dense, weights, 0.1, embedding.all_tables())
     batch, grads, embedded = step(optimizer, 3, scale=5)
-    by_row = torch.zeros(5 + 3, 3)
+    by_row, elements = torch.zeros(5 + 3, 3), iter(embedded.sequences[0].vectors)
     for i, (a, b, c) in enumerate(batch.ids.tolist()):
-        by_row[a, :2] += embedded[i, :2]
-        by_row[c, :2] += embedded[i, 2:4]
-        by_row[3 + b] += embedded[i, 4:7]
+        by_row[a, :2] += embedded.flat[i, :2]
+        by_row[c, :2] += embedded.flat[i, 2:4]
+        by_row[3 + b] += embedded.flat[i, 4:7]
+        for number, weight in zip(*of_row(batch.lists["bag"], i), strict=True):
+            by_row[3 + number] += weight * embedded.flat[i, 7:10]
+        for number in of_row(batch.lists["past"], i)[0]:
+            by_row[number, :2] += next(elements)
     norm = torch.cat([by_row.flatten(), *(g.flatten() for g in grads)]).norm()
     factor = min(1.0, clip / norm.item())
     state = optimizer.state()
@@ -144,20 +164,26 @@ def test_clipping_scales_all_gradients_by_their_common_norm(clip: float) -> None
     torch.testing.assert_close(state["rows.1.mean"], 0.1 * factor * by_row[3:], rtol=1e-5, atol=1e-7)
 
 
+def without_weights(rows: int) -> Batch:
+    """Weights of 1, so that gradients of 1 add up to something above 0 in every row."""
+    drawn = batch_of(1, rows)
+    return Batch(drawn.ids, drawn.numeric, lists={name: replace(x, weights=None) for name, x in drawn.lists.items()})
+
+
 def test_loss_weights_have_their_own_rate_and_no_decay() -> None:
     _, dense, weights = parts()
     dense_before, before = dense["w"].detach().clone(), weights["s"].detach().clone()
-    optimizer = Optimizer(OptimizerConfig(learning_rate=0.01, l2=0.1), dense, weights, 0.25, None)
+    optimizer = Optimizer(OptimizerConfig(learning_rate=0.01, l2=0.1), dense, weights, 0.25)
     optimizer.step([torch.ones(3, 2), torch.zeros(4), torch.tensor([1.0, 0.0])], batch_of(0), None)
     torch.testing.assert_close(before - weights["s"], torch.tensor([0.25, 0.0]), rtol=1e-5, atol=0)
     torch.testing.assert_close(dense_before - dense["w"], torch.full((3, 2), 0.01), rtol=1e-3, atol=0)
 
 
 def test_the_rate_of_a_stage_replaces_that_of_the_config_for_dense_and_rows() -> None:
-    embedding, dense, _ = parts()
+    (embedding, dense, _), batch = parts(), without_weights(40)
     before = [t.detach().clone() for t in (dense["w"], embedding.all_tables()[0].weight)]
-    optimizer = Optimizer(OptimizerConfig(l2=0), dense, {}, 0.1, embedding, learning_rate=0.2)
-    optimizer.step([torch.ones(3, 2), torch.ones(4)], batch_of(1, 40), torch.ones(40, 8))
+    optimizer = Optimizer(OptimizerConfig(l2=0), dense, {}, 0.1, embedding.all_tables(), learning_rate=0.2)
+    optimizer.step([torch.ones(3, 2), torch.ones(4)], batch, ones_of(batch))
     for was, now in zip(before, (dense["w"], embedding.all_tables()[0].weight), strict=True):
         torch.testing.assert_close(was - now, torch.full_like(was, 0.2), rtol=1e-4, atol=0)
 
@@ -166,14 +192,14 @@ def test_the_rate_of_a_stage_replaces_that_of_the_config_for_dense_and_rows() ->
 def test_saved_state_goes_on_bit_by_bit(name: Literal["adam", "adam_dense"]) -> None:
     config = OptimizerConfig(name=name, l2=0.01)
     embedding, dense, weights = parts()
-    undisturbed = Optimizer(config, dense, weights, 0.1, embedding)
+    undisturbed = Optimizer(config, dense, weights, 0.1, embedding.all_tables())
     for seed in range(3):
         step(undisturbed, seed)
     other, other_dense, other_weights = parts()
     for ours, theirs in ((embedding, other), (nn.ParameterDict(dense), nn.ParameterDict(other_dense))):
         theirs.load_state_dict(ours.state_dict())
     other_weights["s"].data.copy_(weights["s"].data)
-    resumed = Optimizer(config, other_dense, other_weights, 0.1, other)
+    resumed = Optimizer(config, other_dense, other_weights, 0.1, other.all_tables())
     resumed.load({key: tensor.clone() for key, tensor in undisturbed.state().items()})
     for optimizer in (undisturbed, resumed):
         step(optimizer, 7)
@@ -184,7 +210,40 @@ def test_saved_state_goes_on_bit_by_bit(name: Literal["adam", "adam_dense"]) -> 
 
 
 def test_an_embedding_alone_can_be_trained() -> None:
-    embedding, _, _ = parts()
-    before = embedding.all_tables()[0].weight.detach().clone()
-    Optimizer(OptimizerConfig(), {}, {}, 0.1, embedding).step([], batch_of(1, 40), torch.ones(40, 8))
-    assert not torch.any(before == embedding.all_tables()[0].weight)
+    (embedding, _, _), batch = parts(), without_weights(40)
+    before = [table.weight.detach().clone() for table in embedding.all_tables()]
+    Optimizer(OptimizerConfig(), {}, {}, 0.1, embedding.all_tables()).step([], batch, ones_of(batch))
+    assert not any(torch.any(was == now.weight) for was, now in zip(before, embedding.all_tables(), strict=True))
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+@pytest.mark.parametrize("name", NAMES)
+def test_frozen_tables_stay_and_change_nothing_else(name: Literal["adam", "adam_dense"], clip: float | None) -> None:
+    """The large vocabulary frozen: its rows have no moments, and no part in the norm that is clipped."""
+    config = OptimizerConfig(name=name, l2=0.01, clip=clip)
+    (embedding, dense, weights), (alone, other_dense, other_weights) = parts("large"), parts()
+    small, large = embedding.all_tables()
+    before = large.weight.detach().clone()
+    with torch.no_grad():
+        small.weight.copy_(alone.all_tables()[0].weight)
+    mine = Optimizer(config, dense, weights, 0.1, embedding.all_tables())
+    right = Optimizer(config, other_dense, other_weights, 0.1, alone.all_tables()[:1])
+    assert mine.tables == [small]
+    for seed in range(3):
+        step(mine, seed)
+        step(right, seed)
+    assert torch.equal(large.weight, before) and large.weight.grad is None
+    assert mine.state().keys() == right.state().keys()
+    assert all(torch.equal(tensor, right.state()[key]) for key, tensor in mine.state().items())
+    assert torch.equal(small.weight, alone.all_tables()[0].weight)
+
+
+def test_a_batch_whose_lists_are_all_empty() -> None:
+    (embedding, dense, weights), drawn = parts(), batch_of(0)
+    optimizer = Optimizer(OptimizerConfig(), dense, weights, 0.1, embedding.all_tables())
+    empty = lists_of([[]] * 6, [[]] * 6, dtype=torch.float32)
+    batch = Batch(drawn.ids, drawn.numeric, lists={"bag": empty, "past": empty})
+    before = embedding.all_tables()[1].weight.detach().clone()
+    optimizer.step([torch.ones(3, 2), torch.ones(4), torch.ones(2)], batch, ones_of(batch))
+    moved = (embedding.all_tables()[1].weight != before).any(1).nonzero().flatten().tolist()
+    assert moved == sorted(set(batch.ids[:, 1].tolist()))

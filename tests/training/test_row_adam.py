@@ -6,7 +6,7 @@ from torch import Tensor
 
 from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.embedding import EmbeddingTable
-from funnelcast.training.row_adam import move, move_plain, row_gradients
+from funnelcast.training.row_adam import RowAdam, is_simple, move, move_plain
 
 
 def draw(seed: int, *shape: int) -> Tensor:
@@ -34,10 +34,15 @@ def test_a_row_without_a_gradient_ever_does_not_move() -> None:
     assert torch.equal(weight, draw(0, 3, 4))
 
 
-def test_gradients_of_a_row_add_up_over_the_places_where_it_stands() -> None:
-    table = EmbeddingTable(InputSpec((("a", "a"), ("b", "a"), ("c", "c")), {"a": 5, "c": 3}, ()), ["a", "c"], 2)
-    ids = torch.tensor([[1, 4, 2], [4, 4, 0]], dtype=torch.int32)
-    embedded = torch.arange(12.0).view(2, 6)
-    rows, grad = row_gradients(table, ids, embedded)
-    assert rows.tolist() == [1, 4, 5, 7]  # c's row 0 is row 5 of the table
-    assert grad.tolist() == [[0, 1], [2 + 6 + 8, 3 + 7 + 9], [10, 11], [4, 5]]
+def test_no_row_at_all_is_a_step_that_moves_nothing() -> None:
+    """A batch whose lists are all empty; the step still counts."""
+    table = EmbeddingTable(InputSpec((("a", "a"),), {"a": 5}, ()), ["a"], 2, {})
+    torch.nn.init.ones_(table.weight)
+    adam = RowAdam(table, 0.1, 0.5)
+    adam.step(torch.empty(0, dtype=torch.int32), torch.empty(0, 2))
+    assert torch.all(table.weight == 1) and adam.steps == 1 and not adam.mean.any()
+
+
+def test_compiled_loops_take_float32_on_the_cpu() -> None:
+    assert is_simple(torch.zeros(1)) and not is_simple(torch.zeros(1, dtype=torch.float64))
+    assert not is_simple(torch.zeros(1, device="meta"))

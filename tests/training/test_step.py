@@ -1,5 +1,6 @@
 """One step's gradient against plain autograd over the whole batch, whatever the pieces and threads."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,53 +9,100 @@ from torch import Tensor
 
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import UNOBSERVED
+from funnelcast.layers.embedding import Embedded
 from funnelcast.models.network import FunnelModel
 from funnelcast.models.registry import recipe_of
+from funnelcast.schema.funnel import Funnel
 from funnelcast.training.losses import LossConfig, LossWeights, build_loss_weights
+from funnelcast.training.row_gradients import row_gradients, spans_of
 from funnelcast.training.step import Gradients, PlainStep
 from funnelcast.training.workers import threads
-from tests import tiny
+from tests.layers.inputs import INPUTS, draw_batch, source
 
-ROWS = 50
-RATES = (0.4, 0.2)
+ROWS = 40
+RATES = (0.5, 0.3, 0.2)
+FUNNEL = Funnel.parse("click; conversion after click; like after click")
+READING: dict[str, Any] = {
+    "embedding_dim": 2,
+    "embedding_dims": {"items": 3, "ages": 1, "shops": 4},
+    "pooling": {
+        "seen": "sum",
+        "history": {"kind": "target_attention", "field": "last", "hidden": [3], "positions": True},
+        "visited": {"kind": "transformer", "hidden": 3},
+    },
+}
+"""One list is added up, one averaged by weight, two sequences are pooled with parameters of their own."""
+TOWERS: dict[str, Any] = {"tower": [4, 3], "tower_dropout": []}
+MODELS: dict[str, dict[str, Any]] = {
+    "man": {"name": "man", "expert": [5, 4], "experts_per_step": 1, "shared_experts": 1, **TOWERS},
+    "ple": {"name": "ple", "expert": [5], "experts_per_step": 1, "shared_experts": 1, "levels": 2, **TOWERS},
+    "shared bottom": {"name": "shared_bottom", "expert": [5, 4], **TOWERS},
+    "aitm": {"name": "aitm", "calibrator": 5.0, **TOWERS},
+    "single task": {"name": "single_task", "expert": [5, 4], "loss_space": "given_parent", **TOWERS},
+    "man given the parent": {"name": "man", "expert": [4], "loss_space": "given_parent", **TOWERS},
+}
 
 
-def build(**changes: Any) -> tuple[FunnelModel, LossWeights]:
+def build(model: str = "man", config: LossConfig | None = None, **changes: Any) -> tuple[FunnelModel, LossWeights]:
     """A model in float64 without dropout, and loss weights away from their start."""
-    encoder = tiny.fitted_encoder()
-    model = recipe_of({**tiny.MODEL, "tower_dropout": [], **changes}).build(encoder.inputs, encoder.schema.funnel)
-    model.reset("xavier_uniform", torch.Generator().manual_seed(1))
-    weights = build_loss_weights(LossConfig(), RATES).double()
-    next(weights.parameters()).data = torch.tensor([0.5, -0.8], dtype=torch.float64)
-    return model.double(), weights
+    built = recipe_of({**READING, **MODELS[model], **changes}).build(INPUTS, FUNNEL)
+    assert isinstance(built, FunnelModel)
+    built.reset("xavier_uniform", source(1))
+    weights = build_loss_weights(config or LossConfig(), RATES).double()
+    for log_variance in weights.parameters():
+        log_variance.data = torch.tensor([0.5, -0.8, 0.3], dtype=torch.float64)
+    return built.double(), weights
 
 
-def draw_batch(rows: int = ROWS) -> Batch:
-    batch = Batch.of(tiny.encoded(tiny.draw_log(rows), tiny.fitted_encoder()))
-    assert batch.weight is not None
-    return Batch(batch.ids, batch.numeric.double(), batch.labels, batch.weight.double())
+def drawn(rows: int = ROWS, dtype: torch.dtype = torch.float64) -> Batch:
+    """A seventh of the labels unobserved, a quarter of the weights 0."""
+    generator = source(3)
+    labels = torch.rand(rows, 3, generator=generator) < 0.6
+    labels[:, 1:] &= labels[:, :1]
+    unseen = torch.rand(rows, 3, generator=generator) < 0.15
+    weight = torch.randint(4, (rows,), generator=generator).to(dtype)
+    return replace(draw_batch(rows, dtype=dtype), labels=labels.byte().masked_fill(unseen, UNOBSERVED), weight=weight)
+
+
+def dense_parameters(model: FunnelModel) -> list[Tensor]:
+    return [p for name, p in model.named_parameters() if not name.startswith("embedding.")]
 
 
 def run(
     model: FunnelModel, weights: LossWeights, batch: Batch, micro_batch: int = 16, workers: int = 1, **kind: Any
 ) -> Gradients:
-    embedding = kind.get("train_embedding", True)
-    parameters = [p for name, p in model.named_parameters() if not name.startswith("embedding.")]
-    step = PlainStep(model, weights, LossConfig(), micro_batch, embedding, [*parameters, *weights.parameters()])
+    parameters: list[Any] = [*dense_parameters(model), *weights.parameters()]
+    config, embedding = kind.get("config", LossConfig()), kind.get("train_embedding", True)
+    step = PlainStep(model, weights, config, micro_batch, embedding, parameters)
     with threads(workers) as pool:
         return step(batch, kind.get("seed", 5), pool)
 
 
-def mean_losses(model: FunnelModel, x: Tensor, batch: Batch) -> Tensor:
-    """(T,) by loops over the rows, from the model's probabilities."""
-    assert batch.labels is not None and batch.weight is not None
-    p = model.network(x).log_p.exp()
-    means = []
-    for t in range(2):
-        rows = [i for i in range(len(batch)) if batch.labels[i, t] != UNOBSERVED]
-        terms = [-batch.weight[i] * torch.log(p[i, t] if batch.labels[i, t] == 1 else 1 - p[i, t]) for i in rows]
-        means.append(torch.stack(terms).sum() / batch.weight[rows].sum())
-    return torch.stack(means)
+def counted(batch: Batch, step: int, given: bool) -> list[int]:
+    """Rows whose label of a step counts: observed, and given the parent, reached by it."""
+    assert batch.labels is not None
+    rows, parent = range(len(batch)), FUNNEL.parents[step]
+    seen = [i for i in rows if batch.labels[i, step] != UNOBSERVED]
+    return [i for i in seen if not given or parent < 0 or batch.labels[i, parent] == 1]
+
+
+def losses_by_hand(model: FunnelModel, x: Embedded, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean losses (T,) and the rows' weights (T,), by loops from probabilities; and the calibrator's penalty."""
+    assert batch.labels is not None
+    p = model.logits(x).sigmoid() if model.given_parent else model.network(x).log_p.exp()
+    weight, means, totals = torch.ones(len(batch)).double() if batch.weight is None else batch.weight, [], []
+    for t in range(3):
+        rows = counted(batch, t, model.given_parent)
+        terms = [-weight[i] * torch.log(p[i, t] if batch.labels[i, t] == 1 else 1 - p[i, t]) for i in rows]
+        means.append(torch.stack(terms).sum() / weight[rows].sum())
+        totals.append(weight[rows].sum())
+    rises = [
+        weight[i] * (p[i, t] - p[i, parent]).clamp(min=0)
+        for i in range(len(batch))
+        for t, parent in enumerate(FUNNEL.parents)
+        if parent >= 0
+    ]
+    return torch.stack(means), torch.stack(totals), model.calibrator * torch.stack(rises).sum() / weight.sum()
 
 
 def entropy(rate: float) -> Tensor:
@@ -62,91 +110,155 @@ def entropy(rate: float) -> Tensor:
     return -r * r.log() - (1 - r) * (1 - r).log()
 
 
-@pytest.mark.parametrize("micro_batch", [1, 7, 16, ROWS, 4096])
-def test_the_gradient_is_that_of_the_whole_batch(micro_batch: int) -> None:
-    (model, weights), batch = build(), draw_batch()
+def combine(losses: Tensor, penalty: Tensor, s: Tensor) -> Tensor:
+    return (torch.exp(-s) / 2 * losses / torch.stack([entropy(r) for r in RATES])).sum() + s.sum() / 2 + penalty
+
+
+PIECES = [(model, micro_batch) for model in MODELS for micro_batch in (7, 4096)]
+
+
+@pytest.mark.parametrize(("name", "micro_batch"), [*PIECES, ("man", 1), ("man", 16), ("man", ROWS)])
+def test_the_gradient_is_that_of_the_whole_batch(name: str, micro_batch: int) -> None:
+    """Of every parameter, and of every number of the embedded batch; of each row of the tables too."""
+    (model, weights), batch = build(name), drawn()
     found = run(model, weights, batch, micro_batch)
-    x = model.embedding(batch).detach().requires_grad_()
-    losses = mean_losses(model, x, batch)
     (s,) = weights.parameters()
-    combined = (torch.exp(-s) / 2 * losses / torch.stack([entropy(r) for r in RATES])).sum() + s.sum() / 2
-    parameters = [p for name, p in model.named_parameters() if not name.startswith("embedding.")]
-    *expected, embedded = torch.autograd.grad(combined, [*parameters, s, x])
+    x = model.embedding(batch)
+    losses, totals, penalty = losses_by_hand(model, x, batch)
+    tables = [table.weight for table in model.embedding.all_tables()]
+    wanted = [*dense_parameters(model), s, *x.tensors(), *tables]
+    expected = torch.autograd.grad(combine(losses, penalty, s), wanted)
+    assert (penalty > 0.01) == (name == "aitm") and len(x.sequences) == 2 and found.embedded is not None
     torch.testing.assert_close(found.losses, losses.detach(), rtol=1e-7, atol=0)  # scales are made in float32
+    torch.testing.assert_close(found.weights, totals)
+    rows = [row_gradients(span, batch, found.embedded) for span in spans_of(model.embedding.all_tables())]
+    dense = [torch.zeros_like(t).index_copy_(0, at.long(), g) for t, (at, g) in zip(tables, rows, strict=True)]
+    for mine, right in zip([*found.parameters, *found.embedded.tensors(), *dense], expected, strict=True):
+        torch.testing.assert_close(mine, right, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["man", "aitm", "single task"])
+def test_rows_without_weights_weigh_one(name: str) -> None:
+    (model, weights), batch = build(name), replace(drawn(), weight=None)
+    found, x = run(model, weights, batch, 7), model.embedding(batch).leaves(trained=True)
+    losses, totals, penalty = losses_by_hand(model, x, batch)
+    (s,) = weights.parameters()
+    expected = torch.autograd.grad(combine(losses, penalty, s), [*dense_parameters(model), s])
+    torch.testing.assert_close(found.losses, losses.detach(), rtol=1e-7, atol=0)
+    torch.testing.assert_close(found.weights.double(), totals)
     for mine, right in zip(found.parameters, expected, strict=True):
-        torch.testing.assert_close(mine, right, rtol=1e-6, atol=1e-9)
-    assert found.embedded is not None
-    torch.testing.assert_close(found.embedded, embedded, rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(mine, right, rtol=1e-6, atol=1e-8)
 
 
 def same(a: Gradients, b: Gradients) -> bool:
     """Bit for bit."""
     assert a.embedded is not None and b.embedded is not None
-    pairs = zip([a.losses, a.embedded, *a.parameters], [b.losses, b.embedded, *b.parameters], strict=True)
-    return all(torch.equal(x, y) for x, y in pairs)
+    ours, theirs = ([g.losses, *g.parameters, *x.tensors()] for g, x in ((a, a.embedded), (b, b.embedded)))
+    return all(torch.equal(x, y) for x, y in zip(ours, theirs, strict=True))
 
 
-@pytest.mark.parametrize("name", ["man", "shared_bottom"])
+@pytest.mark.parametrize("name", ["man", "shared bottom", "ple", "aitm"])
 def test_the_number_of_workers_changes_no_bit_with_dropout(name: str) -> None:
-    changes: dict[str, Any] = {"name": name, "tower_dropout": [0.4, 0.5]}
-    if name == "man":
-        model, weights = build(**changes)
-    else:
-        encoder = tiny.fitted_encoder()
-        model, weights = recipe_of(changes | {"tower": [6, 3]}).build(encoder.inputs, encoder.schema.funnel), build()[1]
-        model.reset("normal", torch.Generator().manual_seed(0))
-    model.float()
-    batch = Batch.of(tiny.encoded(tiny.draw_log(ROWS), tiny.fitted_encoder()))
-    alone = run(model, weights.float(), batch, 7)
+    pooling = {**READING["pooling"], "visited": {"kind": "transformer", "hidden": 3, "dropout": 0.3}}
+    (model, weights), batch = build(name, tower_dropout=[0.4, 0.5], pooling=pooling), drawn(dtype=torch.float32)
+    alone = run(model.float(), weights.float(), batch, 7)
     for workers in (1, 2, 3):
-        for _ in range(3):
+        for _ in range(2):
             assert same(run(model, weights, batch, 7, workers), alone)
 
 
 def test_the_seed_decides_the_noise_and_every_piece_has_its_own() -> None:
-    (model, weights), batch = build(tower_dropout=[0.4, 0.5]), draw_batch()
+    (model, weights), batch = build(tower_dropout=[0.4, 0.5]), drawn()
     assert same(run(model, weights, batch, seed=1), run(model, weights, batch, seed=1))
     assert not same(run(model, weights, batch, seed=1), run(model, weights, batch, seed=2))
-    rows = batch.take(torch.arange(32) % 16)
-    twice = run(model, weights, Batch(rows.ids, rows.numeric, rows.labels), micro_batch=16)
+    twice = run(model, weights, replace(batch.take(torch.arange(32) % 16), weight=None), micro_batch=16)
     assert twice.embedded is not None
-    assert not torch.equal(twice.embedded[:16], twice.embedded[16:])
+    assert not torch.equal(twice.embedded.flat[:16], twice.embedded.flat[16:])
 
 
-def test_a_frozen_embedding_has_no_gradient_and_changes_no_other() -> None:
-    (model, weights), batch = build(), draw_batch()
+def test_an_embedding_that_is_not_trained_has_no_gradient_and_changes_no_other() -> None:
+    (model, weights), batch = build(), drawn()
     free, frozen = run(model, weights, batch), run(model, weights, batch, train_embedding=False)
     assert frozen.embedded is None
     assert all(torch.equal(a, b) for a, b in zip(free.parameters, frozen.parameters, strict=True))
 
 
-def test_a_row_without_labels_or_weight_is_as_good_as_absent() -> None:
-    (model, weights), batch = build(), draw_batch()
+@pytest.mark.parametrize("name", ["man", "aitm"])
+def test_a_row_without_weight_is_as_good_as_absent_and_so_is_one_without_labels(name: str) -> None:
+    """The calibrator, which asks for no label, still reads the latter."""
+    (model, weights), batch = build(name), drawn()
     assert batch.labels is not None and batch.weight is not None
-    batch.labels[3], batch.weight[8] = UNOBSERVED, 0.0
-    kept = torch.tensor([i for i in range(ROWS) if i not in (3, 8)])
+    batch.weight[8] = 0.0
+    absent = [8] if name == "aitm" else [3, 8]
+    batch.labels[absent] = UNOBSERVED
+    kept = torch.tensor([i for i in range(ROWS) if i not in absent])
     whole, without = run(model, weights, batch), run(model, weights, batch.take(kept))
     for a, b in zip(whole.parameters, without.parameters, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-14)
     assert whole.embedded is not None and without.embedded is not None
-    torch.testing.assert_close(whole.embedded[kept], without.embedded, rtol=1e-10, atol=1e-14)
-    assert not whole.embedded[[3, 8]].any()
+    torch.testing.assert_close(whole.embedded.flat[kept], without.embedded.flat, rtol=1e-10, atol=1e-14)
+    assert not whole.embedded.flat[absent].any()
+    for row in absent:
+        for name, elements in zip(("visited", "history"), whole.embedded.sequences, strict=True):
+            offsets = batch.lists[name].offsets
+            assert not elements.vectors[offsets[row] : offsets[row + 1]].any()
 
 
-def test_a_weight_of_two_is_a_row_given_twice() -> None:
-    (model, weights), batch = build(), draw_batch()
+@pytest.mark.parametrize("name", MODELS)
+def test_a_weight_of_two_is_a_row_given_twice(name: str) -> None:
+    (model, weights), batch = build(name), drawn()
     ones = torch.ones(ROWS, dtype=torch.float64)
-    heavy = Batch(batch.ids, batch.numeric, batch.labels, ones.index_fill(0, torch.arange(10), 2.0))
-    twice = batch.take(torch.cat([torch.arange(10), torch.arange(ROWS)]))
-    twice = Batch(twice.ids, twice.numeric, twice.labels, torch.ones(ROWS + 10, dtype=torch.float64))
+    heavy = replace(batch, weight=ones.index_fill(0, torch.arange(10), 2.0))
+    twice = replace(batch, weight=ones).take(torch.cat([torch.arange(10), torch.arange(ROWS)]))
     for a, b in zip(run(model, weights, heavy).parameters, run(model, weights, twice).parameters, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-14)
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-13)
 
 
-def test_a_batch_that_observed_a_step_nowhere_still_has_a_gradient() -> None:
-    (model, weights), batch = build(), draw_batch()
+@pytest.mark.parametrize("name", MODELS)
+def test_the_gradient_does_not_grow_with_the_batch(name: str) -> None:
+    """AITM's own code summed its penalty over the batch."""
+    (model, weights), batch = build(name), drawn()
+    once, thrice = run(model, weights, batch), run(model, weights, batch.take(torch.arange(3 * ROWS) % ROWS))
+    torch.testing.assert_close(thrice.losses, once.losses, rtol=1e-12, atol=0)
+    for a, b in zip(once.parameters, thrice.parameters, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", ["single task", "man given the parent"])
+def test_a_row_that_did_not_reach_the_parent_teaches_the_child_nothing(name: str) -> None:
+    """With the first step's loss left out, no number of such a row has a gradient."""
+    config = LossConfig(weighting="fixed", weights=(0, 1, 1))
+    (model, weights), batch = build(name, config), replace(drawn(), weight=None)
+    found = run(model, weights, batch, config=config).embedded
+    assert found is not None
+    taught = {row for step in (1, 2) for row in counted(batch, step, given=True)}
+    assert batch.labels is not None and 0 < len(taught) <= int((batch.labels[:, 0] == 1).sum())
+    assert set(found.flat.any(1).nonzero().flatten().tolist()) == taught
+    for name, elements in zip(("visited", "history"), found.sequences, strict=True):
+        offsets = batch.lists[name].offsets.tolist()
+        reached = {i for i in range(ROWS) if elements.vectors[offsets[i] : offsets[i + 1]].any()}
+        assert reached <= taught and len(reached) > len(taught) / 3
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_batch_that_observed_a_step_nowhere_still_has_a_gradient(name: str) -> None:
+    (model, weights), batch = build(name), drawn()
     assert batch.labels is not None
     batch.labels[:, 1] = UNOBSERVED
     found = run(model, weights, batch)
     assert found.losses[1] == 0
     assert all(torch.isfinite(g).all() for g in found.parameters)
+
+
+@pytest.mark.parametrize("name", ["man", "aitm"])
+def test_a_batch_without_any_weight_or_any_element(name: str) -> None:
+    (model, weights), batch = build(name), drawn()
+    assert batch.weight is not None
+    empty = {name: x.take(torch.zeros(0, dtype=torch.int64)) for name, x in batch.lists.items()}
+    none = {name: replace(x, offsets=torch.zeros(ROWS + 1, dtype=torch.int64)) for name, x in empty.items()}
+    weightless = replace(batch, weight=torch.zeros_like(batch.weight), lists=none)
+    for found in (run(model, weights, replace(batch, lists=none)), run(model, weights, weightless)):
+        assert found.embedded is not None
+        assert all(torch.isfinite(g).all() for g in [*found.parameters, *found.embedded.tensors()])
+        assert [len(each.vectors) for each in found.embedded.sequences] == [0, 0]
+    assert not found.losses.any() and not found.embedded.flat.any()

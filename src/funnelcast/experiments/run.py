@@ -20,7 +20,6 @@ import torch
 from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.files import clear_stale, require_folder, write_atomic
-from funnelcast.data.loader import generator_of
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
 from funnelcast.errors import FunnelcastError
@@ -84,11 +83,8 @@ def train(
 
 
 def build_model(experiment: Experiment, encoder: Encoder) -> FunnelModel:
-    """A fresh network with parameters from the experiment's seed, on its device."""
-    recipe = cast(NetworkRecipe, experiment.model)
-    model = recipe.build(encoder.inputs, encoder.schema.funnel)
-    model.reset(recipe.embedding_init, generator_of(experiment.seed, "parameters"))
-    return model.to(device_of(experiment))
+    """A fresh network with parameters from the experiment's seed, on its device. Raises InputError for vectors."""
+    return cast(NetworkRecipe, experiment.model).fresh(encoder, experiment.seed).to(device_of(experiment))
 
 
 def device_of(experiment: Experiment) -> torch.device:
@@ -116,7 +112,15 @@ def _fit_network(
     model = build_model(experiment, encoder)
     if init is not None:
         warm_start(model, encoder, init, experiment.keep_negatives)
-    loss_weights = build_loss_weights(experiment.loss, training_rates(experiment, table)).to(device_of(experiment))
+    trainer = trainer_of(experiment, table, model, folder, progress)
+    return trainer.run(table.part("train"), table.part("dev"), trained=init is not None)
+
+
+def trainer_of(
+    experiment: Experiment, table: Table, model: FunnelModel, folder: Path, progress: Progress = silent
+) -> Trainer:
+    """What trains an experiment's network."""
+    loss_weights = build_loss_weights(experiment.loss, training_rates(experiment, table)).to(model.device)
     plan = Plan(
         experiment.loss,
         experiment.optimizer,
@@ -126,8 +130,7 @@ def _fit_network(
         workers_of(experiment),
         experiment.checkpoint_seconds,
     )
-    trainer = Trainer(model, loss_weights, table.schema.funnel, plan, folder, progress)
-    return trainer.run(table.part("train"), table.part("dev"), trained=init is not None)
+    return Trainer(model, loss_weights, table.schema.funnel, plan, folder, progress)
 
 
 def _fit_boosters(

@@ -129,7 +129,8 @@ class FunnelModel(nn.Module):
         self.trunk, self.attention, self.towers, self.top_attention = trunk, attention, towers, top_attention
         self.output = LinearBank(len(funnel.names), towers.width, 1)
         self.parents = funnel.parents
-        self.head, self.given_parent, self.calibrator = head, given_parent, calibrator
+        self.head, self.given_parent = head, given_parent
+        self.calibrator = calibrator if head == "independent" else 0.0  # a product never rises
 
     @property
     def device(self) -> torch.device:

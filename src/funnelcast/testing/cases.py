@@ -141,10 +141,10 @@ def _with_pools(recipe: Recipe, inputs: InputSpec) -> Recipe:
 
 @torch.no_grad()
 def randomise(model: FunnelModel, seed: int) -> None:
-    """Every parameter from N(0, 1/2), biases above 0: a narrow ReLU network would else say the same of every row."""
+    """Every parameter from N(0.1, 0.5), biases above 0: a narrow ReLU network would else say the same of every row."""
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
-        parameter.normal_(0, 0.5, generator=generator)
+        parameter.normal_(0.1, 0.5, generator=generator)
         if name.endswith("bias"):
             parameter.abs_()
 

@@ -1,14 +1,14 @@
-"""Raw ids of fields to codes of hash tables, and after fitting to ids of vocabularies."""
+"""Raw ids of fields to codes of hash tables that fill up, counted, then fitted."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
 from funnelcast.data.columns import Ragged
+from funnelcast.data.datasets.aliccp.fitted import Fitted
 from funnelcast.data.datasets.aliccp.ids import Bools, IdTable, Int32s, Int64s
 from funnelcast.data.datasets.aliccp.lists import RawLists
 from funnelcast.data.datasets.aliccp.tokens import MISSING
@@ -61,23 +61,3 @@ class FieldTables:
             vocabularies[name] = Vocabulary.fit(values, table.counts, self._min_counts[name])
             finals[name] = np.concatenate([np.zeros(1, np.int32), vocabularies[name].ids(values, name)])
         return Fitted(vocabularies, [finals[name] for name in self.single], [finals[name] for name in self.multi])
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """Vocabularies by name, and the final id of every code: by single-valued, by multi-valued field."""
-
-    vocabularies: dict[str, Vocabulary]
-    single: list[Int32s]
-    multi: list[Int32s]
-
-    def ids(self, codes: Int32s) -> Int32s:
-        """Codes (n, F) without MISSING to ids (n, F)."""
-        ids = np.empty(codes.shape, np.int32)
-        for f, final in enumerate(self.single):
-            ids[:, f] = final[codes[:, f]]
-        return ids
-
-    def lists(self, field: int, lists: Ragged) -> Ragged:
-        """Lists of codes of a multi-valued field to lists of ids; unknown and rare ones stay in them, as id 0."""
-        return replace(lists, ids=self.multi[field][lists.ids])

@@ -1,8 +1,5 @@
-"""The features of all common lines as codes, in memory-mapped files; memory holds what finds them.
-
-About 58 skeleton rows share a common line, which holds most of the ids of multi-valued fields: its lists are kept,
-counted and stored once.
-"""
+"""The features of all common lines as codes, in memory-mapped files; memory holds what finds them. About 58 rows have
+one line, which has most ids of multi-valued fields: its lists are kept, counted and stored once."""
 
 from __future__ import annotations
 

@@ -12,8 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from funnelcast.data.columns import Ragged, copy_lists
 from funnelcast.data.datasets.aliccp.ids import Bools, Int32s, Int64s
 
-_CHUNK = 4096
-"""Lists that are read at a time."""
+_CHUNK = 4096  # lists that are read at a time
 
 
 class MappedRows:
@@ -29,10 +28,10 @@ class MappedRows:
         shape, dtype = (size, self.rows.shape[1]), self.rows.dtype
         with self._path.open("r+b") as file:
             file.truncate(shape[0] * shape[1] * dtype.itemsize)
-        empty = 0 in shape
-        self.rows = (
-            np.empty(shape, dtype) if empty else np.memmap(self._path, dtype, "r+", shape=shape).view(np.ndarray)
-        )
+        if all(shape):
+            self.rows = np.memmap(self._path, dtype, "r+", shape=shape).view(np.ndarray)
+        else:
+            self.rows = np.empty(shape, dtype)
 
 
 class MappedLists:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from funnelcast.compiled import compiled
+from funnelcast.data.datasets.aliccp.scan import Bytes
 
 _MINUS, _PLUS, _POINT, _E, _SMALL_E = list(b"-+.Ee")
 _ROOM = 10**17  # below it an int64 has room for one more digit
@@ -14,7 +14,7 @@ _LARGEST_EXPONENT = 9999  # far beyond every float
 
 
 @compiled
-def read_float(data: NDArray[np.uint8], start: int, end: int) -> float:
+def read_float(data: Bytes, start: int, end: int) -> float:
     """The number that data[start:end] says, as Python's `float` reads it, NaN where it says none.
 
     Exact where it has at most 15 digits and a power of ten within ±22, else to one part in 10^15, or to 1e-290.
@@ -46,12 +46,12 @@ def read_float(data: NDArray[np.uint8], start: int, end: int) -> float:
 
 
 @compiled
-def _is_sign(data: NDArray[np.uint8], at: int, end: int) -> bool:
+def _is_sign(data: Bytes, at: int, end: int) -> bool:
     return at < end and (data[at] == _MINUS or data[at] == _PLUS)
 
 
 @compiled
-def _read_exponent(data: NDArray[np.uint8], start: int, end: int) -> tuple[int, int]:
+def _read_exponent(data: Bytes, start: int, end: int) -> tuple[int, int]:
     """Where the exponent that starts here ends, and what it is; `start` where there is none."""
     first = start + 1 + int(_is_sign(data, start + 1, end))
     at, exponent = first, 0

@@ -16,7 +16,8 @@ from funnelcast.data.datasets.aliccp.faults import ENCODING, FINE, TOLD, UNKNOWN
 from funnelcast.data.datasets.aliccp.fields import Fields
 from funnelcast.data.datasets.aliccp.files import BLOCK_BYTES, COMMON, SKELETON, Block, Source
 from funnelcast.data.datasets.aliccp.ids import IdTable
-from funnelcast.data.datasets.aliccp.tokens import Bytes, Int64s, Tokens, tokenize
+from funnelcast.data.datasets.aliccp.scan import Bytes
+from funnelcast.data.datasets.aliccp.tokens import Int64s, Tokens, tokenize
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.quarantine import Quarantine
 

@@ -26,9 +26,9 @@ from funnelcast.data.datasets.aliccp.faults import (
 )
 from funnelcast.data.datasets.aliccp.fields import LONGEST_FIELD, Fields
 from funnelcast.data.datasets.aliccp.numbers import read_float
+from funnelcast.data.datasets.aliccp.scan import Bytes, count_byte, find_byte, is_label, read_digits
 from funnelcast.data.numeric import LARGEST
 
-Bytes = NDArray[np.uint8]
 Int64s = NDArray[np.int64]
 
 MISSING = -1
@@ -94,7 +94,7 @@ def _tokenize(data: Bytes, starts: Int64s, ends: Int64s, fields: Fields, tokens:
             fault = _tail(data, start, end, i, fields, tokens)
         if fault != FINE:
             tokens.items.ends[i + 1] = tokens.items.ends[i]
-            columns, wanted = 1 + _count(data, start, end, _COMMA), 6 if skeleton else 3
+            columns, wanted = 1 + count_byte(data, start, end, _COMMA), 6 if skeleton else 3
             if columns != wanted:
                 fault = COLUMNS
                 tokens.details[i, 0], tokens.details[i, 1] = columns, wanted
@@ -103,16 +103,16 @@ def _tokenize(data: Bytes, starts: Int64s, ends: Int64s, fields: Fields, tokens:
 
 @compiled
 def _skeleton(data: Bytes, start: int, end: int, i: int, fields: Fields, tokens: Tokens) -> int:
-    sample_end = _find(data, start, end, _COMMA)
-    click_end = _find(data, sample_end + 1, end, _COMMA)
-    conversion_end = _find(data, click_end + 1, end, _COMMA)
+    sample_end = find_byte(data, start, end, _COMMA)
+    click_end = find_byte(data, sample_end + 1, end, _COMMA)
+    conversion_end = find_byte(data, click_end + 1, end, _COMMA)
     if conversion_end >= end:
         return COLUMNS
     if sample_end == start:
         return SAMPLE_ID
-    if not _is_label(data, sample_end + 1, click_end):
+    if not is_label(data, sample_end + 1, click_end):
         return CLICK
-    if not _is_label(data, click_end + 1, conversion_end):
+    if not is_label(data, click_end + 1, conversion_end):
         return CONVERSION
     tokens.sample_ends[i] = sample_end
     tokens.labels[i, 0] = data[sample_end + 1] - 48
@@ -123,17 +123,17 @@ def _skeleton(data: Bytes, start: int, end: int, i: int, fields: Fields, tokens:
 @compiled
 def _tail(data: Bytes, start: int, end: int, i: int, fields: Fields, tokens: Tokens) -> int:
     """The columns both files end in: common index, feature_num, feature list."""
-    index_end = _find(data, start, end, _COMMA)
-    said_end = _find(data, index_end + 1, end, _COMMA)
+    index_end = find_byte(data, start, end, _COMMA)
+    said_end = find_byte(data, index_end + 1, end, _COMMA)
     if said_end >= end:
         return COLUMNS
     if not _read_index(data, start, index_end, i, tokens):
         return INDEX
-    said = _digits(data, index_end + 1, said_end)
+    said = read_digits(data, index_end + 1, said_end)
     if said < 0:
         return FEATURE_NUM
     fault = _features(data, said_end + 1, end, i, fields, tokens)
-    has = 1 + _count(data, said_end + 1, end, _FEATURE_END) if said_end + 1 < end else 0
+    has = 1 + count_byte(data, said_end + 1, end, _FEATURE_END) if said_end + 1 < end else 0
     if said != has:
         tokens.details[i, 0], tokens.details[i, 1] = said, has
         return COUNT
@@ -206,35 +206,3 @@ def _read_index(data: Bytes, start: int, end: int, i: int, tokens: Tokens) -> bo
         key = (key << np.uint64(4)) | digit
     tokens.keys[i] = np.int64(key)
     return 0 < end - start <= 16
-
-
-@compiled
-def _digits(data: Bytes, start: int, end: int) -> int:
-    """The number of at most 18 digits that stands there, -1 where none does."""
-    number = 0
-    for at in range(start, end):
-        if not 48 <= data[at] <= 57:
-            return -1
-        number = number * 10 + (data[at] - 48)
-    return number if 0 < end - start <= 18 else -1
-
-
-@compiled
-def _is_label(data: Bytes, start: int, end: int) -> bool:
-    return end - start == 1 and 48 <= data[start] <= 49
-
-
-@compiled
-def _find(data: Bytes, start: int, end: int, byte: int) -> int:
-    at = start
-    while at < end and data[at] != byte:
-        at += 1
-    return at
-
-
-@compiled
-def _count(data: Bytes, start: int, end: int, byte: int) -> int:
-    count = 0
-    for at in range(start, end):
-        count += data[at] == byte
-    return count

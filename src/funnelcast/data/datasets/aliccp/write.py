@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from funnelcast.data.columns import Columns, Ragged
-from funnelcast.data.datasets.aliccp.codes import Fitted
 from funnelcast.data.datasets.aliccp.common import CommonFeatures
+from funnelcast.data.datasets.aliccp.fitted import Fitted
 from funnelcast.data.datasets.aliccp.ids import Int32s, Int64s
 from funnelcast.data.datasets.aliccp.join import Joined
 from funnelcast.data.table import TableWriter
