@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +16,8 @@ import torch
 from bench.floor import floor_seconds, products_of
 from bench.proofs.show import show
 from funnelcast.data.batch import Batch
-from funnelcast.data.columns import Columns
-from funnelcast.data.encoder import InputSpec
+from funnelcast.data.columns import Columns, Ragged
+from funnelcast.data.encoder import InputSpec, ListSpec
 from funnelcast.data.loader import generator_of
 from funnelcast.models.network import FunnelModel
 from funnelcast.models.registry import RECIPES, recipe_of
@@ -31,6 +31,13 @@ VOCABULARIES = (
     238635, 98, 14, 3, 8, 4, 4, 3, 5, 467298, 6929, 263942, 106399, 5888, 104830, 51878, 37148, 4,
 )  # fmt: skip
 """Sizes of Ali-CCP's 18 fields."""
+ITEM = 9
+"""The field that lists share their ids with."""
+POOLS: dict[str, Any] = {
+    "mean": "mean",
+    "target_attention": {"kind": "target_attention", "field": f"field_{ITEM}", "positions": True},
+    "transformer": {"kind": "transformer"},
+}
 FUNNEL = Funnel.parse("click; conversion after click")
 RATES = (0.04, 0.008)
 
@@ -43,12 +50,15 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5, help="of floor and epoch in turn; medians are shown")
     parser.add_argument("--rows", type=int, default=160 * 2048, help="of an epoch")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--list", type=int, default=0, help="mean length of a multi-valued feature, 0 for none")
+    parser.add_argument("--sequence", choices=POOLS, help="pooling of a sequence of that length, instead")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     rows = []
     for dim in asked.embedding:
         for name in asked.models:
-            rounds = [_round(name, dim, asked.rows, asked.workers, seed) for seed in range(asked.rounds)]
+            lists = Listed(asked.list, asked.sequence)
+            rounds = [_round(name, dim, asked.rows, asked.workers, lists, seed) for seed in range(asked.rounds)]
             rate, floor, share = (median(figures) for figures in zip(*rounds, strict=True))
             rows.append((name, dim, f"{rate:,.0f}", f"{floor:,.0f}", f"{share:.0%}"))
             show(("model", "embedding", "rows/s", "floor rows/s", "of floor"), rows[-1:])
@@ -56,44 +66,67 @@ def main() -> int:
     return 0
 
 
-def _round(name: str, dim: int, rows: int, workers: int, seed: int) -> tuple[float, float, float]:
+class Listed(NamedTuple):
+    """A feature with lists of ids, beside Ali-CCP's fields."""
+
+    length: int
+    """In the mean; 0 for no such feature."""
+    sequence: str | None
+    """How a sequence is pooled; none for a multi-valued feature, which is averaged."""
+
+
+NO_LISTS = Listed(0, None)
+
+
+def _round(name: str, dim: int, rows: int, workers: int, lists: Listed, seed: int) -> tuple[float, float, float]:
     """Rows/s of an epoch, of the floor measured around it, and their ratio."""
     config = OptimizerConfig()
-    model = build(name, dim)
-    batch = Batch.of(draw(config.micro_batch, seed))
+    model = build(name, dim, lists)
+    batch = Batch.of(draw(config.micro_batch, seed, lists))
     products = products_of(model, batch)
     before = floor_seconds(products)
-    rate = epoch(model, draw(rows, seed), config, workers)
+    rate = epoch(model, draw(rows, seed, lists), draw(4096, 99, lists), config, workers)
     floor = config.micro_batch / ((before + floor_seconds(products)) / 2)
     return rate, floor, rate / floor
 
 
-def build(name: str, dim: int) -> FunnelModel:
+def build(name: str, dim: int, lists: Listed = NO_LISTS) -> FunnelModel:
     """A fresh model of the paper's sizes on Ali-CCP's fields."""
     names = [f"field_{i}" for i in range(len(VOCABULARIES))]
-    inputs = InputSpec(tuple((n, n) for n in names), dict(zip(names, VOCABULARIES, strict=True)), ())
-    model = recipe_of({"name": name, "embedding_dim": dim}).build(inputs, FUNNEL)
+    kind = ListSpec("history", names[ITEM], "sequence" if lists.sequence else "multi", max_length=2 * lists.length)
+    specs = (kind,) if lists.length else ()
+    inputs = InputSpec(tuple((n, n) for n in names), dict(zip(names, VOCABULARIES, strict=True)), (), specs)
+    pooling = {"history": POOLS[lists.sequence]} if lists.length and lists.sequence else {}
+    model = recipe_of({"name": name, "embedding_dim": dim, "pooling": pooling}).build(inputs, FUNNEL)
     assert isinstance(model, FunnelModel), f"{name} is no network"
     model.reset("xavier_uniform", generator_of(0))
     return model
 
 
-def draw(rows: int, seed: int) -> Columns:
+def draw(rows: int, seed: int, lists: Listed = NO_LISTS) -> Columns:
     """Ids with heavy tails, and labels at Ali-CCP's rates."""
     rng = np.random.default_rng(seed)
     ids = np.stack([(size * rng.random(rows) ** 3).astype(np.int32) for size in VOCABULARIES], axis=1)
     click = rng.random(rows) < RATES[0]
     labels = np.stack([click, click & (rng.random(rows) < RATES[1] / RATES[0])], axis=1).astype(np.uint8)
     labels[:2] = [(0, 0), (1, 1)]
-    return Columns(ids, np.empty((rows, 0), np.float32), labels=labels)
+    return Columns(ids, np.empty((rows, 0), np.float32), _lists(rng, rows, lists.length), labels)
 
 
-def epoch(model: FunnelModel, train: Columns, config: OptimizerConfig, workers: int) -> float:
+def _lists(rng: np.random.Generator, rows: int, length: int) -> dict[str, Ragged]:
+    if not length:
+        return {}
+    offsets = np.concatenate([[0], np.cumsum(rng.integers(0, 2 * length + 1, rows))])
+    ids = (VOCABULARIES[ITEM] * rng.random(offsets[-1]) ** 3).astype(np.int32)
+    return {"history": Ragged(offsets, ids)}
+
+
+def epoch(model: FunnelModel, train: Columns, dev: Columns, config: OptimizerConfig, workers: int) -> float:
     """Rows/s of one epoch of the trainer."""
     loss = LossConfig()
     plan = Plan(loss, config, (Stage(epochs=1),), seed=0, workers=workers)
     with tempfile.TemporaryDirectory() as folder:
-        Trainer(model, build_loss_weights(loss, RATES), FUNNEL, plan, Path(folder)).run(train, draw(4096, 99))
+        Trainer(model, build_loss_weights(loss, RATES), FUNNEL, plan, Path(folder)).run(train, dev)
         line: dict[str, Any] = json.loads((Path(folder) / "log.jsonl").read_text())
     return float(line["rows_per_s"])
 

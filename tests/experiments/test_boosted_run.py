@@ -79,23 +79,21 @@ def log_with_lists(rows: int) -> pa.Table:
 def test_the_whole_job_with_lists(changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Predictions of raw rows are those that evaluation measures, and the bundle is what was trained."""
     monkeypatch.chdir(tmp_path)
-    pq.write_table(log_with_lists(900), "log.parquet")
+    pq.write_table(log_with_lists(1200), "log.parquet")
     Path("schema.toml").write_text(SCHEMA)
     funnelcast.prepare("schema.toml", "table", train="log.parquet")
     run = funnelcast.train(experiment(model=MODEL | changes), "table", "run")
     assert funnelcast.evaluate("run/bundle", "table")["outputs"] == run.results["test"]
-    assert run.results["test"]["click"]["auc"]["estimate"] > 0.65
-    raw, loaded = log_with_lists(900), funnelcast.load("run/bundle")
+    assert run.results["test"]["click"]["auc"]["estimate"] > 0.6
+    raw, loaded = log_with_lists(1200), funnelcast.load("run/bundle")
     predicted = loaded.predict(raw)
     assert predicted.equals(funnelcast.Predictor(run.bundle).predict(raw))
-    for rows in (raw.slice(5, 1), raw.slice(100, 37)):
-        (start,) = (5,) if len(rows) == 1 else (100,)
-        assert loaded.predict(rows).equals(predicted.slice(start, len(rows)).combine_chunks())
+    for start, rows in ((5, 1), (100, 37)):
+        assert loaded.predict(raw.slice(start, rows)).equals(predicted.slice(start, rows))
     funnelcast.predict_file("run/bundle", "table", "a.parquet")
     funnelcast.predict_file("run/bundle", "log.parquet", "b.parquet")
     of_table, of_log = (pq.read_table(f"{name}.parquet").to_pandas() for name in ("a", "b"))
-    merged = of_table.p_click.round(12).isin(of_log.p_click.round(12))
-    assert merged.all() and len(of_table) < len(of_log)
+    assert of_table.p_click.isin(of_log.p_click).all() and len(of_table) < len(of_log)
     assert funnelcast.compare("b.parquet", "b.parquet")["conversion"]["estimate"] == 0
 
 
@@ -118,8 +116,11 @@ def test_what_a_run_leaves(finished: Run, table: Table) -> None:
 
 
 def test_neither_threads_nor_another_run_change_a_file(finished: Run, table: Table, tmp_path: Path) -> None:
+    """But for `bundle.json`, which says how many threads there were."""
     train(experiment(workers=2), table, tmp_path)
-    assert content(tmp_path) == content(finished.folder)
+    found, expected = content(tmp_path), content(finished.folder)
+    assert {name for name in expected if found[name] != expected[name]} == {"bundle/bundle.json"}
+    assert found.keys() == expected.keys()
     assert train(experiment(), table, tmp_path).bundle.fingerprint == finished.bundle.fingerprint
 
 
@@ -172,13 +173,12 @@ def test_the_test_rows_are_not_touched_before_training_ends(
 
 def test_sampled_negatives(tmp_path: Path) -> None:
     schema = tiny.SCHEMA.model_copy(update={"weight": None})
-    log = tiny.draw_log(4000)
-    table = tmp_path / "table"
+    log, table = tiny.draw_log(20_000), tmp_path / "table"
     pq.write_table(log.filter(log["click"].is_valid()), tmp_path / "log.parquet")
     funnelcast.prepare(schema, table, train=tmp_path / "log.parquet")
     found = train(experiment(keep_negatives=0.2), table, tmp_path / "run").results["dev"]
-    assert all(0.85 < m["observed_over_predicted"] < 1.15 for m in found.values())
-    assert json.loads((tmp_path / "run/log.jsonl").read_text().splitlines()[0])["rows"] < 2200
+    assert all(0.93 < m["observed_over_predicted"] < 1.07 for m in found.values())
+    assert json.loads((tmp_path / "run/log.jsonl").read_text().splitlines()[0])["rows"] < 10_000
 
 
 def faults_of(table: Table, **changes: Any) -> dict[str, str]:
@@ -227,4 +227,4 @@ def test_no_warm_start(finished: Run, table: Table, tmp_path: Path) -> None:
 def test_trees_were_grown(finished: Run) -> None:
     """Or all this would hold of nothing."""
     for step in finished.bundle.model.steps:  # type: ignore[attr-defined]
-        assert isinstance(step, Trees) and "num_leaves=3" in step.text or "num_leaves=4" in step.text
+        assert isinstance(step, Trees) and "num_leaves=4" in step.text

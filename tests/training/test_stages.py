@@ -26,7 +26,7 @@ BOTH = [[0, 0], [1, 0], [1, 1], [1, 0], [0, 0], [1, 1]]
 @pytest.mark.parametrize(
     ("train", "groups"),
     [
-        ("all", ("embedding", "experts", "gates", "attention", "towers")),
+        ("all", ("embedding", "pooling", "experts", "gates", "attention", "towers")),
         ("top", ("gates", "attention", "towers")),
         (["towers", "embedding"], ("towers", "embedding")),
     ],

@@ -5,6 +5,7 @@ Sizes are taken from `shape`, as `len` would fix them when a model is exported.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import torch
@@ -42,6 +43,13 @@ class Elements(NamedTuple):
         first, last = int(offsets[0]), int(offsets[-1])
         return Elements(self.vectors[first:last], offsets - first)
 
+    def split(self, rows: int) -> list[Elements]:
+        """Those of so many rows at a time."""
+        ends = [*self.offsets[:-1:rows].tolist(), int(self.offsets[-1])]
+        vectors = self.vectors.split([end - start for start, end in pairwise(ends)])
+        offsets = [self.offsets[i : i + rows + 1] for i in range(0, self.offsets.shape[0] - 1, rows)]
+        return [Elements(own, places - places[0]) for own, places in zip(vectors, offsets, strict=True)]
+
     @property
     def lengths(self) -> Tensor:
         """(B,)"""
@@ -73,6 +81,8 @@ def bag_of(lists: Lists, pool: Pool) -> Bag:
     weights = lists.weights if lists.weights is not None else torch.ones(total, device=lists.ids.device)
     if pool == "sum":
         return Bag(lists.offsets, weights)
-    rows, factors = owners(lists.offsets, total), weights if pool == "weighted_mean" else torch.ones_like(weights)
-    sums = factors.new_zeros(lists.offsets.shape[0] - 1).index_add(0, rows, factors.abs())
-    return Bag(lists.offsets, factors / sums.clamp(min=torch.finfo(sums.dtype).tiny)[rows])
+    rows = owners(lists.offsets, total)
+    if pool == "mean":
+        return Bag(lists.offsets, (1 / (lists.offsets[1:] - lists.offsets[:-1]))[rows])
+    sums = weights.new_zeros(lists.offsets.shape[0] - 1).index_add(0, rows, weights.abs())
+    return Bag(lists.offsets, weights / sums.clamp(min=torch.finfo(sums.dtype).tiny)[rows])

@@ -15,6 +15,10 @@ from funnelcast.layers.lists import Elements
 from funnelcast.layers.mode import EVALUATE, Mode
 
 
+GROUP = 256
+"""Rows that are padded together."""
+
+
 class SequencePooling(nn.Module):
     """Appends to a row of numbers one vector per sequence that is pooled with parameters."""
 
@@ -58,9 +62,9 @@ class Positions(nn.Module):
     def reset(self, generator: torch.Generator) -> None:
         self.weight.normal_(0, 0.02, generator=generator)
 
-    def forward(self, elements: Elements, owners: Tensor) -> Elements:
-        ages = elements.ages(owners).clamp(max=len(self.weight) - 1)
-        return elements._replace(vectors=elements.vectors + self.weight[ages])
+    def of(self, ages: Tensor) -> Tensor:
+        """Those of ages of any shape; what is older than the oldest has its vector, and padding that of age 0."""
+        return functional.embedding(ages.clamp(0, self.weight.shape[0] - 1), self.weight)
 
 
 class TargetAttention(nn.Module):
@@ -83,22 +87,42 @@ class TargetAttention(nn.Module):
         self.feature, self.target, self.copies, self.softmax = feature, target, target.copies, softmax
         self.width = target.width // target.copies
         self.positions = Positions(positions, target.width) if positions else None
-        self.scorer = MLPBank(self.copies, 4 * self.width, hidden)
+        self.first = LinearBank(self.copies, 4 * self.width, hidden[0])
+        self.rest = MLPBank(self.copies, hidden[0], hidden[1:]) if len(hidden) > 1 else None
         self.score = LinearBank(self.copies, hidden[-1], 1)
 
     def forward(self, flat: Tensor, elements: Elements, mode: Mode = EVALUATE) -> Tensor:
         """flat (B, D), elements of E numbers each -> (B, E)."""
+        start, width = self.target.start, self.target.width
+        target = flat[:, start : start + width]
+        if torch.compiler.is_exporting() or flat.shape[0] <= GROUP:
+            return self._pool(target, elements, mode)
+        groups = zip(target.split(GROUP), elements.split(GROUP), strict=True)
+        return torch.cat([self._pool(*group, mode) for group in groups])
+
+    def _pool(self, target: Tensor, elements: Elements, mode: Mode) -> Tensor:
         owners = elements.owners()
         if self.positions is not None:
-            elements = self.positions(elements, owners)
+            places = self.positions.of(elements.ages(owners))
+            elements = elements._replace(vectors=elements.vectors + places)
         own = _by_copy(elements.vectors, self.copies)
-        target = flat[:, self.target.start : self.target.start + self.target.width][owners]
         weights = self._weights(own, _by_copy(target, self.copies), elements, owners, mode)
         return elements.add_up((weights * own).transpose(0, 1).flatten(1), owners)
 
+    def _hidden(self, own: Tensor, target: Tensor, owners: Tensor) -> Tensor:
+        """The first layer on [h, t, h − t, h ∘ t], (N, total, hidden): what is linear in t alone is done once a row."""
+        of_h, of_t, of_difference, of_product = self.first.weight.chunk(4, dim=1)
+        assert self.first.bias is not None
+        by_row = torch.baddbmm(self.first.bias.unsqueeze(1), target, of_t - of_difference)
+        product = own * target.index_select(1, owners)
+        return own @ (of_h + of_difference) + product @ of_product + by_row.index_select(1, owners)
+
     def _weights(self, own: Tensor, target: Tensor, elements: Elements, owners: Tensor, mode: Mode) -> Tensor:
         """(N, total, 1)"""
-        scores: Tensor = self.score(self.scorer(torch.cat([own, target, own - target, own * target], dim=2), mode))
+        hidden = self._hidden(own, target, owners).relu()
+        hidden = hidden if self.rest is None else self.rest(hidden, mode)
+        assert self.score.bias is not None
+        scores = torch.baddbmm(self.score.bias.unsqueeze(1), hidden, self.score.weight)
         if not self.softmax:
             return scores
         by_element = scores.squeeze(2).t()
@@ -111,7 +135,8 @@ class TargetAttention(nn.Module):
 class TransformerPooling(nn.Module):
     """Layers of self-attention over a sequence with positions, then the mean over its elements; 0 if it has none.
 
-    Per layer h = LN(h + MHA(h)), h = LN(h + W₂ relu(W₁ h)), as in Vaswani et al. 2017.
+    Per layer h = LN(h + MHA(h)), h = LN(h + W₂ relu(W₁ h)), as in Vaswani et al. 2017. Rows are taken in groups of like
+    lengths, each padded to its own longest.
     """
 
     def __init__(
@@ -130,31 +155,39 @@ class TransformerPooling(nn.Module):
         super().__init__()
         self.feature, self.width, self.copies, self.length = feature, width, copies, length
         self.positions = Positions(length, width * copies)
-        self.layers = nn.ModuleList(_TransformerLayer(copies, width, heads, hidden, dropout) for _ in range(layers))
+        self.layers = nn.ModuleList(TransformerLayer(copies, width, heads, hidden, dropout) for _ in range(layers))
 
     def forward(self, flat: Tensor, elements: Elements, mode: Mode = EVALUATE) -> Tensor:
         """elements of E numbers each -> (B, E)."""
-        owners, lengths = elements.owners(), elements.lengths
-        ages, length = elements.ages(owners), self._longest(lengths)
-        vectors = self.positions(elements, owners).vectors
-        places = owners * length + (lengths[owners] - 1 - ages)
-        rows = lengths.shape[0]
-        padded = vectors.new_zeros(rows * length, vectors.shape[1]).index_copy(0, places, vectors)
-        x = _by_copy(padded, self.copies).reshape(self.copies, rows, length, self.width)
-        held = torch.arange(length, device=lengths.device) < lengths.unsqueeze(1)
+        lengths = elements.lengths
+        padding = elements.vectors.new_zeros(1, elements.vectors.shape[1])
+        vectors = torch.cat([elements.vectors, padding])
+        if torch.compiler.is_exporting() or lengths.shape[0] <= GROUP:
+            return self._pool(vectors, elements.offsets[:-1], lengths, mode)
+        order = lengths.argsort()
+        pooled = [self._pool(vectors, elements.offsets[rows], lengths[rows], mode) for rows in order.split(GROUP)]
+        return torch.cat(pooled)[order.argsort()]
+
+    def _pool(self, vectors: Tensor, starts: Tensor, lengths: Tensor, mode: Mode) -> Tensor:
+        """Of rows whose elements are vectors[start:start + length]; the last vector is padding."""
+        places = torch.arange(self._longest(lengths), device=lengths.device)
+        held = places < lengths[:, None]
+        x = functional.embedding(torch.where(held, starts[:, None] + places, vectors.shape[0] - 1), vectors)
+        x = x + self.positions.of(lengths[:, None] - 1 - places)
+        x = x.unflatten(2, (self.copies, self.width)).permute(2, 0, 1, 3)
         for layer in self.layers:
             x = layer(x, held, mode)
-        total = (x * held[..., None]).sum(2) / lengths.clamp(min=1)[:, None]
-        return total.transpose(0, 1).flatten(1)
+        mean: Tensor = (x * held[..., None]).sum(2) / lengths.clamp(min=1)[:, None]
+        return mean.transpose(0, 1).flatten(1)
 
     def _longest(self, lengths: Tensor) -> int:
-        """Of a batch; an exported model has room for every length."""
+        """Of some rows; an exported model has room for every length."""
         if torch.compiler.is_exporting() or not lengths.shape[0]:
             return self.length
         return max(1, int(lengths.max()))
 
 
-class _TransformerLayer(nn.Module):
+class TransformerLayer(nn.Module):
     """One layer of N encoders side by side."""
 
     def __init__(self, copies: int, width: int, heads: int, hidden: int, dropout: float) -> None:
@@ -167,17 +200,29 @@ class _TransformerLayer(nn.Module):
 
     def forward(self, x: Tensor, held: Tensor, mode: Mode) -> Tensor:
         """x (N, B, L, E), held (B, L): whether an element stands there -> (N, B, L, E)."""
-        copies, rows, length, width = x.shape
-        flat = x.reshape(copies, rows * length, width)
-        parts = (copies, rows, length, self.heads, width // self.heads)
-        query, key, value = (bank(flat).view(parts).transpose(2, 3) for bank in (self.query, self.key, self.value))
-        scores = query @ key.transpose(-1, -2) / math.sqrt(width // self.heads)
-        weights = scores.masked_fill(~held[:, None, None, :], torch.finfo(x.dtype).min).softmax(-1)
-        told = self.mix((weights @ value).transpose(2, 3).reshape(flat.shape))
+        flat = x.flatten(1, 2)
+        query, key, value = (
+            bank(flat).unflatten(1, x.shape[1:3]).unflatten(3, (self.heads, -1)).transpose(2, 3)
+            for bank in (self.query, self.key, self.value)
+        )
+        told = attend(query, key, value, held[:, None, None, :], fused=mode.fused)
+        told = self.mix(told.transpose(2, 3).flatten(3).flatten(1, 2))
         flat = self.norms[0](flat + mode.dropout(told, self.dropout))
         wide = mode.dropout(self.wide(flat).relu(), self.dropout)
         normed: Tensor = self.norms[1](flat + self.narrow(wide))
-        return normed.view(x.shape)
+        return normed.unflatten(1, x.shape[1:3])
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, held: Tensor, *, fused: bool) -> Tensor:
+    """softmax(Q Kᵀ / √d) V over the keys that are held; (…, L, d) each. `fused`: torch's kernel, four times as fast
+    and once differentiable."""
+    barred = torch.where(held, 0.0, torch.finfo(query.dtype).min).to(query.dtype)
+    if fused:
+        rows = (t.flatten(0, 1) for t in (query, key, value))
+        mask = barred.repeat(query.shape[0], 1, 1, 1)
+        return functional.scaled_dot_product_attention(*rows, attn_mask=mask).unflatten(0, query.shape[:2])
+    scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+    return (scores + barred).softmax(-1) @ value
 
 
 class Norm(nn.Module):

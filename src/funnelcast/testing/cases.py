@@ -12,10 +12,12 @@ from typing import Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from funnelcast.data.batch import Batch
+from funnelcast.data.batch import Batch, Lists
 from funnelcast.data.columns import Columns, Ragged
 from funnelcast.data.encoder import InputSpec, ListSpec
+from funnelcast.layers.heads import Reach
 from funnelcast.models.base import Model, Recipe
 from funnelcast.models.lightgbm import LightGBM
 from funnelcast.models.network import FunnelModel, NetworkRecipe
@@ -123,9 +125,8 @@ class Case:
 
 def cases(recipe: Recipe, formula: Callable[[Case], int] | None = None) -> list[Case]:
     """Every funnel × every kind of features. Networks need widths of 6 or more, as smaller ones die of their ReLUs."""
-    return [
-        Case(_with_pools(recipe, inputs), shape, kind, formula) for shape in FUNNELS for kind, inputs in INPUTS.items()
-    ]
+    recipes = {kind: _with_pools(recipe, inputs) for kind, inputs in INPUTS.items()}
+    return [Case(recipes[kind], shape, kind, formula) for shape in FUNNELS for kind in INPUTS]
 
 
 def with_settings(recipe: Recipe, **settings: Any) -> Recipe:
@@ -174,3 +175,22 @@ def _draw_labels(funnel: Funnel, rows: int, rng: np.random.Generator) -> NDArray
         if parent >= 0:
             labels[:, step] &= labels[:, parent]
     return labels
+
+
+class ByTensors(nn.Module):
+    """A network as a function of the tensors of a batch, as `torch.export` takes it."""
+
+    def __init__(self, network: FunnelModel) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, ids: Tensor, numeric: Tensor, lists: dict[str, dict[str, Tensor]]) -> Reach:
+        """As `tensors_of` gives them."""
+        reach: Reach = self.network(Batch(ids, numeric, lists={name: Lists(**lists[name]) for name in lists}))
+        return reach
+
+
+def tensors_of(batch: Batch) -> tuple[Tensor, Tensor, dict[str, dict[str, Tensor]]]:
+    """Ids, numbers, and by list its offsets, ids and weights."""
+    parts = {n: {"offsets": e.offsets, "ids": e.ids, "weights": e.weights} for n, e in batch.lists.items()}
+    return batch.ids, batch.numeric, {n: {k: t for k, t in p.items() if t is not None} for n, p in parts.items()}

@@ -180,7 +180,8 @@ def _dataset(rows: StepRows, parameters: dict[str, Any], reference: Any = None) 
     dataset = lightgbm.Dataset(
         rows, rows.labels, reference, rows.weight, params=parameters, categorical_feature=columns
     )
-    dataset.get_params = lambda: dataset.params  # else it forgets the threads and the verbosity of pieces of rows
+    known = dataset.params
+    dataset.get_params = lambda: known  # of rows that come in pieces it would forget the threads and the verbosity
     return dataset
 
 

@@ -108,12 +108,10 @@ def test_a_field_in_both_files_has_the_ids_of_both(train: Path, tmp_path: Path) 
 
 
 def test_an_id_counts_once_for_each_row_of_its_common_line(train: Path, tmp_path: Path) -> None:
-    """7 of line A: two in each of three rows that keep the line, and one more in a row of its own, dev included."""
-    write_lines(
-        train,
-        [*(skeleton_line(f"s{i}", 0, 0, A, []) for i in range(3)), skeleton_line("s3", 0, 0, C, parsed("109_14:7"))],
-    )
-    for minimum, known in ((7, [7]), (8, [])):
+    """7 stands twice in line A: two in each of the rows without own ids, one of them dev, three in that with one."""
+    rows = [[], parsed("109_14:7"), [], [], []]
+    write_lines(train, [skeleton_line(f"s{i}", 0, 0, A, row) for i, row in enumerate(rows)])
+    for minimum, known in ((11, [7]), (12, [])):
         table = prepared(tmp_path, small_schema(("101", "109_14"), minimum, ["109_14"]))
         assert table.encoder.vocabularies["109_14"].values.to_pylist() == known
 

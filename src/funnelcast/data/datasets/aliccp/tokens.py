@@ -51,7 +51,7 @@ class Items(NamedTuple):
 
 
 class Tokens(NamedTuple):
-    """What was read of n lines. `values` and what follows hold only where `faults` is FINE."""
+    """What was read of n lines. `values` and what follows hold only for lines where `faults` is FINE."""
 
     faults: NDArray[np.uint8]  # (n,)
     details: Int64s  # (n, 2) numbers for the reason of a fault
@@ -93,7 +93,6 @@ def _tokenize(data: Bytes, starts: Int64s, ends: Int64s, fields: Fields, tokens:
         else:
             fault = _tail(data, start, end, i, fields, tokens)
         if fault != FINE:
-            tokens.items.ends[i + 1] = tokens.items.ends[i]
             columns, wanted = 1 + count_byte(data, start, end, _COMMA), 6 if skeleton else 3
             if columns != wanted:
                 fault = COLUMNS

@@ -1,0 +1,146 @@
+"""Every registered recipe keeps every promise of `funnelcast.testing`: a row of the table each."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+
+from funnelcast.models.base import Recipe
+from funnelcast.models.registry import RECIPES, recipe_of
+from funnelcast.testing.cases import Case, cases
+from funnelcast.testing.contracts import Promise, promises_of
+from funnelcast.testing.learning import learns_64_rows_by_heart, learns_no_noise, learns_the_known_law
+
+READING = {
+    "categorical": ((7 + 5) * 4, 3 * 4),
+    "numeric": (0, 2),
+    "multi": ((6 + 7) * 4, 3 * 4),
+    "sequence": (7 * 4 + 109 + 158, 4 * 4),
+    "all": ((7 + 5 + 6) * 4 + 109 + 158, 9 * 4 + 2),
+}
+"""By kind of features, with embeddings of 4: parameters, and numbers of a row. Ids · 4; target attention has 17 · 6 + 7,
+the transformer 4 positions · 4, query, key, value and mix 4 · 4² + 4, a network 5 · 6 + 7 · 4, and two norms of 2 · 4."""
+
+
+def perceptron(width: int) -> int:
+    """Of [8, 6]."""
+    return (width + 1) * 8 + 9 * 6
+
+
+def towers(case: Case, width: int) -> int:
+    """Of [7, 6], and a linear layer to one number."""
+    return len(case.funnel.names) * ((width + 1) * 7 + 8 * 6 + 7)
+
+
+def attention(case: Case) -> int:
+    """Between vectors of 6: per edge W and b, per step with an edge into it Q, K and V."""
+    edges = case.funnel.edges
+    return len(edges) * (36 + 6) + len({target for _, target in edges}) * 3 * 36
+
+
+def aitm(case: Case) -> int:
+    reading, width = READING[case.kind]
+    return reading + towers(case, width) + attention(case)
+
+
+def esmm(case: Case) -> int:
+    reading, width = READING[case.kind]
+    return reading + towers(case, width)
+
+
+def man(case: Case) -> int:
+    """With 2 + 1 experts."""
+    (reading, width), steps = READING[case.kind], len(case.funnel.names)
+    return reading + (2 * steps + 1) * perceptron(width) + steps * (width + 1) * 3 + attention(case) + towers(case, 6)
+
+
+def mmoe(case: Case) -> int:
+    """With 3 experts."""
+    reading, width = READING[case.kind]
+    return reading + 3 * perceptron(width) + len(case.funnel.names) * (width + 1) * 3 + towers(case, 6)
+
+
+def omoe(case: Case) -> int:
+    """With 3 experts."""
+    reading, width = READING[case.kind]
+    return reading + 3 * perceptron(width) + (width + 1) * 3 + towers(case, 6)
+
+
+def ple(case: Case) -> int:
+    """With 2 + 1 experts and two levels, the second on vectors of 6."""
+    (reading, width), steps = READING[case.kind], len(case.funnel.names)
+    experts = (2 * steps + 1) * (perceptron(width) + perceptron(6))
+    gates = (width + 1) * (3 * steps + 2 * steps + 1) + (6 + 1) * 3 * steps
+    return reading + experts + gates + towers(case, 6)
+
+
+def shared_bottom(case: Case) -> int:
+    reading, width = READING[case.kind]
+    return reading + perceptron(width) + towers(case, 6)
+
+
+def single_task(case: Case) -> int:
+    reading, width = READING[case.kind]
+    return len(case.funnel.names) * (reading + perceptron(width)) + towers(case, 6)
+
+
+class Row(NamedTuple):
+    """Settings that make a model small, the number of its parameters, and settings with which it can learn."""
+
+    small: dict[str, Any]
+    formula: Callable[[Case], int] | None
+    learner: dict[str, Any]
+
+
+TOWERS = {"embedding_dim": 4, "tower": [7, 6], "tower_dropout": []}
+EXPERTS = TOWERS | {"expert": [8, 6]}
+WIDE_TOWERS = {"embedding_dim": 8, "tower": [32, 16], "tower_dropout": []}
+WIDE_EXPERTS = WIDE_TOWERS | {"expert": [32, 16], "tower": [16]}
+SPLIT, WIDE_SPLIT = ({"experts_per_step": 2, "shared_experts": n} for n in (1, 2))
+TABLE = {
+    "aitm": Row(TOWERS, aitm, WIDE_TOWERS),
+    "esmm": Row(TOWERS, esmm, WIDE_TOWERS),
+    "lightgbm": Row(
+        {"rounds": 4, "num_leaves": 4, "min_rows_per_leaf": 1},
+        None,
+        {"rounds": 400, "learning_rate": 0.1, "min_rows_per_leaf": 1, "patience": 20},
+    ),
+    "man": Row(EXPERTS | SPLIT, man, WIDE_EXPERTS | WIDE_SPLIT),
+    "mmoe": Row(EXPERTS | {"experts": 3}, mmoe, WIDE_EXPERTS | {"experts": 4}),
+    "omoe": Row(EXPERTS | {"experts": 3}, omoe, WIDE_EXPERTS | {"experts": 4}),
+    "ple": Row(EXPERTS | SPLIT | {"levels": 2}, ple, WIDE_EXPERTS | WIDE_SPLIT),
+    "shared_bottom": Row(EXPERTS, shared_bottom, WIDE_EXPERTS),
+    "single_task": Row(EXPERTS, single_task, WIDE_EXPERTS),
+}
+
+
+def promised(*, slow: bool) -> list[Any]:
+    """Promise and case, for every row of the table."""
+    rows = [case for name, row in TABLE.items() for case in cases(recipe_of(row.small | {"name": name}), row.formula)]
+    return [
+        pytest.param(promise, case, id=f"{case}, {promise.__name__}")
+        for case in rows
+        for promise in promises_of(case, slow=slow)
+    ]
+
+
+def test_every_registered_recipe_is_in_the_table() -> None:
+    assert set(TABLE) == set(RECIPES)
+
+
+@pytest.mark.parametrize(("promise", "case"), promised(slow=False))
+def test_promises(promise: Promise, case: Case) -> None:
+    promise(case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("promise", "case"), promised(slow=True))
+def test_promises_that_take_long(promise: Promise, case: Case) -> None:
+    promise(case)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("promise", [learns_64_rows_by_heart, learns_the_known_law, learns_no_noise])
+def test_promises_of_learning(promise: Callable[[Recipe], None], name: str) -> None:
+    promise(recipe_of(TABLE[name].learner | {"name": name}))
