@@ -216,7 +216,7 @@ class TransformerLayer(nn.Module):
 def attend(query: Tensor, key: Tensor, value: Tensor, held: Tensor, *, fused: bool) -> Tensor:
     """softmax(Q Kᵀ / √d) V over the keys that are held; (…, L, d) each. `fused`: torch's kernel, four times as fast
     and once differentiable."""
-    barred = torch.where(held, 0.0, torch.finfo(query.dtype).min).to(query.dtype)
+    barred = torch.zeros_like(held, dtype=query.dtype).masked_fill(~held, torch.finfo(query.dtype).min)
     if fused:
         rows = (t.flatten(0, 1) for t in (query, key, value))
         mask = barred.repeat(query.shape[0], 1, 1, 1)

@@ -37,7 +37,7 @@ LONGEST = 4
 SIZES = {"user": 5, "item": 7, "tag": 6}
 """Ids of each vocabulary, with the unknown one."""
 FIELDS = (("item", "item"), ("user", "user"), ("last", "item"))
-NUMBERS = ("price", "age")
+NUMBERS = ("price", "age", "hour")
 MULTI = (
     ListSpec("tags", "tag", "multi"),
     ListSpec("words", "tag", "multi"),

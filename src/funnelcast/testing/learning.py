@@ -84,8 +84,8 @@ def refuses_settings_of_gradients(case: Case) -> None:
 
 
 def learns_64_rows_by_heart(recipe: Recipe) -> None:
-    """Labels drawn from nothing are told without an error: by networks from features of every kind, by trees from
-    numbers, as the target statistics of ids are such that a row's own label is not in them."""
+    """Labels drawn from nothing are told without an error: by networks from features of every kind; by trees from
+    numbers, as what they read of ids in training is such that a row's own label is not in it."""
     kind = "all" if recipe.differentiable else "numeric"
     (case,) = [case for case in cases(recipe) if (case.shape, case.kind) == ("chain of 2", kind)]
     rows = case.draw(64)
