@@ -132,7 +132,7 @@ class EmbeddingTable(nn.Module):
 
     def elements(self, batch: Batch, name: str) -> Elements:
         """The vectors of a list that is handed on element by element."""
-        return Elements(functional.embedding(self.list_rows(batch, name), self.weight), batch.lists[name].offsets)
+        return Elements(self.weight.index_select(0, self.list_rows(batch, name)), batch.lists[name].offsets)
 
 
 class Embedding(nn.Module):

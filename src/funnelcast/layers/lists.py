@@ -26,9 +26,14 @@ class Bag(NamedTuple):
     factors: Tensor  # (total,)
 
     def add_up(self, rows: Tensor, table: Tensor) -> Tensor:
-        """Of the rows (total,) of a table (V, E) -> (B, E)."""
-        factors, offsets = self.factors.to(table.dtype), self.offsets.to(rows.dtype)
-        return functional.embedding_bag(rows, table, offsets[:-1], mode="sum", per_sample_weights=factors)
+        """Of the rows (total,) of a table (V, E) -> (B, E). Where gradients are recorded by plain operations, which
+        have a second derivative; training and scoring record none here."""
+        factors = self.factors.to(table.dtype)
+        if torch.is_grad_enabled():
+            vectors = table.index_select(0, rows) * factors[:, None]
+            return Elements(vectors, self.offsets).sums(vectors)
+        offsets = self.offsets.to(rows.dtype)[:-1]
+        return functional.embedding_bag(rows, table, offsets, mode="sum", per_sample_weights=factors)
 
 
 class Elements(NamedTuple):
@@ -64,8 +69,9 @@ class Elements(NamedTuple):
         places = torch.arange(self.vectors.shape[0], device=self.offsets.device)
         return self.offsets[1:][owners] - 1 - places
 
-    def add_up(self, values: Tensor, owners: Tensor) -> Tensor:
+    def sums(self, values: Tensor, owners: Tensor | None = None) -> Tensor:
         """Sum per row of values (total, n) -> (B, n)."""
+        owners = self.owners() if owners is None else owners
         return values.new_zeros(self.offsets.shape[0] - 1, values.shape[1]).index_add(0, owners, values)
 
 

@@ -64,7 +64,8 @@ class Positions(nn.Module):
 
     def of(self, ages: Tensor) -> Tensor:
         """Those of ages of any shape; what is older than the oldest has its vector, and padding that of age 0."""
-        return functional.embedding(ages.clamp(0, self.weight.shape[0] - 1), self.weight)
+        clamped = ages.clamp(0, self.weight.shape[0] - 1)
+        return self.weight.index_select(0, clamped.flatten()).view(*ages.shape, self.weight.shape[1])
 
 
 class TargetAttention(nn.Module):
@@ -107,7 +108,7 @@ class TargetAttention(nn.Module):
             elements = elements._replace(vectors=elements.vectors + places)
         own = _by_copy(elements.vectors, self.copies)
         weights = self._weights(own, _by_copy(target, self.copies), elements, owners, mode)
-        return elements.add_up((weights * own).transpose(0, 1).flatten(1), owners)
+        return elements.sums((weights * own).transpose(0, 1).flatten(1), owners)
 
     def _hidden(self, own: Tensor, target: Tensor, owners: Tensor) -> Tensor:
         """The first layer on [h, t, h − t, h ∘ t], (N, total, hidden): what is linear in t alone is done once a row."""
@@ -129,7 +130,7 @@ class TargetAttention(nn.Module):
         most = by_element.new_full((elements.lengths.shape[0], self.copies), -math.inf)
         most = most.scatter_reduce(0, owners[:, None].expand_as(by_element), by_element.detach(), "amax")
         exponentials = (by_element - most[owners]).exp()
-        return (exponentials / elements.add_up(exponentials, owners)[owners]).t().unsqueeze(2)
+        return (exponentials / elements.sums(exponentials, owners)[owners]).t().unsqueeze(2)
 
 
 class TransformerPooling(nn.Module):
