@@ -102,7 +102,9 @@ def attend_to(
     width, parts = len(target) // copies, []
     for n in range(copies):
         t, own = (target[n * width :][:width], [vector[n * width :][:width] for vector in vectors])
-        read = [perceptron(np.concatenate([h, t, h - t, h * t]), weights, n, "scorer.layers.") for h in own]
+        first = (weights["first.weight"][n], weights["first.bias"][n])
+        read = [relu(linear(np.concatenate([h, t, h - t, h * t]), *first)) for h in own]
+        read = [perceptron(x, weights, n, "rest.layers.") for x in read]
         scores = [linear(x, weights["score.weight"][n], weights["score.bias"][n]).item() for x in read]
         scores = softmax(scores) if softmaxed and scores else scores
         total = np.zeros(width)

@@ -30,11 +30,14 @@ def added(lists: Lists, pool: Pool, table: Tensor) -> Tensor:
     return bag_of(lists, pool).add_up(lists.ids, table)
 
 
+@pytest.mark.parametrize("recorded", [True, False])
 @pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize("case", LISTS)
-def test_a_pool_is_its_formula(case: str, pool: Pool) -> None:
+def test_a_pool_is_its_formula(case: str, pool: Pool, recorded: bool) -> None:
+    """By plain operations where gradients are recorded, by torch's own where they are not."""
     lists, table = LISTS[case], draw(0, 6, 3)
-    found = added(lists, pool, table)
+    with torch.set_grad_enabled(recorded):
+        found = added(lists, pool, table)
     assert found.shape == (len(lists), 3) and found.dtype == torch.float64
     for row, vector in enumerate(found.numpy()):
         ids, weights = of_row(lists, row)
@@ -75,11 +78,15 @@ def test_a_row_of_the_table_gets_the_gradient_of_each_vector_by_its_factor(case:
     torch.testing.assert_close(found, expected, rtol=ROUNDED, atol=ROUNDED)
 
 
-def test_a_second_derivative_through_a_bag_is_an_error_not_a_wrong_number() -> None:
-    lists, table = LISTS["drawn"], draw(0, 6, 3).requires_grad_()
-    (first,) = torch.autograd.grad(added(lists, "sum", table).square().sum(), table, create_graph=True)
-    with pytest.raises(NotImplementedError):
-        torch.autograd.grad(first.square().sum(), table)
+@pytest.mark.parametrize("pool", POOLS)
+def test_second_derivatives(pool: Pool) -> None:
+    table = draw(0, 6, 3).requires_grad_()
+
+    def squares(rows: Tensor) -> Tensor:
+        return added(LISTS["by hand"], pool, rows).square().sum()
+
+    assert torch.autograd.gradcheck(squares, [table], fast_mode=True)
+    assert torch.autograd.gradgradcheck(squares, [table], fast_mode=True)
 
 
 @pytest.mark.parametrize("lengths", [[2, 0, 1, 3], [0, 0], [0], [], [4]])
@@ -94,7 +101,8 @@ def test_elements_know_their_rows_and_ages(lengths: list[int]) -> None:
     values, expected = draw(1, sum(lengths), 3), torch.zeros(len(lengths), 3, dtype=torch.float64)
     for (row, _), value in zip(rows, values, strict=True):
         expected[row] += value
-    torch.testing.assert_close(elements.add_up(values, of_elements), expected)
+    torch.testing.assert_close(elements.sums(values, of_elements), expected)
+    torch.testing.assert_close(elements.sums(values), expected)
 
 
 def test_a_slice_of_elements_is_as_if_the_other_rows_were_not_there() -> None:
@@ -107,3 +115,13 @@ def test_a_slice_of_elements_is_as_if_the_other_rows_were_not_there() -> None:
             assert part.lengths.tolist() == lengths[start:stop] and part.offsets[0] == 0
             assert torch.equal(part.vectors, elements.vectors[first : first + sum(lengths[start:stop])])
             assert part.vectors.untyped_storage().data_ptr() == elements.vectors.untyped_storage().data_ptr()
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 9])
+@pytest.mark.parametrize("lengths", [[2, 0, 1, 3, 0], [0, 0], [4]])
+def test_a_split_is_slice_after_slice(lengths: list[int], rows: int) -> None:
+    elements = Elements(draw(0, sum(lengths), 2), torch.tensor([0, *lengths]).cumsum(0))
+    parts = elements.split(rows)
+    expected = [elements.slice(start, min(start + rows, len(lengths))) for start in range(0, len(lengths), rows)]
+    for part, right in zip(parts, expected, strict=True):
+        assert torch.equal(part.vectors, right.vectors) and torch.equal(part.offsets, right.offsets)

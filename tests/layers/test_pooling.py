@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from funnelcast.layers import pooling as module
 from funnelcast.layers.embedding import Block, Embedded
 from funnelcast.layers.lists import Elements
-from funnelcast.layers.mode import EVALUATE, Mode
+from funnelcast.layers.mode import Mode
 from funnelcast.layers.pooling import Norm, Positions, SequencePooling, TargetAttention, TransformerPooling
 from tests.layers.inputs import source
 from tests.layers.reference import Floats, arrays, attend_to, draw, encode_all, normalise, placed, randomise
@@ -55,7 +56,7 @@ def flat_of(rows: int, copies: int = 1, dtype: torch.dtype = torch.float64) -> T
 @pytest.mark.parametrize("softmax", [False, True])
 @pytest.mark.parametrize(("copies", "hidden"), [(1, (4,)), (1, (4, 3)), (3, (4,))])
 def test_target_attention_is_dins(copies: int, hidden: tuple[int, ...], softmax: bool, positions: int) -> None:
-    """Three positions are too few for the longest sequence: its oldest elements share the last."""
+    """By loops over copies. Three positions are too few for the longest sequence: its oldest elements share the last."""
     pool = din(copies, hidden, softmax=softmax, positions=positions)
     elements, flat = sequences(LENGTHS, copies), flat_of(len(LENGTHS), copies)
     found, weights = pool(flat, elements), arrays(pool)
@@ -125,7 +126,7 @@ def test_dropout_stands_after_attention_and_in_the_network() -> None:
 POOLS: dict[str, TargetAttention | TransformerPooling] = {
     "din": din(positions=5),
     "din by softmax": din(softmax=True, positions=5),
-    "din of copies": din(2, softmax=True, positions=5),
+    "din of copies": din(2, (4, 3), softmax=True, positions=5),
     "transformer": transformer(layers=2),
     "transformer of copies": transformer(2, heads=2),
 }
@@ -140,6 +141,24 @@ def test_rows_know_nothing_of_each_other(name: str) -> None:
     for row in range(len(LENGTHS)):
         alone = pool(flat[row : row + 1], elements.slice(row, row + 1))
         torch.testing.assert_close(alone[0], whole[row], rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("group", [1, 2, 4])
+@pytest.mark.parametrize("name", POOLS)
+def test_rows_are_pooled_in_groups(name: str, group: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of any number and any lengths: the same vectors in the same places, and the same derivatives."""
+    pool, lengths = POOLS[name], [3, 0, 1, 5, 2, 0, 0, 4]
+
+    def results() -> list[Tensor]:
+        leaves = [sequences(lengths, pool.copies).vectors.requires_grad_(), flat_of(8, pool.copies).requires_grad_()]
+        out = pool(leaves[1], Elements(leaves[0], sequences(lengths).offsets))
+        wanted = [*leaves[: 1 + name.startswith("din")], *pool.parameters()]
+        return [out.detach(), *torch.autograd.grad((out * draw(9, *out.shape)).sum(), wanted)]
+
+    expected = results()
+    monkeypatch.setattr(module, "GROUP", group)
+    for mine, right in zip(results(), expected, strict=True):
+        torch.testing.assert_close(mine, right, rtol=1e-11, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", POOLS)
@@ -172,27 +191,26 @@ def test_places_are_counted_from_the_newest() -> None:
     positions = Positions(3, WIDTH).double()
     randomise(positions)
     elements = sequences([5, 0, 1, 3])
-    found = positions(elements, elements.owners())
-    assert torch.equal(found.offsets, elements.offsets)
+    found = elements._replace(vectors=elements.vectors + positions.of(elements.ages(elements.owners())))
     for row in range(4):
-        for mine, right in zip(
-            of_row(found, row), placed(of_row(elements, row), arrays(positions)["weight"]), strict=True
-        ):
+        expected = placed(of_row(elements, row), arrays(positions)["weight"])
+        for mine, right in zip(of_row(found, row), expected, strict=True):
             np.testing.assert_array_equal(mine, right)
-    newest = found.vectors[elements.offsets[[1, 3, 4]] - 1] - elements.vectors[elements.offsets[[1, 3, 4]] - 1]
-    torch.testing.assert_close(newest, positions.weight[0].expand(3, WIDTH))
+    ages = torch.tensor([[0, 1, 2], [7, -1, -9]])
+    assert torch.equal(positions.of(ages), positions.weight[torch.tensor([[0, 1, 2], [2, 0, 0]])])
 
 
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("heads", [1, 2])
-def test_what_stands_in_padding_never_matters(heads: int) -> None:
+def test_what_stands_in_padding_never_matters(heads: int, fused: bool) -> None:
     """A layer of three sequences in room for four, with anything where nothing stands."""
-    layer = transformer(2, heads=heads).layers[0]
+    layer, mode = transformer(2, heads=heads).layers[0], Mode(fused=fused)
     held = torch.arange(4) < torch.tensor([4, 1, 2])[:, None]
     x, other = draw(1, 2, 3, 4, WIDTH), draw(2, 2, 3, 4, WIDTH) * 1e6
-    found, changed = (layer(y, held, EVALUATE)[:, held] for y in (x, torch.where(held[..., None], x, other)))
+    found, changed = (layer(y, held, mode)[:, held] for y in (x, torch.where(held[..., None], x, other)))
     torch.testing.assert_close(changed, found, rtol=1e-12, atol=1e-13)
     x = x.requires_grad_()
-    (grad,) = torch.autograd.grad(layer(x, held, EVALUATE)[:, held].square().sum(), x)
+    (grad,) = torch.autograd.grad(layer(x, held, mode)[:, held].square().sum(), x)
     assert bool(grad[:, held].any(1).all()) and not grad[:, ~held].any()
 
 
@@ -239,6 +257,17 @@ def test_fused_is_plain(name: str, lengths: list[int]) -> None:
     for mine, right in zip(results(torch.float32, True), results(torch.float64, False), strict=True):
         assert mine.dtype == torch.float32
         torch.testing.assert_close(mine.double(), right, rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", ["transformer", "din of two layers"])
+def test_the_fast_form_has_no_second_derivative_and_says_so(name: str) -> None:
+    pool, dtype = transformer() if name == "transformer" else din(hidden=(4, 3)), torch.float32
+    vectors = sequences(LENGTHS, dtype=dtype).vectors.requires_grad_()
+    out = pool.to(dtype)(
+        flat_of(len(LENGTHS), dtype=dtype), Elements(vectors, sequences(LENGTHS).offsets), Mode(fused=True)
+    )
+    with pytest.raises(RuntimeError, match="not implemented|no second derivative"):
+        torch.autograd.grad(out.square().sum(), vectors, create_graph=True)
 
 
 def appending(copies: int) -> SequencePooling:

@@ -1,7 +1,7 @@
-"""Whole networks in plain numpy, one row at a time, from their parameters alone; and small models to compare with them.
+"""Whole networks in plain numpy, one row at a time, from their parameters alone; and small models to compare with.
 
-Written from the papers: AITM eq. 1-6, ESMM eq. 1, MMoE eq. 6-8, PLE eq. 1-9, DIN eq. 3, MAN eq. 1 and section 3, and the
-Transformer's eq. 1 with post-norm.
+Written from the equations of the papers, which the recipes' docstrings name; DIN's eq. 3; the Transformer's eq. 1, with
+the norms after the sums as there.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ class Reference:
         widths = {name: self.recipe.width_of(name) for name in self.inputs.vocabularies}
         table = self.weights[f"embedding.tables.{sorted(set(widths.values())).index(width)}.weight"]
         before = [n for n in list(widths)[: list(widths).index(vocabulary)] if widths[n] == width]
-        row = table[sum(self.inputs.sizes[n] for n in before) + value]
+        row: Floats = table[sum(self.inputs.sizes[n] for n in before) + value]
         return row[copy * width : (copy + 1) * width]
 
     def _attend(self, i: int, each: ListSpec, pool: Any, row: Row, copy: int) -> Floats:

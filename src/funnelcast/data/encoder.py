@@ -85,13 +85,13 @@ class Encoder:
     def encode(self, rows: pa.RecordBatch) -> Columns:
         """Features of raw rows, without labels. Raises InputError for a missing column or a wrong type."""
         self._require_columns(rows)
-        ids = np.empty((rows.num_rows, len(self.inputs.fields)), np.int32)
+        ids = np.empty((len(self.inputs.fields), rows.num_rows), np.int32)  # a column at a time, then turned at once
         for i, (name, _) in enumerate(self.inputs.fields):
-            ids[:, i] = self._field(name, rows)
-        numeric = np.empty((rows.num_rows, len(self.inputs.numeric)), np.float32)
+            ids[i] = self._field(name, rows)
+        numeric = np.empty((len(self.inputs.numeric), rows.num_rows), np.float32)
         for i, name in enumerate(self.inputs.numeric):
-            numeric[:, i] = self.numbers[name](self._values(name, rows))
-        return Columns(ids, numeric, self._ragged(rows))
+            numeric[i] = self.numbers[name](self._values(name, rows))
+        return Columns(np.ascontiguousarray(ids.T), np.ascontiguousarray(numeric.T), self._ragged(rows))
 
     def _require_columns(self, rows: pa.RecordBatch) -> None:
         wanted = [self.schema.column(name) for name in self.schema.features]
@@ -115,10 +115,9 @@ class Encoder:
         return self.vocabularies[self.schema.vocabulary(name)].ids(rows.column(column), column)
 
     def _values(self, name: str, rows: pa.RecordBatch) -> NDArray[np.float64]:
-        """Numbers of a feature, NaN where they are missing or not finite."""
+        """Numbers of a feature, NaN where they are missing."""
         column = self.schema.column(name)
-        values = as_float(rows.column(column), column)
-        return np.where(np.isinf(values), np.nan, values)
+        return as_float(rows.column(column), column)
 
     def _ragged(self, rows: pa.RecordBatch) -> dict[str, Ragged]:
         return {
@@ -168,7 +167,10 @@ def as_float(column: pa.Array, name: str) -> NDArray[np.float64]:
         column = column.cast(pa.int8())
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)):
         raise InputError(f"column {name!r} holds {column.type}, but numbers are needed; convert it first")
-    values: NDArray[np.float64] = column.cast(pa.float64(), safe=False).fill_null(np.nan).to_numpy(zero_copy_only=False)
+    column = column.cast(pa.float64(), safe=False)
+    if column.null_count:
+        column = column.fill_null(np.nan)
+    values: NDArray[np.float64] = column.to_numpy(zero_copy_only=False)
     return values
 
 

@@ -20,8 +20,9 @@ class Standard(Config):
     """1 where the training values are constant."""
 
     def __call__(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
-        """(N,) with NaN for missing -> (N,)."""
-        return np.nan_to_num((values - self.mean) / self.std, nan=0.0).clip(-LARGEST, LARGEST).astype(np.float32)
+        """(N,), missing where they are not finite -> (N,)."""
+        scaled = np.where(np.isfinite(values), (values - self.mean) / self.std, 0)
+        return scaled.clip(-LARGEST, LARGEST).astype(np.float32)
 
 
 class Bins(Config):
@@ -35,6 +36,6 @@ class Bins(Config):
         return len(self.edges) + 2
 
     def __call__(self, values: NDArray[np.float64]) -> NDArray[np.int32]:
-        """(N,) with NaN for missing -> ids (N,)."""
+        """(N,), missing where they are not finite -> ids (N,)."""
         ids = 1 + np.searchsorted(np.asarray(self.edges), values, side="right")
-        return np.where(np.isnan(values), 0, ids).astype(np.int32)
+        return np.where(np.isfinite(values), ids, 0).astype(np.int32)

@@ -14,7 +14,6 @@ from funnelcast.layers.embedding import Block, Embedded
 from funnelcast.layers.lists import Elements
 from funnelcast.layers.mode import EVALUATE, Mode
 
-
 GROUP = 256
 """Rows that are padded together."""
 
@@ -219,9 +218,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, held: Tensor, *, fused: bo
     and once differentiable."""
     barred = torch.zeros_like(held, dtype=query.dtype).masked_fill(~held, torch.finfo(query.dtype).min)
     if fused:
-        rows = (t.flatten(0, 1) for t in (query, key, value))
-        mask = barred.repeat(query.shape[0], 1, 1, 1)
-        return functional.scaled_dot_product_attention(*rows, attn_mask=mask).unflatten(0, query.shape[:2])
+        q, k, v = (t.flatten(0, 1) for t in (query, key, value))
+        found = functional.scaled_dot_product_attention(q, k, v, attn_mask=barred.repeat(query.shape[0], 1, 1, 1))
+        return found.unflatten(0, query.shape[:2])
     scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
     return (scores + barred).softmax(-1) @ value
 

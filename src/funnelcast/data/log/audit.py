@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from funnelcast.data.log.engine import Engine
 from funnelcast.data.log.sources import ROW
@@ -22,6 +26,15 @@ def usable(rows: Any, schema: Schema, part: str) -> Any:
     return rows.filter(~rows[BROKEN]) if schema.funnel.on_broken == "drop" else rows
 
 
+def usable_rows(batch: pa.RecordBatch, schema: Schema, part: str) -> NDArray[np.bool_]:
+    """The same of a batch: a mask (N,)."""
+    rows = pc.and_(batch.column(FAULT).is_null(), pc.equal(batch.column(PART), part))
+    if schema.funnel.on_broken == "drop":
+        rows = pc.and_not(rows, batch.column(BROKEN))
+    mask: NDArray[np.bool_] = rows.to_numpy(zero_copy_only=False)
+    return mask
+
+
 def put_aside(engine: Engine, staged: list[Staged], quarantine: Quarantine) -> dict[str, int]:
     """List bad rows with file, line and reason, and count them. Raises QuarantineError for too many."""
     rows = sum(each.source.rows for each in staged)
@@ -37,9 +50,9 @@ def put_aside(engine: Engine, staged: list[Staged], quarantine: Quarantine) -> d
 
 
 def _bad_rows(engine: Engine, staged: Staged) -> Iterator[dict[str, Any]]:
-    table = staged.table.filter(staged.table[FAULT].notnull()).drop(PART, BROKEN)
-    for batch in engine.stream(table):
-        yield from batch.to_pylist()
+    if int(engine.fetch(staged.table[FAULT].count()).as_py()):
+        for batch in staged.batches([*staged.columns, ROW, FAULT]):
+            yield from batch.filter(batch.column(FAULT).is_valid()).to_pylist()
 
 
 def count_broken(engine: Engine, staged: list[Staged], funnel: Funnel) -> int:
@@ -74,18 +87,6 @@ def odd_texts(engine: Engine, staged: list[Staged], schema: Schema) -> dict[str,
                     "odd"
                 ]
     return counts
-
-
-def infinite_numbers(engine: Engine, staged: list[Staged], schema: Schema) -> dict[str, int]:
-    """Infinite values of good rows by feature, as what tells of them; they are read as missing."""
-    counts: Counter[str] = Counter()
-    for each in staged:
-        good = each.table.filter(each.table[FAULT].isnull())
-        numeric = {name: good[schema.column(name)] for name, f in schema.features.items() if f.kind == "numeric"}
-        floats = {name: column.isinf().sum() for name, column in numeric.items() if column.type().is_floating()}
-        for name, count in engine.row(floats, good).items():
-            counts[f"{name}: infinite numbers taken as missing"] += count or 0
-    return {told: count for told, count in counts.items() if count}
 
 
 def check_parts(engine: Engine, staged: list[Staged], schema: Schema) -> None:

@@ -29,6 +29,13 @@ def arrow_writer(path: Path, schema: pa.Schema) -> Iterator[Any]:
         yield writer
 
 
+def write_arrow(path: Path, batches: pa.RecordBatchReader) -> None:
+    """Write rows in batches of one size."""
+    with arrow_writer(path, batches.schema) as writer:
+        for batch in even(batches):
+            writer.write_batch(batch)
+
+
 def read_arrow(path: Path) -> Iterator[pa.RecordBatch]:
     """The batches that were written."""
     with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as reader:

@@ -1,4 +1,5 @@
-"""CSV logs: staged once as Parquet, every column text; what cannot be split into columns is rejected by line."""
+"""CSV logs: staged once, as numbers what must be and is, as text all else; what cannot be split into columns
+rejected by line."""
 
 from __future__ import annotations
 
@@ -6,11 +7,18 @@ import csv
 import gzip
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from funnelcast.data.log.batches import arrow_writer, even
 from funnelcast.data.log.engine import Engine
 from funnelcast.errors import DataError
 
 _LONGEST_HEADER = 1_000_000
+_FIRST_LINES = 10_000
+_MOST_ERRORS = 10_000  # that are recorded of a CSV before its columns of numbers are read as text
 
 
 @dataclass(frozen=True)
@@ -66,16 +74,82 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def stage_csv(path: Path, header: Header, wanted: list[str], folder: Path, name: str) -> tuple[Path, list[Rejected]]:
-    """Write the wanted columns as text to `folder/NAME.text.parquet`, in the order of the lines."""
-    columns = {f"c{i}": "VARCHAR" for i in range(len(header.names))}
-    with Engine(folder) as engine:  # its own, for its own list of rejected lines
-        table = engine.con.read_csv(
-            str(path), auto_detect=False, delim=header.delimiter, quote='"', escape='"', header=False, skip=1,
-            columns=columns, store_rejects=True,
-        )  # fmt: skip
-        staged = engine.save(table.select(**{w: f"c{header.names.index(w)}" for w in wanted}), f"{name}.text")
-        return staged, _rejected(engine)
+@dataclass(frozen=True)
+class StagedCsv:
+    """The wanted columns of a CSV on disk, in the order of its lines."""
+
+    texts: Path
+    """Parquet: text, and float64 for numbers that do not lie apart."""
+    numbers: Path | None
+    """Arrow: the numbers that lie apart, if any do."""
+    rejected: list[Rejected]
+
+
+def stage_csv(
+    path: Path, header: Header, wanted: list[str], folder: Path, name: str, numbers: list[str], apart: list[str]
+) -> StagedCsv:
+    """Write the wanted columns to files `folder/NAME.…`: as text; as float64 those of `numbers` that hold nothing but
+    numbers, and of these, those to lie `apart` to a file of their own."""
+    numbers = _numbers_at_first(path, header, numbers, folder)
+    while True:
+        with Engine(folder) as engine:  # its own, for its own list of rejected lines
+            rows = engine.flow(_lines(engine, path, header, wanted, numbers))
+            moved = [column for column in apart if column in numbers]
+            texts, other = folder / f"{name}.text.parquet", folder / f"{name}.numbers.arrow"
+            _write(rows, texts, other, moved)
+            unfit = _unfit(engine, header) if numbers else set()
+            if not unfit:
+                return StagedCsv(texts, other if moved else None, _rejected(engine))
+        numbers = [column for column in numbers if column not in unfit]
+
+
+def _lines(engine: Engine, path: Path, header: Header, wanted: list[str], numbers: list[str]) -> Any:
+    """The wanted columns; without `numbers` every error of a line is recorded."""
+    kinds = {f"c{i}": "DOUBLE" if column in numbers else "VARCHAR" for i, column in enumerate(header.names)}
+    table = engine.con.read_csv(
+        str(path), auto_detect=False, delim=header.delimiter, quote='"', escape='"', header=False, skip=1,
+        columns=kinds, store_rejects=True, rejects_limit=_MOST_ERRORS if numbers else 0,
+    )  # fmt: skip
+    return table.select(**{column: f"c{header.names.index(column)}" for column in wanted})
+
+
+def _numbers_at_first(path: Path, header: Header, columns: list[str], folder: Path) -> list[str]:
+    """The columns that hold numbers, or nothing, in the first lines."""
+    if not columns:
+        return []
+    with Engine(folder) as engine:
+        first = engine.fetch(_lines(engine, path, header, columns, []).limit(_FIRST_LINES))
+    return [column for column in columns if _are_numbers(first[column])]
+
+
+def _are_numbers(texts: pa.ChunkedArray) -> bool:
+    try:
+        texts.cast(pa.float64())
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _unfit(engine: Engine, header: Header) -> set[str]:
+    """The columns with a text that was to be a number; all where there were too many errors to tell."""
+    errors = engine.con.table("reject_errors")
+    found = engine.row(
+        {"all": errors.count(), "unfit": errors.column_name.collect(where=errors.error_type == "CAST", distinct=True)},
+        errors,
+    )
+    if found["all"] >= _MOST_ERRORS:
+        return set(header.names)
+    return {header.names[int(column.removeprefix("c"))] for column in found["unfit"] or ()}
+
+
+def _write(rows: pa.RecordBatchReader, texts: Path, numbers: Path, apart: list[str]) -> None:
+    """Part the columns of rows into a Parquet file and, of those `apart`, an Arrow file."""
+    rest = [column for column in rows.schema.names if column not in apart]
+    kept, moved = (pa.schema([rows.schema.field(column) for column in columns]) for columns in (rest, apart))
+    with pq.ParquetWriter(texts, kept) as one, arrow_writer(numbers, moved) as other:
+        for batch in even(rows):
+            one.write_batch(batch.select(rest))
+            other.write_batch(batch.select(apart))
 
 
 def _rejected(engine: Engine) -> list[Rejected]:

@@ -1,8 +1,7 @@
-"""Fits the encoder on training rows: vocabularies by counting, numbers by their moments and quantiles."""
+"""Fits the encoder on training rows: vocabularies by counting, numbers by their moments or quantiles."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,9 +10,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from funnelcast.data.encoder import Encoder
+from funnelcast.data.encoder import Encoder, as_float
+from funnelcast.data.log.audit import usable, usable_rows
 from funnelcast.data.log.engine import Engine, engine_errors
+from funnelcast.data.log.moments import Moments
 from funnelcast.data.log.splits import value_counts
+from funnelcast.data.log.staging import BROKEN, FAULT, PART, Staged
 from funnelcast.data.numeric import Bins, Standard
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.vocabulary import Vocabulary
@@ -24,17 +26,17 @@ from funnelcast.schema.features import IdFeature
 
 def fit_encoder(
     engine: Engine,
-    rows: Any,
+    staged: Staged,
     schema: Schema,
     progress: Progress = silent,
     init: Encoder | None = None,
 ) -> tuple[Encoder, dict[str, int]]:
-    """The encoder of the training rows `rows`; or `init`, with the same numbers and new ids after its own. Beside it,
-    for the summary: the size of each vocabulary, and the ids below its `min_count` that were left out.
+    """The encoder of the training rows of a source; or `init`, with the same numbers and new ids after its own. Beside
+    it, for the summary: the size of each vocabulary, and the ids below its `min_count` that were left out.
 
     Raises DataError where a vocabulary would mix integers and strings, or `init` is of another schema.
     """
-    members = _members(schema)
+    members, rows = _members(schema), usable(staged.table, schema, "train")
     numeric = [name for name, feature in schema.features.items() if feature.kind == "numeric"]
     total = len(members) + len(numeric)
     vocabularies: dict[str, Vocabulary] = {}
@@ -44,10 +46,8 @@ def fit_encoder(
         found, rare = _fit_vocabulary(engine, rows, schema, name, features)
         vocabularies[name] = found if init is None else _grown(init, name, found)
         counts |= {f"vocabulary {name}": len(vocabularies[name])} | ({f"rare ids of {name}": rare} if rare else {})
-    numbers: dict[str, Standard | Bins] = {}
-    for name in numeric:
-        progress("fit", len(vocabularies) + len(numbers), total, "features", name)
-        numbers[name] = _fit_number(engine, rows, schema, name) if init is None else _kept(init, schema, name)
+    progress("fit", len(vocabularies), total, "features", "numbers")
+    numbers = {name: _kept(init, schema, name) for name in numeric} if init else _fit_numbers(engine, staged, schema)
     progress("fit", total, total, "features")
     return Encoder(schema, vocabularies, numbers), counts
 
@@ -106,16 +106,27 @@ def _ids(column: Any) -> Any | None:
     return column if kind.is_string() else column.cast("int64")
 
 
-def _fit_number(engine: Engine, rows: Any, schema: Schema, name: str) -> Standard | Bins:
-    feature = schema.features[name]
-    column = finite(rows[schema.column(name)])
-    with engine_errors(f"feature {name!r}"):
-        if feature.kind == "numeric" and feature.transform == "bins":
-            return Bins(edges=tuple(bin_edges(engine, column, feature.bins)))
+def _fit_numbers(engine: Engine, staged: Staged, schema: Schema) -> dict[str, Standard | Bins]:
+    """The transforms of all numbers: moments in one pass over the rows, quantiles by a query each."""
+    rows = usable(staged.table, schema, "train")
+    numeric = {name: feature for name, feature in schema.features.items() if feature.kind == "numeric"}
+    moments = {schema.column(name): Moments() for name, feature in numeric.items() if feature.transform == "standard"}
+    for batch in staged.batches([*moments, FAULT, PART, BROKEN]) if moments else ():
+        chosen = usable_rows(batch, schema, "train")
+        for column, found in moments.items():
+            found.add(as_float(batch.column(column), column), chosen)
+    numbers: dict[str, Standard | Bins] = {}
+    for name, feature in numeric.items():
+        column = schema.column(name)
         try:
-            return fit_standard(engine, column)
+            with engine_errors(f"feature {name!r}"):
+                if feature.transform == "bins":
+                    numbers[name] = Bins(edges=tuple(bin_edges(engine, finite(rows[column]), feature.bins)))
+                else:
+                    numbers[name] = moments[column].standard()
         except DataError as error:
             raise DataError(f"feature {name!r}: {error}") from None
+    return numbers
 
 
 def _grown(init: Encoder, name: str, found: Vocabulary) -> Vocabulary:
@@ -143,26 +154,6 @@ def finite(column: Any) -> Any:
         column = column.cast("int8")
     value = column.try_cast("float64") if column.type().is_string() else column.cast("float64")
     return (value.isnan() | value.isinf()).ifelse(ibis.null("float64"), value)
-
-
-def fit_standard(engine: Engine, column: Any) -> Standard:
-    """Mean and standard deviation of the non-null values; 0 and 1 for none, deviation 1 where they are constant.
-
-    Summed over the sorted counts of values, so that no order of work changes the last bit.
-    """
-    count, base, mean, squares = 0, 0.0, 0.0, 0.0  # mean and squares of what is above `base`, so that digits are kept
-    for values, counts in _sorted_counts(engine, column):
-        base = base if count else float(values[0])
-        n = int(counts.sum())
-        with np.errstate(over="ignore", invalid="ignore"):
-            own = np.average(values - base, weights=counts)
-            squares += float(counts @ (values - base - own) ** 2 + (own - mean) ** 2 * count * n / (count + n))
-            mean += float((own - mean) * n / (count + n))
-        count += n
-    if not math.isfinite(squares):
-        raise DataError("its values are too large to standardise; use transform = 'bins', or mend the column")
-    deviation = math.sqrt(squares / count) if count else 0.0
-    return Standard(mean=base + mean, std=deviation if deviation > 1e-12 * abs(base + mean) else 1.0)
 
 
 def bin_edges(engine: Engine, column: Any, bins: int) -> list[float]:

@@ -9,7 +9,7 @@ from typing import Any
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.files import new_folder
 from funnelcast.data.log import roles, splits
-from funnelcast.data.log.audit import check_parts, count_broken, infinite_numbers, odd_texts, put_aside, usable
+from funnelcast.data.log.audit import check_parts, count_broken, odd_texts, put_aside
 from funnelcast.data.log.engine import Engine
 from funnelcast.data.log.fit import fit_encoder
 from funnelcast.data.log.sources import Source, open_source
@@ -53,11 +53,11 @@ def prepare(
         counts = put_aside(engine, staged, quarantine)
         counts["broken"] = count_broken(engine, staged, schema.funnel)
         check_parts(engine, staged, schema)
-        counts |= odd_texts(engine, staged, schema) | infinite_numbers(engine, staged, schema)
-        encoder, sizes = fit_encoder(engine, usable(staged[0].table, schema, "train"), schema, progress, init)
-        write_parts(staged, encoder, writer, progress)
+        counts |= odd_texts(engine, staged, schema)
+        encoder, sizes = fit_encoder(engine, staged[0], schema, progress, init)
+        infinite = write_parts(staged, encoder, writer, progress)
         shutil.rmtree(engine.folder)
-        writer.finish(encoder, counts | sizes)
+        writer.finish(encoder, counts | infinite | sizes)
     return Table.open(out).manifest
 
 
@@ -85,7 +85,7 @@ def _stage(engine: Engine, schema: Schema, paths: dict[str, Path], progress: Pro
     sources: dict[str, Source] = {}
     for name, path in paths.items():
         progress("read", len(sources), len(paths), "sources", path.name)
-        sources[name] = open_source(engine, path, name, roles.columns(uses[name]))
+        sources[name] = open_source(engine, path, name, roles.columns(uses[name]), uses[name])
     types = text_types(engine, list(sources.values()), uses["train"])
     staged: list[Staged] = []
     for name, source in sources.items():

@@ -8,12 +8,13 @@ from typing import Any
 
 from funnelcast.schema.dataset import Schema
 
-NUMBER_ROLES = frozenset({"label", "weight", "numeric"})
+NUMBER_ROLES = frozenset({"label", "weight", "standard", "bins"})
 
 
 @dataclass(frozen=True)
 class Use:
-    """One use of a column. Roles: label, weight, numeric, categorical, multi, sequence, weights, keep, split."""
+    """One use of a column. Roles: label, weight, keep, split, weights; of a number its transform, standard or bins; of
+    another feature its kind, categorical, multi or sequence."""
 
     column: str
     role: str
@@ -24,7 +25,8 @@ class Use:
 def uses(schema: Schema, *, split: bool) -> Iterator[Use]:
     """Every use of every column; `split`: whether rows are to be split by a column."""
     for name, feature in schema.features.items():
-        yield Use(schema.column(name), feature.kind, f"feature {name!r}")
+        role = feature.transform if feature.kind == "numeric" else feature.kind
+        yield Use(schema.column(name), role, f"feature {name!r}")
         if feature.kind == "multi" and feature.weights:
             yield Use(feature.weights, "weights", f"the weights of feature {name!r}")
     for step, column in zip(schema.funnel.names, schema.funnel.label_columns, strict=True):
@@ -43,6 +45,13 @@ def columns(uses: Iterable[Use]) -> dict[str, str]:
     for use in uses:
         found.setdefault(use.column, use.what)
     return found
+
+
+def only(uses: Iterable[Use], *roles: str) -> list[str]:
+    """The columns that have no roles but these."""
+    uses = list(uses)
+    others = {use.column for use in uses if use.role not in roles}
+    return [column for column in columns(uses) if column not in others]
 
 
 def type_fault(use: Use, kind: Any) -> str:
@@ -95,9 +104,10 @@ def _in_words(kind: Any) -> str:
 
 
 _PROBLEMS = {
-    "numeric": _number_problem,
     "label": _label_problem,
     "weight": _number_problem,
+    "standard": _number_problem,
+    "bins": _number_problem,
     "categorical": _id_problem,
     "multi": _list_problem,
     "sequence": _list_problem,

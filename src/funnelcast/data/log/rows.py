@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.files import work_folder
+from funnelcast.data.log.batches import empty, even, read_batches
 from funnelcast.data.log.csv_source import NoHeaderError, read_header
-from funnelcast.data.log.engine import Engine, engine_errors, read_batches
+from funnelcast.data.log.engine import Engine, engine_errors
 from funnelcast.data.log.roles import Use, columns, uses
 from funnelcast.data.log.sources import Source, find_files, kind_of, open_source
 from funnelcast.data.log.text_types import as_type, is_no_integer, is_unreadable, text_types
@@ -36,13 +37,13 @@ def read_rows(
             batches = _read_parquet(files, encoder, batch_rows)
         else:
             batches = _read_csv(path, kind, encoder, out, {} if texts is None else texts)
-        yield from _even(batches, batch_rows)
+        yield from even(batches, batch_rows)
 
 
 def _read_parquet(files: list[Path], encoder: Encoder, batch_rows: int) -> Iterator[pa.RecordBatch]:
     _require_features(files[0], pq.read_schema(files[0]).names, encoder)
     schema = _common_schema(files, list(columns(uses(encoder.schema, split=False))))
-    yield _empty(schema)
+    yield empty(schema)
     for file in files:
         with pq.ParquetFile(file) as rows:
             for batch in rows.iter_batches(batch_rows, columns=schema.names):
@@ -90,7 +91,7 @@ def _read_csv(path: Path, kind: str, encoder: Encoder, out: Path, texts: dict[st
         types = _types(engine, source, wanted, encoder)
         texts |= _check_texts(engine, source, types, columns(wanted))
         typed = engine.save(source.table.select(**{c: as_type(source.table[c], t) for c, t in types.items()}), "typed")
-        yield _empty(pq.read_schema(typed))
+        yield empty(pq.read_schema(typed))
         yield from read_batches(typed)
 
 
@@ -136,22 +137,3 @@ def _check_texts(engine: Engine, source: Source, types: dict[str, str], what: di
         if wrong:
             texts[column] = wrong
     return texts
-
-
-def _even(batches: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches of `size`: the last bits of a prediction depend on how rows are cut."""
-    held: list[pa.RecordBatch] = []
-    given = False
-    for batch in batches:
-        held.append(batch)
-        while sum(len(b) for b in held) >= size:
-            table = pa.Table.from_batches(held).combine_chunks()
-            yield table.slice(0, size).to_batches()[0]
-            held, given = table.slice(size).to_batches(), True
-    if held and (any(len(batch) for batch in held) or not given):
-        table = pa.Table.from_batches(held).combine_chunks()
-        yield (table.to_batches() or [_empty(table.schema)])[0]
-
-
-def _empty(schema: pa.Schema) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)

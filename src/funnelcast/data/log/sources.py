@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from funnelcast.data.log.csv_source import Rejected, read_header, stage_csv
 from funnelcast.data.log.engine import Engine, engine_errors
+from funnelcast.data.log.roles import Use, only
 from funnelcast.errors import DataError, did_you_mean
 
 ROW = "__row"
@@ -34,7 +35,9 @@ class Source:
     table: Any
     rejected: tuple[Rejected, ...] = ()
     is_text: bool = False
-    """Whether every column is text, as in a CSV."""
+    """Whether it is a CSV, every column text but those read as numbers."""
+    numbers: Path | None = None
+    """An Arrow file with columns of these rows that are not in `table`."""
 
     def locate(self, row: int) -> tuple[Path, int]:
         """File of the row at a position, and its number there: rows of Parquet from 1; lines of a CSV from 1, header
@@ -46,14 +49,17 @@ class Source:
         return self.files[file], number
 
 
-def open_source(engine: Engine, path: Path, name: str, wanted: dict[str, str]) -> Source:
-    """Open a Parquet file, a folder of them, or a CSV. `wanted`: columns, with what each is for.
+def open_source(engine: Engine, path: Path, name: str, wanted: dict[str, str], uses: Sequence[Use] = ()) -> Source:
+    """Open a Parquet file, a folder of them, or a CSV. `wanted`: columns, with what each is for; `uses`: by which some
+    of a CSV are read as numbers at once.
 
     Raises DataError naming the path, the column and the fix.
     """
     files = find_files(path)
     with engine_errors(path):
-        return (_open_parquet if kind_of(path) == ".parquet" else _open_csv)(engine, path, files, name, wanted)
+        if kind_of(path) == ".parquet":
+            return _open_parquet(engine, path, files, wanted)
+        return _open_csv(engine, path, name, wanted, uses)
 
 
 def find_files(path: Path) -> list[Path]:
@@ -90,7 +96,7 @@ def _check_content(file: Path, kind: str) -> None:
         raise DataError(f"{file} is no Parquet file; write it again, or name it by its format")
 
 
-def _open_parquet(engine: Engine, path: Path, files: list[Path], name: str, wanted: dict[str, str]) -> Source:
+def _open_parquet(engine: Engine, path: Path, files: list[Path], wanted: dict[str, str]) -> Source:
     for file in files:
         names = pq.read_schema(file).names
         if twice := sorted({column for column in names if names.count(column) > 1}):
@@ -105,15 +111,15 @@ def _open_parquet(engine: Engine, path: Path, files: list[Path], name: str, want
     return Source(path, tuple(files), starts, sum(rows), table)
 
 
-def _open_csv(engine: Engine, path: Path, files: list[Path], name: str, wanted: dict[str, str]) -> Source:
+def _open_csv(engine: Engine, path: Path, name: str, wanted: dict[str, str], uses: Sequence[Use]) -> Source:
     header = read_header(path, gzipped=kind_of(path) == ".csv.gz")
     _require(path, wanted, header.names)
     _require_cases(path, wanted, wanted)  # which alone are staged
-    staged, rejected = stage_csv(path, header, list(wanted), engine.folder, name)
-    table = engine.parquet([staged])
-    rows = pq.read_metadata(staged).num_rows + len(rejected)
-    table = table.mutate(**{ROW: ibis.row_number()})
-    return Source(path, tuple(files), (0,), rows, table, tuple(rejected), is_text=True)
+    numbers, apart = only(uses, "standard", "bins"), only(uses, "standard")
+    staged = stage_csv(path, header, list(wanted), engine.folder, name, numbers, apart)
+    table = engine.parquet([staged.texts]).mutate(**{ROW: ibis.row_number()})
+    rows = pq.read_metadata(staged.texts).num_rows + len(staged.rejected)
+    return Source(path, (path,), (0,), rows, table, tuple(staged.rejected), is_text=True, numbers=staged.numbers)
 
 
 def _require(path: Path, wanted: dict[str, str], have: Iterable[str]) -> None:

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import ibis
+import pyarrow as pa
 
 from funnelcast.data.log import splits
+from funnelcast.data.log.batches import even, read_arrow, read_batches, write_arrow
 from funnelcast.data.log.engine import Engine, engine_errors
-from funnelcast.data.log.roles import NUMBER_ROLES, Use, type_fault
+from funnelcast.data.log.roles import NUMBER_ROLES, Use, columns, only, type_fault
 from funnelcast.data.log.sources import Source
-from funnelcast.data.log.text_types import as_type, is_unreadable
+from funnelcast.data.log.text_types import as_type, holds_text, is_unreadable
 from funnelcast.data.numeric import LARGEST
 from funnelcast.data.vocabulary import whole_below
 from funnelcast.errors import DataError
@@ -38,30 +40,52 @@ class Staged:
     source: Source
     parts: tuple[str, ...]
     """The parts its rows go to."""
+    columns: list[str]
+    """Those of the source, in the order of the schema."""
     file: Path
     table: Any
+    numbers: Path | None = None
+    """An Arrow file with the columns that no query reads, which are not in `table`."""
+
+    def batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """The rows in order, with these columns."""
+        own = self.table.columns
+        here = read_batches(self.file, [column for column in columns if column in own])
+        if self.numbers is None:
+            yield from (batch.select(columns) for batch in here)
+            return
+        for batch, numbers in zip(even(here), read_arrow(self.numbers), strict=True):
+            arrays = [(batch if column in own else numbers).column(column) for column in columns]
+            yield pa.RecordBatch.from_arrays(arrays, columns)
 
 
 def stage(
     engine: Engine, source: Source, schema: Schema, part: str | Split, types: dict[str, str], uses: list[Use]
 ) -> Staged:
-    """Type, check and part the rows of a source, and write them down: all in one `part`, or split by a rule.
+    """Type, check and part the rows of a source, and write them down: all in one `part`, or split by a rule; numbers
+    that no query needs to a file of their own.
 
     Raises DataError for a column of a wrong type.
     """
     name = part if isinstance(part, str) else "split"
     with engine_errors(source.path):
         table = _typed(source, types, uses)
-        faults = [fault for use in uses if (fault := type_fault(use, table[use.column].type()))]
+        here = [use for use in uses if use.column in table.columns]
+        faults = [fault for use in here if (fault := type_fault(use, table[use.column].type()))]
         if faults:
             raise DataError(f"{source.path} does not fit the schema:\n  " + "\n  ".join(dict.fromkeys(faults)))
+        numbers = source.numbers
+        if numbers is None and (apart := only(here, "standard")):
+            numbers = engine.folder / f"{name}.numbers.arrow"
+            write_arrow(numbers, engine.flow(table.select(apart)))
+            table, here = table.drop(*apart), [use for use in here if use.column not in apart]
         table = table.mutate(
-            **{FAULT: _first([(table[FAULT].notnull(), table[FAULT]), *_checks(table, uses, schema.split)])},
+            **{FAULT: _first([(table[FAULT].notnull(), table[FAULT]), *_checks(table, here, schema.split)])},
             **{BROKEN: _broken(table, schema.funnel)},
         )
         table = table.mutate(**{PART: _part(engine, table, part)})
         file = engine.save(table, name)
-    return Staged(source, _parts(part), file, engine.parquet([file]))
+    return Staged(source, _parts(part), list(columns(uses)), file, engine.parquet([file]), numbers)
 
 
 def _parts(part: str | Split) -> tuple[str, ...]:
@@ -75,7 +99,8 @@ def _typed(source: Source, types: dict[str, str], uses: list[Use]) -> Any:
     table = source.table
     if not source.is_text:
         return table.mutate(**{FAULT: ibis.null("string")})
-    numbers = dict.fromkeys(use.column for use in uses if use.role in NUMBER_ROLES and types[use.column] == "float64")
+    types = {column: kind for column, kind in types.items() if holds_text(source, column)}
+    numbers = dict.fromkeys(u.column for u in uses if u.role in NUMBER_ROLES and types.get(u.column) == "float64")
     unreadable = [(is_unreadable(table[column]), f"{column} is not a number") for column in numbers]
     return table.mutate(
         **{column: as_type(table[column], kind) for column, kind in types.items()}, **{FAULT: _first(unreadable)}

@@ -44,18 +44,25 @@ class _Content:
 
 
 def text_types(engine: Engine, sources: list[Source], uses: list[Use]) -> dict[str, str]:
-    """int64, float64 or string for every column. Raises DataError for text where numbers are needed."""
+    """int64, float64 or string for every column that is text in a CSV. Raises DataError for text where numbers are
+    needed."""
     texts = [source for source in sources if source.is_text]
     if not texts:
         return {}
     roles: dict[str, set[str]] = {}
     for use in uses:
-        roles.setdefault(use.column, set()).add(use.role)
+        if any(holds_text(source, use.column) for source in texts):
+            roles.setdefault(use.column, set()).add(use.role)
     contents = _contents(engine, texts, roles)
-    faults = [fault for use in uses if (fault := _fault(use, contents[use.column]))]
+    faults = [fault for use in uses if use.column in roles and (fault := _fault(use, contents[use.column]))]
     if faults:
         raise DataError(f"{texts[0].path} cannot be prepared with this schema:\n  " + "\n  ".join(faults))
     return {column: _decide(kinds, contents[column]) for column, kinds in roles.items()}
+
+
+def holds_text(source: Source, column: str) -> bool:
+    """Whether a column is there and text."""
+    return column in source.table.columns and bool(source.table[column].type().is_string())
 
 
 def as_whole(text: Any) -> Any:
@@ -88,7 +95,7 @@ def as_type(text: Any, kind: str) -> Any:
 def _contents(engine: Engine, sources: list[Source], columns: Iterable[str]) -> dict[str, _Content]:
     total = dict.fromkeys(columns, _Content())
     for source in sources:
-        here = [column for column in total if column in source.table.columns]
+        here = [column for column in total if holds_text(source, column)]
         counts = {f"{key} {i}": count for i, column in enumerate(here) for key, count in _counts(source.table[column])}
         with engine_errors(source.path):
             found = engine.row(counts, source.table)
