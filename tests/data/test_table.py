@@ -164,12 +164,20 @@ def test_parts_share_lists_that_are_stored_once(tmp_path: Path) -> None:
 
 
 def test_features_with_different_indexes_have_their_own(tmp_path: Path) -> None:
+    """And parts do, though theirs be equal, so that no part needs the rows of another."""
     table = write_shared(tmp_path / "table", {"train": [1, 0], "dev": [1, 0]}, seq=[0, 0])
     indexes = {name: ragged.index for name, ragged in table.part("train").ragged.items()}
-    assert {name: index.tolist() for name, index in indexes.items() if index is not None} == {
-        "tags": [1, 0],
-        "seq": [0, 0],
-    }
+    assert {name: i.tolist() for name, i in indexes.items() if i is not None} == {"tags": [1, 0], "seq": [0, 0]}
+    files = {name: file.get("stored_as") for name, file in table.manifest["files"].items() if "index" in name}
+    stored = {"train/seq.index.bin": None, "train/tags.index.bin": None}
+    assert files == stored | {"dev/seq.index.bin": None, "dev/tags.index.bin": "dev/seq.index.bin"}
+
+
+def test_a_part_that_has_no_rows_is_not_listed(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "table") as folder, TableWriter(folder) as writer:
+        writer.share(["train", "dev"], "tags", lists([1]))
+        writer.finish(ENCODER, {})
+    assert not [name for name in Table.open(tmp_path / "table").manifest["files"] if name.startswith("dev")]
 
 
 def test_the_fingerprint_is_of_shared_lists_too(tmp_path: Path) -> None:

@@ -188,12 +188,14 @@ def test_frozen_vocabularies_have_a_table_of_their_own_and_get_no_gradient() -> 
     assert [t.weight.grad is not None for t in tables] == [True, True, False, True]
 
 
-def test_vectors_are_taken_over_by_id_in_every_copy() -> None:
-    module, vectors = embedding(copies=2), torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
+@pytest.mark.parametrize(("vocabulary", "width"), [("items", 3), ("tags", 2)])
+def test_vectors_are_taken_over_by_id_in_every_copy(vocabulary: str, width: int) -> None:
+    """Of a vocabulary with a table to itself, and of the last of three in one."""
+    module, vectors = embedding(copies=2), torch.arange(1.0, 2 * width + 1).view(2, width)
     before = {name: rows.detach().clone() for name, rows in blocks(module).items()}
-    module.take_over("items", torch.tensor([4, 1], dtype=torch.int32), vectors)
+    module.take_over(vocabulary, torch.tensor([4, 1], dtype=torch.int32), vectors)
     for name, rows in blocks(module).items():
-        if name == "items":
+        if name == vocabulary:
             before[name][4], before[name][1] = (torch.tensor([*v, *v]) for v in vectors.tolist())
         assert torch.equal(rows, before[name])
 

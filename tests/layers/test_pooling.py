@@ -56,7 +56,7 @@ def flat_of(rows: int, copies: int = 1, dtype: torch.dtype = torch.float64) -> T
 @pytest.mark.parametrize("softmax", [False, True])
 @pytest.mark.parametrize(("copies", "hidden"), [(1, (4,)), (1, (4, 3)), (3, (4,))])
 def test_target_attention_is_dins(copies: int, hidden: tuple[int, ...], softmax: bool, positions: int) -> None:
-    """By loops over copies. Three positions are too few for the longest sequence: its oldest elements share the last."""
+    """Three positions are too few for the longest sequence: its oldest elements share the last."""
     pool = din(copies, hidden, softmax=softmax, positions=positions)
     elements, flat = sequences(LENGTHS, copies), flat_of(len(LENGTHS), copies)
     found, weights = pool(flat, elements), arrays(pool)
@@ -267,7 +267,8 @@ def test_the_fast_form_has_no_second_derivative_and_says_so(name: str) -> None:
         flat_of(len(LENGTHS), dtype=dtype), Elements(vectors, sequences(LENGTHS).offsets), Mode(fused=True)
     )
     with pytest.raises(RuntimeError, match="not implemented|no second derivative"):
-        torch.autograd.grad(out.square().sum(), vectors, create_graph=True)
+        (first,) = torch.autograd.grad(out.square().sum(), vectors, create_graph=True)
+        torch.autograd.grad(first.square().sum(), vectors)
 
 
 def appending(copies: int) -> SequencePooling:

@@ -1,4 +1,4 @@
-"""What all networks share: groups of parameters, their start, dropout, settings of towers and experts, and default sizes."""
+"""What networks share: groups of parameters, their start, dropout, settings of towers and experts, default sizes."""
 
 import itertools
 from typing import Any
@@ -192,7 +192,8 @@ def test_a_steps_gate_reaches_another_step_by_attention_alone() -> None:
 
 def test_steps_of_single_task_share_nothing() -> None:
     """A gradient of one step reaches its own part of a table alone, and its own networks."""
-    model, batch = build(small("single_task", pooling=POOLING), CHAIN, LISTED), draw_batch(20, inputs=LISTED)
+    settings = small("single_task", pooling=POOLING, expert=[8, 6], tower=[6, 6])
+    model, batch = build(settings, CHAIN, LISTED), draw_batch(20, inputs=LISTED)
     for step in range(2):
         gradients = torch.autograd.grad(model(batch).log_p[:, step].sum(), list(model.parameters()))
         for (name, parameter), gradient in zip(model.named_parameters(), gradients, strict=True):

@@ -92,11 +92,6 @@ def test_what_needs_vectors_is_refused_without_embeddings(pool: dict[str, Any]) 
         ({"embedding_dims": {"item": -1}}, "embedding_dims.item: -1 is not allowed"),
         ({"embedding_init": "normall"}, "did you mean 'normal'?"),
         ({"embedding": "hashed"}, "embedding: 'hashed' is not one of tables, none"),
-        ({"pooling": {"viewed": {"kind": "lstm"}}}, "lstm"),
-        ({"pooling": {"viewed": TARGET | {"hidden": []}}}, "hidden: "),
-        ({"pooling": {"viewed": TRANSFORMER | {"layers": 0}}}, "layers: 0 is not allowed"),
-        ({"pooling": {"viewed": TRANSFORMER | {"head": 2}}}, "head: is not a setting; did you mean 'heads'?"),
-        ({"pooling": {"viewed": {"kind": "target_attention"}}}, "field: is needed"),
     ],
     ids=str,
 )
@@ -105,3 +100,21 @@ def test_faults(changes: dict[str, Any], fault: str) -> None:
         recipe_of(small("mmoe", **changes))
     [found] = caught.value.faults
     assert fault in str(found)
+
+
+@pytest.mark.parametrize(
+    ("pool", "fault"),
+    [
+        ("summ", "'summ' is not one of sum, mean, weighted_mean; did you mean 'sum'?"),
+        ({"kind": "lstm"}, "kind: 'lstm' is not one of target_attention, transformer"),
+        (TARGET | {"hidden": []}, "hidden: [] is not allowed: more items are needed; give at least 1"),
+        (TRANSFORMER | {"layers": 0}, "layers: 0 is not allowed"),
+        (TRANSFORMER | {"head": 2}, "head: is not a setting; did you mean 'heads'?"),
+        ({"kind": "target_attention"}, "field: is missing; add it"),
+    ],
+    ids=str,
+)
+def test_faults_of_pools(pool: Any, fault: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        recipe_of(small("mmoe", pooling={"viewed": pool}))
+    assert any(fault in str(found) for found in caught.value.faults)

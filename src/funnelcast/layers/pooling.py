@@ -219,10 +219,11 @@ def attend(query: Tensor, key: Tensor, value: Tensor, held: Tensor, *, fused: bo
     barred = torch.zeros_like(held, dtype=query.dtype).masked_fill(~held, torch.finfo(query.dtype).min)
     if fused:
         q, k, v = (t.flatten(0, 1) for t in (query, key, value))
-        found = functional.scaled_dot_product_attention(q, k, v, attn_mask=barred.repeat(query.shape[0], 1, 1, 1))
+        found: Tensor = functional.scaled_dot_product_attention(q, k, v, attn_mask=barred.repeat(query.shape[0], 1, 1, 1))
         return found.unflatten(0, query.shape[:2])
     scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
-    return (scores + barred).softmax(-1) @ value
+    attended: Tensor = (scores + barred).softmax(-1) @ value
+    return attended
 
 
 class Norm(nn.Module):

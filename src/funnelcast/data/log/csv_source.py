@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import csv
 import gzip
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from funnelcast.data.log.engine import Engine
 from funnelcast.errors import DataError
 
 _LONGEST_HEADER = 1_000_000
-_FIRST_LINES = 10_000
+_FIRST_LINES = 1000
 _MOST_ERRORS = 10_000  # that are recorded of a CSV before its columns of numbers are read as text
 
 
@@ -90,10 +92,10 @@ def stage_csv(
 ) -> StagedCsv:
     """Write the wanted columns to files `folder/NAME.…`: as text; as float64 those of `numbers` that hold nothing but
     numbers, and of these, those to lie `apart` to a file of their own."""
-    numbers = _numbers_at_first(path, header, numbers, folder)
+    numbers = _numbers_at_first(path, header, numbers)
     while True:
         with Engine(folder) as engine:  # its own, for its own list of rejected lines
-            rows = engine.flow(_lines(engine, path, header, wanted, numbers))
+            rows = engine.stream(_lines(engine, path, header, wanted, numbers))
             moved = [column for column in apart if column in numbers]
             texts, other = folder / f"{name}.text.parquet", folder / f"{name}.numbers.arrow"
             _write(rows, texts, other, moved)
@@ -113,21 +115,15 @@ def _lines(engine: Engine, path: Path, header: Header, wanted: list[str], number
     return table.select(**{column: f"c{header.names.index(column)}" for column in wanted})
 
 
-def _numbers_at_first(path: Path, header: Header, columns: list[str], folder: Path) -> list[str]:
+def _numbers_at_first(path: Path, header: Header, columns: list[str]) -> list[str]:
     """The columns that hold numbers, or nothing, in the first lines."""
-    if not columns:
-        return []
-    with Engine(folder) as engine:
-        first = engine.fetch(_lines(engine, path, header, columns, []).limit(_FIRST_LINES))
-    return [column for column in columns if _are_numbers(first[column])]
-
-
-def _are_numbers(texts: pa.ChunkedArray) -> bool:
-    try:
-        texts.cast(pa.float64())
-    except pa.ArrowInvalid:
-        return False
-    return True
+    places = {column: header.names.index(column) for column in columns}
+    opened = gzip.open if path.name.lower().endswith(".gz") else open
+    with suppress(csv.Error), opened(path, "rt", encoding="utf-8", errors="replace", newline="") as stream:
+        for line in islice(csv.reader(stream, delimiter=header.delimiter), 1, _FIRST_LINES):
+            texts = dict(enumerate(line))
+            places = {c: i for c, i in places.items() if not texts.get(i) or _is_number(texts[i])}
+    return list(places)
 
 
 def _unfit(engine: Engine, header: Header) -> set[str]:

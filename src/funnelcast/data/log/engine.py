@@ -14,7 +14,6 @@ import ibis
 import ibis.common.exceptions as ibis_errors
 import pyarrow as pa
 
-from funnelcast.data.log.batches import read_batches
 from funnelcast.errors import DataError
 
 MEMORY = "2GB"
@@ -57,14 +56,11 @@ class Engine:
         self.con.to_parquet(expression, path)
         return path
 
-    def stream(self, expression: Any) -> Iterator[pa.RecordBatch]:
-        """A result of any size, in its order, batch by batch; it lies on disk meanwhile."""
-        path = self.save(expression, "stream")
-        yield from read_batches(path)
-        path.unlink()
+    def stream(self, expression: Any) -> pa.RecordBatchReader:
+        """A result of any size, in its order, batch by batch; until the last one nothing else is asked of the engine.
 
-    def flow(self, expression: Any) -> pa.RecordBatchReader:
-        """The same as it comes, with Arrow's types in place of Parquet's; nothing is asked of the engine meanwhile."""
+        Types are Arrow's: a time with a zone comes in that of this machine, where a saved one is in UTC.
+        """
         return pa.RecordBatchReader.from_stream(self.con.con.sql(self.con.compile(expression)))
 
 

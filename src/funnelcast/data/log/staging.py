@@ -77,7 +77,7 @@ def stage(
         numbers = source.numbers
         if numbers is None and (apart := only(here, "standard")):
             numbers = engine.folder / f"{name}.numbers.arrow"
-            write_arrow(numbers, engine.flow(table.select(apart)))
+            write_arrow(numbers, engine.stream(table.select(apart)))
             table, here = table.drop(*apart), [use for use in here if use.column not in apart]
         table = table.mutate(
             **{FAULT: _first([(table[FAULT].notnull(), table[FAULT]), *_checks(table, here, schema.split)])},

@@ -4,7 +4,7 @@ means the same in each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -22,8 +22,8 @@ _MISSING = [(word, None) for word in MISSING]
 
 @dataclass(frozen=True)
 class _Content:
-    """How many texts of a column are not null, mean missing, are whole, decimal, and no number at all; and one of the
-    last."""
+    """How many texts of a column are not null, mean missing, are whole, decimal, and no number at all, and one of the
+    last; 0 and empty for what its roles do not ask."""
 
     present: int = 0
     missing: int = 0
@@ -92,27 +92,33 @@ def as_type(text: Any, kind: str) -> Any:
     return as_whole(text) if kind == "int64" else as_number(text) if kind == "float64" else text
 
 
-def _contents(engine: Engine, sources: list[Source], columns: Iterable[str]) -> dict[str, _Content]:
-    total = dict.fromkeys(columns, _Content())
+def _contents(engine: Engine, sources: list[Source], roles: dict[str, set[str]]) -> dict[str, _Content]:
+    total = dict.fromkeys(roles, _Content())
     for source in sources:
         here = [column for column in total if holds_text(source, column)]
-        counts = {f"{key} {i}": count for i, column in enumerate(here) for key, count in _counts(source.table[column])}
+        counts = {
+            f"{key} {i}": count
+            for i, column in enumerate(here)
+            for key, count in _counts(source.table[column], roles[column])
+        }
         with engine_errors(source.path):
             found = engine.row(counts, source.table)
         for i, column in enumerate(here):
-            values = {field.name: found[f"{field.name} {i}"] for field in fields(_Content)}
+            values = {field.name: found.get(f"{field.name} {i}") for field in fields(_Content)}
             total[column] += _Content(**{name: value for name, value in values.items() if value is not None})
     return total
 
 
-def _counts(text: Any) -> Iterator[tuple[str, Any]]:
+def _counts(text: Any, roles: set[str]) -> Iterator[tuple[str, Any]]:
     unreadable, missing = is_unreadable(text), text.lower().isin(MISSING)
     yield "present", text.count()
     yield "missing", missing.sum()
     yield "whole", as_whole(text).count()
-    yield "unreadable", unreadable.sum()
-    yield "decimal", text.try_cast("float64").count(where=~missing)
-    yield "example", text.min(where=unreadable)
+    if roles == {"keep"}:
+        yield "decimal", text.try_cast("float64").count(where=~missing)
+    if roles & NUMBER_ROLES:
+        yield "unreadable", unreadable.sum()
+        yield "example", text.min(where=unreadable)
 
 
 def _fault(use: Use, content: _Content) -> str:
