@@ -18,7 +18,8 @@ from funnelcast.data.encoder import InputSpec, ListSpec
 from funnelcast.models.network import FunnelModel
 from funnelcast.models.registry import recipe_of
 from funnelcast.schema.funnel import Funnel
-from funnelcast.testing.cases import draw, randomise
+from funnelcast.testing.cases import randomise
+from funnelcast.testing.drawing import draw
 from tests.layers.reference import Floats, arrays, attend_along, linear, perceptron, relu, softmax
 
 PLAIN = InputSpec((("item", "item"), ("user", "user"), ("last", "item")), {"user": 5, "item": 7}, ("price",))

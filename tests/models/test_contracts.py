@@ -7,7 +7,7 @@ import pytest
 
 from funnelcast.models.base import Recipe
 from funnelcast.models.registry import RECIPES, recipe_of
-from funnelcast.testing.cases import Case, cases
+from funnelcast.testing.cases import INPUTS, Case, cases
 from funnelcast.testing.contracts import Promise, promises_of
 from funnelcast.testing.learning import learns_64_rows_by_heart, learns_no_noise, learns_the_known_law
 
@@ -139,6 +139,29 @@ def test_promises(promise: Promise, case: Case) -> None:
 @pytest.mark.parametrize(("promise", "case"), promised(slow=True))
 def test_promises_that_take_long(promise: Promise, case: Case) -> None:
     promise(case)
+
+
+def hashed(case: Case) -> int:
+    """Of an MMoE with 3 experts on 16 places and the numbers."""
+    width, steps = 16 + len(case.inputs.numeric), len(case.funnel.names)
+    return 3 * perceptron(width) + steps * (width + 1) * 3 + towers(case, 6)
+
+
+VARIANTS: dict[str, tuple[dict[str, Any], Callable[[Case], int] | None]] = {
+    "mmoe": ({"embedding": "none", "hashed_width": 16}, hashed),
+    "lightgbm": ({"ids": "target_statistics"}, None),
+}
+"""Other ways to read ids."""
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+@pytest.mark.parametrize("name", VARIANTS)
+def test_promises_of_other_ways_to_read(name: str, kind: str) -> None:
+    changes, formula = VARIANTS[name]
+    recipe = recipe_of(TABLE[name].small | {"name": name} | changes)
+    (case,) = [each for each in cases(recipe, formula) if (each.shape, each.kind) == ("tree", kind)]
+    for promise in promises_of(case):
+        promise(case)
 
 
 @pytest.mark.slow

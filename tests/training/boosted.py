@@ -11,7 +11,16 @@ from funnelcast.models.lightgbm import LightGBM
 from funnelcast.schema.funnel import Funnel
 from funnelcast.training.boosting import Boosting
 
-FAST: dict[str, Any] = {"rounds": 12, "patience": 12, "learning_rate": 0.3, "num_leaves": 5, "min_rows_per_leaf": 5}
+FAST: dict[str, Any] = {
+    "rounds": 12,
+    "patience": 12,
+    "learning_rate": 0.3,
+    "num_leaves": 5,
+    "min_rows_per_leaf": 5,
+    "feature_fraction": 1.0,
+    "l2": 0.0,
+    "max_cat_threshold": 32,
+}
 
 
 def fitted(

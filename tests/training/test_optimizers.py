@@ -238,6 +238,17 @@ def test_frozen_tables_stay_and_change_nothing_else(name: Literal["adam", "adam_
     assert torch.equal(small.weight, alone.all_tables()[0].weight)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_table_after_a_frozen_one_moves_by_its_own_gradient(name: Literal["adam", "adam_dense"]) -> None:
+    config, ((embedding, *_), (free, *_)) = OptimizerConfig(name=name), (parts("small"), parts())
+    before = [table.weight.detach().clone() for table in embedding.all_tables()]
+    for each in (embedding, free):
+        step(Optimizer(config, {}, {}, 0.1, each.all_tables()), 3)
+    (small, large), (_, expected) = embedding.all_tables(), free.all_tables()
+    assert torch.equal(small.weight, before[0]) and not torch.equal(large.weight, before[1])
+    assert torch.equal(large.weight, expected.weight)
+
+
 def test_a_batch_whose_lists_are_all_empty() -> None:
     (embedding, dense, weights), drawn = parts(), batch_of(0)
     optimizer = Optimizer(OptimizerConfig(), dense, weights, 0.1, embedding.all_tables())

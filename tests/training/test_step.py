@@ -270,3 +270,15 @@ def test_a_batch_without_any_weight_or_any_element(name: str) -> None:
         assert [len(each.vectors) for each in found.embedded.sequences] == [0, 0]
         taught.append((bool(found.losses.any()), bool(found.embedded.flat.any())))
     assert taught == [(True, True), (False, False)]
+
+
+@pytest.mark.parametrize("embedding", [True, False])
+def test_ids_without_embeddings_are_trained_on_like_numbers(embedding: bool) -> None:
+    (model, weights), batch = build("shared bottom", embedding="none", hashed_width=7, pooling={}), drawn()
+    found = run(model, weights, batch, 7, train_embedding=embedding)
+    losses, _, penalty = losses_by_hand(model, model.embedding(batch), batch)
+    (s,) = weights.parameters()
+    expected = torch.autograd.grad(combine(losses, penalty, s), [*dense_parameters(model), s])
+    for mine, right in zip(found.parameters, expected, strict=True):
+        torch.testing.assert_close(mine, right, rtol=1e-6, atol=1e-7)
+    assert spans_of(model.embedding.all_tables()) == [] and (found.embedded is not None) == embedding

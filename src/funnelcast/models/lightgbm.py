@@ -38,22 +38,22 @@ class LightGBM(Recipe):
     """Factor on every tree."""
     num_leaves: int = Field(default=31, ge=2, le=131_072)
     """Most leaves of a tree."""
-    min_rows_per_leaf: int = Field(default=20, ge=1, le=1 << 30)
+    min_rows_per_leaf: int = Field(default=50, ge=1, le=1 << 30)
     """Least training rows in a leaf."""
-    feature_fraction: Share = 1.0
+    feature_fraction: Share = 0.5
     """Share of the columns that a tree is grown on."""
     bagging_fraction: Share = 1.0
     """Share of the rows that a tree is grown on."""
-    l2: NotNegative = 0.0
+    l2: NotNegative = 5.0
     """Penalty on the squares of the leaves."""
     max_bin: int = Field(default=255, ge=2, le=65_535)
     """Most bins of a column of numbers."""
     cat_smooth: NotNegative = 10.0
     """Damps the rates by which a split sorts categories: of those with few rows."""
     cat_l2: NotNegative = 10.0
-    """`l2` of a split of categories."""
-    max_cat_threshold: int = Field(default=32, ge=1, le=1 << 30)
-    """Most categories on the smaller side of a split."""
+    """Added to `l2` in a split of categories."""
+    max_cat_threshold: int = Field(default=4, ge=1, le=1 << 30)
+    """Most categories that a split parts from the others. LightGBM's own 32 overfits where there are many."""
     smoothing: float = Field(default=20.0, gt=0)
     """Weight of the rows that the rate of an id starts with, at the rate of all rows."""
     folds: int = Field(default=5, ge=2, le=100)

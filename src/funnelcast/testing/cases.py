@@ -9,19 +9,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from funnelcast.data.batch import Batch, Lists
-from funnelcast.data.columns import Columns, Ragged
+from funnelcast.data.batch import Batch
+from funnelcast.data.columns import Columns
 from funnelcast.data.encoder import InputSpec, ListSpec
-from funnelcast.layers.heads import Reach
 from funnelcast.models.base import Model, Recipe
 from funnelcast.models.lightgbm import LightGBM
 from funnelcast.models.network import FunnelModel, NetworkRecipe
 from funnelcast.schema.funnel import Funnel
+from funnelcast.testing.drawing import LONGEST, draw
 from funnelcast.training.boosting import Boosting
 
 FUNNELS = {
@@ -32,8 +29,6 @@ FUNNELS = {
     "parallel with an edge": Funnel.parse("income; marital", transfer=["income -> marital"]),
 }
 """Shapes of funnels by name."""
-LONGEST = 4
-"""Ids of the longest list."""
 SIZES = {"user": 5, "item": 7, "tag": 6}
 """Ids of each vocabulary, with the unknown one."""
 FIELDS = (("item", "item"), ("user", "user"), ("last", "item"))
@@ -137,7 +132,9 @@ def with_settings(recipe: Recipe, **settings: Any) -> Recipe:
 def _with_pools(recipe: Recipe, inputs: InputSpec) -> Recipe:
     if "pooling" not in type(recipe).model_fields:
         return recipe
-    return with_settings(recipe, pooling={e.name: POOLING[e.name] for e in inputs.lists if e.name in POOLING})
+    vectors = getattr(recipe, "embedding", "tables") == "tables"
+    pools = {name: pool for name, pool in POOLING.items() if vectors or isinstance(pool, str)}
+    return with_settings(recipe, pooling={e.name: pools[e.name] for e in inputs.lists if e.name in pools})
 
 
 @torch.no_grad()
@@ -148,49 +145,3 @@ def randomise(model: FunnelModel, seed: int) -> None:
         parameter.normal_(0.1, 0.5, generator=generator)
         if name.endswith("bias"):
             parameter.abs_()
-
-
-def draw(inputs: InputSpec, funnel: Funnel, rows: int, seed: int = 0) -> Columns:
-    """Random rows, with labels that keep to the funnel."""
-    rng = np.random.default_rng([seed, rows])
-    sizes = [inputs.sizes[vocabulary] for _, vocabulary in inputs.fields]
-    ids = rng.integers(0, sizes, (rows, len(sizes))).astype(np.int32)
-    numeric = rng.normal(size=(rows, len(inputs.numeric))).astype(np.float32)
-    ragged = {each.name: _draw_lists(each, inputs.sizes[each.vocabulary], rows, rng) for each in inputs.lists}
-    return Columns(ids, numeric, ragged, _draw_labels(funnel, rows, rng))
-
-
-def _draw_lists(spec: ListSpec, size: int, rows: int, rng: np.random.Generator) -> Ragged:
-    lengths = rng.integers(0, LONGEST + 1, rows)
-    lengths[:2] = (LONGEST, 0)[:rows]
-    offsets = np.concatenate([[0], np.cumsum(lengths)])
-    ids = rng.integers(0, size, offsets[-1]).astype(np.int32)
-    weights = rng.normal(1, 1, len(ids)).astype(np.float32) if spec.weighted else None
-    return Ragged(offsets, ids, weights)
-
-
-def _draw_labels(funnel: Funnel, rows: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    labels = (rng.random((rows, len(funnel.parents))) < 0.6).astype(np.uint8)
-    for step, parent in enumerate(funnel.parents):
-        if parent >= 0:
-            labels[:, step] &= labels[:, parent]
-    return labels
-
-
-class ByTensors(nn.Module):
-    """A network as a function of the tensors of a batch, as `torch.export` takes it."""
-
-    def __init__(self, network: FunnelModel) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, ids: Tensor, numeric: Tensor, lists: dict[str, dict[str, Tensor]]) -> Reach:
-        """As `tensors_of` gives them."""
-        reach: Reach = self.network(Batch(ids, numeric, lists={name: Lists(**lists[name]) for name in lists}))
-        return reach
-
-
-def tensors_of(batch: Batch) -> tuple[Tensor, Tensor, dict[str, dict[str, Tensor]]]:
-    """Ids, numbers, and by list its offsets, ids and weights."""
-    parts = {n: {"offsets": e.offsets, "ids": e.ids, "weights": e.weights} for n, e in batch.lists.items()}
-    return batch.ids, batch.numeric, {n: {k: t for k, t in p.items() if t is not None} for n, p in parts.items()}

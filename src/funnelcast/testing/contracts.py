@@ -30,7 +30,8 @@ from funnelcast.evaluation import score as scoring
 from funnelcast.layers.heads import Reach
 from funnelcast.layers.mode import EVALUATE, Mode
 from funnelcast.models.network import FunnelModel
-from funnelcast.testing.cases import ByTensors, Case, tensors_of
+from funnelcast.testing.cases import Case
+from funnelcast.testing.exporting import ByTensors, tensors_of
 from funnelcast.testing.learning import fresh, moves_every_parameter, refuses_settings_of_gradients, trains_by_the_seed
 
 Promise = Callable[[Case], None]
@@ -48,10 +49,8 @@ def promises_of(case: Case, *, slow: bool = False) -> list[Promise]:
         found.append(never_rises_under_the_chain_head)
     if first_shape:
         found.append(moves_every_parameter if network else refuses_settings_of_gradients)
-    if every_kind and network:
-        found.append(has_right_derivatives)
     if every_kind and case.shape == "tree":
-        found.append(trains_by_the_seed)
+        found += [trains_by_the_seed, has_right_derivatives] if network else [trains_by_the_seed]
     return found
 
 
@@ -64,9 +63,8 @@ def is_refused_with_reason_and_fix(case: Case) -> None:
 
 
 def is_taken(case: Case) -> None:
-    """What the capabilities allow, `check` lets pass; and so it does the chain head."""
+    """What the capabilities allow, `check` lets pass."""
     assert not case.recipe.check(case.inputs, case.funnel)
-    assert not _chained(case).recipe.check(case.inputs, case.funnel)
 
 
 def has_shapes(case: Case) -> None:
@@ -87,8 +85,10 @@ def has_probabilities(case: Case) -> None:
 
 
 def never_rises_under_the_chain_head(case: Case) -> None:
-    """A step is at most as likely as the one before it, for inputs of any size."""
-    chained = _chained(case)
+    """A step is at most as likely as the one before it, for inputs of any size. Every recipe has this head: at least
+    where each step is trained given its parent."""
+    chained = case.changed(head="chain", loss_space="given_parent")
+    is_taken(chained)
     for scale in (1, 30):
         log_p = _scaled(chained, scale).log_p
         for step, parent in enumerate(case.funnel.parents):
@@ -100,7 +100,7 @@ def reads_each_row_by_itself(case: Case) -> None:
     columns, order = case.draw(300), np.random.default_rng(1).permutation(300)
     whole = case.model(Batch.of(columns))
     _close(case.model(Batch.of(columns.take(order))), Reach(*(log[torch.from_numpy(order)] for log in whole)))
-    for i in (0, 1, 299):
+    for i in (0, 1):  # of the longest lists, and of none
         _close(case.model(Batch.of(columns).slice(i, i + 1)), Reach(*(log[i : i + 1] for log in whole)))
     if case.recipe.differentiable:
         assert torch.all(whole.log_p.amax(0) > whole.log_p.amin(0)), "a step says the same of every row"
@@ -123,14 +123,14 @@ def reads_rows_of_unknown_ids(case: Case) -> None:
 
 def scores_alike_in_pieces(case: Case) -> None:
     """To 1e-5 in pieces of any size; and bit for bit in pieces of one size, whatever is scored before them."""
-    columns = case.draw(11)
+    columns = case.draw(9)
     whole = _score(case, columns, len(columns))
     _close(Reach(*torch.from_numpy(whole)), case.model(Batch.of(columns)))
-    for piece in (1, 4):
+    for piece in (2, 4):
         found = _score(case, columns, piece)
         np.testing.assert_allclose(found, whole, rtol=1e-5, atol=1e-6)
-        third = columns.take(np.arange(2 * piece, min(3 * piece, len(columns))))
-        assert np.array_equal(found[:, 2 * piece : 3 * piece], _score(case, third, piece))
+        second = slice(piece, 2 * piece)
+        assert np.array_equal(found[:, second], _score(case, columns.take(np.arange(9)[second]), piece))
 
 
 def is_the_same_after_saving(case: Case) -> None:
@@ -226,14 +226,9 @@ def _network(case: Case) -> FunnelModel:
     return cast(FunnelModel, case.model)
 
 
-def _chained(case: Case) -> Case:
-    """With steps trained given their parents, which is the one way that every recipe has to multiply them."""
-    return case.changed(head="chain", loss_space="given_parent")
-
-
 def _scaled(case: Case, scale: float) -> Reach:
     """Of rows with all that a model reads of them multiplied: numbers, weights, and embeddings."""
-    batch = case.batch(200)
+    batch = case.batch(100)
     lists = {n: replace(e, weights=None if e.weights is None else scale * e.weights) for n, e in batch.lists.items()}
     batch = Batch(batch.ids, scale * batch.numeric, lists=lists)
     if not case.recipe.differentiable:

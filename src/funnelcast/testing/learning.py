@@ -5,7 +5,6 @@ The last three take a recipe that is wide enough to learn, and some seconds each
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
@@ -13,14 +12,14 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 import torch
-from numpy.typing import NDArray
 
+from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.data.encoder import Encoder, InputSpec
 from funnelcast.data.loader import generator_of
 from funnelcast.data.vocabulary import Vocabulary
 from funnelcast.errors import ConfigError
-from funnelcast.evaluation.auc import auc, auc_interval
+from funnelcast.evaluation.auc import auc_interval
 from funnelcast.evaluation.score import score
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.models.base import Model, Recipe
@@ -29,20 +28,13 @@ from funnelcast.models.network import FunnelModel, NetworkRecipe
 from funnelcast.schema.dataset import Schema
 from funnelcast.schema.funnel import Funnel
 from funnelcast.testing.cases import Case, cases
-from funnelcast.testing.known_law import FIELDS, VALUES, KnownLaw
+from funnelcast.testing.lifts import FUNNEL, LAW, additive_lifts, labels_of, law_parts, lifts_of
 from funnelcast.training.boosting import Boosting
-from funnelcast.training.losses import LossConfig, LossWeights, build_loss_weights
+from funnelcast.training.losses import LossConfig, LossWeights, build_loss_weights, rates_given_parent
 from funnelcast.training.optimizers import OptimizerConfig
 from funnelcast.training.stages import Stage
 from funnelcast.training.trainer import Plan, Trainer
 
-Floats = NDArray[np.float64]
-
-FUNNEL = Funnel.parse("click; conversion after click")
-LAW = InputSpec(tuple((f"f{i}", f"f{i}") for i in range(FIELDS)), {f"f{i}": VALUES + 1 for i in range(FIELDS)}, ())
-"""What a model reads of the known law."""
-ROWS = {"train": 60_000, "dev": 20_000, "test": 50_000}
-"""Of the known law, and of noise."""
 CHANCE = 3.0
 """Standard errors that an AUC may be off 1/2 on noise."""
 
@@ -57,7 +49,7 @@ def trains_by_the_seed(case: Case) -> None:
 def moves_every_parameter(case: Case) -> None:
     """An epoch of training changes every parameter of a network, and every learned weight of its losses."""
     rows, how = case.draw(40, 1), plan(1, 16)
-    model, weights = fresh(case.recipe, case.inputs, case.funnel, 0), loss_weights(rows)
+    model, weights = fresh(case.recipe, case.inputs, case.funnel, 0), loss_weights(case.recipe, case.funnel, rows)
     before = {name: p.detach().clone() for part in (model, weights) for name, p in part.named_parameters()}
     with TemporaryDirectory() as folder:
         Trainer(model, weights, case.funnel, how, Path(folder)).run(rows, case.draw(20, 2))
@@ -90,8 +82,8 @@ def learns_64_rows_by_heart(recipe: Recipe) -> None:
     (case,) = [case for case in cases(recipe) if (case.shape, case.kind) == ("chain of 2", kind)]
     rows = case.draw(64)
     log_p, log_q = score(_trained(case, plan(40, 16, rate=0.02, metric="log_loss"), rows, rows), rows)
-    wrong = int(((log_p > log_q) != (_labels(rows) == 1)).sum())
-    assert not wrong, f"{wrong} of {_labels(rows).size} labels are not learned"
+    wrong = int(((log_p > log_q) != (labels_of(rows) == 1)).sum())
+    assert not wrong, f"{wrong} of {labels_of(rows).size} labels are not learned"
 
 
 def learns_the_known_law(recipe: Recipe) -> None:
@@ -108,17 +100,17 @@ def learns_no_noise(recipe: Recipe) -> None:
 
 def lifts(recipe: Recipe) -> dict[str, tuple[float, float, float]]:
     """AUC - 1/2 on the test rows of the known law by step: of the model, of an additive model, of the truth."""
-    parts, truth = _law(noise=False)
+    parts, truth = law_parts(noise=False)
     log_p, _ = score(fitted(recipe, LAW, FUNNEL, parts["train"], parts["dev"], plan(8, 512)), parts["test"])
-    columns = zip(_lifts(parts["test"], log_p), _additive_lifts(), _lifts(parts["test"], truth), strict=True)
+    columns = zip(lifts_of(parts["test"], log_p), additive_lifts(), lifts_of(parts["test"], truth), strict=True)
     return dict(zip(FUNNEL.names, columns, strict=True))
 
 
 def lifts_on_noise(recipe: Recipe) -> dict[str, tuple[float, float]]:
     """AUC - 1/2 on the test rows of noise and its standard error, by step."""
-    parts, _ = _law(noise=True)
+    parts, _ = law_parts(noise=True)
     log_p, _ = score(fitted(recipe, LAW, FUNNEL, parts["train"], parts["dev"], plan(2, 512)), parts["test"])
-    labels = _labels(parts["test"])
+    labels = labels_of(parts["test"])
     found = [auc_interval(labels[:, t], log_p[:, t]) for t in range(len(FUNNEL.names))]
     return {name: (each.estimate - 0.5, each.std_error) for name, each in zip(FUNNEL.names, found, strict=True)}
 
@@ -135,7 +127,7 @@ def fitted(recipe: Recipe, inputs: InputSpec, funnel: Funnel, train: Columns, de
     with TemporaryDirectory() as folder:
         if recipe.differentiable:
             model = fresh(recipe, inputs, funnel, how.seed)
-            return Trainer(model, loss_weights(train), funnel, how, Path(folder)).run(train, dev)
+            return Trainer(model, loss_weights(recipe, funnel, train), funnel, how, Path(folder)).run(train, dev)
         boosting = Boosting(cast(LightGBM, recipe), funnel, Path(folder), how.seed, workers=how.workers)
         return boosting.run(cast(LightGBM, recipe).build(inputs, funnel), train, dev)
 
@@ -148,55 +140,11 @@ def fresh(recipe: Recipe, inputs: InputSpec, funnel: Funnel, seed: int) -> Funne
     return model
 
 
-def loss_weights(train: Columns) -> LossWeights:
-    """The default ones, for the rates of the training rows."""
-    return build_loss_weights(LossConfig(), _labels(train).mean(0).tolist())
+def loss_weights(recipe: Recipe, funnel: Funnel, train: Columns) -> LossWeights:
+    """The default ones, for the rates of the rows that each step is trained on."""
+    parents = funnel.parents if recipe.loss_space == "given_parent" else (-1,) * len(funnel.parents)
+    return build_loss_weights(LossConfig(), rates_given_parent(Batch.of(train), parents))
 
 
 def _trained(case: Case, how: Plan, train: Columns, dev: Columns) -> Model:
     return fitted(case.recipe, case.inputs, case.funnel, train, dev, how)
-
-
-def _labels(columns: Columns) -> NDArray[np.uint8]:
-    assert columns.labels is not None
-    return columns.labels
-
-
-@cache
-def _law(noise: bool) -> tuple[dict[str, Columns], Floats]:
-    """The parts, and the true probabilities (N, T) of the test rows."""
-    samples = {part: KnownLaw(noise=noise).sample(rows, i) for i, (part, rows) in enumerate(ROWS.items())}
-    parts = {
-        part: Columns(drawn.ids, np.empty((len(drawn.ids), 0), np.float32), labels=drawn.labels)
-        for part, drawn in samples.items()
-    }
-    click = samples["test"].p_click
-    return parts, np.stack([click, click * samples["test"].p_conversion_given_click], 1)
-
-
-def _lifts(test: Columns, scores: NDArray[Any]) -> list[float]:
-    return [auc(_labels(test)[:, t], scores[:, t]) - 0.5 for t in range(len(FUNNEL.names))]
-
-
-@cache
-def _additive_lifts() -> list[float]:
-    """Of a logistic regression on one-hot fields, by Newton's method with a ridge of 0.1."""
-    parts, _ = _law(noise=False)
-    x, test = _one_hot(parts["train"]), _one_hot(parts["test"])
-    weights = np.zeros((x.shape[1], len(FUNNEL.names)))
-    ridge = 0.1 * np.eye(x.shape[1])
-    for _ in range(6):
-        p = 1 / (1 + np.exp(-x @ weights))
-        for t in range(len(FUNNEL.names)):
-            curvature = x.T @ (x * (p[:, t] * (1 - p[:, t]))[:, None]) + ridge
-            slope = x.T @ (_labels(parts["train"])[:, t] - p[:, t]) - ridge @ weights[:, t]
-            weights[:, t] += np.linalg.solve(curvature, slope)
-    return _lifts(parts["test"], test @ weights)
-
-
-def _one_hot(columns: Columns) -> Floats:
-    """(N, FIELDS * VALUES + 1), the last column 1."""
-    hot = np.zeros((len(columns), FIELDS * VALUES + 1))
-    hot[np.arange(len(columns))[:, None], columns.ids - 1 + VALUES * np.arange(FIELDS)] = 1
-    hot[:, -1] = 1
-    return hot

@@ -1,23 +1,24 @@
-"""Fitting numbers against numpy: moments, quantiles, values that hold many of them."""
+"""Fitting numbers and ids: quantiles against numpy, values that hold many of them, which rows are seen."""
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from funnelcast.data.log.engine import Engine
-from funnelcast.data.log.fit import bin_edges, finite, fit_standard
+from funnelcast.data.log.fit import bin_edges, finite
 from funnelcast.data.log.prepare import prepare
-from funnelcast.data.numeric import Bins, Standard
-from funnelcast.errors import DataError
+from funnelcast.data.numeric import Bins
+from funnelcast.data.table import Table
+from tests.data.log.test_moments import moments
 from tests.data.log.test_prepare import parquet, schema
 
 
@@ -31,33 +32,6 @@ def column(engine: Engine, values: Any) -> Any:
     path = engine.folder / "log.parquet"
     pq.write_table(pa.table({"x": values}), path)
     return finite(engine.parquet([path])["x"])
-
-
-def test_moments_are_those_of_numpy_also_far_from_zero(engine: Engine) -> None:
-    values = 1e9 + np.random.default_rng(0).normal(size=200_000)
-    found = fit_standard(engine, column(engine, [*values, None, math.nan, math.inf, -math.inf]))
-    assert found.mean == pytest.approx(values.mean(), rel=1e-14)
-    assert found.std == pytest.approx(values.std(), rel=1e-9)
-
-
-def test_the_order_of_rows_does_not_change_the_last_bit(engine: Engine) -> None:
-    values = np.random.default_rng(0).normal(size=300_000)
-    assert fit_standard(engine, column(engine, values)) == fit_standard(engine, column(engine, values[::-1]))
-
-
-@pytest.mark.parametrize(
-    ("values", "mean"),
-    [([3, 3, None], 3), ([0.1] * 7, 0.1), ([None, None], 0), (pa.nulls(2, pa.float64()), 0), ([True, True], 1)],
-)
-def test_constant_and_missing_numbers_have_deviation_one(engine: Engine, values: Any, mean: float) -> None:
-    found = fit_standard(engine, column(engine, values))
-    assert found.mean == pytest.approx(mean)
-    assert found.std == 1
-
-
-def test_numbers_too_large_to_square_are_told(engine: Engine) -> None:
-    with pytest.raises(DataError, match="too large to standardise"):
-        fit_standard(engine, column(engine, [1e300, -1e300]))
 
 
 def test_distinct_numbers_go_to_bins_of_equal_size(engine: Engine) -> None:
@@ -88,11 +62,26 @@ def test_bins_are_at_most_those_asked_for_and_none_is_empty(engine: Engine, valu
     assert (np.bincount(bins(np.array(values, float)), minlength=len(bins))[1:] > 0).all()
 
 
-def test_standardised_training_rows_have_mean_zero_and_deviation_one(engine: Engine) -> None:
-    values = np.random.default_rng(1).gamma(2, size=1000)
-    scaled = fit_standard(engine, column(engine, values))(values)
-    assert isinstance(fit_standard(engine, column(engine, values)), Standard)
-    assert (scaled.mean(), scaled.std()) == (pytest.approx(0, abs=1e-6), pytest.approx(1, abs=1e-6))
+def test_what_is_fitted_sees_used_rows_alone_whichever_file_holds_the_column(tmp_path: Path) -> None:
+    """Read from a CSV or Parquet, apart from the rest or kept beside it, more rows than a batch."""
+    n = 70_000
+    x = np.random.default_rng(0).normal(3, 2, n).round(3)
+    used = np.arange(n) % 5 > 1
+    columns = {"x": x, "k": x, "i": np.arange(n), "click": np.where(used, 1, 2 * (np.arange(n) % 5)), "buy": used * 0}
+    columns["buy"][np.arange(n) % 5 == 0] = 1  # contradicts click 0; click is 2 where it is 1
+    log = pa.table(columns)
+    pq.write_table(log, tmp_path / "a.parquet")
+    pa.csv.write_csv(log, tmp_path / "a.csv")
+    features = {name: {"kind": "numeric"} for name in ("x", "k", "i")}
+    for name in ("a.parquet", "a.csv"):
+        found = schema(features, keep=["k"])
+        prepare(found, tmp_path / "out", train=tmp_path / name, max_bad=0.3, replace=True)
+        table = Table.open(tmp_path / "out")
+        assert table.encoder.numbers["x"] == table.encoder.numbers["k"] == moments(x[used]).standard()
+        numeric = table.part("train").numeric
+        expected = (np.arange(n)[used] - np.arange(n)[used].mean()) / np.arange(n)[used].std()
+        assert np.allclose(numeric[:, 2], expected, atol=1e-6)
+        assert np.allclose(numeric[:, 0].mean(), 0, atol=1e-6) and (numeric[:, 0] == numeric[:, 1]).all()
 
 
 def test_rare_ids_are_counted(tmp_path: Path) -> None:

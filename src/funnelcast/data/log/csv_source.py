@@ -1,5 +1,5 @@
-"""CSV logs: staged once, as numbers what must be and is, as text all else; what cannot be split into columns
-rejected by line."""
+"""CSV logs: staged once, what must be a number and is one as numbers, the rest as text; what cannot be split into
+columns is rejected by line."""
 
 from __future__ import annotations
 
@@ -90,8 +90,8 @@ class StagedCsv:
 def stage_csv(
     path: Path, header: Header, wanted: list[str], folder: Path, name: str, numbers: list[str], apart: list[str]
 ) -> StagedCsv:
-    """Write the wanted columns to files `folder/NAME.…`: as text; as float64 those of `numbers` that hold nothing but
-    numbers, and of these, those to lie `apart` to a file of their own."""
+    """Write the wanted columns to files `folder/NAME.…` as text; those of `numbers` that hold nothing but numbers as
+    float64, and such of them as are to lie `apart` to a file of their own."""
     numbers = _numbers_at_first(path, header, numbers)
     while True:
         with Engine(folder) as engine:  # its own, for its own list of rejected lines

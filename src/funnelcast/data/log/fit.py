@@ -47,7 +47,11 @@ def fit_encoder(
         vocabularies[name] = found if init is None else _grown(init, name, found)
         counts |= {f"vocabulary {name}": len(vocabularies[name])} | ({f"rare ids of {name}": rare} if rare else {})
     progress("fit", len(vocabularies), total, "features", "numbers")
-    numbers = {name: _kept(init, schema, name) for name in numeric} if init else _fit_numbers(engine, staged, schema)
+    moments = _moments(staged, schema) if init is None else {}
+    numbers: dict[str, Standard | Bins] = {}
+    for name in numeric:
+        progress("fit", len(vocabularies) + len(numbers), total, "features", name)
+        numbers[name] = _fit_number(engine, rows, schema, name, moments) if init is None else _kept(init, schema, name)
     progress("fit", total, total, "features")
     return Encoder(schema, vocabularies, numbers), counts
 
@@ -106,27 +110,31 @@ def _ids(column: Any) -> Any | None:
     return column if kind.is_string() else column.cast("int64")
 
 
-def _fit_numbers(engine: Engine, staged: Staged, schema: Schema) -> dict[str, Standard | Bins]:
-    """The transforms of all numbers: moments in one pass over the rows, quantiles by a query each."""
-    rows = usable(staged.table, schema, "train")
-    numeric = {name: feature for name, feature in schema.features.items() if feature.kind == "numeric"}
-    moments = {schema.column(name): Moments() for name, feature in numeric.items() if feature.transform == "standard"}
-    for batch in staged.batches([*moments, FAULT, PART, BROKEN]) if moments else ():
-        chosen = usable_rows(batch, schema, "train")
-        for column, found in moments.items():
-            found.add(as_float(batch.column(column), column), chosen)
-    numbers: dict[str, Standard | Bins] = {}
-    for name, feature in numeric.items():
-        column = schema.column(name)
-        try:
-            with engine_errors(f"feature {name!r}"):
-                if feature.transform == "bins":
-                    numbers[name] = Bins(edges=tuple(bin_edges(engine, finite(rows[column]), feature.bins)))
-                else:
-                    numbers[name] = moments[column].standard()
-        except DataError as error:
-            raise DataError(f"feature {name!r}: {error}") from None
-    return numbers
+def _moments(staged: Staged, schema: Schema) -> dict[str, Moments]:
+    """Those of the columns that are standardised, of training rows, all in one pass."""
+    numeric = (name for name, feature in schema.features.items() if feature.kind == "numeric")
+    found = {schema.column(name): Moments() for name in numeric if not _has_bins(schema, name)}
+    for batch in staged.batches([*found, FAULT, PART, BROKEN]) if found else ():
+        rows = usable_rows(batch, schema, "train")
+        for column, moments in found.items():
+            moments.add(as_float(batch.column(column), column), rows)
+    return found
+
+
+def _has_bins(schema: Schema, name: str) -> bool:
+    feature = schema.features[name]
+    return feature.kind == "numeric" and feature.transform == "bins"
+
+
+def _fit_number(engine: Engine, rows: Any, schema: Schema, name: str, moments: dict[str, Moments]) -> Standard | Bins:
+    feature, column = schema.features[name], schema.column(name)
+    if feature.kind == "numeric" and feature.transform == "bins":
+        with engine_errors(f"feature {name!r}"):
+            return Bins(edges=tuple(bin_edges(engine, finite(rows[column]), feature.bins)))
+    try:
+        return moments[column].standard()
+    except DataError as error:
+        raise DataError(f"feature {name!r}: {error}") from None
 
 
 def _grown(init: Encoder, name: str, found: Vocabulary) -> Vocabulary:
@@ -140,8 +148,7 @@ def _grown(init: Encoder, name: str, found: Vocabulary) -> Vocabulary:
 
 
 def _kept(init: Encoder, schema: Schema, name: str) -> Standard | Bins:
-    feature, found = schema.features[name], init.numbers.get(name)
-    wanted = Bins if feature.kind == "numeric" and feature.transform == "bins" else Standard
+    found, wanted = init.numbers.get(name), Bins if _has_bins(schema, name) else Standard
     if isinstance(found, wanted):
         return found
     has = "no such number" if found is None else f"it as {type(found).__name__.lower()}"

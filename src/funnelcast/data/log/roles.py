@@ -8,7 +8,8 @@ from typing import Any
 
 from funnelcast.schema.dataset import Schema
 
-NUMBER_ROLES = frozenset({"label", "weight", "standard", "bins"})
+NUMERIC_ROLES = frozenset({"standard", "bins"})
+NUMBER_ROLES = NUMERIC_ROLES | {"label", "weight"}
 
 
 @dataclass(frozen=True)

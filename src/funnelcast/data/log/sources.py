@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from funnelcast.data.log.csv_source import Rejected, read_header, stage_csv
 from funnelcast.data.log.engine import Engine, engine_errors
-from funnelcast.data.log.roles import Use, only
+from funnelcast.data.log.roles import NUMERIC_ROLES, Use, only
 from funnelcast.errors import DataError, did_you_mean
 
 ROW = "__row"
@@ -115,7 +115,7 @@ def _open_csv(engine: Engine, path: Path, name: str, wanted: dict[str, str], use
     header = read_header(path, gzipped=kind_of(path) == ".csv.gz")
     _require(path, wanted, header.names)
     _require_cases(path, wanted, wanted)  # which alone are staged
-    numbers, apart = only(uses, "standard", "bins"), only(uses, "standard")
+    numbers, apart = only(uses, *NUMERIC_ROLES), only(uses, "standard")
     staged = stage_csv(path, header, list(wanted), engine.folder, name, numbers, apart)
     table = engine.parquet([staged.texts]).mutate(**{ROW: ibis.row_number()})
     rows = pq.read_metadata(staged.texts).num_rows + len(staged.rejected)

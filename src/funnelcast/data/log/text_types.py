@@ -11,7 +11,7 @@ from typing import Any
 import ibis
 
 from funnelcast.data.log.engine import Engine, engine_errors
-from funnelcast.data.log.roles import NUMBER_ROLES, Use
+from funnelcast.data.log.roles import NUMBER_ROLES, NUMERIC_ROLES, Use
 from funnelcast.data.log.sources import Source
 from funnelcast.errors import DataError
 
@@ -101,6 +101,9 @@ def _contents(engine: Engine, sources: list[Source], roles: dict[str, set[str]])
             for i, column in enumerate(here)
             for key, count in _counts(source.table[column], roles[column])
         }
+        for column in roles.keys() - here:
+            if roles[column] <= NUMERIC_ROLES:  # read as numbers at once
+                total[column] += _Content(present=source.rows)
         with engine_errors(source.path):
             found = engine.row(counts, source.table)
         for i, column in enumerate(here):

@@ -19,7 +19,7 @@ class Truth:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = pq.ParquetFile(path)
+        self._file = pq.ParquetFile(path, pre_buffer=False)  # which would keep all that was read
         missing = [name for name in ("sample_id", *COLUMNS) if name not in self._file.schema_arrow.names]
         if missing:
             raise DataError(f"{path} lacks the columns {', '.join(missing)}; generate it again, or move it away")
