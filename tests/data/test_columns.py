@@ -29,14 +29,14 @@ def lists_of(found: Ragged) -> Lists:
     return [found.ids[a:b].tolist() for a, b in zip(found.offsets, found.offsets[1:], strict=False)]
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(LISTS, st.data())
 def test_take(lists: Lists, data: st.DataObject) -> None:
     rows = data.draw(st.lists(st.integers(0, len(lists) - 1), max_size=10))
     assert lists_of(ragged(lists).take(np.array(rows, np.int64))) == [lists[row] for row in rows]
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(LISTS, st.data())
 def test_take_of_shared_lists_gives_one_per_row(lists: Lists, data: st.DataObject) -> None:
     index = data.draw(st.lists(st.integers(0, len(lists) - 1), min_size=1, max_size=10))
@@ -70,7 +70,7 @@ def test_lists_of_a_file_are_read_where_they_lie(tmp_path: Path) -> None:
     assert mapped.ids.tolist() == [1, 2, 3, 4, 5, 6]
 
 
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(LISTS, min_size=1, max_size=4))
 def test_concatenate(parts: list[Lists]) -> None:
     assert lists_of(Ragged.concatenate([ragged(part) for part in parts])) == [row for part in parts for row in part]

@@ -6,7 +6,7 @@ import torch
 
 from funnelcast.data.batch import Batch
 from funnelcast.data.matrix import Matrix
-from funnelcast.data.statistics import fit_statistics, folds_of
+from funnelcast.training.statistics import fit_statistics, folds_of
 from tests.data.listed import INPUTS, draw
 
 COLUMNS, ROWS = draw(60), np.arange(60)

@@ -20,7 +20,7 @@ from funnelcast.errors import ConfigError, FunnelcastError
 from funnelcast.experiments.evaluate import evaluate
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.run import Run, train
-from funnelcast.models.boosted import Trees
+from funnelcast.layers.trees import Trees
 from funnelcast.serving.bundle import Bundle
 from funnelcast.training.boosting import Boosting
 from tests import tiny

@@ -1,7 +1,7 @@
 """Layers in plain numpy, number by number, written from the paper; and parameters drawn for both."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,19 @@ def randomise(module: nn.Module, seed: int = 0, scale: float = 0.7) -> None:
 
 def draw(seed: int, *shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def has_derivatives(function: Callable[..., Tensor], inputs: Sequence[Tensor]) -> bool:
+    """Whether the first and second derivatives of a number agree with differences, by all inputs at once."""
+    sizes, shapes = [each.numel() for each in inputs], [each.shape for each in inputs]
+
+    def of_vector(vector: Tensor) -> Tensor:
+        parts = zip(vector.split(sizes), shapes, strict=True)
+        return function(*(part.view(shape) for part, shape in parts))
+
+    vector = torch.cat([each.detach().flatten() for each in inputs]).requires_grad_()
+    first = torch.autograd.gradcheck(of_vector, [vector], fast_mode=True)
+    return first and torch.autograd.gradgradcheck(of_vector, [vector], fast_mode=True)
 
 
 def arrays(module: nn.Module) -> dict[str, Floats]:

@@ -160,7 +160,7 @@ def assert_never_rises(log_p: Tensor, parents: tuple[int, ...]) -> None:
 
 
 @given(forests(st.floats(width=32, allow_nan=False)))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_reach_never_rises_along_an_edge(case: tuple[tuple[int, ...], Tensor]) -> None:
     parents, z = case
     reach = chain_reach(z, parents)
@@ -169,7 +169,7 @@ def test_reach_never_rises_along_an_edge(case: tuple[tuple[int, ...], Tensor]) -
 
 
 @given(forests(st.floats(width=32, allow_nan=False, allow_infinity=False)), st.floats(1e-6, 1))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_every_finite_logit_gives_logs_of_probabilities(case: tuple[tuple[int, ...], Tensor], keep: float) -> None:
     parents, z = case
     single = (-1, *(max(parent, 0) for parent in parents[1:]))

@@ -12,7 +12,8 @@ import torch
 
 from funnelcast.data.batch import Batch
 from funnelcast.data.statistics import Statistics
-from funnelcast.models.boosted import BoostedModel, Constant, Trees
+from funnelcast.layers.trees import Constant, Trees
+from funnelcast.models.boosted import BoostedModel
 from funnelcast.models.lightgbm import LightGBM
 from tests.data.listed import FUNNEL, INPUTS, draw
 from tests.training.boosted import fitted
@@ -133,10 +134,3 @@ def test_unknown_ids_are_one_thing(model: BoostedModel) -> None:
         lists.ids[:] = 0
     log_p, log_q = model(rows)
     assert torch.equal(log_p[0], log_p[1]) and torch.all(torch.isfinite(log_p) & torch.isfinite(log_q))
-
-
-@pytest.mark.parametrize(("counts", "logit"), [((0, 0), 0.0), ((0, 9), math.log(0.5 / 9.5)), ((9, 0), math.log(19))])
-def test_a_constant(counts: tuple[int, int], logit: float, tmp_path: Path) -> None:
-    constant = Constant.of(*counts)
-    assert constant.logits(np.zeros((3, 2))).tolist() == pytest.approx([logit] * 3)
-    assert constant.save(tmp_path, "step-0.txt") == {"constant": constant.logit} and not list(tmp_path.iterdir())

@@ -23,7 +23,7 @@ from funnelcast.models.base import Parallel, Recipe
 from funnelcast.models.network import FunnelModel, NetworkRecipe
 from funnelcast.models.registry import recipe_of
 from funnelcast.schema.funnel import Funnel
-from funnelcast.testing import contracts, learning
+from funnelcast.testing import contracts, learning, lifts
 from funnelcast.testing.cases import INPUTS, Case, cases
 from funnelcast.testing.drawing import LONGEST
 from funnelcast.training.losses import UncertaintyWeights
@@ -220,7 +220,7 @@ def test_what_does_not_learn_or_learns_too_much_is_caught(monkeypatch: pytest.Mo
     for promise in (learning.learns_64_rows_by_heart, learning.learns_the_known_law):
         with pytest.raises(AssertionError):
             promise(narrow)
-    law = learning.law_parts(noise=False)
+    law = lifts.law_parts(noise=False)
     monkeypatch.setattr(learning, "law_parts", lambda noise: law)  # labels that do tell something
     with pytest.raises(AssertionError):
         learning.learns_no_noise(wider)

@@ -22,7 +22,7 @@ from funnelcast.errors import DataError, FunnelcastError
 from funnelcast.evaluation.auc import auc
 from funnelcast.evaluation.funnel import measure_funnel
 from funnelcast.evaluation.score import score
-from funnelcast.models.boosted import Constant, Trees
+from funnelcast.layers.trees import Constant, Trees
 from funnelcast.schema.funnel import Funnel
 from tests import tiny
 from tests.data.listed import FUNNEL, INPUTS, draw
@@ -149,8 +149,20 @@ def test_neither_workers_nor_the_global_seed_change_a_bit(tmp_path: Path) -> Non
         changes = {"ids": "target_statistics", **BAGGED}
         runs.append(fitted(tmp_path / str(workers), INPUTS, FUNNEL, PARTS, workers=workers, **changes).fingerprint)
     assert runs[0] == runs[1] and log_of(tmp_path / "1") == log_of(tmp_path / "2")
-    other = fitted(tmp_path / "seed", INPUTS, FUNNEL, PARTS, seed=1, ids="target_statistics", **BAGGED)
-    assert other.fingerprint != runs[0]
+
+
+def test_the_seed_decides_the_draw_of_rows_and_columns(tmp_path: Path) -> None:
+    inputs = dataclasses.replace(INPUTS, lists=())
+    found = [fitted(tmp_path / f"{i}", inputs, FUNNEL, PARTS, seed=i // 2, **BAGGED).fingerprint for i in range(4)]
+    assert found[0] == found[1] != found[2] == found[3]
+    steps = fitted(tmp_path / "same", inputs, Funnel.parse("a; b; c"), twins(), **BAGGED).steps
+    assert steps[0] != steps[1], "two steps have one seed"
+
+
+def twins() -> tuple[Columns, Columns]:
+    """Of which all steps have the same labels."""
+    found = [dataclasses.replace(part, labels=np.repeat(part.labels[:, :1], 3, 1)) for part in PARTS]  # type: ignore[index]
+    return found[0], found[1]
 
 
 def test_rows_without_weight_are_as_good_as_absent(tmp_path: Path) -> None:
@@ -216,7 +228,9 @@ def test_dev_rows_of_one_class(tmp_path: Path) -> None:
 
 
 def test_lightgbm_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Nor of categories beyond max_bin, nor where no split is possible."""
+    """Nor of categories beyond max_bin, nor where no split is possible, nor where something else was not silent."""
+    lightgbm.Dataset(np.zeros((2, 1)), params={"verbosity": 1, "min_data_in_bin": 1}).construct()
+    capfd.readouterr()
     model = fitted(tmp_path / "a", INPUTS, FUNNEL, PARTS, max_bin=3)
     fitted(tmp_path / "b", INPUTS, FUNNEL, PARTS, min_rows_per_leaf=10_000)
     score(model, PARTS[1])

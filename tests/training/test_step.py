@@ -20,7 +20,7 @@ from funnelcast.training.workers import threads
 from tests.layers.inputs import INPUTS, draw_batch, source
 from tests.layers.reference import randomise
 
-ROWS = 40
+ROWS = 32
 RATES = (0.5, 0.3, 0.2)
 FUNNEL = Funnel.parse("click; conversion after click; like after click")
 READING: dict[str, Any] = {
@@ -209,7 +209,7 @@ def test_a_row_without_weight_is_as_good_as_absent_and_so_is_one_without_labels(
             assert not elements.vectors[offsets[row] : offsets[row + 1]].any()
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["man", "aitm", "single task"])
 def test_a_weight_of_two_is_a_row_given_twice(name: str) -> None:
     (model, weights), batch = build(name), drawn()
     ones = torch.ones(ROWS, dtype=torch.float64)
@@ -219,7 +219,7 @@ def test_a_weight_of_two_is_a_row_given_twice(name: str) -> None:
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-13)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["man", "aitm", "single task"])
 def test_the_gradient_does_not_grow_with_the_batch(name: str) -> None:
     """AITM's own code summed its penalty over the batch."""
     (model, weights), batch = build(name), drawn()
@@ -246,7 +246,7 @@ def test_a_row_that_did_not_reach_the_parent_teaches_the_child_nothing(name: str
         assert reached <= taught and len(reached) > len(taught) / 3
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["man", "aitm", "single task"])
 def test_a_batch_that_observed_a_step_nowhere_still_has_a_gradient(name: str) -> None:
     (model, weights), batch = build(name), drawn()
     assert batch.labels is not None

@@ -13,8 +13,6 @@ from funnelcast.data.batch import Batch, Lists
 from funnelcast.data.encoder import InputSpec
 from funnelcast.data.statistics import Statistics
 
-Column = NDArray[Any]
-
 
 @dataclass(frozen=True)
 class Matrix:
@@ -34,8 +32,7 @@ class Matrix:
     @property
     def by_statistics(self) -> list[str]:
         """Features that enter by their target statistics."""
-        fields = [] if self.by_id else [name for name, _ in self.inputs.fields]
-        return fields + [each.name for each in self.inputs.lists]
+        return [name for name, _ in self.inputs.fields if not self.by_id] + [each.name for each in self.inputs.lists]
 
     def __call__(
         self, batch: Batch, statistics: Statistics, folds: NDArray[np.uint8] | None = None
@@ -51,7 +48,7 @@ class Matrix:
             parts.append(lists.offsets.diff().numpy()[:, None])
         return np.concatenate(parts, 1, dtype=np.float64)
 
-    def _fields(self, batch: Batch, statistics: Statistics, of_fold: NDArray[np.intp]) -> Iterator[Column]:
+    def _fields(self, batch: Batch, statistics: Statistics, of_fold: NDArray[np.intp]) -> Iterator[NDArray[Any]]:
         ids = batch.ids.numpy()
         if self.by_id:
             yield ids

@@ -17,7 +17,7 @@ _BITS = 32
 
 
 class HashedIds(nn.Module):
-    """x[h(field, id)] += 1 for every field, and a list's factors for its ids; then numeric features.
+    """x[h(vocabulary, id)] += 1 for every field, and a list's factors for its ids; then numeric features.
 
     The MAN paper's "remove the embedding layer and train the original feature data". Nothing is learned here; two ids
     that meet in one place cannot be told apart.

@@ -210,7 +210,7 @@ class TransformerLayer(nn.Module):
         flat = self.norms[0](flat + mode.dropout(told, self.dropout))
         wide = mode.dropout(self.wide(flat).relu(), self.dropout)
         normed: Tensor = self.norms[1](flat + self.narrow(wide))
-        return normed.unflatten(1, x.shape[1:3])
+        return normed.reshape(x.shape)
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, held: Tensor, *, fused: bool) -> Tensor:
@@ -219,8 +219,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, held: Tensor, *, fused: bo
     barred = torch.zeros_like(held, dtype=query.dtype).masked_fill(~held, torch.finfo(query.dtype).min)
     if fused:
         q, k, v = (t.flatten(0, 1) for t in (query, key, value))
-        found: Tensor = functional.scaled_dot_product_attention(q, k, v, attn_mask=barred.repeat(query.shape[0], 1, 1, 1))
-        return found.unflatten(0, query.shape[:2])
+        mask = barred.repeat(query.shape[0], 1, 1, 1)
+        return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask).reshape(query.shape)
     scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
     attended: Tensor = (scores + barred).softmax(-1) @ value
     return attended

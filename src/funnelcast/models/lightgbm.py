@@ -9,8 +9,9 @@ from pydantic import Field
 from funnelcast.data.encoder import InputSpec
 from funnelcast.data.matrix import Matrix
 from funnelcast.errors import Fault, FunnelcastError
+from funnelcast.layers.trees import require_lightgbm
 from funnelcast.models.base import Recipe
-from funnelcast.models.boosted import BoostedModel, require_lightgbm
+from funnelcast.models.boosted import BoostedModel
 from funnelcast.schema.funnel import Funnel
 
 Share = Annotated[float, Field(gt=0, le=1)]

@@ -129,7 +129,10 @@ class ReadingRecipe(Recipe):
         if self.embedding == "none":
             yield Fault(where, f"{pool.kind!r} needs vectors", "set embedding = 'tables', or write 'mean'")
         width = self.width_of(spec.vocabulary)
-        if isinstance(pool, Transformer) and width % pool.heads:
+        if isinstance(pool, Transformer) and width < 3:
+            fix = f"set embedding_dims = {{{spec.vocabulary} = 8}}, or so"
+            yield Fault(where, f"{width} numbers an id leave nothing to learn after layer normalisation", fix)
+        elif isinstance(pool, Transformer) and width % pool.heads:
             yield Fault(f"{where}.heads", f"{pool.heads} heads do not divide {width} numbers", "set heads = 1")
         if isinstance(pool, Target):
             fields = dict(inputs.fields)

@@ -1,4 +1,4 @@
-"""What can be learned of the known law: the lift of the truth, and of a model that adds up fields. Lift is AUC - 1/2."""
+"""What can be learned of the known law: the lift, AUC - 1/2, of the truth, and of a model that adds up fields."""
 
 from __future__ import annotations
 

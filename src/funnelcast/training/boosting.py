@@ -21,14 +21,15 @@ from funnelcast.data.columns import Columns
 from funnelcast.data.files import new_folder, sha256, write_atomic
 from funnelcast.data.loader import Loader, seed_of
 from funnelcast.data.progress import Progress, silent
-from funnelcast.data.statistics import fit_statistics, folds_of
 from funnelcast.errors import DataError, FunnelcastError
 from funnelcast.evaluation.auc import auc
 from funnelcast.evaluation.metrics import log_loss
-from funnelcast.models.boosted import BoostedModel, Constant, StepScore, Trees, load_step, require_lightgbm
+from funnelcast.layers.trees import Constant, StepScore, Trees, load_step, require_lightgbm
+from funnelcast.models.boosted import BoostedModel
 from funnelcast.models.lightgbm import LightGBM
 from funnelcast.schema.funnel import Funnel
 from funnelcast.training.interrupt import Interruption
+from funnelcast.training.statistics import fit_statistics, folds_of
 from funnelcast.training.step_rows import Part, StepRows
 
 
@@ -152,6 +153,7 @@ class Boosting:
             valid_names=["dev"],
             feval=_metric(recipe.metric, dev),
             callbacks=[lightgbm.early_stopping(recipe.patience, verbose=False), self._report(train.step, interruption)],
+            keep_training_booster=True,  # with the trees after the best
         )
 
     def _report(self, step: int, interruption: Interruption) -> Callable[[Any], None]:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from funnelcast.data.batch import Batch
 from funnelcast.data.matrix import Matrix
-from funnelcast.data.statistics import Statistics, step_rows
+from funnelcast.data.statistics import Statistics
+from funnelcast.training.statistics import step_rows
 
 
 @dataclass(frozen=True)
@@ -55,20 +56,17 @@ class StepRows:
         if piece not in self._last:  # LightGBM draws a sample row by row, in ascending order
             self._last.clear()
             self._last[piece] = self._matrix(self.chosen[piece * self.batch_size :][: self.batch_size])
-        row: NDArray[np.float64] = self._last[piece][place]
-        return row
+        return np.asarray(self._last[piece][place])
 
     def _matrix(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        part = self.part
-        folds = None if part.folds is None else part.folds[rows]
-        return part.matrix(part.rows.take(torch.from_numpy(rows)), part.statistics, folds)
+        folds = None if self.part.folds is None else self.part.folds[rows]
+        return self.part.matrix(self.part.rows.take(torch.from_numpy(rows)), self.part.statistics, folds)
 
     @cached_property
     def labels(self) -> NDArray[np.uint8]:
         """(n,), 0 or 1."""
         assert self.part.rows.labels is not None
-        labels: NDArray[np.uint8] = self.part.rows.labels.numpy()[self.chosen, self.step]
-        return labels
+        return np.asarray(self.part.rows.labels.numpy()[self.chosen, self.step])
 
     @cached_property
     def weight(self) -> NDArray[np.float32] | None:

@@ -133,7 +133,7 @@ class Trainer:
             self.loss_weights,
             self.plan.loss,
             self.plan.optimizer.micro_batch,
-            "embedding" in stage.groups,
+            bool(optimizer.tables),
             optimizer.parameters,
         )
         while self.at.epoch < stage.epochs and self.at.waited < stage.patience:

@@ -92,6 +92,7 @@ def test_no_bad_line_is_lost_where_there_are_more_than_are_recorded_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(csv_source, "_MOST_ERRORS", 5)
+    monkeypatch.setattr(csv_source, "_FIRST_LINES", 9)
     lines = [f"{i};0;0" for i in range(40)]
     lines[20:30], lines[35] = [f"{i};0" for i in range(20, 30)], "x;0;0"
     log = text(tmp_path / "a.csv", "\n".join(["x;click;buy", *lines]) + "\n")
@@ -115,7 +116,7 @@ def test_a_log_is_the_same_table_from_csv_and_parquet(tmp_path: Path) -> None:
 
     def draw() -> pa.Table:
         x = rng.random((3, n)).round(6)
-        x[0, [7, n - 7]] = math.inf
+        x[0, [5, 7, n - 7]] = math.inf
         click = rng.integers(0, 2, n)
         click[[5, n - 5]] = 3
         numbers = {f"x{i}": pa.array(column, mask=rng.random(n) < 0.1) for i, column in zip("abc", x, strict=True)}

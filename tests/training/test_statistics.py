@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import UNOBSERVED, Columns
 from funnelcast.data.matrix import Matrix
-from funnelcast.data.statistics import Statistics, fit_statistics, folds_of, step_rows
+from funnelcast.data.statistics import Statistics
+from funnelcast.training.statistics import fit_statistics, folds_of, step_rows
 from tests.data.listed import FUNNEL, INPUTS, draw
 
 NAMES = ("user", "item", "tags", "history")
