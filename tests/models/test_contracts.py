@@ -1,13 +1,13 @@
 """Every registered recipe keeps every promise of `funnelcast.testing`: a row of the table each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import pytest
 
 from funnelcast.models.base import Recipe
 from funnelcast.models.registry import RECIPES, recipe_of
-from funnelcast.testing.cases import INPUTS, Case, cases
+from funnelcast.testing.cases import Case, cases
 from funnelcast.testing.contracts import Promise, promises_of
 from funnelcast.testing.learning import learns_64_rows_by_heart, learns_no_noise, learns_the_known_law
 
@@ -117,28 +117,38 @@ TABLE = {
 
 
 def promised(*, slow: bool) -> list[Any]:
-    """Promise and case, for every row of the table."""
-    rows = [case for name, row in TABLE.items() for case in cases(recipe_of(row.small | {"name": name}), row.formula)]
-    return [
-        pytest.param(promise, case, id=f"{case}, {promise.__name__}")
-        for case in rows
-        for promise in promises_of(case, slow=slow)
-    ]
+    """Every promise, and the cases of one recipe and funnel that have to keep it: one per kind of features."""
+    groups: dict[str, tuple[Promise, list[Case]]] = {}
+    for name, row in TABLE.items():
+        for case in cases(recipe_of(row.small | {"name": name}), row.formula):
+            for promise in promises_of(case, slow=slow):
+                groups.setdefault(f"{name}, {case.shape}, {promise.__name__}", (promise, []))[1].append(case)
+    return [pytest.param(*group, id=name) for name, group in groups.items()]
+
+
+def keep(promise: Promise, kept_by: Iterable[Case]) -> None:
+    """See that cases keep a promise; whoever does not is named."""
+    for case in kept_by:
+        try:
+            promise(case)
+        except BaseException as error:
+            error.add_note(str(case))
+            raise
 
 
 def test_every_registered_recipe_is_in_the_table() -> None:
     assert set(TABLE) == set(RECIPES)
 
 
-@pytest.mark.parametrize(("promise", "case"), promised(slow=False))
-def test_promises(promise: Promise, case: Case) -> None:
-    promise(case)
+@pytest.mark.parametrize(("promise", "kept_by"), promised(slow=False))
+def test_promises(promise: Promise, kept_by: list[Case]) -> None:
+    keep(promise, kept_by)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("promise", "case"), promised(slow=True))
-def test_promises_that_take_long(promise: Promise, case: Case) -> None:
-    promise(case)
+@pytest.mark.parametrize(("promise", "kept_by"), promised(slow=True))
+def test_promises_that_take_long(promise: Promise, kept_by: list[Case]) -> None:
+    keep(promise, kept_by)
 
 
 def hashed(case: Case) -> int:
@@ -154,14 +164,13 @@ VARIANTS: dict[str, tuple[dict[str, Any], Callable[[Case], int] | None]] = {
 """Other ways to read ids."""
 
 
-@pytest.mark.parametrize("kind", INPUTS)
 @pytest.mark.parametrize("name", VARIANTS)
-def test_promises_of_other_ways_to_read(name: str, kind: str) -> None:
+def test_promises_of_other_ways_to_read(name: str) -> None:
     changes, formula = VARIANTS[name]
-    recipe = recipe_of(TABLE[name].small | {"name": name} | changes)
-    (case,) = [each for each in cases(recipe, formula) if (each.shape, each.kind) == ("tree", kind)]
-    for promise in promises_of(case):
-        promise(case)
+    for case in cases(recipe_of(TABLE[name].small | {"name": name} | changes), formula):
+        if case.shape == "tree":
+            for promise in promises_of(case):
+                keep(promise, [case])
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from funnelcast.cli.console import AsJson, Replace, out, progress_bars, show, sh
 _VOCABULARY = "vocabulary "  # how its counts begin
 _KNOWN = {
     "ali-ccp": "ali-ccp has no numbers whose scaling could be kept",
+    "ali-ccp-full": "ali-ccp-full has no numbers whose scaling could be kept",
     "aliexpress": "aliexpress is one fixed log, scaled by itself; leave it out",
 }
 """The data sets that stand in place of a schema, and why none is prepared for a bundle to retrain."""
@@ -20,7 +22,7 @@ _KNOWN = {
 
 def prepare(
     schema: Annotated[
-        str, typer.Argument(help="A schema file, or [bold]ali-ccp[/], [bold]aliexpress[/] for the files of these.")
+        str, typer.Argument(help="A schema file, or [bold]ali-ccp[/], [bold]ali-ccp-full[/], [bold]aliexpress[/].")
     ],
     train: Annotated[Path, typer.Option(help="Training rows: .parquet, .csv, .csv.gz; for ali-ccp the skeleton file.")],
     to: Annotated[Path, typer.Option("--out", help="Folder of the table.")],
@@ -38,6 +40,7 @@ def prepare(
     Example: [bold]funnelcast prepare schema.toml --train log.parquet --out table[/]
 
     Bad rows go to OUT.quarantine.csv with line and reason. Common features of ali-ccp are found beside the skeletons;
+    ali-ccp-full keeps all 23 fields, multi-values and weights, where ali-ccp has the 18 of AITM's processing;
     aliexpress takes a country's train.csv and test.csv, as MTReclib makes them.
     """
     with progress_bars(as_json) as progress:
@@ -98,10 +101,10 @@ def _prepare(
 
 def _preparation(name: str) -> Callable[..., dict[str, Any]]:
     """Of a data set in `_KNOWN`; imported when it is needed."""
-    if name == "ali-ccp":
+    if name.startswith("ali-ccp"):
         from funnelcast.data.datasets.aliccp.prepare import prepare_aliccp
 
-        return prepare_aliccp
+        return partial(prepare_aliccp, schema={"ali-ccp": "aliccp-aitm", "ali-ccp-full": "aliccp-full"}[name])
     from funnelcast.data.datasets.aliexpress.prepare import prepare_aliexpress
 
     return prepare_aliexpress

@@ -126,6 +126,7 @@ class ReadingRecipe(Recipe):
             return
         if spec.kind != "sequence":
             yield Fault(where, f"{pool.kind!r} of a multi-valued feature", "declare it as a sequence, or write 'mean'")
+            return
         if self.embedding == "none":
             yield Fault(where, f"{pool.kind!r} needs vectors", "set embedding = 'tables', or write 'mean'")
         width = self.width_of(spec.vocabulary)

@@ -1,5 +1,5 @@
-"""Rows on disk as record batches, one after the other: Parquet for what queries read, Arrow for what is only read
-through, at the speed of memory."""
+"""Rows on disk as record batches, one after the other: Parquet for what queries read; Arrow, larger but as fast as
+memory, for what is only read through."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ def read_batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.Re
 @contextmanager
 def arrow_writer(path: Path, schema: pa.Schema) -> Iterator[Any]:
     """Writes record batches to an Arrow file."""
-    options = pa.ipc.IpcWriteOptions(compression="lz4")
-    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema, options=options) as writer:
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, schema) as writer:
         yield writer
 
 

@@ -45,7 +45,7 @@ def _read_parquet(files: list[Path], encoder: Encoder, batch_rows: int) -> Itera
     schema = _common_schema(files, list(columns(uses(encoder.schema, split=False))))
     yield empty(schema)
     for file in files:
-        with pq.ParquetFile(file) as rows:
+        with pq.ParquetFile(file, pre_buffer=False) as rows:  # else it keeps all that it has read
             for batch in rows.iter_batches(batch_rows, columns=schema.names):
                 yield batch.select(schema.names).cast(schema)
 
