@@ -131,7 +131,7 @@ def keep(promise: Promise, kept_by: Iterable[Case]) -> None:
     for case in kept_by:
         try:
             promise(case)
-        except BaseException as error:
+        except Exception as error:
             error.add_note(str(case))
             raise
 

@@ -19,6 +19,8 @@ class MAN(ExpertRecipe):
 
     x = embedding; m_t = Σ_n softmax(G_t x)_n f_n(x) over own and shared experts; c_t = at(c_parent ‖ m_t);
     logit_t = tower_t(c_t); pCTCVR = σ(logit_click) σ(logit_conversion).
+
+    Parameters: those of PLE; where steps exchange vectors of k, per edge k² + k, per step with an edge into it 3 k².
     """
 
     name: Literal["man"] = "man"
