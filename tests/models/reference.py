@@ -16,6 +16,7 @@ import torch
 from funnelcast.data.batch import Batch, Lists
 from funnelcast.data.encoder import InputSpec, ListSpec
 from funnelcast.models.network import FunnelModel
+from funnelcast.models.reading import Sum
 from funnelcast.models.registry import recipe_of
 from funnelcast.schema.funnel import Funnel
 from funnelcast.testing.cases import randomise
@@ -47,7 +48,9 @@ def small(name: str, **changes: Any) -> dict[str, Any]:
     """Settings of a small network."""
     experts = {} if name in ("aitm", "esmm") else {"expert": [5, 3]}
     split = {"experts_per_step": 1, "shared_experts": 1} if name in ("man", "ple") else {}
-    return SMALL | experts | split | ({"experts": 3} if name in ("mmoe", "omoe") else {}) | {"name": name} | changes
+    hashed = changes.get("embedding") == "none"  # then widths would have no effect
+    sizes = {k: v for k, v in SMALL.items() if not (hashed and k.startswith("embedding_dim"))}
+    return sizes | experts | split | ({"experts": 3} if name in ("mmoe", "omoe") else {}) | {"name": name} | changes
 
 
 def build(
@@ -173,7 +176,10 @@ class Reference:
         return np.array(numbers)
 
     def _pool_of(self, each: ListSpec) -> Any:
-        return self.recipe.pooling.get(each.name, "weighted_mean" if each.weighted else "mean")
+        """A word, or the settings of a pool with parameters."""
+        default = Sum(kind="weighted_mean" if each.weighted else "mean")
+        pool = self.recipe.pooling.get(each.name, default)
+        return pool.kind if isinstance(pool, Sum) else pool
 
     def _hash(self, row: Row) -> Floats:
         """Counts, each id at the place where the model's hash function puts it; then numbers."""

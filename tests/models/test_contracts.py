@@ -167,7 +167,8 @@ VARIANTS: dict[str, tuple[dict[str, Any], Callable[[Case], int] | None]] = {
 @pytest.mark.parametrize("name", VARIANTS)
 def test_promises_of_other_ways_to_read(name: str) -> None:
     changes, formula = VARIANTS[name]
-    for case in cases(recipe_of(TABLE[name].small | {"name": name} | changes), formula):
+    kept = {k: v for k, v in TABLE[name].small.items() if not (formula is hashed and k.startswith("embedding_dim"))}
+    for case in cases(recipe_of(kept | {"name": name} | changes), formula):
         if case.shape == "tree":
             for promise in promises_of(case):
                 keep(promise, [case])

@@ -83,4 +83,4 @@ def test_lists(name: str, pooling: dict[str, Any]) -> None:
 def test_hashed_ids(name: str, width: int, pooling: dict[str, Any]) -> None:
     """Where nearly all meet in one place, and where few do."""
     settings = small(name, embedding="none", hashed_width=width, pooling=pooling)
-    compare(settings | {"embedding_dims": {}}, LISTED, FUNNELS["tree"], 1e-6)
+    compare(settings, LISTED, FUNNELS["tree"], 1e-6)

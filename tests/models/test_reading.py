@@ -92,6 +92,8 @@ def test_what_needs_vectors_is_refused_without_embeddings(pool: dict[str, Any]) 
         ({"embedding_dims": {"item": -1}}, "embedding_dims.item: -1 is not allowed"),
         ({"embedding_init": "normall"}, "did you mean 'normal'?"),
         ({"embedding": "hashed"}, "embedding: 'hashed' is not one of tables, none"),
+        ({"hashed_width": 64}, "hashed_width has no effect with embedding = 'tables'"),
+        ({"embedding": "none", "embedding_dim": 64}, "embedding_dim has no effect with embedding = 'none'"),
     ],
     ids=str,
 )
@@ -105,8 +107,13 @@ def test_faults(changes: dict[str, Any], fault: str) -> None:
 @pytest.mark.parametrize(
     ("pool", "fault"),
     [
-        ("summ", "'summ' is not one of sum, mean, weighted_mean; did you mean 'sum'?"),
-        ({"kind": "lstm"}, "kind: 'lstm' is not one of target_attention, transformer"),
+        (
+            "summ",
+            "kind: 'summ' is not one of sum, mean, weighted_mean, target_attention, transformer; did you mean 'sum'?",
+        ),
+        ({"kind": "lstm"}, "kind: 'lstm' is not one of sum, mean, weighted_mean, target_attention, transformer"),
+        ({"field": "item"}, "kind: is missing; add it"),
+        ({"kind": "sum", "field": "item"}, "field: is not a setting"),
         (TARGET | {"hidden": []}, "hidden: [] is not allowed: more items are needed; give at least 1"),
         (TRANSFORMER | {"layers": 0}, "layers: 0 is not allowed"),
         (TRANSFORMER | {"head": 2}, "head: is not a setting; did you mean 'heads'?"),
@@ -117,4 +124,5 @@ def test_faults(changes: dict[str, Any], fault: str) -> None:
 def test_faults_of_pools(pool: Any, fault: str) -> None:
     with pytest.raises(ConfigError) as caught:
         recipe_of(small("mmoe", pooling={"viewed": pool}))
-    assert any(fault in str(found) for found in caught.value.faults)
+    [found] = caught.value.faults
+    assert str(found).startswith("pooling.viewed.") and fault in str(found)

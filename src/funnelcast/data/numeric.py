@@ -21,8 +21,9 @@ class Standard(Config):
 
     def __call__(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
         """(N,), missing where they are not finite -> (N,)."""
-        scaled = np.where(np.isfinite(values), (values - self.mean) / self.std, 0)
-        return scaled.clip(-LARGEST, LARGEST).astype(np.float32)
+        scaled = (values - self.mean) / self.std
+        scaled[~np.isfinite(values)] = 0
+        return scaled.clip(-LARGEST, LARGEST, out=scaled).astype(np.float32)
 
 
 class Bins(Config):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from funnelcast.data.encoder import InputSpec, ListSpec
 from funnelcast.errors import Fault, did_you_mean
@@ -21,6 +21,13 @@ from funnelcast.schema.funnel import Funnel
 
 Width = Annotated[int, Field(ge=1, le=65536)]
 Rate = Annotated[float, Field(ge=0, le=0.99)]
+
+
+class Sum(Config):
+    """Added up, with or without weights."""
+
+    kind: Pool
+    """`sum`: Σ w e, with w = 1 where ids have no weights; `mean`: Σ e / n; `weighted_mean`: Σ w e / Σ |w|."""
 
 
 class Target(Config):
@@ -51,6 +58,14 @@ class Transformer(Config):
     """Width of the network after each attention."""
     dropout: Rate = 0.0
     """After attention, and in the network."""
+
+
+def _from_kind(value: Any) -> Any:
+    """`tags = "sum"` is short for `tags = {kind = "sum"}`."""
+    return {"kind": value} if isinstance(value, str) else value
+
+
+Pooling = Annotated[Annotated[Sum | Target | Transformer, Field(discriminator="kind")], BeforeValidator(_from_kind)]
 
 
 class Pretrained(Config):
@@ -85,15 +100,25 @@ class ReadingRecipe(Recipe):
     """`xavier_uniform`, the paper's "uniformly initialised", or `normal`, N(0, 0.01), as AITM."""
     pretrained: dict[str, Pretrained] = Field(default_factory=dict)
     """By vocabulary, a file of vectors to start from; ids that it lacks start like all others."""
-    pooling: dict[str, Pool | Annotated[Target | Transformer, Field(discriminator="kind")]] = Field(
-        default_factory=dict
-    )
+    pooling: dict[str, Pooling] = Field(default_factory=dict)
     """By feature, how a list of ids becomes one vector: `sum`, `mean`, `weighted_mean`, or for a sequence a table with
     `kind = "target_attention"` or `kind = "transformer"`. By default the mean, weighted where ids have weights."""
     embedding: Literal["tables", "none"] = "tables"
     """`none`: no embeddings; ids are hashed into one vector of `hashed_width` places, each a count."""
     hashed_width: Width = 1024
     """With `embedding = "none"`: places of the hashed vector."""
+
+    @model_validator(mode="after")
+    def _check_embedding(self) -> Self:
+        """No setting without effect."""
+        defaults = ReadingRecipe.model_fields
+        idle = (
+            ("hashed_width",) if self.embedding == "tables" else ("embedding_dim", "embedding_dims", "embedding_init")
+        )
+        for name in idle:
+            if getattr(self, name) != defaults[name].get_default(call_default_factory=True):
+                raise ValueError(f"{name} has no effect with embedding = {self.embedding!r}; take one of them out")
+        return self
 
     def check(self, inputs: InputSpec, funnel: Funnel, where: str = "model") -> list[Fault]:
         """Also names of vocabularies and lists that there are not, and pools that do not fit them."""
@@ -116,10 +141,10 @@ class ReadingRecipe(Recipe):
         return faults
 
     def _pool_faults(
-        self, spec: ListSpec, pool: Pool | Target | Transformer, inputs: InputSpec, where: str
+        self, spec: ListSpec, pool: Sum | Target | Transformer, inputs: InputSpec, where: str
     ) -> Iterator[Fault]:
-        if isinstance(pool, str):
-            if pool == "weighted_mean" and not spec.weighted:
+        if isinstance(pool, Sum):
+            if pool.kind == "weighted_mean" and not spec.weighted:
                 yield Fault(
                     where, "'weighted_mean' of ids without weights", "write 'mean', or give the feature weights"
                 )
@@ -160,8 +185,8 @@ class ReadingRecipe(Recipe):
         return Reading(embedding, SequencePooling(embedding.layout, pools))
 
     def _simple(self, spec: ListSpec) -> Pool | None:
-        pool = self.pooling.get(spec.name, "weighted_mean" if spec.weighted else "mean")
-        return pool if isinstance(pool, str) else None
+        pool = self.pooling.get(spec.name) or Sum(kind="weighted_mean" if spec.weighted else "mean")
+        return pool.kind if isinstance(pool, Sum) else None
 
     def _pool(self, spec: ListSpec, blocks: dict[str, Block], copies: int) -> TargetAttention | TransformerPooling:
         pool, length = self.pooling[spec.name], spec.max_length

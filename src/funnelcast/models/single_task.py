@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import model_validator
 
 from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.banks import MLPBank
@@ -24,6 +26,12 @@ class SingleTask(ExpertRecipe):
     """The recipe."""
     shared_embedding: bool = False
     """Let the steps share embeddings, as some libraries' single-task models do."""
+
+    @model_validator(mode="after")
+    def _check_sharing(self) -> Self:
+        if self.shared_embedding and self.embedding == "none":
+            raise ValueError("shared_embedding has no effect with embedding = 'none'; take one of them out")
+        return self
 
     def build(self, inputs: InputSpec, funnel: Funnel) -> FunnelModel:
         steps = len(funnel.names)

@@ -150,6 +150,8 @@ def _faults(error: ErrorDetails, root: type[BaseModel]) -> list[Fault]:
         case "union_tag_invalid":
             tag = str(context["tag"])
             return [Fault(f"{where}.{_word(context['discriminator'])}", *_not_one_of(tag, context["expected_tags"]))]
+        case "union_tag_not_found" if isinstance(error["input"], dict):
+            return [Fault(f"{where}.{_word(context['discriminator'])}", "is missing", "add it")]
         case "literal_error" if isinstance(error["input"], str):
             return [Fault(where, *_not_one_of(error["input"], context["expected"]))]
     message = _PLAIN.get(error["type"], error["msg"])
