@@ -74,7 +74,7 @@ def test_faults(tmp_path: Path) -> None:
     wrong["model"]["pretrained"]["itme"] = wrong["model"]["pretrained"].pop("item")
     with pytest.raises(ConfigError, match="pretrained.itme: is no vocabulary; did you mean 'item'"):
         train(tiny.experiment(**wrong), table, tmp_path / "run")
-    wrong = settings(tmp_path)
-    wrong["model"]["embedding"] = "none"
+    wrong["model"]["pretrained"]["item"] = wrong["model"]["pretrained"].pop("itme")
+    wrong["model"] = {"name": "man", "embedding": "none", "pretrained": wrong["model"]["pretrained"]}
     with pytest.raises(ConfigError, match=r"model.pretrained: needs embeddings"):
         train(tiny.experiment(**wrong), table, tmp_path / "run")

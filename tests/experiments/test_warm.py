@@ -23,6 +23,7 @@ from funnelcast.experiments.evaluate import evaluate
 from funnelcast.experiments.predict import predict_file
 from funnelcast.experiments.run import build_model, train
 from funnelcast.experiments.warm import grown_encoder, warm_start
+from funnelcast.models.base import Model
 from funnelcast.models.network import FunnelModel
 from funnelcast.schema.dataset import Schema
 from funnelcast.serving.bundle import Bundle
@@ -50,8 +51,9 @@ def started(init: Bundle, seed: int = 3) -> tuple[FunnelModel, Encoder]:
     return model, grown
 
 
-def rows_of(model: FunnelModel, known: Encoder) -> dict[str, dict[Any, Tensor]]:
+def rows_of(model: Model, known: Encoder) -> dict[str, dict[Any, Tensor]]:
     """Embedding rows by vocabulary and value; None stands for row 0."""
+    assert isinstance(model, FunnelModel)
     blocks = {name: rows for table in model.embedding.all_tables() for name, rows in table.blocks().items()}
     values = {name: [None, *v.values.to_pylist()] for name, v in known.vocabularies.items()}
     return {name: dict(zip(values[name], blocks[name], strict=True)) for name in values}
@@ -72,6 +74,7 @@ def test_rows_are_copied_by_value_and_new_ones_are_fresh() -> None:
         assert set(old) < set(rows)
         for value, row in rows.items():
             assert torch.equal(row, old[value] if value in old else fresh[name][value]), (name, value)
+    assert isinstance(init.model, FunnelModel)
     bins = model.embedding.all_tables()[0].blocks()["age"]
     assert torch.equal(bins, init.model.embedding.all_tables()[0].blocks()["age"])
 
@@ -260,6 +263,7 @@ def test_widths_that_add_up_alike_do_not_fit_either() -> None:
     init = bundle_of()
     grown = grown_encoder(encoder(), init)
     model = build_model(tiny.experiment(model=tiny.MODEL | {"embedding_dims": {"user": 4}}), grown)
+    assert isinstance(init.model, FunnelModel)
     assert model.embedding.width == init.model.embedding.width
     with pytest.raises(FunnelcastError, match="has another embedding size in the bundle"):
         warm_start(model, grown, init)

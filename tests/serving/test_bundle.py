@@ -39,7 +39,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if recipe.differentiable])
 def test_a_loaded_bundle_predicts_bit_by_bit_what_the_saved_one_did(name: str, tmp_path: Path) -> None:
     bundle = bundle_of(model={"name": name, "tower": [4], "tower_dropout": []}, keep_negatives=0.3)
     bundle.save(tmp_path / "bundle")

@@ -55,7 +55,7 @@ def _append(batch: pa.RecordBatch, encoder: Encoder, writer: TableWriter) -> Non
 def _infinite(batch: pa.RecordBatch, schema: Schema) -> dict[str, int]:
     """How many infinite numbers each feature has."""
     columns = {name: schema.column(name) for name, feature in schema.features.items() if feature.kind == "numeric"}
-    return {name: np.count_nonzero(np.isinf(as_float(batch.column(c), c))) for name, c in columns.items()}
+    return {name: int(np.count_nonzero(np.isinf(as_float(batch.column(c), c)))) for name, c in columns.items()}
 
 
 def _encode(batch: pa.RecordBatch, encoder: Encoder) -> tuple[Columns, NDArray[np.bool_]]:
