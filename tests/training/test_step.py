@@ -274,7 +274,7 @@ def test_a_batch_without_any_weight_or_any_element(name: str) -> None:
 
 @pytest.mark.parametrize("embedding", [True, False])
 def test_ids_without_embeddings_are_trained_on_like_numbers(embedding: bool) -> None:
-    widths = {"embedding_dim": 5, "embedding_dims": {}}  # the defaults, as others would have no effect
+    widths: dict[str, Any] = {"embedding_dim": 5, "embedding_dims": {}}  # the defaults, as others would have no effect
     (model, weights), batch = build("shared bottom", embedding="none", hashed_width=7, pooling={}, **widths), drawn()
     found = run(model, weights, batch, 7, train_embedding=embedding)
     losses, _, penalty = losses_by_hand(model, model.embedding(batch), batch)

@@ -17,7 +17,7 @@ BATCH = 65_536
 
 def read_batches(path: Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     """The rows of one Parquet file in order, at most `BATCH` at a time."""
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=False) as file:  # else it keeps all that it has read
         yield from file.iter_batches(BATCH, columns=columns)
 
 
