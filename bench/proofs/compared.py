@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from safetensors.torch import load_file
 
@@ -31,14 +31,16 @@ class Trained(NamedTuple):
     @property
     def rows_per_s(self) -> float:
         """Median over the epochs, or steps, of all runs."""
-        logs = [(bundle.parent / "log.jsonl").read_text().splitlines() for bundle in self.bundles]
-        return float(median(json.loads(line)["rows_per_s"] for lines in logs for line in lines))
+        return float(median(line["rows_per_s"] for line in self._log()))
 
     @property
     def epochs(self) -> float:
-        """Mean over the seeds."""
-        logs = [(bundle.parent / "log.jsonl").read_text().splitlines() for bundle in self.bundles]
-        return sum(map(len, logs)) / len(logs)
+        """Mean over the seeds; 0 of boosters, which have none."""
+        return sum("epoch" in line for line in self._log()) / len(self.bundles)
+
+    def _log(self) -> list[dict[str, Any]]:
+        texts = [(bundle.parent / "log.jsonl").read_text() for bundle in self.bundles]
+        return [json.loads(line) for text in texts for line in text.splitlines()]
 
 
 @contextmanager

@@ -268,3 +268,18 @@ def test_widths_that_add_up_alike_do_not_fit_either() -> None:
     with pytest.raises(FunnelcastError, match="has another embedding size in the bundle"):
         warm_start(model, grown, init)
     assert np.isfinite(init.rates).all()
+
+
+def test_lists_that_are_pooled_in_another_way_do_not_fit() -> None:
+    """Their parameters have the same shapes."""
+    features = {**tiny.SCHEMA.model_dump()["features"], "tags": {"kind": "multi", "vocabulary": "item"}}
+    listed = encoder(schema=Schema.from_dict({**tiny.SCHEMA.model_dump(), "features": features}))
+    init = bundle_of(listed, model=tiny.MODEL | {"pooling": {"tags": "sum"}})
+    for pool in ("mean", "sum"):
+        model = build_model(tiny.experiment(model=tiny.MODEL | {"pooling": {"tags": pool}}), listed)
+        if pool == "sum":
+            warm_start(model, listed, init)
+            assert model.fingerprint == init.fingerprint
+        else:
+            with pytest.raises(FunnelcastError, match=r"pools its lists by {'tags': 'sum'}, not {'tags': 'mean'}"):
+                warm_start(model, listed, init)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from funnelcast.data.encoder import Encoder
 from funnelcast.errors import FunnelcastError
+from funnelcast.layers.lists import Pool
 from funnelcast.models.network import FunnelModel
 from funnelcast.models.registry import AnyRecipe, recipe_of
 from funnelcast.serving.bundle import Bundle
@@ -67,6 +68,10 @@ def warm_start(model: FunnelModel, encoder: Encoder, init: Bundle, keep_negative
     dense = {k: v for k, v in before.state_dict().items() if not k.startswith("embedding.")}
     if {k: v.shape for k, v in own.items() if not k.startswith("embedding.")} != {k: v.shape for k, v in dense.items()}:
         raise FunnelcastError("the bundle holds another model; use its [model] settings")
+    if _pools(before) != _pools(model):
+        raise FunnelcastError(
+            f"the bundle pools its lists by {_pools(before)}, not {_pools(model)}; use its [model.pooling] settings"
+        )
     model.load_state_dict(dense, strict=False)
     if keep_negatives != init.keep_negatives:
         _move_first_step(model, init.keep_negatives, keep_negatives)
@@ -88,6 +93,11 @@ def _move_first_step(model: FunnelModel, before: float, after: float) -> None:
         raise FunnelcastError(f"the bundle was trained with keep_negatives = {before:g}, not {after:g}; use the same")
     assert model.output.bias is not None
     model.output.bias[model.parents.index(-1)] += math.log(before / after)
+
+
+def _pools(model: FunnelModel) -> dict[str, Pool | None]:
+    """How each list becomes one vector; none where it has parameters of its own, which are compared by their shapes."""
+    return {name: pool for table in model.embedding.all_tables() for name, pool in table.pools.items()}
 
 
 def _blocks(model: FunnelModel) -> dict[str, Tensor]:

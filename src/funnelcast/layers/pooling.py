@@ -214,8 +214,8 @@ class TransformerLayer(nn.Module):
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, held: Tensor, *, fused: bool) -> Tensor:
-    """softmax(Q Kᵀ / √d) V over the keys that are held; (…, L, d) each. `fused`: torch's kernel, four times as fast
-    and once differentiable."""
+    """softmax(Q Kᵀ / √d) V over the keys that are held; (…, L, d) each. `fused`: torch's kernel, faster and
+    once differentiable."""
     barred = torch.zeros_like(held, dtype=query.dtype).masked_fill(~held, torch.finfo(query.dtype).min)
     if fused:
         q, k, v = (t.flatten(0, 1) for t in (query, key, value))
