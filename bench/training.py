@@ -22,10 +22,11 @@ from funnelcast.data.loader import generator_of
 from funnelcast.models.network import FunnelModel
 from funnelcast.models.registry import RECIPES, recipe_of
 from funnelcast.schema.funnel import Funnel
+from funnelcast.training.course import Plan
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.optimizers import OptimizerConfig
 from funnelcast.training.stages import Stage
-from funnelcast.training.trainer import Plan, Trainer
+from funnelcast.training.trainer import Trainer
 
 VOCABULARIES = (
     238635, 98, 14, 3, 8, 4, 4, 3, 5, 467298, 6929, 263942, 106399, 5888, 104830, 51878, 37148, 4,

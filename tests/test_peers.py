@@ -25,8 +25,10 @@ from funnelcast.experiments.run import Run, train
 from funnelcast.models.network import GROUPS, FunnelModel
 from funnelcast.models.ple import PLE
 from funnelcast.training.boosting import Boosting
+from funnelcast.training.gradients import Gradients
 from funnelcast.training.losses import LossConfig, build_loss_weights
-from funnelcast.training.step import Gradients, PlainStep
+from funnelcast.training.objective import Objective
+from funnelcast.training.step import PlainStep, Trained
 from funnelcast.training.trainer import Trainer
 from tests import tiny
 from tests.models.reference import FUNNELS, LISTED, PLAIN, build, draw_batch, small
@@ -53,7 +55,7 @@ def finished(table: Table, tmp_path_factory: pytest.TempPathFactory, request: py
 def step(model: FunnelModel, batch: Batch, parameters: list[torch.nn.Parameter]) -> Gradients:
     """Of the plain sum of the losses, in float64."""
     weights = build_loss_weights(CONFIG, [0.5] * len(model.parents)).double()
-    return PlainStep(model, weights, CONFIG, 1000, True, parameters)(batch, 0, None)
+    return PlainStep(Objective(model, weights, CONFIG), Trained(parameters, True), 1000)(batch, 0, None)
 
 
 def labelled(batch: Batch, steps: int) -> Batch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,61 @@ def test_lists_from_every_type(kind: pa.DataType) -> None:
     assert (found.offsets.tolist(), found.ids.tolist()) == ([0, 1, 1, 2], [2, 0])
 
 
+def parted(**changes: Any) -> Encoder:
+    """The encoder of a schema that says what parts its lists."""
+    features = {name: feature.model_dump() for name, feature in SCHEMA.features.items()}
+    for name in ("tags", "history"):
+        features[name]["separator"] = "|"
+    return replace(ENCODER, schema=Schema.from_dict({"funnel": "click", "features": features}), **changes)
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())], ids=str
+)
+def test_texts_are_the_lists_they_stand_for(kind: pa.DataType) -> None:
+    """Of integers and of strings; lists need no separator, and missing columns are of any type."""
+    texts = {"tags": ["a|c|", None, "b"], "tag_weights": ["1.5||inf", "", "2"], "history": ["10|20.0|30", "20", None]}
+    changes = {name: pa.array(values).cast(kind) for name, values in texts.items()}
+    wanted = ENCODER.encode(batch())
+    for rows in (
+        batch(**changes),
+        batch(),
+        batch(history=changes["history"]),
+        batch(tag_weights=changes["tag_weights"]),
+    ):
+        found = parted().encode(rows)
+        for name in ("tags", "history"):
+            assert found.ragged[name].offsets.tolist() == wanted.ragged[name].offsets.tolist()
+            assert found.ragged[name].ids.tolist() == wanted.ragged[name].ids.tolist()
+        weights, of_lists = found.ragged["tags"].weights, wanted.ragged["tags"].weights
+        assert weights is not None and of_lists is not None and weights.tolist() == of_lists.tolist()
+    for missing in (pa.nulls(3), pa.nulls(3, kind), pa.nulls(3, pa.float64())):
+        found = parted().encode(batch(**dict.fromkeys(texts, missing)))
+        assert found.ragged["tags"].offsets.tolist() == found.ragged["history"].offsets.tolist() == [0, 0, 0, 0]
+    assert parted().encode(batch(**changes).slice(2)).ragged["tags"].ids.tolist() == [2]
+
+
+def test_texts_that_are_no_integers_are_unknown() -> None:
+    texts = batch(history=["x|20", "020|20", "10 |99999999999999999999"])
+    assert parted().encode(texts).ragged["history"].ids.tolist() == [0, 2, 0, 2, 0, 0]
+    empty = parted(vocabularies=ENCODER.vocabularies | {"items": Vocabulary(pa.array([], pa.int64()))})
+    assert not empty.encode(texts).ragged["history"].ids.any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"history": [1, 2, 3]}, "column 'history' holds int64, but a list per row is needed"),
+        ({"tag_weights": ["1|2|x", None, "1"]}, "column 'tag_weights' cannot be read as numbers: .*'x'.*; mend it"),
+        ({"tag_weights": ["1|2|3", None, "1|2"]}, "row 2: 'tags' and its weights 'tag_weights' differ in length"),
+        ({"history": [["10"], None, None]}, "column 'history' holds string, but its vocabulary was made of integers"),
+    ],
+)
+def test_columns_that_are_no_texts_of_lists(changes: dict[str, Any], expected: str) -> None:
+    with pytest.raises(InputError, match=expected):
+        parted().encode(batch(**changes))
+
+
 def test_slices_rows_of_nulls_and_no_rows_at_all() -> None:
     whole, part = ENCODER.encode(batch()), ENCODER.encode(batch().slice(1, 2))
     assert part.ids.tolist() == whole.ids[1:].tolist()
@@ -118,9 +174,12 @@ def test_numbers_far_from_the_training_rows_stay_finite() -> None:
         ({"age": ["a", "b", "c"]}, "column 'age' holds string, but numbers are needed"),
         ({"item": ["a", "b", "c"]}, "column 'item' holds string, but its vocabulary was made of integers"),
         ({"history": [1, 2, 3]}, "column 'history' holds int64, but a list per row is needed"),
+        ({"history": ["1|2", "", None]}, "column 'history' holds text, but a list per row is needed; give lists, or "
+                                         r"set what parts the texts, as separator = \"\|\", in the schema and train"),
+        ({"tag_weights": ["1|2", "", None]}, "column 'tag_weights' holds text, but a list per row is needed"),
         ({"tag_weights": [[1, 2, 3], None, [1, 2]]}, "row 2: 'tags' and its weights 'tag_weights' differ in length"),
     ],
-)
+)  # fmt: skip
 def test_columns_of_another_type(changes: dict[str, Any], expected: str) -> None:
     with pytest.raises(InputError, match=expected):
         ENCODER.encode(batch(**changes))

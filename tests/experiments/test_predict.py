@@ -1,6 +1,7 @@
 """Prediction files: of raw rows and of a table, the same numbers; whole or not there."""
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from funnelcast.data.files import new_folder
 from funnelcast.data.labels import mend
 from funnelcast.data.log.engine import Engine
+from funnelcast.data.log.prepare import prepare
 from funnelcast.data.table import Table, TableWriter
 from funnelcast.errors import FunnelcastError, InputError
 from funnelcast.experiments.compare import compare
@@ -23,6 +25,8 @@ from funnelcast.schema.dataset import Schema
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import load
 from tests import tiny
+from tests.data.log.test_prepare import schema as log_schema
+from tests.data.log.test_text_lists import FEATURES, as_texts, draw, write
 from tests.serving.test_bundle import bundle_of
 
 COLUMNS = ["campaign", "weight", "click", "conversion", "p_click", "p_conversion", "p_conversion_given_click"]
@@ -66,6 +70,77 @@ def test_csv_in_and_out(bundle: Path, tmp_path: Path) -> None:
     found = pa.csv.read_csv(tmp_path / "out.csv")
     assert found.column_names == COLUMNS
     np.testing.assert_allclose(found["p_click"], load(bundle).predict(log)["p_click"], rtol=1e-12)  # printed digits
+
+
+LISTS = {"name": "shared_bottom", "tower": [4], "tower_dropout": []}
+
+
+@pytest.fixture(scope="module")
+def with_lists(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a bundle, the table that its encoder was fitted on, from a CSV, and those rows in each form."""
+    folder = tmp_path_factory.mktemp("lists")
+    log = draw(300)
+    for name, rows in (("lists.parquet", log), ("texts.parquet", as_texts(log)), ("texts.csv", as_texts(log))):
+        write(folder / name, rows)
+    prepare(log_schema(FEATURES), folder / "table", train=folder / "texts.csv")
+    bundle_of(encoder=Table.open(folder / "table").encoder, model=LISTS).save(folder / "bundle")
+    return folder
+
+
+def test_lists_and_texts_of_lists_agree_bit_by_bit(with_lists: Path, tmp_path: Path) -> None:
+    """In the table, in files of each kind, and in Python; and so do the figures that are made of them."""
+    predict_file(with_lists / "bundle", with_lists / "table", tmp_path / "table.parquet", part="train")
+    wanted = pq.read_table(tmp_path / "table.parquet")
+    assert len(np.unique(wanted["p_click"])) > 200
+    for name in ("lists.parquet", "texts.parquet", "texts.csv"):
+        found = predict_file(with_lists / "bundle", with_lists / name, tmp_path / f"of-{name}.parquet")
+        assert found["unknown_texts"] == {}
+        assert pq.read_table(tmp_path / f"of-{name}.parquet").equals(wanted)
+    for name in ("lists.parquet", "texts.parquet"):
+        assert load(with_lists / "bundle").predict(pq.read_table(with_lists / name))["p_buy"].equals(wanted["p_buy"])
+    measured = evaluate(with_lists / "bundle", with_lists / "table", "train")["outputs"]["click"]["auc"]["estimate"]
+    found = compare(tmp_path / "table.parquet", tmp_path / "of-texts.csv.parquet")
+    assert found["click"]["a"] == found["click"]["b"] == pytest.approx(measured, abs=1e-9)
+
+
+def test_texts_among_the_integers_of_lists_are_counted(with_lists: Path, tmp_path: Path) -> None:
+    rows = "item,seen,tags,tw\n1,7|8|guest|NA||,,\n1,9|guest|08|1|1,t1|t2,1|2\n"
+    (tmp_path / "rows.csv").write_text(rows)
+    found = predict_file(with_lists / "bundle", tmp_path / "rows.csv", tmp_path / "a.parquet")
+    assert found["unknown_texts"] == {"seen": 3}
+    write(tmp_path / "rows.parquet", pa.csv.read_csv(tmp_path / "rows.csv"))
+    predict_file(with_lists / "bundle", tmp_path / "rows.parquet", tmp_path / "b.parquet")
+    assert pq.read_table(tmp_path / "a.parquet").equals(pq.read_table(tmp_path / "b.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("row", "of_csv", "of_parquet"),
+    [
+        ("1,7,t1|t2,1|x", "weights of feature 'tags' needs numbers, but column 'tw' holds text such as 'x' in 1 of 2",
+         "'tw' cannot be read as numbers: Failed to parse string: 'x'"),
+        ("1,7,t1|t2,1", "row 0: 'tags' and its weights 'tw' differ in length",
+         "row 0: 'tags' and its weights 'tw' differ in length"),
+        ("1,7;8,t1,1|", "feature 'seen' needs integers, but column 'seen' holds text such as '7;8' in 1 of 1", ""),
+    ],
+)  # fmt: skip
+def test_texts_that_are_no_lists(with_lists: Path, tmp_path: Path, row: str, of_csv: str, of_parquet: str) -> None:
+    (tmp_path / "rows.csv").write_text(f"item,seen,tags,tw\n{row}\n")
+    values = dict(zip(("seen", "tags", "tw"), ([value] for value in row.split(",")[1:]), strict=True))
+    write(tmp_path / "rows.parquet", pa.table({"item": [1], **values}))
+    for name, said in (("rows.csv", of_csv), ("rows.parquet", of_parquet)):
+        if said:
+            with pytest.raises(InputError, match=re.escape(said)):
+                predict_file(with_lists / "bundle", tmp_path / name, tmp_path / "out.parquet")
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_texts_of_lists_that_nothing_is_said_to_part(with_lists: Path, tmp_path: Path) -> None:
+    features = {name: {k: v for k, v in each.items() if k != "separator"} for name, each in FEATURES.items()}
+    prepare(log_schema(features), tmp_path / "table", train=with_lists / "lists.parquet")
+    bundle_of(encoder=Table.open(tmp_path / "table").encoder, model=LISTS).save(tmp_path / "bundle")
+    for name, said in (("texts.csv", "the lists that 'seen' needs are text there"), ("texts.parquet", "holds text")):
+        with pytest.raises(InputError, match=rf"{name}.* {said}.*separator = \"\|\""):
+            predict_file(tmp_path / "bundle", with_lists / name, tmp_path / "out.parquet")
 
 
 def test_a_csv_is_staged_beside_what_is_made_of_it(

@@ -1,4 +1,4 @@
-"""The fast form of banks against the plain one: the same values and first derivatives, and no second ones.
+"""The fast form of banks against the plain one: the same values and derivatives, second ones where they are asked for.
 
 Through `Mode(fused=True)`, whatever is behind it: float64 to rounding; float32 against the plain form in float64.
 """
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from funnelcast.layers.banks import MLPBank
 from funnelcast.layers.gates import GateBank, GatedExperts, extraction_levels, own_and_shared
+from funnelcast.layers.leaves import Leaves
 from funnelcast.layers.mode import Mode
 from tests.layers.reference import draw, randomise
 
@@ -106,6 +107,85 @@ def test_a_second_derivative_raises() -> None:
         torch.autograd.grad(trunk(x, FAST).square().sum(), x, create_graph=True)
     (plain,) = torch.autograd.grad(trunk(x).square().sum(), x, create_graph=True)
     assert torch.autograd.grad(plain.sum(), x)[0].any()
+
+
+def leaves_of(trunk: nn.Module, x: Tensor, by: str) -> list[Tensor]:
+    named = {"x": [x], **{part: [*getattr(trunk, part).parameters()] for part in ("experts", "gates")}}
+    return [leaf for part in by.split(" and ") for leaf in named[part]]
+
+
+def second_derivatives(trunk: nn.Module, x: Tensor, by: str, *, fused: bool) -> list[Tensor]:
+    """Of a loss by `by` in some direction, and then by everything."""
+    x = x.detach().clone().requires_grad_()
+    adapted, every = leaves_of(trunk, x, by), [x, *trunk.parameters()]
+    noise = torch.Generator().manual_seed(4)
+    mode = Mode(noise=noise, fused=fused, wanted=Leaves(every), again=Leaves(adapted))
+    out = trunk(x, mode)
+    loss = (out * draw(9, *out.shape).to(out.dtype)).sum() + out.square().sum() * 0.3
+    first = torch.autograd.grad(loss, adapted, create_graph=True)
+    product = sum((g * draw(20 + i, *g.shape).to(g.dtype)).sum() for i, g in enumerate(first))
+    assert isinstance(product, Tensor)
+    second = torch.autograd.grad(product, every, allow_unused=True, materialize_grads=True)
+    return [g.detach() for g in (*first, *second)]
+
+
+BY = ["experts", "gates", "experts and gates", "x", "x and experts and gates", "x and gates"]
+
+
+@pytest.mark.parametrize("by", BY)
+@pytest.mark.parametrize("widths", [(5,), (6, 4), (9, 5, 3)])
+@pytest.mark.parametrize("visible", SEEN.values(), ids=SEEN.keys())
+def test_the_same_second_derivatives(visible: list[list[bool]], widths: tuple[int, ...], by: str) -> None:
+    trunk, x = trunk_of(widths, visible, torch.float32), draw(1, 37, 7, dtype=torch.float32)
+    expected = second_derivatives(copy.deepcopy(trunk).double(), x.double(), by, fused=False)
+    assert_close(second_derivatives(trunk, x, by, fused=True), expected, torch.float32)
+
+
+@pytest.mark.parametrize("by", ["gates", "experts and gates"])
+@pytest.mark.parametrize("shared", [0, 2])
+def test_the_same_second_derivatives_through_levels(shared: int, by: str) -> None:
+    """By gates, the lower levels must be found among what the upper ones read."""
+    trunk = extraction_levels(7, (6, 4), 3, 2, shared, 3)
+    randomise(trunk, scale=0.5)
+    x = draw(1, 37, 7, dtype=torch.float32)
+    parameters = [n for n, _ in trunk.named_parameters() if "gates" in n or "experts" in by]
+
+    def results(trunk: nn.Module, x: Tensor, *, fused: bool) -> list[Tensor]:
+        x = x.detach().clone().requires_grad_()
+        adapted, every = [p for n, p in trunk.named_parameters() if n in parameters], [x, *trunk.parameters()]
+        out = trunk(x, Mode(fused=fused, wanted=Leaves(every), again=Leaves(adapted)))
+        first = torch.autograd.grad(out.square().sum(), adapted, create_graph=True)
+        product = torch.stack([(g * draw(20 + i, *g.shape).to(g.dtype)).sum() for i, g in enumerate(first)]).sum()
+        return [
+            g.detach()
+            for g in (*first, *torch.autograd.grad(product, every, allow_unused=True, materialize_grads=True))
+        ]
+
+    assert_close(
+        results(trunk, x, fused=True), results(copy.deepcopy(trunk).double(), x.double(), fused=False), torch.float32
+    )
+
+
+@pytest.mark.parametrize("shared", ["rows", "expanded", "own"])
+@pytest.mark.parametrize("by", ["layers", "x", "x and layers"])
+@pytest.mark.parametrize("dropout", [(), (0.4, 0.3)])
+def test_second_derivatives_of_banks_with_dropout(dropout: tuple[float, ...], by: str, shared: str) -> None:
+    bank = MLPBank(3, 7, (6, 4), dropout)
+    randomise(bank, scale=0.5)
+    x = draw(1, *(() if shared == "rows" else (3,) if shared == "own" else (1,)), 9, 7, dtype=torch.float32)
+
+    def results(bank: MLPBank, x: Tensor, *, fused: bool) -> list[Tensor]:
+        leaf = x.clone().requires_grad_()
+        adapted = [*([leaf] if "x" in by else []), *(bank.parameters() if "layers" in by else [])]
+        mode = Mode(torch.Generator().manual_seed(4), fused, again=Leaves(adapted))
+        y = bank(leaf.expand(3, -1, -1) if shared == "expanded" else leaf, mode)
+        first = torch.autograd.grad((y * draw(9, *y.shape).to(y.dtype) + y.square()).sum(), adapted, create_graph=True)
+        product = torch.stack([(g * draw(20 + i, *g.shape).to(g.dtype)).sum() for i, g in enumerate(first)]).sum()
+        second = torch.autograd.grad(product, [leaf, *bank.parameters()], allow_unused=True, materialize_grads=True)
+        return [g.detach() for g in (*first, *second)]
+
+    expected = results(copy.deepcopy(bank).double(), x.double(), fused=False)
+    assert_close(results(bank, x, fused=True), expected, torch.float32)
 
 
 @pytest.mark.parametrize("shared", ["rows", "expanded", "own"])

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from funnelcast.data.batch import Batch
 from funnelcast.models.network import FunnelModel
+from funnelcast.training.gradients import Gradients
 from funnelcast.training.losses import LossConfig, build_loss_weights
-from funnelcast.training.step import Gradients, PlainStep
+from funnelcast.training.objective import Objective
+from funnelcast.training.step import PlainStep, Trained
 from tests.layers.reference import Floats
 from tests.models.reference import FUNNELS, PLAIN, Reference, build, draw_batch, rows_of, small
 
@@ -41,7 +43,7 @@ def dense(model: FunnelModel) -> list[torch.nn.Parameter]:
 def step(model: FunnelModel, batch: Batch) -> Gradients:
     """Of the losses' plain sum, in float64, by pieces of 4 rows."""
     weights = build_loss_weights(CONFIG, [0.5] * len(model.parents)).double()
-    return PlainStep(model, weights, CONFIG, 4, True, dense(model))(batch, 0, None)
+    return PlainStep(Objective(model, weights, CONFIG), Trained(dense(model), True), 4)(batch, 0, None)
 
 
 def gradient_along(model: FunnelModel, direction: list[Tensor], batch: Batch) -> float:

@@ -28,6 +28,8 @@ def test_short_forms() -> None:
 def test_the_dumped_form_is_read_back() -> None:
     found = schema({"a": "numeric", "b": {"kind": "multi", "weights": "w"}, "c": {"kind": "sequence"}}, keep=["t"])
     assert Schema.from_dict(found.model_dump(mode="json")) == found
+    parted = schema({"b": {"kind": "multi", "separator": ";"}, "c": {"kind": "sequence", "separator": "||"}})
+    assert Schema.from_dict(parted.model_dump(mode="json")) == parted
 
 
 def test_the_fingerprint_changes_with_whatever_decides_a_figure() -> None:
@@ -39,10 +41,19 @@ def test_the_fingerprint_changes_with_whatever_decides_a_figure() -> None:
         schema(weight="w"),
         schema(name="other"),
         schema(funnel="click; buy"),
+        schema({"user": {"kind": "multi"}}),
+        schema({"user": {"kind": "multi", "separator": "|"}}),
+        schema({"user": {"kind": "multi", "separator": ";"}}),
     ]
     assert len({variant.fingerprint() for variant in variants}) == len(variants)
     assert schema().fingerprint() == schema().fingerprint(()) != schema().fingerprint(["a checksum of rows"])
     assert len(schema().fingerprint()) == 12
+
+
+def test_a_setting_that_came_later_left_the_fingerprints_of_schemas_without_it() -> None:
+    """Tables with lists that were made before texts could be split."""
+    found = schema({"tags": {"kind": "multi", "weights": "w"}, "seen": {"kind": "sequence", "max_length": 9}})
+    assert found.fingerprint() == "eb21d8ae1c33"
 
 
 @pytest.mark.parametrize(
@@ -71,6 +82,13 @@ def test_the_fingerprint_changes_with_whatever_decides_a_figure() -> None:
         ({"a": {"kind": "multi", "weights": ""}}, {}, "features.a.weights: '' is not allowed"),
         ({"a": {"min_count": 2**63}}, {}, "features.a.min_count: 9223372036854775808 is not allowed"),
         ({"a": {"kind": "sequence", "max_length": 2**63}}, {}, "features.a.max_length: 9223372036854775808 is not"),
+        ({"a": {"kind": "multi", "separator": ""}}, {}, "features.a.separator: '' is not allowed"),
+        ({"a": {"separator": "|"}}, {}, "features.a.separator: is not a setting"),
+        ({"a": {"kind": "numeric", "separator": "|"}}, {}, "features.a.separator: is not a setting"),
+        ({"a": {"kind": "multi", "separator": "|"}, "b": {"kind": "sequence", "column": "a", "separator": ";"}}, {},
+         "features.b.separator: is ';', but '|' for 'a', of the column 'a' too; give both the same"),
+        ({"a": {"kind": "multi", "column": "b", "weights": "w", "separator": "|"}, "w": {"kind": "sequence"}}, {},
+         "features.w.separator: is None, but '|' for 'a', of the column 'w' too"),
         ({"a": {"kind": "numeric", "bins": 4}}, {}, "features.a: bins = 4 needs transform = 'bins'"),
     ],
 )  # fmt: skip

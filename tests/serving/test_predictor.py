@@ -10,9 +10,12 @@ import pyarrow as pa
 import pytest
 
 import funnelcast
+from funnelcast.data.encoder import Encoder
+from funnelcast.data.vocabulary import Vocabulary
 from funnelcast.errors import InputError
 from funnelcast.evaluation.funnel import conditional
 from funnelcast.evaluation.score import score
+from funnelcast.schema.dataset import Schema
 from funnelcast.serving.predictor import Predictor, load
 from tests import tiny
 from tests.serving.test_bundle import bundle_of
@@ -85,6 +88,25 @@ def test_categories_are_their_values(predictor: Predictor) -> None:
     expected = predictor.predict(plain)
     categories = plain.astype({"price": "category", "item": "category", "user": "category", "age": "category"})
     assert predictor.predict(categories).equals(expected)
+
+
+def test_lists_may_be_texts_where_the_schema_says_what_parts_them() -> None:
+    """In a frame, whose missing texts are floats where no row has one, a dict, and for one row."""
+    features = {"user": {}, "seen": {"kind": "sequence", "separator": "|"}}
+    vocabularies = {"user": Vocabulary(pa.array(["a", "b"])), "seen": Vocabulary(pa.array([7, 8, 9]))}
+    schema = Schema.from_dict({"funnel": "click; conversion after click", "features": features})
+    model = {"name": "shared_bottom", "tower": [4], "tower_dropout": []}
+    predictor = Predictor(bundle_of(encoder=Encoder(schema, vocabularies, {}), model=model))
+    users = ["a", "b", None, "b"]
+    expected = predictor.predict({"user": users, "seen": [[7, 8], None, [], [9, None, 7]]})["p_click"]
+    assert len(np.unique(expected)) == 4
+    rows = {"user": users, "seen": ["7|8", None, "", "9||7.0"]}
+    for found in (predictor.predict(rows), predictor.predict(pd.DataFrame(rows)), predictor.predict(pa.table(rows))):
+        assert np.array_equal(np.asarray(found["p_click"]), expected)
+    one = pd.DataFrame({"user": ["b"], "seen": [np.nan]})
+    np.testing.assert_allclose(predictor.predict(one).p_click, expected[1], rtol=1e-5)
+    with pytest.raises(InputError, match="column 'seen' is '7', not a list of values; for one row, write \\['7'\\]"):
+        predictor.predict({"user": ["b"], "seen": "7"})
 
 
 def test_one_row_and_none(predictor: Predictor) -> None:

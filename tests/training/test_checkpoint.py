@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from funnelcast.errors import FunnelcastError
-from funnelcast.training.checkpoint import Progress, drop_checkpoint, load_checkpoint, save_checkpoint
+from funnelcast.training.checkpoint import drop_checkpoint, load_checkpoint, save_checkpoint
+from funnelcast.training.progress import Progress
 from tests.kill import kills
 
-PROGRESS = Progress(1, 2, 3, True, 0.1 + 0.2, 1, 2, [1 / 3, 1e-300], [2.0, 1 / 7], 99, True)
+PROGRESS = Progress(1, 2, 3, True, 0.1 + 0.2, 1, 2, [1 / 3, 1e-300], [2.0, 1 / 7], {"tasks": [3.0]}, 99, True)
 
 
 def draw() -> dict[str, torch.Tensor]:

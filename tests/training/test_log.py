@@ -13,8 +13,8 @@ from funnelcast.data.columns import Columns
 from funnelcast.data.loader import Loader
 from funnelcast.evaluation.funnel import FunnelMetrics, measure_funnel
 from funnelcast.schema.funnel import Funnel
-from funnelcast.training.checkpoint import Progress
 from funnelcast.training.log import EpochLog
+from funnelcast.training.progress import Progress
 from funnelcast.training.stages import Stage
 
 FUNNEL = Funnel.parse("click; conversion after click")

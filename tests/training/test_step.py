@@ -13,9 +13,11 @@ from funnelcast.layers.embedding import Embedded
 from funnelcast.models.network import FunnelModel
 from funnelcast.models.registry import recipe_of
 from funnelcast.schema.funnel import Funnel
+from funnelcast.training.gradients import Gradients
 from funnelcast.training.losses import LossConfig, LossWeights, build_loss_weights
+from funnelcast.training.objective import Objective
 from funnelcast.training.row_gradients import row_gradients, spans_of
-from funnelcast.training.step import Gradients, PlainStep
+from funnelcast.training.step import PlainStep, Trained
 from funnelcast.training.workers import threads
 from tests.layers.inputs import INPUTS, draw_batch, source
 from tests.layers.reference import randomise
@@ -79,7 +81,7 @@ def run(
 ) -> Gradients:
     parameters: list[Any] = [*dense_parameters(model), *weights.parameters()]
     config, embedding = kind.get("config", LossConfig()), kind.get("train_embedding", True)
-    step = PlainStep(model, weights, config, micro_batch, embedding, parameters)
+    step = PlainStep(Objective(model, weights, config), Trained(parameters, embedding), micro_batch)
     with threads(workers) as pool:
         return step(batch, kind.get("seed", 5), pool)
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from funnelcast.data.columns import Columns, Ragged
 from funnelcast.data.numeric import LARGEST, Bins, Standard
+from funnelcast.data.texts import as_numbers, is_text, split
 from funnelcast.data.vocabulary import Vocabulary
 from funnelcast.errors import InputError, did_you_mean
 from funnelcast.schema.dataset import Schema
@@ -128,16 +129,19 @@ class Encoder:
 
     def _lists(self, name: str, feature: MultiValued | Sequence, rows: pa.RecordBatch) -> Ragged:
         column = self.schema.column(name)
-        values, offsets = flat_lists(rows.column(column), column)
-        ids = self.vocabularies[self.schema.vocabulary(name)].ids(values, column)
+        raw, vocabulary = rows.column(column), self.vocabularies[self.schema.vocabulary(name)]
+        values, offsets = flat_lists(_as_lists(raw, column, feature.separator), column)
+        ids = (vocabulary.ids_of_texts if _is_text(raw) else vocabulary.ids)(values, column)
         if feature.kind == "sequence":
             return _newest(Ragged(offsets, ids), feature.max_length)
         if feature.weights is None:
             return Ragged(offsets, ids)
-        weights, weight_offsets = flat_lists(rows.column(feature.weights), feature.weights)
+        raw = rows.column(feature.weights)
+        weights, weight_offsets = flat_lists(_as_lists(raw, feature.weights, feature.separator), feature.weights)
         if not np.array_equal(offsets, weight_offsets):
             row = int(np.flatnonzero(np.diff(offsets) != np.diff(weight_offsets))[0])
             raise InputError(f"row {row}: {column!r} and its weights {feature.weights!r} differ in length")
+        weights = as_numbers(weights, feature.weights) if _is_text(raw) else weights
         finite = np.nan_to_num(as_float(weights, feature.weights), nan=0.0, posinf=0.0, neginf=0.0)
         return Ragged(offsets, ids, finite.clip(-LARGEST, LARGEST).astype(np.float32))
 
@@ -185,6 +189,23 @@ def flat_lists(column: pa.Array, name: str) -> tuple[pa.Array, NDArray[np.int64]
         raise InputError(f"column {name!r} holds {column.type}, but a list per row is needed")
     lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
     return column.flatten(), np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+
+def _is_text(column: pa.Array) -> bool:
+    return is_text(column.type.value_type if pa.types.is_dictionary(column.type) else column.type)
+
+
+def _as_lists(column: pa.Array, name: str, separator: str | None) -> pa.Array:
+    """A column with its texts split. Raises InputError for texts that nothing is said to part."""
+    if not _is_text(column):
+        is_missing = separator is not None and column.null_count == len(column)  # of any type, as data frames read it
+        return pa.nulls(len(column)) if is_missing else column
+    if separator is None:
+        raise InputError(
+            f"column {name!r} holds text, but a list per row is needed; give lists, or set what parts the texts, as "
+            'separator = "|", in the schema and train again'
+        )
+    return split(column, separator)
 
 
 def _newest(lists: Ragged, length: int) -> Ragged:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from funnelcast.data.texts import is_text
 from funnelcast.errors import InputError
 
 
@@ -63,6 +64,16 @@ class Vocabulary:
         found: NDArray[np.int32] = ids[codes.to_numpy(zero_copy_only=False)]
         return found
 
+    def ids_of_texts(self, texts: pa.Array, name: str) -> NDArray[np.int32]:
+        """The same of texts, which hold an integer where they are written as one (`7`, `-3`, `5.0`; not `007`)."""
+        if not self.is_integer:
+            return self.ids(texts, name)
+        return self._as_texts.ids(pc.replace_substring_regex(texts, r"\.0$", ""), name)
+
+    @cached_property
+    def _as_texts(self) -> Vocabulary:
+        return Vocabulary(self.values.cast(pa.string()))
+
     def _lookup(self, values: pa.Array) -> NDArray[np.int32]:
         if not self.is_integer:
             table = self._ids_by_string
@@ -93,7 +104,7 @@ class Vocabulary:
 
 
 _NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
-_TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+_TEXTS = (is_text,)
 
 
 def whole_below(size: int) -> float:

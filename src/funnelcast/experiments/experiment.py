@@ -16,7 +16,7 @@ from funnelcast.schema.config import Config
 from funnelcast.schema.funnel import Funnel
 from funnelcast.training.losses import LossConfig
 from funnelcast.training.optimizers import OptimizerConfig
-from funnelcast.training.stages import Stage
+from funnelcast.training.stages import Meta, Stage
 
 
 class Experiment(Config):
@@ -68,9 +68,22 @@ class Experiment(Config):
         return self
 
     def _training_faults(self, funnel: Funnel) -> list[Fault]:
-        return self.loss.check(funnel) + [
-            fault for i, stage in enumerate(self.stages) for fault in stage.check(funnel, f"stages.{i}")
-        ]
+        faults = self.loss.check(funnel)
+        for i, stage in enumerate(self.stages):
+            faults += stage.check(funnel, f"stages.{i}")
+            if stage.meta is not None:
+                faults += self._meta_faults(stage.meta, f"stages.{i}.meta")
+        return faults
+
+    def _meta_faults(self, meta: Meta, where: str) -> list[Fault]:
+        faults, size = [], self.optimizer.batch_size
+        if size < 2 * meta.tasks:
+            problem = f"{meta.tasks} tasks of at least 2 rows do not fit optimizer.batch_size = {size}"
+            faults.append(Fault(f"{where}.tasks", problem, f"set it to {size // 2} or less, or batch_size higher"))
+        if meta.adapt_loss_weights and self.loss.weighting == "fixed":
+            fix = "leave it out, or set loss.weighting = 'uncertainty'"
+            faults.append(Fault(f"{where}.adapt_loss_weights", "the loss weights are fixed", fix))
+        return faults
 
     def _unread(self) -> list[Fault]:
         """Settings that someone has changed, though only training by gradients reads them."""

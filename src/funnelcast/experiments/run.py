@@ -15,7 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import Encoder
@@ -25,6 +27,7 @@ from funnelcast.data.table import Table
 from funnelcast.errors import FunnelcastError
 from funnelcast.experiments.evaluate import evaluate
 from funnelcast.experiments.experiment import Experiment
+from funnelcast.experiments.groups import group_by
 from funnelcast.experiments.warm import grown_encoder, require_networks, warm_start
 from funnelcast.models.base import Model
 from funnelcast.models.lightgbm import LightGBM
@@ -33,8 +36,9 @@ from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor, bundle_of
 from funnelcast.training.boosting import Boosting
 from funnelcast.training.checkpoint import drop_checkpoint
+from funnelcast.training.course import Plan
 from funnelcast.training.losses import build_loss_weights, rates_given_parent
-from funnelcast.training.trainer import Plan, Trainer
+from funnelcast.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -130,7 +134,13 @@ def trainer_of(
         workers_of(experiment),
         experiment.checkpoint_seconds,
     )
-    return Trainer(model, loss_weights, table.schema.funnel, plan, folder, progress)
+    return Trainer(model, loss_weights, table.schema.funnel, plan, folder, progress, lambda by: _keys(table, by))
+
+
+def _keys(table: Table, by: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Of the training rows, and whether they are known. Raises TableError for a name that is none."""
+    groups = group_by(table, table.part("train"), table.side("train"), by)
+    return groups.keys, groups.is_known
 
 
 def _fit_boosters(

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 
 class StepAttention(nn.Module):
@@ -33,14 +34,18 @@ class StepAttention(nn.Module):
         """(T, B, H) -> (T, B, H)."""
         attended = list(x.unbind())
         for target in self.sources:
-            weights, values = self.weigh(attended, target)
-            attended[target] = (weights.unsqueeze(-1) * values).sum(0)
+            weights, tokens = self.weigh(attended, target)
+            attended[target] = self.value[str(target)]((weights.unsqueeze(-1) * tokens).sum(0))
         return torch.stack(attended)
 
     def weigh(self, vectors: Sequence[Tensor], target: int) -> tuple[Tensor, Tensor]:
-        """Weights (tokens, B) and values (tokens, B, H) of a step's tokens, its own last."""
+        """Weights (tokens, B) of a step's tokens, and the tokens (tokens, B, H), its own last.
+
+        ⟨Q u, K u⟩ = ⟨Qᵀ K u, u⟩: one product with the tokens instead of two; and Σ w V u = V Σ w u.
+        """
         told = [self.information[f"{source}_{target}"](vectors[source]).relu() for source in self.sources[target]]
         tokens = torch.stack([*told, vectors[target]])
-        query, key, value = (part[str(target)](tokens) for part in (self.query, self.key, self.value))
-        scores = (query * key).sum(-1) / math.sqrt(tokens.shape[-1])
-        return scores.softmax(dim=0), value
+        query, key = self.query[str(target)].weight, self.key[str(target)].weight
+        assert isinstance(query, Tensor) and isinstance(key, Tensor)
+        scores = (linear(tokens, query.t() @ key) * tokens).sum(-1) / math.sqrt(tokens.shape[-1])
+        return scores.softmax(dim=0), tokens

@@ -62,7 +62,7 @@ class MLPBank(nn.Module):
     def forward(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
         """(B, in) or (N, B, in) -> (N, B, widths[-1])."""
         if mode.fused and can_fuse(x):
-            return fused_bank(x, *self.for_fused(x.shape[-2], mode))
+            return fused_bank(x, *self.for_fused(x.shape[-2], mode), mode)
         for layer, rate in zip(self.layers, self.dropout, strict=True):
             x = mode.dropout(layer(x).relu(), rate)
         return x

@@ -75,13 +75,13 @@ def shorts(address: int, rows: int, columns: int) -> Any:
 
 
 @compiled_for_speed
-def multiply(sgemm: int, x: int, w: int, y: int, rows: int, k: int, columns: int) -> None:
-    """y = x w, of row-major matrices x (rows, k), w (k, columns) and y (rows, columns) at their addresses."""
-    one, zero = np.float32(1), np.float32(0)
+def multiply(sgemm: int, x: int, w: int, y: int, rows: int, k: int, columns: int, keep: float) -> None:
+    """y = x w + keep · y, of row-major x (rows, k), w (k, columns) and y (rows, columns) at their addresses."""
+    one, kept = np.float32(1), np.float32(keep)
     a = _pointer(w)
     b = _pointer(x)
     c = _pointer(y)
-    _sgemm(sgemm, PLAIN, PLAIN, columns, rows, k, one, a, columns, b, k, zero, c, columns)
+    _sgemm(sgemm, PLAIN, PLAIN, columns, rows, k, one, a, columns, b, k, kept, c, columns)
 
 
 @compiled_for_speed

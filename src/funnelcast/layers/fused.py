@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache, lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from funnelcast.layers.blas import FLOAT, sgemm_address
-from funnelcast.layers.kernels import BANK, LAYER, SEEN, backward, forward
-from funnelcast.layers.mode import Dropout
-from funnelcast.layers.workspace import Lease
-
-
-class Seen(NamedTuple):
-    """Gate `step` sees `expert`; its weight is column `column` of the gate weights."""
-
-    step: int
-    expert: int
-    column: int
+from funnelcast.layers.blas import sgemm_address
+from funnelcast.layers.calls import Job, Seen, Wanted, WayBack, bank_of, by_network, by_rows, layers_of, lend_outputs
+from funnelcast.layers.kernels import forward
+from funnelcast.layers.leaves import Leaves
+from funnelcast.layers.mode import Dropout, Mode
 
 
 def can_fuse(x: Tensor) -> bool:
@@ -33,115 +25,93 @@ def can_fuse(x: Tensor) -> bool:
 class FusedBank(torch.autograd.Function):
     """f_n(x) for every perceptron f_n with ReLU after each layer; or, with gates, m_t = Σ_n w_tn f_n(x).
 
-    The backward pass holds no graph, so it raises under `create_graph`. `once_differentiable` would not do: what it
-    returns leads nowhere, and a second derivative that has other paths too would lack this one without an error.
+    A gradient can be differentiated once more if `Job.again` says so beforehand. Every layer's output is then one of
+    this function's, so that what the second derivative has to add arrives here, for one way back through the layers.
+    Otherwise the backward pass holds no graph, so it raises under `create_graph`. `once_differentiable` would not do:
+    what it returns leads nowhere, and a second derivative that has other paths too would lack this one without an
+    error.
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        gates: Tensor | None,
-        seen: tuple[Seen, ...],
-        dropout: Sequence[Dropout],
-        *parameters: Tensor,
-    ) -> Tensor:
-        """x (B, D) or (N, B, D); gates (B, K), columns as in `seen`; dropout per layer; weight (N, in, out) and bias
-        (N, out) per layer -> (N, B, H), with gates (T, B, H). All in float32 on the CPU.
+    def forward(ctx: Any, x: Tensor, gates: Tensor | None, job: Job, *parameters: Tensor) -> tuple[Tensor, ...]:
+        """x (B, D) or (N, B, D); gates (B, K); weight (N, in, out) and bias (N, out) per layer -> (N, B, H), with gates
+        (T, B, H), and layers' outputs. All in float32 on the CPU.
         """
-        x, parameters = _by_rows(x), tuple(p.contiguous() for p in parameters)
+        x, parameters = by_rows(x), tuple(p.contiguous() for p in parameters)
         gates = gates.contiguous() if gates is not None else None
-        networks, rows, width = len(parameters[0]), x.shape[-2], parameters[-1].shape[1]
+        networks, rows, layers = len(parameters[0]), x.shape[-2], layers_of(x, parameters, job.dropout)
+        widths, seen = tuple(w.shape[2] for w in parameters[0::2]), job.seen
         steps = 1 + max(s.step for s in seen) if seen else networks
-        out = x.new_zeros(steps, rows, width) if seen else x.new_empty(steps, rows, width)
-        widths = tuple(w.shape[2] for w in parameters[0::2])
-        layers = np.zeros(len(dropout), LAYER)
-        layers["width_in"], layers["width"] = (x.shape[-1], *widths[:-1]), widths
-        layers["weight"], layers["bias"] = _addresses(parameters[0::2]), _addresses(parameters[1::2])
-        layers["draws"] = [0 if d.draws is None else d.draws.data_ptr() for d in dropout]
-        layers["limit"], layers["scale"] = [d.limit for d in dropout], [d.scale for d in dropout]
-        lease = _lend_outputs(layers, widths, networks * rows, None if seen else out)
-        bank = _bank(x, gates, networks)
+        out = x.new_zeros(steps, rows, widths[-1]) if seen else x.new_empty(steps, rows, widths[-1])
+        inner = widths if seen else widths[:-1]
+        kept = [x.new_empty(networks, rows, width) for width in inner] if job.again is not None else []
+        ctx.lease = None if job.again is not None else lend_outputs(layers, inner, networks * rows)
+        layers["output"][: len(kept)] = [tensor.data_ptr() for tensor in kept]
+        if not seen:
+            layers["output"][-1] = out.data_ptr()
+        bank = bank_of(x, gates, networks)
         bank["mixed"] = out.data_ptr()
-        forward(bank, layers, *_by_network(seen, networks))
-        ctx.lease, ctx.layers, ctx.seen = lease, layers, seen
-        ctx.save_for_backward(x, gates, out, *parameters)
-        return out
+        forward(bank, layers, *by_network(seen, networks))
+        ctx.layers, ctx.job, ctx.kept = layers, job, len(kept)
+        ctx.save_for_backward(x, gates, out, *kept, *parameters)
+        ctx.set_materialize_grads(False)
+        return out, *kept
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor | None, *toward: Tensor | None) -> tuple[Tensor | None, ...]:
+        x, gates, out, *rest = ctx.saved_tensors
+        grad = torch.zeros_like(out) if grad is None else grad
         if torch.is_grad_enabled():
-            raise RuntimeError("FusedBank has no second derivative; ask for plain operations: Mode(fused=False)")
-        x, gates, _, *parameters = ctx.saved_tensors
-        networks, rows, layers = len(parameters[0]), x.shape[-2], ctx.layers.copy()
-        grad, grads = grad.contiguous(), [torch.empty_like(p) for p in parameters]
-        grad_x = x.new_empty(x.shape) if ctx.needs_input_grad[0] else None
-        grad_gates = torch.empty_like(gates) if gates is not None else None
-        scratch = Lease(2 * rows * int(layers["width"].max()))
-        layers["grad_weight"], layers["grad_bias"] = _addresses(grads[0::2]), _addresses(grads[1::2])
-        bank = _bank(x, gates, networks)
-        bank["grad"], bank["scratch"] = grad.data_ptr(), scratch.memory.data_ptr()
-        bank["scratch_step"] = rows * int(layers["width"].max()) * FLOAT
-        if grad_x is not None:
-            bank["grad_x"], bank["grad_x_step"] = grad_x.data_ptr(), _step(grad_x)
-        if grad_gates is not None:
-            bank["grad_gates"] = grad_gates.data_ptr()
-        backward(bank, layers, *_by_network(ctx.seen, networks))
-        return (grad_x, grad_gates, None, None, *grads)
+            if ctx.job.again is None or any(each is not None for each in toward):
+                raise RuntimeError("FusedBank has no second derivative; ask for it by Mode(again=…)")
+            grads = FusedGradient.apply(x, gates, grad, ctx.job, ctx.layers, *rest)  # type: ignore[no-untyped-call]
+        else:
+            back = WayBack(x, gates, grad, ctx.job, ctx.layers, rest[ctx.kept :])
+            grads = back.differentiate(ctx.job.wanted, toward)
+        return *grads[:2], None, *grads[2:]
+
+
+class FusedGradient(torch.autograd.Function):
+    """The gradient of `FusedBank`, which can be differentiated once."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, gates: Tensor | None, grad: Tensor, job: Job, layers: NDArray[np.void], *rest: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        """`rest`: the layers' outputs that `FusedBank` returned, then its parameters -> what `job.again` wants of the
+        gradients by x, gates and parameters."""
+        assert job.again is not None
+        ctx.kept = rest[: -2 * len(layers)]
+        ctx.back = WayBack(x, gates, grad, job, layers, rest[len(ctx.kept) :])
+        ctx.set_materialize_grads(False)
+        found: tuple[Tensor | None, ...] = ctx.back.differentiate(job.again, keep=True)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, turn_x: Tensor | None, turn_gates: Tensor | None, *turns: Tensor | None) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError("FusedBank has no third derivative; take plain operations")
+        again = ctx.back.differentiate_again(turn_x, turn_gates, turns)
+        toward = again.toward[: len(ctx.kept)]
+        return again.grad_x, again.grad_gates, again.grad, None, None, *toward, *again.parameters
 
 
 def fused_bank(
-    x: Tensor, dropout: Sequence[Dropout], parameters: Sequence[Tensor], gates: Tensor | None = None,
+    x: Tensor,
+    dropout: Sequence[Dropout],
+    parameters: Sequence[Tensor],
+    mode: Mode,
+    gates: Tensor | None = None,
     seen: tuple[Seen, ...] = (),
-) -> Tensor:  # fmt: skip
-    """`FusedBank` of these."""
-    out: Tensor = FusedBank.apply(x, gates, seen, dropout, *parameters)  # type: ignore[no-untyped-call]
+) -> Tensor:
+    """`FusedBank` of these, with the derivatives that `mode` asks for."""
+    wanted = _wanted(x, parameters, mode.wanted)
+    again = _wanted(x, parameters, mode.again) if mode.again is not None else None
+    out: Tensor = FusedBank.apply(x, gates, Job(dropout, seen, wanted, again), *parameters)[0]  # type: ignore[no-untyped-call]
     return out
 
 
-def _by_rows(x: Tensor) -> Tensor:
-    """Each network's rows one after the other in memory; that networks share them may stay."""
-    return x if x.dim() == 3 and x[0].is_contiguous() else x.contiguous()
-
-
-def _step(x: Tensor) -> int:
-    """Bytes from one network's rows to the next one's."""
-    return x.stride(0) * FLOAT if x.dim() == 3 else 0
-
-
-def _addresses(tensors: Sequence[Tensor]) -> list[int]:
-    return [tensor.data_ptr() for tensor in tensors]
-
-
-def _bank(x: Tensor, gates: Tensor | None, networks: int) -> NDArray[np.void]:
-    bank = np.zeros(1, BANK)
-    bank["sgemm"], bank["networks"], bank["rows"] = sgemm_address(), networks, x.shape[-2]
-    bank["x"], bank["x_step"] = x.data_ptr(), _step(x)
-    if gates is not None:
-        bank["gates"], bank["columns"] = gates.data_ptr(), gates.shape[1]
-    return bank
-
-
-def _lend_outputs(layers: NDArray[np.void], widths: tuple[int, ...], rows: int, last: Tensor | None) -> Lease:
-    """Room for every layer's output, but for the last one's where the caller has it."""
-    starts, size = _places(widths if last is None else widths[:-1], rows)
-    lease = Lease(size)
-    layers["output"][: len(starts)] = lease.memory.data_ptr() + starts
-    if last is not None:
-        layers["output"][-1] = last.data_ptr()
-    return lease
-
-
-@lru_cache
-def _places(widths: tuple[int, ...], rows: int) -> tuple[NDArray[np.int64], int]:
-    """Where matrices of `rows` begin in one memory, in bytes, each at 64; and the numbers that they take."""
-    sizes = -(-np.array(widths, np.int64) * rows // 16) * 16
-    return (np.cumsum(sizes) - sizes) * FLOAT, int(sizes.sum())
-
-
-@cache
-def _by_network(seen: tuple[Seen, ...], networks: int) -> tuple[NDArray[np.void], NDArray[np.int64]]:
-    """`seen` in the order of networks, and where each network's begin."""
-    ordered = sorted(seen, key=lambda s: s.expert)
-    first = np.searchsorted([s.expert for s in ordered], np.arange(networks + 1))
-    return np.array([(s.step, s.column) for s in ordered], SEEN), first
+def _wanted(x: Tensor, parameters: Sequence[Tensor], leaves: Leaves | None) -> Wanted:
+    if leaves is None:
+        return Wanted(x.requires_grad, any(p.requires_grad for p in parameters))
+    return Wanted(leaves.lead_to(x), any(leaves.lead_to(p) for p in parameters))

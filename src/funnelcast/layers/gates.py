@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 
 from funnelcast.layers.banks import MLPBank
-from funnelcast.layers.fused import Seen, can_fuse, fused_bank
+from funnelcast.layers.calls import Seen
+from funnelcast.layers.fused import can_fuse, fused_bank
 from funnelcast.layers.mode import EVALUATE, Mode
 
 Visible = list[list[bool]]
@@ -37,16 +39,21 @@ class GateBank(nn.Module):
     def __init__(self, width_in: int, visible: Sequence[Sequence[bool]]) -> None:
         """`visible` (T, N): whether gate t sees expert n."""
         super().__init__()
-        self.logits = nn.ModuleList(nn.Linear(width_in, sum(row)) for row in visible)
+        self.widths = [sum(row) for row in visible]
+        self.logits = nn.ModuleList(nn.Linear(width_in, width) for width in self.widths)
         pairs = [(t, n) for t, row in enumerate(visible) for n, sees in enumerate(row) if sees]
         self.seen = tuple(Seen(step, expert, column) for column, (step, expert) in enumerate(pairs))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, D), or (G, B, D) with an input of its own for each gate, G >= T -> (B, K): the weights of `seen`, one
         column each; those of one gate sum to 1."""
-        inputs = x.unbind() if x.dim() == 3 else [x] * len(self.logits)
-        gates = zip(self.logits, inputs, strict=False)
-        return torch.cat([gate(own).softmax(dim=1) for gate, own in gates], dim=1)
+        if x.dim() == 3:
+            logits = [gate(own) for gate, own in zip(self.logits, x.unbind(), strict=False)]
+        else:  # all in one product, as each alone is too narrow for a fast one
+            layers = [gate for gate in self.logits if isinstance(gate, nn.Linear)]
+            weight, bias = torch.cat([gate.weight for gate in layers]), torch.cat([gate.bias for gate in layers])
+            logits = list(linear(x, weight, bias).split(self.widths, dim=1))
+        return torch.cat([each.softmax(dim=1) for each in logits], dim=1)
 
 
 class GatedExperts(nn.Module):
@@ -64,7 +71,7 @@ class GatedExperts(nn.Module):
         weights, steps = self.gates(x), len(self.gates.logits)
         x = x[self.owners] if x.dim() == 3 else x
         if mode.fused and can_fuse(x):
-            return fused_bank(x, *self.experts.for_fused(x.shape[-2], mode), weights, self.gates.seen)
+            return fused_bank(x, *self.experts.for_fused(x.shape[-2], mode), mode, weights, self.gates.seen)
         outputs, columns = self.experts(x, mode).unbind(), weights.unsqueeze(2).unbind(1)
         terms = [(s.step, columns[s.column] * outputs[s.expert]) for s in self.gates.seen]
         return torch.stack([sum_of([term for t, term in terms if t == step]) for step in range(steps)])

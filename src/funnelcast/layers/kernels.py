@@ -17,9 +17,12 @@ LAYER: Final = np.dtype([(name, np.int64) for name in (
     "weight", "bias",  # (N, width_in, width), (N, width)
     "output",  # (N, B, width)
     "draws", "limit",  # of dropout: (N, B, width) int16; 0 without it
-    "grad_weight", "grad_bias",
+    "grad_weight", "grad_bias",  # (N, width_in, width), (N, width)
+    "delta",  # (N, B, width): the gradient before bias, ReLU and dropout, kept for a second derivative
+    "toward",  # (N, B, width): a gradient of the output from elsewhere
+    "turn_weight", "turn_bias",  # a gradient of `grad_weight` and `grad_bias`
 )] + [("scale", np.float32)])  # fmt: skip
-"""A layer of all networks."""
+"""A layer of all networks. What is not needed is 0."""
 
 BANK: Final = np.dtype([(name, np.int64) for name in (
     "sgemm", "networks", "rows",
@@ -28,6 +31,7 @@ BANK: Final = np.dtype([(name, np.int64) for name in (
     "mixed",  # (T, B, H), zeros
     "grad",  # (T, B, H) of the mixture, or (N, B, H) of the last outputs
     "grad_x", "grad_x_step", "grad_gates",
+    "turn_x", "turn_x_step", "turn_gates", "turn_grad",  # a gradient of the three above; that of `grad`
     "scratch", "scratch_step",  # two spaces for (B, widest layer), and the bytes between them
 )])  # fmt: skip
 """A call: what is not needed is 0."""
@@ -47,10 +51,9 @@ def forward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
         x = bank.x + n * bank.x_step
         for i in range(len(layers)):
             layer = layers[i]
-            y = _of(layer.output, n, rows, layer.width)
-            multiply(
-                bank.sgemm, x, _of(layer.weight, n, layer.width_in, layer.width), y, rows, layer.width_in, layer.width
-            )
+            k, width = layer.width_in, layer.width
+            y = of(layer.output, n, rows, width)
+            multiply(bank.sgemm, x, of(layer.weight, n, k, width), y, rows, k, width, 0.0)
             _activate(y, n, rows, layer)
             x = y
         if bank.columns:
@@ -59,43 +62,40 @@ def forward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
 
 @compiled_for_speed
 def backward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
-    """Fills `grad_x`, `grad_gates`, and every `grad_weight` and `grad_bias`."""
+    """Fills `grad_gates` and, of `grad_x`, `delta`, every `grad_weight` and `grad_bias`, what has room."""
     bank = banks[0]
     rows, last = bank.rows, len(layers) - 1
+    through = bank.grad_x or layers[last].grad_weight
     for n in range(bank.networks):
-        g, layer = bank.scratch, layers[last]
+        layer = layers[last]
+        g = of(layer.delta, n, rows, layer.width) if layer.delta else bank.scratch
         if bank.columns:
-            _unmix(bank, _of(layer.output, n, rows, layer.width), g, layer.width, seen[first[n] : first[n + 1]])
+            to = g if through else 0
+            _unmix(bank, of(layer.output, n, rows, layer.width), to, layer.width, seen[first[n] : first[n + 1]])
         else:
-            matrix(g, rows, layer.width)[:] = matrix(_of(bank.grad, n, rows, layer.width), rows, layer.width)
-        _deactivate(g, n, rows, layer)
-        for i in range(last, -1, -1):
+            matrix(g, rows, layer.width)[:] = matrix(of(bank.grad, n, rows, layer.width), rows, layer.width)
+        for i in range(last if through else -1, -1, -1):
             layer = layers[i]
-            x = _of(layers[i - 1].output, n, rows, layer.width_in) if i else bank.x + n * bank.x_step
-            multiply_turned(
-                bank.sgemm,
-                x,
-                g,
-                _of(layer.grad_weight, n, layer.width_in, layer.width),
-                layer.width_in,
-                rows,
-                layer.width,
-            )
-            weight = _of(layer.weight, n, layer.width_in, layer.width)
+            k, width = layer.width_in, layer.width
+            if layer.toward:
+                _add(of(layer.toward, n, rows, width), g, rows, width)
+            _deactivate(g, n, rows, layer)
+            if layer.grad_weight:
+                x = of(layers[i - 1].output, n, rows, k) if i else bank.x + n * bank.x_step
+                multiply_turned(bank.sgemm, x, g, of(layer.grad_weight, n, k, width), k, rows, width)
+            weight = of(layer.weight, n, k, width)
             if i:
-                before = bank.scratch + (last - i + 1) % 2 * bank.scratch_step
-                multiply_by_turned(bank.sgemm, g, weight, before, rows, layer.width, layer.width_in, 0.0)
-                _deactivate(before, n, rows, layers[i - 1])
+                kept = layers[i - 1].delta
+                before = of(kept, n, rows, k) if kept else bank.scratch + (last - i + 1) % 2 * bank.scratch_step
+                multiply_by_turned(bank.sgemm, g, weight, before, rows, width, k, 0.0)
                 g = before
             elif bank.grad_x:
                 keep = 1.0 if n > 0 and bank.grad_x_step == 0 else 0.0
-                multiply_by_turned(
-                    bank.sgemm, g, weight, bank.grad_x + n * bank.grad_x_step, rows, layer.width, layer.width_in, keep
-                )
+                multiply_by_turned(bank.sgemm, g, weight, bank.grad_x + n * bank.grad_x_step, rows, width, k, keep)
 
 
 @compiled_for_speed
-def _of(address: int, n: int, rows: int, columns: int) -> int:
+def of(address: int, n: int, rows: int, columns: int) -> int:
     """Where network n's matrix (rows, columns) of floats begins."""
     return address + n * rows * columns * FLOAT
 
@@ -104,7 +104,7 @@ def _of(address: int, n: int, rows: int, columns: int) -> int:
 def _activate(output: int, n: int, rows: int, layer: Any) -> None:
     """y = dropout(relu(y + bias))."""
     width, limit, scale = layer.width, layer.limit, layer.scale
-    y, bias = matrix(output, rows, width), matrix(_of(layer.bias, n, 1, width), 1, width)
+    y, bias = matrix(output, rows, width), matrix(of(layer.bias, n, 1, width), 1, width)
     if layer.draws:
         draws = shorts(layer.draws + n * rows * width * SHORT, rows, width)
         for r in range(rows):
@@ -125,8 +125,8 @@ def _deactivate(grad: int, n: int, rows: int, layer: Any) -> None:
     An output of 0 tells that the number fell away. In place, as loops that might overlap are not vectorised.
     """
     width, scale = layer.width, layer.scale
-    g, y = matrix(grad, rows, width), matrix(_of(layer.output, n, rows, width), rows, width)
-    bias = matrix(_of(layer.grad_bias, n, 1, width), 1, width)
+    g, y = matrix(grad, rows, width), matrix(of(layer.output, n, rows, width), rows, width)
+    bias = matrix(of(layer.grad_bias, n, 1, width), 1, width)
     for j in range(width):
         bias[0, j] = 0
     for r in range(rows):
@@ -143,7 +143,7 @@ def _mix(bank: Any, output: int, width: int, seen: Any) -> None:
     rows = bank.rows
     y, gates = matrix(output, rows, width), matrix(bank.gates, rows, bank.columns)
     for s in range(len(seen)):
-        mixed, column = matrix(_of(bank.mixed, seen[s].step, rows, width), rows, width), seen[s].column
+        mixed, column = matrix(of(bank.mixed, seen[s].step, rows, width), rows, width), seen[s].column
         for r in range(rows):
             weight = gates[r, column]
             for j in range(width):
@@ -152,20 +152,31 @@ def _mix(bank: Any, output: int, width: int, seen: Any) -> None:
 
 @compiled_for_speed
 def _unmix(bank: Any, output: int, to: int, width: int, seen: Any) -> None:
-    """The gradient of a network's output, and those of its gate weights."""
+    """The gradients of a network's gate weights, and unless `to` is 0 that of its output."""
     rows = bank.rows
     y, g = matrix(output, rows, width), matrix(to, rows, width)
     gates, grad_gates = matrix(bank.gates, rows, bank.columns), matrix(bank.grad_gates, rows, bank.columns)
     for s in range(len(seen)):
-        grad, column = matrix(_of(bank.grad, seen[s].step, rows, width), rows, width), seen[s].column
+        grad, column = matrix(of(bank.grad, seen[s].step, rows, width), rows, width), seen[s].column
         for r in range(rows):
             weight, product = gates[r, column], np.float32(0)
             for j in range(width):
                 product += grad[r, j] * y[r, j]
             grad_gates[r, column] = product
+            if not to:
+                continue
             if s:
                 for j in range(width):
                     g[r, j] += weight * grad[r, j]
             else:
                 for j in range(width):
                     g[r, j] = weight * grad[r, j]
+
+
+@compiled_for_speed
+def _add(x: int, to: int, rows: int, width: int) -> None:
+    """to += x."""
+    a, b = matrix(x, rows, width), matrix(to, rows, width)
+    for r in range(rows):
+        for j in range(width):
+            b[r, j] += a[r, j]

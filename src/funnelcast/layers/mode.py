@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from funnelcast.compiled import compiled
+from funnelcast.layers.leaves import Leaves
 
 _ALL = 1 << 16
 _LOWEST = -(1 << 15)
@@ -38,8 +39,11 @@ class Mode:
     noise: torch.Generator | None = None
     """Source of dropout masks; none means no dropout."""
     fused: bool = False
-    """Banks run as one hand-written autograd function: faster, once differentiable. Off wherever a second derivative or
-    an export is wanted."""
+    """Banks run as one hand-written autograd function, which is faster. Off wherever an export is wanted."""
+    wanted: Leaves | None = None
+    """What derivatives will be asked for by, as far as `fused` has a choice; none for all that can be asked for."""
+    again: Leaves | None = None
+    """What the gradient is by that will be differentiated once more; without it `fused` has no second derivative."""
 
     def dropout(self, x: Tensor, rate: float) -> Tensor:
         """`x` with elements zeroed at `rate` and the others scaled up."""

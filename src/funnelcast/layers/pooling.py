@@ -205,7 +205,7 @@ class TransformerLayer(nn.Module):
             bank(flat).unflatten(1, x.shape[1:3]).unflatten(3, (self.heads, -1)).transpose(2, 3)
             for bank in (self.query, self.key, self.value)
         )
-        told = attend(query, key, value, held[:, None, None, :], fused=mode.fused)
+        told = attend(query, key, value, held[:, None, None, :], fused=mode.fused and mode.again is None)
         told = self.mix(told.transpose(2, 3).flatten(3).flatten(1, 2))
         flat = self.norms[0](flat + mode.dropout(told, self.dropout))
         wide = mode.dropout(self.wide(flat).relu(), self.dropout)

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from funnelcast.errors import Fault
 from funnelcast.schema.config import Config, FaultsError
-from funnelcast.schema.features import AnyFeature, IdFeature, Name
+from funnelcast.schema.features import AnyFeature, IdFeature, ListFeature, Name
 from funnelcast.schema.funnel import Funnel
 
 FORMAT_VERSION = 1
@@ -66,7 +66,10 @@ class Schema(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        faults = [*self._name_faults(), *self._keep_faults(), *self._input_faults(), *self._vocabulary_faults()]
+        faults = [
+            *self._name_faults(), *self._keep_faults(), *self._input_faults(), *self._vocabulary_faults(),
+            *self._separator_faults(),
+        ]  # fmt: skip
         if faults:
             raise FaultsError(faults)
         return self
@@ -105,6 +108,18 @@ class Schema(Config):
             if feature.kind == "numeric" and name in first:
                 problem = f"has the name of the vocabulary of {first[name][0]!r}"
                 yield Fault(f"features.{name}", problem, "name the vocabulary or the feature otherwise")
+
+    def _separator_faults(self) -> Iterator[Fault]:
+        first: dict[str, tuple[str, str | None]] = {}
+        for name, feature in self.features.items():
+            if isinstance(feature, ListFeature):
+                for column in filter(None, (self.column(name), getattr(feature, "weights", None))):
+                    other, separator = first.setdefault(column, (name, feature.separator))
+                    if separator != feature.separator:
+                        problem = (
+                            f"is {feature.separator!r}, but {separator!r} for {other!r}, of the column {column!r} too"
+                        )
+                        yield Fault(f"features.{name}.separator", problem, "give both the same")
 
     @property
     def lists(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from funnelcast.schema.config import Config
 
@@ -53,7 +53,21 @@ class Numeric(Feature):
         return self
 
 
-class MultiValued(IdFeature):
+class ListFeature(IdFeature):
+    """What every feature with a list of ids per row has."""
+
+    separator: Annotated[str, Field(min_length=1)] | None = None
+    """What parts the ids, and their weights, where a list is a text, as `"|"` in `12|7|93`; lists are read as they are.
+    """
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Said where it is set alone: a schema without it has the fingerprint that it had before there was one."""
+        said: dict[str, Any] = written(self)
+        return said if self.separator is not None else {k: v for k, v in said.items() if k != "separator"}
+
+
+class MultiValued(ListFeature):
     """Any number of ids per row, in no order, with optional weights (lists of equal length)."""
 
     kind: Literal["multi"] = "multi"
@@ -62,7 +76,7 @@ class MultiValued(IdFeature):
     """Column with one weight per id; 1 each by default."""
 
 
-class Sequence(IdFeature):
+class Sequence(ListFeature):
     """Ids in order, oldest first; the newest `max_length` are kept."""
 
     kind: Literal["sequence"] = "sequence"

@@ -29,10 +29,11 @@ from funnelcast.schema.funnel import Funnel
 from funnelcast.testing.cases import Case, cases
 from funnelcast.testing.lifts import FUNNEL, LAW, additive_lifts, labels_of, law_parts, lifts_of
 from funnelcast.training.boosting import Boosting
+from funnelcast.training.course import Plan
 from funnelcast.training.losses import LossConfig, LossWeights, build_loss_weights, rates_given_parent
 from funnelcast.training.optimizers import OptimizerConfig
 from funnelcast.training.stages import Stage
-from funnelcast.training.trainer import Plan, Trainer
+from funnelcast.training.trainer import Trainer
 
 CHANCE = 3.0
 """Standard errors that an AUC may be off 1/2 on noise."""

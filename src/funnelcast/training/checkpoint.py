@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import safetensors.torch
@@ -12,35 +12,7 @@ from torch import Tensor
 
 from funnelcast.data.files import clear_stale, new_folder
 from funnelcast.errors import FunnelcastError
-
-
-@dataclass
-class Progress:
-    """Where a run stands; with the tensors it is all that a resumed run needs."""
-
-    stage: int = 0
-    epoch: int = 0  # within the stage
-    batch: int = 0  # within the epoch: the next one to train on
-    begun: bool = False  # whether the stage's starting state was measured
-    best: float | None = None  # of this stage
-    best_epoch: int = -1  # -1 for the state it began with
-    waited: int = 0  # epochs without a better metric
-    loss_sum: list[float] = field(default_factory=list)  # per step, over the rows of this epoch, times their weights
-    weight_sum: list[float] = field(default_factory=list)
-    log_bytes: int = 0  # of the log that belong to the past
-    done: bool = False
-
-    def count(self, losses: list[float], weights: list[float]) -> None:
-        """Mean losses of a batch, per step, and the weights of its rows that observed the step."""
-        zeros = [0.0] * len(losses)
-        batch = [loss * weight for loss, weight in zip(losses, weights, strict=True)]
-        self.loss_sum = [a + b for a, b in zip(self.loss_sum or zeros, batch, strict=True)]
-        self.weight_sum = [a + b for a, b in zip(self.weight_sum or zeros, weights, strict=True)]
-
-    def losses(self) -> list[float]:
-        """Means over the epoch so far; 0 for a step that no row observed."""
-        pairs = zip(self.loss_sum, self.weight_sum, strict=True)
-        return [total / weight if weight else 0.0 for total, weight in pairs]
+from funnelcast.training.progress import Progress
 
 
 def save_checkpoint(folder: Path, tensors: dict[str, Tensor], progress: Progress) -> None:

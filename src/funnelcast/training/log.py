@@ -9,10 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
-from funnelcast.data.loader import Loader
+from funnelcast.data.episodes import Loading
 from funnelcast.data.progress import Progress as OnProgress
 from funnelcast.evaluation.funnel import FunnelMetrics
-from funnelcast.training.checkpoint import Progress
+from funnelcast.training.meta_log import adapting, meta_line
+from funnelcast.training.progress import Progress
 from funnelcast.training.stages import Stage
 
 
@@ -20,7 +21,7 @@ class EpochLog:
     """Call `begin`, `report` after each batch, `speed` after the last one, and `write` when dev rows are measured."""
 
     _stage: Stage
-    _loader: Loader
+    _loader: Loading
     _first: int  # batch of the epoch that this process began with
     _started: float
 
@@ -34,7 +35,7 @@ class EpochLog:
         with self.file.open("ab") as file:
             file.truncate(min(size, file.tell()))  # one that was deleted meanwhile must not grow by zeros
 
-    def begin(self, stage: Stage, loader: Loader, at: Progress) -> None:
+    def begin(self, stage: Stage, loader: Loading, at: Progress) -> None:
         """An epoch, or the rest of one."""
         self._stage, self._loader, self._first, self._started = stage, loader, at.batch, time.perf_counter()
 
@@ -64,6 +65,7 @@ class EpochLog:
             "task_weights": dict(zip(self.steps, weights.tolist(), strict=True)),
             "dev": {name: measured.as_dict() for name, measured in metrics.outputs.items()},
             "is_best": at.waited == 0,
+            **({"meta": meta_line(at.told, self.steps)} if at.told else {}),
             **speed,
         }
         with self.file.open("ab") as file:
@@ -82,4 +84,4 @@ class EpochLog:
 def _summary(line: dict[str, Any]) -> str:
     found = {name: m for name, m in line["dev"].items() if m["auc"]["estimate"] is not None}
     aucs = ", ".join(f"{name} {m['auc']['estimate']:.4f}" for name, m in found.items())
-    return f"dev AUC: {aucs}" + (" (best)" if line["is_best"] else "")
+    return f"dev AUC: {aucs}" + (" (best)" if line["is_best"] else "") + adapting(line.get("meta"))

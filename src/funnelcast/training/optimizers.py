@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -45,15 +45,17 @@ class Optimizer:
         loss_rate: float,
         tables: Sequence[EmbeddingTable] = (),
         learning_rate: float | None = None,
+        rates: dict[str, nn.Parameter] | None = None,
     ) -> None:
         """`tables`: all of the model's, or none where a stage leaves them as they are; frozen ones stay in any case.
-        `learning_rate` replaces the config's."""
+        `learning_rate` replaces the config's; `rates`: of an inner loop, which have no weight decay."""
         rate = learning_rate or config.learning_rate
-        self.dense, self.loss_weights = dense, loss_weights
+        self.dense, self.loss_weights, self.rates = dense, loss_weights, rates or {}
         self.clip = config.clip
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": list(dense.values()), "weight_decay": config.l2},
             {"params": list(loss_weights.values()), "lr": loss_rate},
+            {"params": list(self.rates.values())},
         ]
         self._spans = [s for s in spans_of(tables) if s.table.weight.requires_grad]
         self.tables = tables = [span.table for span in self._spans]
@@ -65,11 +67,15 @@ class Optimizer:
     @property
     def parameters(self) -> list[nn.Parameter]:
         """Those whose gradients `step` takes, in its order."""
-        return [*self.dense.values(), *self.loss_weights.values()]
+        return [*self.dense.values(), *self.loss_weights.values(), *self.rates.values()]
 
-    def step(self, grads: list[Tensor], batch: Batch, embedded: Embedded | None) -> None:
-        """`grads` of `parameters`; `embedded` is the gradient of the embedded batch."""
-        rows = [row_gradients(span, batch, embedded) for span in self._spans] if embedded is not None else []
+    def step(
+        self, grads: list[Tensor], batch: Batch, embedded: Embedded | None, touching: Tensor | None = None
+    ) -> None:
+        """`grads` of `parameters`; `embedded` is the gradient of the embedded batch, `touching` (B,) whether a row may
+        move what it reads of the embedding."""
+        spans = self._spans if embedded is not None else []
+        rows = [row_gradients(span, batch, embedded, touching) for span in spans if embedded is not None]
         if self.clip is not None:
             _clip([*grads, *(grad for _, grad in rows)], self.clip)
         for parameter, grad in zip(self.parameters, grads, strict=True):
@@ -84,14 +90,17 @@ class Optimizer:
 
     def state(self) -> dict[str, Tensor]:
         """Every moment and step count by name."""
-        named = {**self.dense, **self.loss_weights, **{f"table.{i}": t.weight for i, t in enumerate(self.tables)}}
+        named = self._named()
         state = {f"adam.{n}.{k}": v for n, p in named.items() for k, v in self.adam.state.get(p, {}).items()}
         rows = {f"rows.{i}.{k}": v for i, adam in enumerate(self.row_adams) for k, v in adam.state().items()}
         return state | rows
 
+    def _named(self) -> dict[str, nn.Parameter]:
+        tables = {f"table.{i}": table.weight for i, table in enumerate(self.tables)}
+        return {**self.dense, **self.loss_weights, **{f"rates.{n}": p for n, p in self.rates.items()}, **tables}
+
     def load(self, state: dict[str, Tensor]) -> None:
-        named = {**self.dense, **self.loss_weights, **{f"table.{i}": t.weight for i, t in enumerate(self.tables)}}
-        for name, parameter in named.items():
+        for name, parameter in self._named().items():
             moments = {
                 k: state[f"adam.{name}.{k}"] for k in ("step", "exp_avg", "exp_avg_sq") if f"adam.{name}.{k}" in state
             }

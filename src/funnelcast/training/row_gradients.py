@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from funnelcast.compiled import compiled
-from funnelcast.data.batch import Batch
+from funnelcast.data.batch import Batch, Lists
 from funnelcast.layers.embedding import Embedded, EmbeddingTable
 from funnelcast.layers.lists import Bag, owners
 from funnelcast.training.row_adam import is_simple
@@ -28,8 +28,15 @@ class _Part(NamedTuple):
 
     rows: Tensor  # (n,) of the table
     grad: Tensor  # (m, E)
+    reading: Lists | None  # lists of the batch that `rows` are of, one after the other; none for ids
     bag: Bag | None = None
     """How rows make up the vectors that `grad` is of; none if one by one, with m = n."""
+
+    def readers(self, size: int) -> Tensor:
+        """(n,) which row of the batch, of so many, reads each of `rows`."""
+        if self.reading is not None:
+            return owners(self.reading.offsets, len(self.rows))
+        return torch.arange(size, device=self.rows.device).repeat_interleave(len(self.rows) // max(size, 1))
 
 
 def spans_of(tables: Sequence[EmbeddingTable]) -> list[Span]:
@@ -41,16 +48,23 @@ def spans_of(tables: Sequence[EmbeddingTable]) -> list[Span]:
     return spans
 
 
-def row_gradients(span: Span, batch: Batch, embedded: Embedded) -> tuple[Tensor, Tensor]:
+def row_gradients(
+    span: Span, batch: Batch, embedded: Embedded, touching: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The distinct rows (U,) of the table that a batch reads, and their gradients (U, E), from the gradient of the
-    embedded batch. Rows ascend, as memory is read faster so.
+    embedded batch. Rows ascend, as memory is read faster so. `touching` (B,): whether a row of the batch counts as
+    reading; what others read too gets their gradients nevertheless.
     """
     parts = list(_parts(span, batch, embedded))
     rows, places = torch.unique(torch.cat([part.rows for part in parts]), return_inverse=True)
     sums = embedded.flat.new_zeros(len(rows), span.table.weight.shape[1])
     for part, place in zip(parts, places.split([len(part.rows) for part in parts]), strict=True):
         _add(sums, place, part)
-    return rows, sums
+    if touching is None:
+        return rows, sums
+    is_read = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
+    is_read[places[torch.cat([touching[part.readers(len(batch))] for part in parts])]] = True
+    return rows[is_read], sums[is_read]
 
 
 def _parts(span: Span, batch: Batch, embedded: Embedded) -> Iterator[_Part]:
@@ -58,13 +72,15 @@ def _parts(span: Span, batch: Batch, embedded: Embedded) -> Iterator[_Part]:
     column = span.column
     if table.fields:
         own = embedded.flat[:, column : column + len(table.fields) * width]
-        yield _Part(table.rows(batch.ids).flatten(), own.reshape(-1, width))
+        yield _Part(table.rows(batch.ids).flatten(), own.reshape(-1, width), None)
         column += len(table.fields) * width
     for name in table.pooled:
-        yield _Part(table.list_rows(batch, name), embedded.flat[:, column : column + width], table.bag(batch, name))
+        grad = embedded.flat[:, column : column + width]
+        yield _Part(table.list_rows(batch, name), grad, batch.lists[name], table.bag(batch, name))
         column += width
     for i, name in enumerate(table.attended):
-        yield _Part(table.list_rows(batch, name), embedded.sequences[span.sequence + i].vectors)
+        vectors = embedded.sequences[span.sequence + i].vectors
+        yield _Part(table.list_rows(batch, name), vectors, batch.lists[name])
 
 
 def _add(sums: Tensor, place: Tensor, part: _Part) -> None:

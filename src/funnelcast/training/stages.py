@@ -3,15 +3,43 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from funnelcast.errors import Fault, did_you_mean
 from funnelcast.evaluation.funnel import FunnelMetrics
 from funnelcast.models.network import GROUPS, TOP, Group
 from funnelcast.schema.config import Config
 from funnelcast.schema.funnel import Funnel
+from funnelcast.training.algorithms import Inner
+
+
+class Meta(Inner):
+    """Training by Algorithm 1: a step draws tasks, adapts to each on its support rows, and learns from how well that
+    does on its query rows."""
+
+    tasks: int = Field(default=2, ge=1, le=65536)
+    """Tasks of a step; they share its `optimizer.batch_size` rows."""
+    by: str | None = None
+    """What the rows of a task have in common: a feature or a kept column, such as a campaign, a user or a scenario. By
+    default a task is random rows, halved into support and query."""
+    sampling: Literal["proportional", "uniform"] = "proportional"
+    """With `by`: whether a key is drawn by its rows, or all alike."""
+    min_rows: int = Field(default=2, ge=2)
+    """With `by`: a key with fewer training rows is no task."""
+    support_share: float = Field(default=0.5, gt=0, lt=1)
+    """With `by`: how much of a task's rows is its support."""
+    stratified: bool = True
+    """With `by`: support and query get their share of the rows that reached each step."""
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> Self:
+        keyed = ("sampling", "min_rows", "support_share", "stratified")
+        idle = [name for name in keyed if getattr(self, name) != type(self).model_fields[name].default]
+        if self.by is None and idle:
+            raise ValueError(f"{', '.join(idle)} need `by`, and tasks are random rows; name a key, or leave them out")
+        return self
 
 
 class Stage(Config):
@@ -31,6 +59,8 @@ class Stage(Config):
     `auc_conversion_given_click`, …), higher is better; or `log_loss`, the sum over steps, lower is better."""
     learning_rate: float | None = Field(default=None, gt=0)
     """Instead of the optimizer's."""
+    meta: Meta | None = None
+    """Train by meta-learning; plainly if not given."""
 
     def check(self, funnel: Funnel, where: str) -> list[Fault]:
         """Faults that show only beside the funnel."""

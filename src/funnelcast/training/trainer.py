@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 import time
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
-from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
-from funnelcast.data.loader import Loader, seed_of
+from funnelcast.data.loader import seed_of
 from funnelcast.data.progress import Progress as OnProgress
 from funnelcast.data.progress import silent
 from funnelcast.errors import DataError, FunnelcastError
@@ -21,27 +20,18 @@ from funnelcast.evaluation.funnel import FunnelMetrics, measure_funnel
 from funnelcast.evaluation.score import score
 from funnelcast.models.network import FunnelModel
 from funnelcast.schema.funnel import Funnel
-from funnelcast.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from funnelcast.training.checkpoint import load_checkpoint, save_checkpoint
+from funnelcast.training.course import Course, KeysOf, Plan, check_stages, course_of
 from funnelcast.training.interrupt import Interruption
 from funnelcast.training.log import EpochLog
-from funnelcast.training.losses import LossConfig, LossWeights
-from funnelcast.training.optimizers import Optimizer, OptimizerConfig
+from funnelcast.training.losses import LossWeights
+from funnelcast.training.optimizers import Optimizer
+from funnelcast.training.progress import Progress
 from funnelcast.training.stages import Stage
-from funnelcast.training.step import PlainStep
 from funnelcast.training.workers import threads
 
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run trains and how; a resumed run must have the same."""
-
-    loss: LossConfig
-    optimizer: OptimizerConfig
-    stages: tuple[Stage, ...]
-    seed: int
-    keep_negatives: float = 1.0
-    workers: int = 1
-    checkpoint_seconds: float = 60.0
+WATCHED = 16
+"""Of so many meta steps one is asked what adapting did."""
 
 
 class Trainer:
@@ -55,7 +45,10 @@ class Trainer:
         plan: Plan,
         folder: Path,
         progress: OnProgress = silent,
+        keys: KeysOf | None = None,
     ) -> None:
+        """`keys`: of the training rows, where a stage draws its tasks by one."""
+        self.keys, self.rates = keys, nn.ParameterList()
         self.model, self.loss_weights, self.funnel, self.plan = model, loss_weights, funnel, plan
         self.log, self.checkpoint = EpochLog(folder / "log.jsonl", funnel.names, progress), folder / "checkpoint"
         self.at = Progress()
@@ -71,8 +64,7 @@ class Trainer:
         undefined on the dev rows, KeyboardInterrupt after Ctrl-C with a checkpoint written.
         """
         plan = self.plan
-        self._check_stages()
-        loader = Loader.of(train, plan.optimizer.batch_size, plan.seed, plan.keep_negatives)
+        check_stages(self.model, plan.stages)
         resumed = load_checkpoint(self.checkpoint)
         if resumed is not None:
             self.at = resumed[1]
@@ -80,32 +72,18 @@ class Trainer:
         with threads(plan.workers) as workers, Interruption() as interruption:
             while not self.at.done:
                 stage = plan.stages[self.at.stage]
-                optimizer = self._optimizer(stage)
+                course = course_of(stage, self.model, self.loss_weights, plan, train, self.keys)
+                self.rates, optimizer = course.rates, course.optimizer
                 if resumed is not None:
                     self._restore(resumed[0], optimizer)
                     resumed = None
                 if not self.at.begun:
                     self._begin_stage(stage, dev, trained or self.at.stage > 0)
-                self._run_stage(stage, optimizer, loader, dev, workers, interruption)
+                self._run_stage(course, dev, workers, interruption)
         if resumed is not None:
             self._restore(resumed[0], None)
         self._load(self.best)
         return self.model
-
-    def _check_stages(self) -> None:
-        for stage in self.plan.stages:
-            if not self.model.groups(stage.groups):
-                raise FunnelcastError(
-                    f"stage {stage.name!r} trains {', '.join(stage.groups)}, and the model has none of these; "
-                    "name groups that it has, or train = 'all'"
-                )
-
-    def _optimizer(self, stage: Stage) -> Optimizer:
-        groups = [group for group in stage.groups if group != "embedding"]
-        tables = self.model.embedding.all_tables() if "embedding" in stage.groups else []
-        weights = dict(self.loss_weights.named_parameters(prefix="loss"))
-        config, rate = self.plan.optimizer, stage.learning_rate
-        return Optimizer(config, self.model.groups(groups), weights, self.plan.loss.learning_rate, tables, rate)
 
     def _begin_stage(self, stage: Stage, dev: Columns, trained: bool) -> None:
         """See that the metric is defined before time is spent, and take a trained model for the best so far."""
@@ -119,27 +97,12 @@ class Trainer:
             self.at.best, self.best = value, self._state()
         self.at.begun = True
 
-    def _run_stage(
-        self,
-        stage: Stage,
-        optimizer: Optimizer,
-        loader: Loader,
-        dev: Columns,
-        workers: Executor | None,
-        interruption: Interruption,
-    ) -> None:
-        step = PlainStep(
-            self.model,
-            self.loss_weights,
-            self.plan.loss,
-            self.plan.optimizer.micro_batch,
-            bool(optimizer.tables),
-            optimizer.parameters,
-        )
+    def _run_stage(self, course: Course, dev: Columns, workers: Executor | None, interruption: Interruption) -> None:
+        stage, optimizer, loader = course.stage, course.optimizer, course.loader
         while self.at.epoch < stage.epochs and self.at.waited < stage.patience:
             self.log.begin(stage, loader, self.at)
             for batch in loader.epoch(self._epoch_number(), self.at.batch):
-                self._train_batch(step, optimizer, batch.to(next(self.model.parameters()).device), workers)
+                self._train_batch(course, batch.to(self.model.device), workers)
                 self.log.report(self.at, self.loss_weights.task_weights())
                 if interruption.wanted or self._is_due():
                     self.save(optimizer)
@@ -154,15 +117,16 @@ class Trainer:
         self.at = Progress(stage=self.at.stage + 1, log_bytes=self.at.log_bytes, done=done)
         self.save(None)
 
-    def _train_batch(self, step: PlainStep, optimizer: Optimizer, batch: Batch, workers: Executor | None) -> None:
+    def _train_batch(self, course: Course, batch: Any, workers: Executor | None) -> None:
         seed = seed_of(self.plan.seed, "noise", self.at.stage, self.at.epoch, self.at.batch)
-        gradients = step(batch, seed, workers)
+        gradients = course.step(batch, seed, workers, watch=self.at.batch % WATCHED == 0)
         losses = gradients.losses.tolist()
         if not all(map(math.isfinite, losses)):
             raise self._diverged(f"the loss is {losses} in batch {self.at.batch} of epoch {self.at.epoch}")
-        optimizer.step(gradients.parameters, batch, gradients.embedded)
+        course.optimizer.step(gradients.parameters, gradients.rows, gradients.embedded, gradients.touching)
         self.loss_weights.clamp_()
         self.at.count(losses, gradients.weights.tolist())
+        self.at.hear(gradients.told)
         self.at.batch += 1
 
     def _diverged(self, what: str) -> FunnelcastError:
@@ -179,6 +143,7 @@ class Trainer:
             self.at.waited += 1
         self.at.log_bytes = self.log.write(self.at, self.loss_weights.task_weights(), metrics, speed)
         self.at.epoch, self.at.batch, self.at.loss_sum, self.at.weight_sum = self.at.epoch + 1, 0, [], []
+        self.at.told = {}
 
     def _measure(self, dev: Columns) -> FunnelMetrics:
         log_p, log_q = score(self.model, dev, self.plan.keep_negatives)
@@ -202,13 +167,14 @@ class Trainer:
         self._saved = time.monotonic()
 
     def _state(self) -> dict[str, Tensor]:
-        """Copies of what training changes, of the model and of the loss weights."""
-        parts = {"model": self.model, "loss": self.loss_weights}
+        """Copies of what training changes: of the model, of the loss weights, and of an inner loop's rates."""
+        parts: dict[str, nn.Module] = {"model": self.model, "loss": self.loss_weights, "rates": self.rates}
         return {f"{part}.{n}": t.clone() for part, module in parts.items() for n, t in module.state_dict().items()}
 
     def _load(self, state: dict[str, Tensor]) -> None:
         self.model.load_state_dict(_below("model.", state))
         self.loss_weights.load_state_dict(_below("loss.", state))
+        self.rates.load_state_dict(_below("rates.", state), strict=False)  # those of an earlier stage are gone
 
     def _restore(self, tensors: dict[str, Tensor], optimizer: Optimizer | None) -> None:
         self._load(tensors)

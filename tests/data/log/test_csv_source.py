@@ -34,7 +34,7 @@ def csv(path: Path, values: list[str], label: str = "0") -> Path:
 
 def staged(path: Path, folder: Path) -> tuple[pa.Table, list[str]]:
     """What is staged as numbers apart, and the columns that are staged as text."""
-    found = stage_csv(path, read_header(path, gzipped=False), ["x", "click"], folder, "a", ["x"], ["x"])
+    found = stage_csv(path, read_header(path, gzipped=False), ["x", "click"], folder, "a", ["x"], ["x"], {})
     texts = pq.read_table(found.texts)
     assert all(kind == pa.string() for kind in texts.schema.types)
     return found.numbers and pa.ipc.open_stream(found.numbers.read_bytes()).read_all(), texts.column_names

@@ -114,8 +114,11 @@ NUMERIC, MULTI, SEQUENCE = {"kind": "numeric"}, {"kind": "multi"}, {"kind": "seq
         ({"x": NUMERIC}, {}, "feature 'x': column 'x' holds text, but numbers are needed; declare it categorical"),
         ({"l": NUMERIC}, {}, "column 'l' holds lists, but numbers are needed"),
         ({"l": {}}, {}, "column 'l' holds lists, but a categorical feature has one id per row; declare it"),
-        ({"user": MULTI}, {}, "column 'user' holds int64, but a list per row is needed; declare it kind"),
-        ({"x": SEQUENCE}, {}, "column 'x' holds text, but a list per row is needed"),
+        ({"user": MULTI}, {}, "column 'user' holds int64, but a list per row is needed; give lists, or texts"),
+        ({"x": SEQUENCE}, {}, "column 'x' holds text, but a list per row is needed; give lists, or texts and what "
+                             "parts them, as separator = \"|\", or declare it kind = 'categorical'"),
+        ({"m": {**MULTI, "column": "l", "weights": "x"}}, {}, "column 'x' holds text, but a list of numbers per row is "
+                             "needed; give lists, or texts and what parts them, as separator = \"|\""),
         ({"m": {**MULTI, "column": "l", "weights": "n"}}, {}, "column 'n' holds int64, but a list of numbers per row"),
         ({"d": {}}, {}, "column 'd' holds date, but ids are integers or strings; cast the column"),
         (None, {"funnel": {"steps": "click", "labels": {"click": "x"}}}, "column 'x' holds text, but a label is 0"),
@@ -136,8 +139,13 @@ def test_all_columns_at_fault_are_told_at_once(tmp_path: Path) -> None:
 
 
 def test_a_list_in_a_csv(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_bytes(CSV)
-    assert "(a CSV has none, Parquet has)" in fault(tmp_path, schema({"user": MULTI}), train=tmp_path / "a.csv")
+    """That nothing is said to part, whatever stands in it."""
+    fix = 'give lists, or texts and what parts them, as separator = "|"'
+    for cell in (b"1", b"1|2", b"a"):
+        (tmp_path / "a.csv").write_bytes(CSV.replace(b"1", cell))
+        said = fault(tmp_path, schema({"m": {**MULTI, "column": "user", "weights": "user"}}), train=tmp_path / "a.csv")
+        assert f"but a list per row is needed; {fix}, or declare it" in said
+        assert f"but a list of numbers per row is needed; {fix}" in said
 
 
 def test_text_in_a_column_of_numbers_in_a_csv(tmp_path: Path) -> None:

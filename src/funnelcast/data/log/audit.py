@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from funnelcast.data.log.engine import Engine
 from funnelcast.data.log.sources import ROW
 from funnelcast.data.log.staging import BROKEN, FAULT, PART, Staged
-from funnelcast.data.log.text_types import as_whole, is_no_integer
+from funnelcast.data.log.text_types import as_whole, holds_text, is_no_integer, text_tables
 from funnelcast.data.quarantine import Quarantine
 from funnelcast.errors import DataError
 from funnelcast.schema.dataset import Schema
@@ -72,21 +72,31 @@ def count_broken(engine: Engine, staged: list[Staged], funnel: Funnel) -> int:
 
 
 def odd_texts(engine: Engine, staged: list[Staged], schema: Schema) -> dict[str, int]:
-    """Texts that keep a column of ids in a CSV from being integers, as most of it is, counted by what tells of them."""
-    columns = {schema.column(name) for name, feature in schema.features.items() if feature.kind == "categorical"}
+    """Texts that keep a column of ids in a CSV, or of lists that were texts, from being integers, as most of it is,
+    counted by what tells of them."""
+    columns = sorted({schema.column(name) for name, feature in schema.features.items() if feature.kind != "numeric"})
     counts = {}
-    for each in (each for each in staged if each.source.is_text):
-        for column in sorted(c for c in columns if each.table[c].type().is_string()):
-            text, row = each.source.table[column], each.source.table[ROW]
-            odd = is_no_integer(text)
-            queries = {"odd": odd.sum(), "whole": as_whole(text).count(), "row": row.min(where=odd)}
-            found = engine.row(queries | {"text": text.argmin(row, where=odd)}, each.source.table)
-            if 0 < (found["odd"] or 0) < found["whole"]:
-                file, line = each.source.locate(found["row"])
-                counts[f"{column} is text, not integers, for {found['text']!r} in line {line} of {file.name}"] = found[
-                    "odd"
-                ]
+    for each in staged:
+        here = [column for column in columns if holds_text(each.source, column) and _is_text(each.table[column].type())]
+        for table, texts in text_tables(each.source, here):
+            for column in texts:
+                found = _odd(engine, table, column)
+                if 0 < (found["odd"] or 0) < found["whole"]:
+                    file, line = each.source.locate(found["row"])
+                    told = f"{column} is text, not integers, for {found['text']!r} in line {line} of {file.name}"
+                    counts[told] = found["odd"]
     return counts
+
+
+def _is_text(kind: Any) -> bool:
+    return bool(kind.value_type.is_string() if kind.is_array() else kind.is_string())
+
+
+def _odd(engine: Engine, table: Any, column: str) -> dict[str, Any]:
+    text, row = table[column], table[ROW]
+    odd = is_no_integer(text)
+    queries = {"odd": odd.sum(), "whole": as_whole(text).count(), "row": row.min(where=odd)}
+    return engine.row(queries | {"text": text.argmin(row, where=odd)}, table)
 
 
 def check_parts(engine: Engine, staged: list[Staged], schema: Schema) -> None:

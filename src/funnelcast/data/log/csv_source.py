@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from funnelcast.data.log.batches import arrow_writer, even
 from funnelcast.data.log.engine import Engine
+from funnelcast.data.log.text_lists import with_lists
 from funnelcast.errors import DataError
 
 _LONGEST_HEADER = 1_000_000
@@ -88,14 +89,22 @@ class StagedCsv:
 
 
 def stage_csv(
-    path: Path, header: Header, wanted: list[str], folder: Path, name: str, numbers: list[str], apart: list[str]
+    path: Path,
+    header: Header,
+    wanted: list[str],
+    folder: Path,
+    name: str,
+    numbers: list[str],
+    apart: list[str],
+    separators: dict[str, str],
 ) -> StagedCsv:
-    """Write the wanted columns to files `folder/NAME.…` as text; those of `numbers` that hold nothing but numbers as
-    float64, and such of them as are to lie `apart` to a file of their own."""
+    """Write the wanted columns to files `folder/NAME.…` as text, or lists of texts where they have `separators`; those
+    of `numbers` that hold nothing but numbers as float64, and such of them as are to lie `apart` to a file of their
+    own."""
     numbers = _numbers_at_first(path, header, numbers)
     while True:
         with Engine(folder) as engine:  # its own, for its own list of rejected lines
-            rows = engine.stream(_lines(engine, path, header, wanted, numbers))
+            rows = with_lists(engine.stream(_lines(engine, path, header, wanted, numbers)), separators)
             moved = [column for column in apart if column in numbers]
             texts, other = folder / f"{name}.text.parquet", folder / f"{name}.numbers.arrow"
             _write(rows, texts, other, moved)

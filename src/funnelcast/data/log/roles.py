@@ -9,7 +9,7 @@ from typing import Any
 from funnelcast.schema.dataset import Schema
 
 NUMERIC_ROLES = frozenset({"standard", "bins"})
-NUMBER_ROLES = NUMERIC_ROLES | {"label", "weight"}
+NUMBER_ROLES = NUMERIC_ROLES | {"label", "weight", "weights"}
 
 
 @dataclass(frozen=True)
@@ -21,15 +21,18 @@ class Use:
     role: str
     what: str
     """In words, e.g. `feature 'age'`."""
+    separator: str | None = None
+    """What parts the elements of its lists where they are texts."""
 
 
 def uses(schema: Schema, *, split: bool) -> Iterator[Use]:
     """Every use of every column; `split`: whether rows are to be split by a column."""
     for name, feature in schema.features.items():
         role = feature.transform if feature.kind == "numeric" else feature.kind
-        yield Use(schema.column(name), role, f"feature {name!r}")
+        separator = getattr(feature, "separator", None)
+        yield Use(schema.column(name), role, f"feature {name!r}", separator)
         if feature.kind == "multi" and feature.weights:
-            yield Use(feature.weights, "weights", f"the weights of feature {name!r}")
+            yield Use(feature.weights, "weights", f"the weights of feature {name!r}", separator)
     for step, column in zip(schema.funnel.names, schema.funnel.label_columns, strict=True):
         yield Use(column, "label", f"the label of step {step!r}")
     if schema.weight:
@@ -46,6 +49,11 @@ def columns(uses: Iterable[Use]) -> dict[str, str]:
     for use in uses:
         found.setdefault(use.column, use.what)
     return found
+
+
+def separators(uses: Iterable[Use]) -> dict[str, str]:
+    """What parts the lists in the columns that have them as texts."""
+    return {use.column: use.separator for use in uses if use.separator is not None}
 
 
 def only(uses: Iterable[Use], *roles: str) -> list[str]:
@@ -85,14 +93,17 @@ def _id_problem(kind: Any) -> str:
     return "" if _is_id(kind) else "ids are integers or strings; cast the column to one of them"
 
 
+_LISTS = 'give lists, or texts and what parts them, as separator = "|"'
+
+
 def _list_problem(kind: Any) -> str:
     if not kind.is_array():
-        return "a list per row is needed; declare it kind = 'categorical', or give lists (a CSV has none, Parquet has)"
+        return f"a list per row is needed; {_LISTS}, or declare it kind = 'categorical'"
     return "" if _is_id(kind.value_type) or kind.value_type.is_null() else "the ids in a list are integers or strings"
 
 
 def _weights_problem(kind: Any) -> str:
-    return "" if kind.is_array() and _is_number(kind.value_type) else "a list of numbers per row is needed"
+    return "" if kind.is_array() and _is_number(kind.value_type) else f"a list of numbers per row is needed; {_LISTS}"
 
 
 def _split_problem(kind: Any) -> str:

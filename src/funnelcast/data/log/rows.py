@@ -16,8 +16,9 @@ from funnelcast.data.log.csv_source import NoHeaderError, read_header
 from funnelcast.data.log.engine import Engine, engine_errors
 from funnelcast.data.log.roles import Use, columns, uses
 from funnelcast.data.log.sources import Source, find_files, kind_of, open_source
-from funnelcast.data.log.text_types import as_type, is_no_integer, is_unreadable, text_types
+from funnelcast.data.log.text_types import as_type, is_no_integer, is_unreadable, text_tables, text_types
 from funnelcast.errors import InputError
+from funnelcast.schema.features import ListFeature
 
 BATCH_ROWS = 65536
 _RAW = "raw Ali-CCP files are prepared first: funnelcast prepare ali-ccp, then funnelcast predict BUNDLE TABLE"
@@ -75,9 +76,12 @@ def _schema_of(file: Path, wanted: list[str]) -> pa.Schema:
 
 
 def _read_csv(path: Path, kind: str, encoder: Encoder, out: Path, texts: dict[str, int]) -> Iterator[pa.RecordBatch]:
-    lists = encoder.schema.lists
-    if lists:
-        raise InputError(f"{path} is a CSV, which holds no lists as {lists[0]!r} needs; give Parquet")
+    for name, feature in encoder.schema.features.items():
+        if isinstance(feature, ListFeature) and feature.separator is None:
+            raise InputError(
+                f"{path} is a CSV, and the lists that {name!r} needs are text there; give Parquet with lists, or set "
+                'what parts the texts, as separator = "|", in the schema and train again'
+            )
     try:
         have = read_header(path, gzipped=kind == ".csv.gz").names
     except NoHeaderError as error:
@@ -85,7 +89,7 @@ def _read_csv(path: Path, kind: str, encoder: Encoder, out: Path, texts: dict[st
     _require_features(path, have, encoder)
     wanted = [use for use in uses(encoder.schema, split=False) if use.column in have]
     with work_folder(out) as folder, Engine(folder) as engine:
-        source = open_source(engine, path, "rows", columns(wanted))
+        source = open_source(engine, path, "rows", columns(wanted), [use for use in wanted if use.separator])
         for rejected in source.rejected:
             raise InputError(f"{path}, line {rejected.line}: {rejected.reason}; mend it, as every row is scored")
         types = _types(engine, source, wanted, encoder)
@@ -108,7 +112,9 @@ def _types(engine: Engine, source: Source, wanted: list[Use], encoder: Encoder) 
     """What is copied is typed by its content, what the model reads by what it was fitted on."""
     types = text_types(engine, [source], [use for use in wanted if use.role in ("keep", "label", "weight")])
     types |= {encoder.schema.column(name): "float64" for name in encoder.numbers}
-    for name, vocabulary in encoder.inputs.fields:
+    types |= {use.column: "float64" for use in wanted if use.role == "weights"}
+    lists = [(each.name, each.vocabulary) for each in encoder.inputs.lists]
+    for name, vocabulary in [*encoder.inputs.fields, *lists]:
         if vocabulary in encoder.vocabularies:
             types[encoder.schema.column(name)] = "int64" if encoder.vocabularies[vocabulary].is_integer else "string"
     return types
@@ -120,20 +126,27 @@ def _check_texts(engine: Engine, source: Source, types: dict[str, str], what: di
     Raises InputError for texts among numbers, and where most ids are texts though the model knows integers.
     """
     texts = {}
-    counts: dict[str, Any] = {}
-    for i, (column, kind) in enumerate(types.items()):
-        text = source.table[column]
-        wrong = is_unreadable(text) if kind == "float64" else is_no_integer(text)
-        if kind != "string":
-            counts |= {f"wrong {i}": wrong.sum(), f"all {i}": text.count(), f"example {i}": text.min(where=wrong)}
-    found = engine.row(counts, source.table)
-    for i, (column, kind) in enumerate(types.items()):
-        wrong, total = found.get(f"wrong {i}") or 0, found.get(f"all {i}") or 0
-        if wrong > (0 if kind == "float64" else total // 2):
-            raise InputError(
-                f"{source.path}: {what[column]} needs {'numbers' if kind == 'float64' else 'integers'}, but column "
-                f"{column!r} holds text such as {found[f'example {i}']!r} in {wrong} of {source.rows} rows; mend it"
-            )
-        if wrong:
-            texts[column] = wrong
+    for table, names in text_tables(source, [column for column, kind in types.items() if kind != "string"]):
+        found = engine.row(_count_wrong(table, names, types), table)
+        for i, column in enumerate(names):
+            wrong, total, needed = found[f"wrong {i}"] or 0, found[f"all {i}"], _NEEDED[types[column]]
+            if wrong > (0 if needed == "numbers" else total // 2):
+                raise InputError(
+                    f"{source.path}: {what[column]} needs {needed}, but column {column!r} holds text such as "
+                    f"{found[f'example {i}']!r} in {wrong} of {total} values; mend it"
+                )
+            if wrong:
+                texts[column] = wrong
     return texts
+
+
+_NEEDED = {"int64": "integers", "float64": "numbers"}
+
+
+def _count_wrong(table: Any, columns: list[str], types: dict[str, str]) -> dict[str, Any]:
+    counts: dict[str, Any] = {}
+    for i, column in enumerate(columns):
+        text = table[column]
+        wrong = is_unreadable(text) if types[column] == "float64" else is_no_integer(text)
+        counts |= {f"wrong {i}": wrong.sum(), f"all {i}": text.count(), f"example {i}": text.min(where=wrong)}
+    return counts

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from funnelcast.data.log.csv_source import Rejected, read_header, stage_csv
 from funnelcast.data.log.engine import Engine, engine_errors
-from funnelcast.data.log.roles import NUMERIC_ROLES, Use, only
+from funnelcast.data.log.roles import NUMERIC_ROLES, Use, only, separators
+from funnelcast.data.log.text_lists import write_lists
 from funnelcast.errors import DataError, did_you_mean
 
 ROW = "__row"
@@ -38,6 +39,8 @@ class Source:
     """Whether it is a CSV, every column text but those read as numbers."""
     numbers: Path | None = None
     """An Arrow file with columns of these rows that are not in `table`."""
+    lists: frozenset[str] = frozenset()
+    """The columns of lists of texts that were one text each."""
 
     def locate(self, row: int) -> tuple[Path, int]:
         """File of the row at a position, and its number there: rows of Parquet from 1; lines of a CSV from 1, header
@@ -51,14 +54,14 @@ class Source:
 
 def open_source(engine: Engine, path: Path, name: str, wanted: dict[str, str], uses: Sequence[Use] = ()) -> Source:
     """Open a Parquet file, a folder of them, or a CSV. `wanted`: columns, with what each is for; `uses`: by which some
-    of a CSV are read as numbers at once.
+    of a CSV are read as numbers at once, and texts are split into lists.
 
     Raises DataError naming the path, the column and the fix.
     """
     files = find_files(path)
     with engine_errors(path):
         if kind_of(path) == ".parquet":
-            return _open_parquet(engine, path, files, wanted)
+            return _open_parquet(engine, path, name, files, wanted, separators(uses))
         return _open_csv(engine, path, name, wanted, uses)
 
 
@@ -96,7 +99,9 @@ def _check_content(file: Path, kind: str) -> None:
         raise DataError(f"{file} is no Parquet file; write it again, or name it by its format")
 
 
-def _open_parquet(engine: Engine, path: Path, files: list[Path], wanted: dict[str, str]) -> Source:
+def _open_parquet(
+    engine: Engine, path: Path, name: str, files: list[Path], wanted: dict[str, str], parts: dict[str, str]
+) -> Source:
     for file in files:
         names = pq.read_schema(file).names
         if twice := sorted({column for column in names if names.count(column) > 1}):
@@ -107,8 +112,14 @@ def _open_parquet(engine: Engine, path: Path, files: list[Path], wanted: dict[st
     names = pq.read_schema(files[0]).names
     _require(path, wanted, names)
     _require_cases(path, wanted, names)
-    table = table.select(*wanted).mutate(**{ROW: ibis.row_number()})
-    return Source(path, tuple(files), starts, sum(rows), table)
+    table = table.select(*wanted)
+    parts = {column: separator for column, separator in parts.items() if table[column].type().is_string()}
+    if parts:
+        file = engine.folder / f"{name}.lists.parquet"
+        write_lists(file, engine.stream(table), parts)
+        table = engine.parquet([file])
+    table = table.mutate(**{ROW: ibis.row_number()})
+    return Source(path, tuple(files), starts, sum(rows), table, lists=frozenset(parts))
 
 
 def _open_csv(engine: Engine, path: Path, name: str, wanted: dict[str, str], uses: Sequence[Use]) -> Source:
@@ -116,10 +127,14 @@ def _open_csv(engine: Engine, path: Path, name: str, wanted: dict[str, str], use
     _require(path, wanted, header.names)
     _require_cases(path, wanted, wanted)  # which alone are staged
     numbers, apart = only(uses, *NUMERIC_ROLES), only(uses, "standard")
-    staged = stage_csv(path, header, list(wanted), engine.folder, name, numbers, apart)
+    parts = separators(uses)
+    staged = stage_csv(path, header, list(wanted), engine.folder, name, numbers, apart, parts)
     table = engine.parquet([staged.texts]).mutate(**{ROW: ibis.row_number()})
     rows = pq.read_metadata(staged.texts).num_rows + len(staged.rejected)
-    return Source(path, (path,), (0,), rows, table, tuple(staged.rejected), is_text=True, numbers=staged.numbers)
+    return Source(
+        path, (path,), (0,), rows, table, tuple(staged.rejected), is_text=True, numbers=staged.numbers,
+        lists=frozenset(parts),
+    )  # fmt: skip
 
 
 def _require(path: Path, wanted: dict[str, str], have: Iterable[str]) -> None:

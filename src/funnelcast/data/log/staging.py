@@ -97,11 +97,9 @@ def _parts(part: str | Split) -> tuple[str, ...]:
 def _typed(source: Source, types: dict[str, str], uses: list[Use]) -> Any:
     """The source with its columns typed, and the first number that cannot be read as `FAULT`."""
     table = source.table
-    if not source.is_text:
-        return table.mutate(**{FAULT: ibis.null("string")})
     types = {column: kind for column, kind in types.items() if holds_text(source, column)}
     numbers = dict.fromkeys(u.column for u in uses if u.role in NUMBER_ROLES and types.get(u.column) == "float64")
-    unreadable = [(is_unreadable(table[column]), f"{column} is not a number") for column in numbers]
+    unreadable = [(_any(table[column], is_unreadable), f"{column} is not a number") for column in numbers]
     return table.mutate(
         **{column: as_type(table[column], kind) for column, kind in types.items()}, **{FAULT: _first(unreadable)}
     )

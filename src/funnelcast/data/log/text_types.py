@@ -12,11 +12,10 @@ import ibis
 
 from funnelcast.data.log.engine import Engine, engine_errors
 from funnelcast.data.log.roles import NUMBER_ROLES, NUMERIC_ROLES, Use
-from funnelcast.data.log.sources import Source
+from funnelcast.data.log.sources import ROW, Source
+from funnelcast.data.texts import MISSING
 from funnelcast.errors import DataError
 
-MISSING = ("na", "n/a", "nan", "null", "none")
-"""Words that mean a missing number, in any case; in a column with other texts they are texts like any other."""
 _MISSING = [(word, None) for word in MISSING]
 
 
@@ -44,11 +43,12 @@ class _Content:
 
 
 def text_types(engine: Engine, sources: list[Source], uses: list[Use]) -> dict[str, str]:
-    """int64, float64 or string for every column that is text in a CSV. Raises DataError for text where numbers are
-    needed."""
-    texts = [source for source in sources if source.is_text]
+    """int64, float64 or string for every column that is text in a CSV, and for what is in lists that were texts. Raises
+    DataError for text where numbers are needed."""
+    texts = [source for source in sources if source.is_text or source.lists]
     if not texts:
         return {}
+    uses = [use for use in uses if use.role != "weights" or use.separator is not None]
     roles: dict[str, set[str]] = {}
     for use in uses:
         if any(holds_text(source, use.column) for source in texts):
@@ -61,8 +61,17 @@ def text_types(engine: Engine, sources: list[Source], uses: list[Use]) -> dict[s
 
 
 def holds_text(source: Source, column: str) -> bool:
-    """Whether a column is there and text."""
-    return column in source.table.columns and bool(source.table[column].type().is_string())
+    """Whether a column is there and has texts of no type: a text each in a CSV, or lists that were texts."""
+    if column in source.lists:
+        return True
+    return source.is_text and column in source.table.columns and bool(source.table[column].type().is_string())
+
+
+def text_tables(source: Source, columns: list[str]) -> Iterator[tuple[Any, list[str]]]:
+    """The columns by the table that has a text of them per row: that of the source, or for lists one of their own."""
+    yield source.table, [column for column in columns if column not in source.lists]
+    for column in (column for column in columns if column in source.lists):
+        yield source.table.select(ROW, **{column: source.table[column].unnest()}), [column]
 
 
 def as_whole(text: Any) -> Any:
@@ -88,7 +97,9 @@ def is_no_integer(text: Any) -> Any:
 
 
 def as_type(text: Any, kind: str) -> Any:
-    """A text column as the type that `text_types` decided on."""
+    """A column of texts, or lists of them, as the type that `text_types` decided on."""
+    if text.type().is_array():
+        return text.map(lambda element: as_type(element, kind))
     return as_whole(text) if kind == "int64" else as_number(text) if kind == "float64" else text
 
 
@@ -96,20 +107,26 @@ def _contents(engine: Engine, sources: list[Source], roles: dict[str, set[str]])
     total = dict.fromkeys(roles, _Content())
     for source in sources:
         here = [column for column in total if holds_text(source, column)]
-        counts = {
-            f"{key} {i}": count
-            for i, column in enumerate(here)
-            for key, count in _counts(source.table[column], roles[column])
-        }
         for column in roles.keys() - here:
             if roles[column] <= NUMERIC_ROLES:  # read as numbers at once
                 total[column] += _Content(present=source.rows)
         with engine_errors(source.path):
-            found = engine.row(counts, source.table)
-        for i, column in enumerate(here):
-            values = {field.name: found.get(f"{field.name} {i}") for field in fields(_Content)}
-            total[column] += _Content(**{name: value for name, value in values.items() if value is not None})
+            for table, columns in text_tables(source, here):
+                for column, content in _contents_in(engine, table, columns, roles).items():
+                    total[column] += content
     return total
+
+
+def _contents_in(engine: Engine, table: Any, columns: list[str], roles: dict[str, set[str]]) -> dict[str, _Content]:
+    counts = {
+        f"{key} {i}": count for i, column in enumerate(columns) for key, count in _counts(table[column], roles[column])
+    }
+    found = engine.row(counts, table)
+    contents = {}
+    for i, column in enumerate(columns):
+        values = {field.name: found.get(f"{field.name} {i}") for field in fields(_Content)}
+        contents[column] = _Content(**{name: value for name, value in values.items() if value is not None})
+    return contents
 
 
 def _counts(text: Any, roles: set[str]) -> Iterator[tuple[str, Any]]:
@@ -127,8 +144,11 @@ def _counts(text: Any, roles: set[str]) -> Iterator[tuple[str, Any]]:
 def _fault(use: Use, content: _Content) -> str:
     if use.role not in NUMBER_ROLES or 2 * content.unreadable <= content.present:
         return ""
-    fix = "write it as 0, 1 or nothing" if use.role == "label" else "declare it categorical, or mend the column"
+    fix = _FIXES.get(use.role, "declare it categorical, or mend the column")
     return f"{use.what}: column {use.column!r} holds text such as {content.example!r}, but numbers are needed; {fix}"
+
+
+_FIXES = {"label": "write it as 0, 1 or nothing", "weights": "mend the column"}
 
 
 def _decide(roles: set[str], content: _Content) -> str:

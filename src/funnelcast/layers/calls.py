@@ -1,0 +1,187 @@
+"""Calls of the compiled loops over a bank: what they are told of tensors, and the ways back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from funnelcast.layers.blas import FLOAT, sgemm_address
+from funnelcast.layers.kernels import BANK, LAYER, SEEN, backward
+from funnelcast.layers.kernels_twice import backward_twice
+from funnelcast.layers.mode import Dropout
+from funnelcast.layers.workspace import Lease
+
+
+class Seen(NamedTuple):
+    """Gate `step` sees `expert`; its weight is column `column` of the gate weights."""
+
+    step: int
+    expert: int
+    column: int
+
+
+class Wanted(NamedTuple):
+    """The derivatives of a pass that are asked for, beside those by its gates."""
+
+    x: bool
+    parameters: bool
+
+
+class Job(NamedTuple):
+    """What a pass is of."""
+
+    dropout: Sequence[Dropout]
+    """Per layer."""
+    seen: tuple[Seen, ...]
+    """Pairs of gate and expert in the order of the gates' columns; () without gates."""
+    wanted: Wanted
+    again: Wanted | None = None
+    """What the gradient is by that will be differentiated once more; none for one derivative."""
+
+
+class Again(NamedTuple):
+    """Gradients of a gradient."""
+
+    grad_x: Tensor | None
+    grad_gates: Tensor | None
+    grad: Tensor
+    toward: list[Tensor | None]
+    """By the layers' outputs."""
+    parameters: list[Tensor | None]
+
+
+class WayBack:
+    """Back through a bank, once or twice."""
+
+    def __init__(
+        self, x: Tensor, gates: Tensor | None, grad: Tensor, job: Job, layers: NDArray[np.void], parameters: Any
+    ) -> None:
+        """`grad`: of what the bank returned; `layers`: as the way forward left them."""
+        self.x, self.gates, self.grad, self.job = x, gates, grad.contiguous(), job
+        self.layers, self.parameters = layers.copy(), parameters
+        self.networks, self.rows = len(parameters[0]), x.shape[-2]
+
+    def differentiate(
+        self, wanted: Wanted, toward: Sequence[Tensor | None] = (), *, keep: bool = False
+    ) -> tuple[Tensor | None, ...]:
+        """The gradients by x, gates and parameters; none where none is wanted. `toward`: those of the layers' outputs
+        from elsewhere; `keep` what `differentiate_again` needs."""
+        weights, biases = self.parameters[0::2], self.parameters[1::2]
+        grad_x = self.x.new_empty(self.x.shape) if wanted.x else None
+        grad_gates = torch.empty_like(self.gates) if self.gates is not None else None
+        grads = [torch.empty_like(p) if wanted.parameters else None for p in weights]
+        grads_bias = [torch.empty_like(p) for p in biases]
+        kept = keep and any(wanted)
+        self.deltas = [self.x.new_empty(self.networks, self.rows, w.shape[2]) if kept else None for w in weights]
+        layers = self.layers
+        layers["grad_weight"], layers["grad_bias"] = _addresses(grads), _addresses(grads_bias)
+        layers["delta"] = _addresses(self.deltas)
+        layers["toward"][: len(toward)] = _addresses(toward)
+        self._call(backward, {"grad_x": grad_x, "grad_gates": grad_gates})
+        pairs = zip(grads, grads_bias, strict=True)
+        return grad_x, grad_gates, *(each if wanted.parameters else None for pair in pairs for each in pair)
+
+    def differentiate_again(
+        self, turn_x: Tensor | None, turn_gates: Tensor | None, turns: Sequence[Tensor | None]
+    ) -> Again:
+        """From the gradients of what `differentiate` returned."""
+        own = any(turn is not None for turn in turns)
+        pairs = zip(turns, self.parameters, strict=True)
+        given = (
+            [torch.zeros_like(p) if turn is None else turn.contiguous() for turn, p in pairs] if own else list(turns)
+        )
+        turn_x, turn_gates = (None if turn is None else turn.contiguous() for turn in (turn_x, turn_gates))
+        grad_x = self.x.new_empty(self.x.shape) if own and self.job.wanted.x else None
+        grad_gates = torch.zeros_like(self.gates) if self.gates is not None else None
+        turn_grad = torch.zeros_like(self.grad)
+        weights = self.parameters[0::2]
+        shapes = [(self.networks, self.rows, w.shape[2]) for w in weights]
+        wanted = [own] * (len(weights) - 1) + [turn_gates is not None]
+        toward = [self.x.new_empty(shape) if each else None for shape, each in zip(shapes, wanted, strict=True)]
+        grads = [torch.empty_like(w) if turn_x is not None or (own and i) else None for i, w in enumerate(weights)]
+        layers = self.layers
+        layers["turn_weight"], layers["turn_bias"] = _addresses(given[0::2]), _addresses(given[1::2])
+        layers["toward"], layers["grad_weight"] = _addresses(toward), _addresses(grads)
+        if own or turn_x is not None or turn_gates is not None:
+            turned = {"turn_x": turn_x, "turn_gates": turn_gates, "turn_grad": turn_grad}
+            self._call(backward_twice, {"grad_x": grad_x, "grad_gates": grad_gates, **turned})
+        return Again(grad_x, grad_gates, turn_grad, toward, [each for grad in grads for each in (grad, None)])
+
+    def _call(self, kernel: Any, tensors: dict[str, Tensor | None]) -> None:
+        bank, width = bank_of(self.x, self.gates, self.networks), int(self.layers["width"].max())
+        scratch = Lease(2 * self.rows * width)
+        bank["grad"], bank["scratch"] = self.grad.data_ptr(), scratch.memory.data_ptr()
+        bank["scratch_step"] = self.rows * width * FLOAT
+        for name, tensor in tensors.items():
+            bank[name] = _address(tensor)
+        for name in ("grad_x", "turn_x"):
+            bank[f"{name}_step"] = _step(tensors.get(name))
+        kernel(bank, self.layers, *by_network(self.job.seen, self.networks))
+
+
+def by_rows(x: Tensor) -> Tensor:
+    """Each network's rows one after the other in memory; that networks share them may stay."""
+    return x if x.dim() == 3 and x[0].is_contiguous() else x.contiguous()
+
+
+def _step(x: Tensor | None) -> int:
+    """Bytes from one network's rows to the next one's."""
+    return x.stride(0) * FLOAT if x is not None and x.dim() == 3 else 0
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def _addresses(tensors: Sequence[Tensor | None]) -> list[int]:
+    return [_address(tensor) for tensor in tensors]
+
+
+def layers_of(x: Tensor, parameters: Sequence[Tensor], dropout: Sequence[Dropout]) -> NDArray[np.void]:
+    """The layers of a bank, without room for their outputs."""
+    widths = [w.shape[2] for w in parameters[0::2]]
+    layers = np.zeros(len(dropout), LAYER)
+    layers["width_in"], layers["width"] = (x.shape[-1], *widths[:-1]), widths
+    layers["weight"], layers["bias"] = _addresses(parameters[0::2]), _addresses(parameters[1::2])
+    layers["draws"] = _addresses([d.draws for d in dropout])
+    layers["limit"], layers["scale"] = [d.limit for d in dropout], [d.scale for d in dropout]
+    return layers
+
+
+def bank_of(x: Tensor, gates: Tensor | None, networks: int) -> NDArray[np.void]:
+    """A call with its input."""
+    bank = np.zeros(1, BANK)
+    bank["sgemm"], bank["networks"], bank["rows"] = sgemm_address(), networks, x.shape[-2]
+    bank["x"], bank["x_step"] = x.data_ptr(), _step(x)
+    if gates is not None:
+        bank["gates"], bank["columns"] = gates.data_ptr(), gates.shape[1]
+    return bank
+
+
+def lend_outputs(layers: NDArray[np.void], widths: tuple[int, ...], rows: int) -> Lease:
+    """Room for the outputs of the first layers, of these widths."""
+    starts, size = _places(widths, rows)
+    lease = Lease(size)
+    layers["output"][: len(starts)] = lease.memory.data_ptr() + starts
+    return lease
+
+
+@lru_cache
+def _places(widths: tuple[int, ...], rows: int) -> tuple[NDArray[np.int64], int]:
+    """Where matrices of `rows` begin in one memory, in bytes, each at 64; and the numbers that they take."""
+    sizes = -(-np.array(widths, np.int64) * rows // 16) * 16
+    return (np.cumsum(sizes) - sizes) * FLOAT, int(sizes.sum())
+
+
+@cache
+def by_network(seen: tuple[Seen, ...], networks: int) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+    """`seen` in the order of networks, and where each network's begin."""
+    ordered = sorted(seen, key=lambda s: s.expert)
+    first = np.searchsorted([s.expert for s in ordered], np.arange(networks + 1))
+    return np.array([(s.step, s.column) for s in ordered], SEEN), first

@@ -1,0 +1,107 @@
+"""The loop over a bank that differentiates its gradient, network by network, while that is in cache.
+
+With a_0 = x, δ_i the gradient before the bias, ReLU and dropout of layer i, and U_i and u_i gradients of those that its
+weight and bias were given, the gradient e_i of δ_i goes forward as δ_i went back:
+
+    e_i = mask_i (a_{i-1} U_i + u_i + e_{i-1} W_i)
+
+It adds e_{i-1}ᵀ δ_i to that of W_i, and δ_i U_iᵀ to that of a_{i-1}. ReLU's own second derivative is 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from funnelcast.compiled import compiled_for_speed
+from funnelcast.layers.blas import matrix, multiply, multiply_by_turned, multiply_turned
+from funnelcast.layers.kernels import of
+
+
+@compiled_for_speed
+def backward_twice(banks: Any, layers: Any, seen: Any, first: Any) -> None:
+    """From the gradients `turn_…` of what `backward` filled: `turn_grad` and `grad_gates`, and of `grad_x`, every
+    `toward` and `grad_weight` that part which does not lead through the outputs. `backward` adds the rest, given
+    `toward`. ReLU's own second derivative is 0.
+    """
+    bank = banks[0]
+    rows, last = bank.rows, len(layers) - 1
+    for n in range(bank.networks):
+        e: Any = np.int64(0)  # the gradient of what `backward` had for a layer's output
+        if bank.turn_x or layers[last].turn_weight:
+            before: Any = bank.turn_x + n * bank.turn_x_step if bank.turn_x else np.int64(0)
+            for i in range(len(layers)):
+                layer = layers[i]
+                k, width = layer.width_in, layer.width
+                e = bank.scratch + i % 2 * bank.scratch_step
+                delta = of(layer.delta, n, rows, width)
+                if layer.turn_weight:
+                    turn = of(layer.turn_weight, n, k, width)
+                    x = of(layers[i - 1].output, n, rows, k) if i else bank.x + n * bank.x_step
+                    multiply(bank.sgemm, x, turn, e, rows, k, width, 0.0)
+                    if i:
+                        toward = of(layers[i - 1].toward, n, rows, k)
+                        multiply_by_turned(bank.sgemm, delta, turn, toward, rows, width, k, 0.0)
+                    elif bank.grad_x:
+                        keep = 1.0 if n > 0 and bank.grad_x_step == 0 else 0.0
+                        grad_x = bank.grad_x + n * bank.grad_x_step
+                        multiply_by_turned(bank.sgemm, delta, turn, grad_x, rows, width, k, keep)
+                if before:
+                    keep = 1.0 if layer.turn_weight else 0.0
+                    multiply(bank.sgemm, before, of(layer.weight, n, k, width), e, rows, k, width, keep)
+                    multiply_turned(bank.sgemm, before, delta, of(layer.grad_weight, n, k, width), k, rows, width)
+                _mask(e, n, rows, layer)
+                before = e
+        if bank.columns:
+            _unmix_twice(bank, layers[last], n, e, seen[first[n] : first[n + 1]])
+        else:
+            width = layers[last].width
+            matrix(of(bank.turn_grad, n, rows, width), rows, width)[:] = matrix(e, rows, width)
+
+
+@compiled_for_speed
+def _mask(e: int, n: int, rows: int, layer: Any) -> None:
+    """In place, the gradient of the gradient before `_deactivate` from that after it."""
+    width, scale = layer.width, layer.scale
+    g, y = matrix(e, rows, width), matrix(of(layer.output, n, rows, width), rows, width)
+    if layer.turn_bias:
+        bias = matrix(of(layer.turn_bias, n, 1, width), 1, width)
+        for r in range(rows):
+            for j in range(width):
+                g[r, j] += bias[0, j]
+    for r in range(rows):
+        for j in range(width):
+            value = g[r, j] * scale
+            g[r, j] = np.float32(0) if y[r, j] <= 0 else value
+
+
+@compiled_for_speed
+def _unmix_twice(bank: Any, layer: Any, n: int, e: int, seen: Any) -> None:
+    """`turn_grad`, `grad_gates` and the last layer's `toward`: `e` (B, H) and `turn_gates` are the gradients of what
+    `_unmix` made; `e` is 0 where nobody asked for one."""
+    rows, width = bank.rows, layer.width
+    gates, grad_gates = matrix(bank.gates, rows, bank.columns), matrix(bank.grad_gates, rows, bank.columns)
+    y = matrix(of(layer.output, n, rows, width), rows, width)
+    toward = matrix(of(layer.toward, n, rows, width), rows, width)
+    if bank.turn_gates:
+        toward[:] = 0
+    for s in range(len(seen)):
+        column, place = seen[s].column, seen[s].step
+        grad = matrix(of(bank.grad, place, rows, width), rows, width)
+        turned = matrix(of(bank.turn_grad, place, rows, width), rows, width)
+        if e:
+            g = matrix(e, rows, width)
+            for r in range(rows):
+                weight, product = gates[r, column], np.float32(0)
+                for j in range(width):
+                    product += grad[r, j] * g[r, j]
+                    turned[r, j] += weight * g[r, j]
+                grad_gates[r, column] = product
+        if bank.turn_gates:
+            turn_gates = matrix(bank.turn_gates, rows, bank.columns)
+            for r in range(rows):
+                weight = turn_gates[r, column]
+                for j in range(width):
+                    turned[r, j] += weight * y[r, j]
+                    toward[r, j] += weight * grad[r, j]

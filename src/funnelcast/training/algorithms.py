@@ -1,0 +1,129 @@
+"""What meta-learning makes of one task: MAML in second and first order, Meta-SGD, Reptile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, NamedTuple, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from funnelcast.models.network import GROUPS, TOP, Group
+from funnelcast.schema.config import Config
+from funnelcast.training.gradients import joined
+from funnelcast.training.inner import Found, InnerLoop, Rows, Taken, Tensors, added
+
+
+class Inner(Config):
+    """How parameters move on the rows of a task."""
+
+    inner: Literal["all", "top"] | Annotated[tuple[Group, ...], Field(min_length=1)] = "all"
+    """What adapts, as far as the stage trains it: `all` dense parameters; the `top`: gates, attention and towers, which
+    costs much less; or named groups. Embeddings never do."""
+    learning_rate: float = Field(default=0.01, gt=0)
+    """α, the size of an inner step."""
+    learned: bool = False
+    """Meta-SGD (Li et al. 2017): α times a factor for each adapted number, learned with the rest from 1."""
+    steps: int = Field(default=1, ge=1, le=100)
+    """Inner steps, each on all support rows."""
+    order: Literal["second", "first", "reptile"] = "second"
+    """`second`: the gradient leads through the inner steps; `first` (FOMAML): it is that at the adapted parameters;
+    `reptile` (Nichol et al. 2018): the mean gradient along `steps` steps, each on its share of all of a task's rows."""
+    adapt_loss_weights: bool = False
+    """Whether learned loss weights adapt too."""
+    support_loss: float = Field(default=0.0, ge=0)
+    """Weight of the support rows' own loss, before anything adapts, in what is minimised. At 0, embedding rows that
+    occur in no query are left as they are: what reaches them through the inner step alone is tiny, and Adam would make
+    whole steps of it."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.order == "reptile":
+            if self.steps == 1:
+                raise ValueError("order = 'reptile' with steps = 1 is plain training; set steps = 2 or more")
+            if self.learned or self.support_loss > 0:
+                raise ValueError("order = 'reptile' has no outer loss; leave out learned and support_loss")
+        return self
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """What adapts, as far as it is trained."""
+        if self.inner == "all":
+            return tuple(group for group in GROUPS if group != "embedding")
+        return TOP if self.inner == "top" else self.inner
+
+
+class TaskRows(NamedTuple):
+    """A task."""
+
+    both: Rows
+    """The rows of the support, then those of the query."""
+    support: int
+    """How many the support has."""
+
+    def halves(self) -> tuple[Rows, Rows]:
+        """Support and query."""
+        return self.both.slice(0, self.support), self.both.slice(self.support, len(self.both.batch))
+
+
+class Outer(NamedTuple):
+    """The gradient of one task."""
+
+    found: Found
+    """With the losses of the query, or for Reptile of all rows; and the gradient of all rows embedded."""
+    by_rates: Tensors
+    """By what α is multiplied by."""
+    leaves: Tensors
+    """The adapted parameters."""
+    direct: Found
+    """Without what comes through the inner steps."""
+
+
+def outer_gradient(loop: InnerLoop, task: TaskRows, config: Inner, rates: Sequence[Tensor]) -> Outer:
+    """By all that is trained. `rates`: what α is multiplied by for each adapted parameter, where it is learned."""
+    return _reptile(loop, task, config) if config.order == "reptile" else _maml(loop, task, config, rates)
+
+
+def moved(leaves: Tensors, gradient: Tensors, config: Inner, rates: Sequence[Tensor]) -> Tensors:
+    """The parameters after an inner step."""
+    steps = _scaled(gradient, config, rates)
+    return [(leaf.detach() - step).requires_grad_() for leaf, step in zip(leaves, steps, strict=True)]
+
+
+def _maml(loop: InnerLoop, task: TaskRows, config: Inner, rates: Sequence[Tensor]) -> Outer:
+    support, query = task.halves()
+    leaves, path = loop.start, list[Taken]()
+    for k in range(config.steps):
+        path.append(loop.step(support.again(k), leaves, twice=config.order == "second"))
+        leaves = moved(leaves, path[-1].gradient, config, rates)
+    direct = loop.differentiate(query, leaves)
+    found, by_rates = direct._replace(embedded=None), [torch.zeros_like(rate) for rate in rates]
+    for taken in reversed(path):
+        through = zip(by_rates, taken.gradient, found.by_adapted, strict=False)
+        by_rates = [total - config.learning_rate * g * v for total, g, v in through]
+        if config.order == "second":
+            found = found.plus(loop.back(taken, _scaled(found.by_adapted, config, rates)), -1)
+    if config.support_loss > 0:
+        found = found.plus(loop.differentiate(support, loop.start), config.support_loss)
+    if direct.embedded is not None:
+        of_support = found.embedded or support.x.with_tensors([torch.zeros_like(t) for t in support.x.tensors()])
+        found = found._replace(embedded=joined([of_support, direct.embedded]))
+    return Outer(found, by_rates, leaves, direct)
+
+
+def _reptile(loop: InnerLoop, task: TaskRows, config: Inner) -> Outer:
+    rows, leaves, shares = len(task.both.batch), loop.start, list[Found]()
+    steps = min(config.steps, rows)
+    for k in range(steps):
+        share = task.both.slice(k * rows // steps, (k + 1) * rows // steps)
+        shares.append(loop.differentiate(share, leaves))
+        leaves = moved(leaves, shares[-1].by_adapted, config, ())
+    mean = added(shares).times(1 / steps)
+    return Outer(mean, [], leaves, mean)
+
+
+def _scaled(gradient: Tensors, config: Inner, rates: Sequence[Tensor]) -> Tensors:
+    """Times α."""
+    own = [rate * g for rate, g in zip(rates, gradient, strict=True)] if rates else gradient
+    return [config.learning_rate * g for g in own]

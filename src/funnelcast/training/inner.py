@@ -1,0 +1,177 @@
+"""The inner loop of meta-learning: parameters that move on a task's support rows, and the way back through its steps.
+
+With θ the adapted parameters and φ all others, one step gives θ' = θ - α ∇θ S(θ, φ) on the support loss S. The gradient
+of the query loss Q(θ', φ) is, with v = ∇θ' Q,
+
+    by θ: v - (∂²S/∂θ²) α v          by φ: ∇φ Q - (∂²S/∂φ∂θ) α v
+
+where both products are derivatives of -⟨∇θ S, α v⟩. Several steps are gone back through one after the other. All is
+taken from graphs by `autograd.grad`: nothing is left in the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from funnelcast.data.batch import Batch
+from funnelcast.data.loader import seed_of
+from funnelcast.layers.embedding import Embedded
+from funnelcast.layers.gates import sum_of
+from funnelcast.layers.leaves import Leaves
+from funnelcast.layers.mode import Mode
+from funnelcast.training.gradients import joined
+from funnelcast.training.objective import Objective, Whole
+from funnelcast.training.step import is_cpu, noise_of
+
+Tensors = list[Tensor]
+
+
+class Rows(NamedTuple):
+    """A support or a query set."""
+
+    batch: Batch
+    x: Embedded
+    """Looked up."""
+    seed: int
+    """Of its noise."""
+
+    def slice(self, start: int, stop: int) -> Rows:
+        """Rows start … stop - 1, with noise of their own."""
+        return Rows(self.batch.slice(start, stop), self.x.slice(start, stop), seed_of(self.seed, start))
+
+    def again(self, time: int) -> Rows:
+        """The same with other noise."""
+        return self._replace(seed=seed_of(self.seed, "again", time))
+
+    def pieces(self, size: int, *, trained: bool) -> Iterator[Rows]:
+        """Of at most `size` rows; `trained`: whether a gradient by the embedded rows is wanted."""
+        for start in range(0, len(self.batch), size):
+            piece = self.slice(start, min(start + size, len(self.batch)))
+            yield piece._replace(x=piece.x.leaves(trained=trained))
+
+
+class Found(NamedTuple):
+    """The gradient of some rows' loss."""
+
+    by_adapted: Tensors
+    by_rest: Tensors
+    embedded: Embedded | None
+    losses: Tensor | None = None
+    """(T,) means per step."""
+
+    def plus(self, other: Found, times: float = 1.0) -> Found:
+        """With the gradient of another loss; of the same rows, or of rows that had none."""
+        other = other.times(times)
+        embedded = self.embedded or other.embedded
+        if self.embedded is not None and other.embedded is not None:
+            embedded = self.embedded.with_tensors(add_up([self.embedded.tensors(), other.embedded.tensors()]))
+        adapted = add_up([self.by_adapted, other.by_adapted])
+        return Found(adapted, add_up([self.by_rest, other.by_rest]), embedded, self.losses)
+
+    def times(self, factor: float) -> Found:
+        """All of it."""
+        adapted, rest = [factor * g for g in self.by_adapted], [factor * g for g in self.by_rest]
+        embedded = self.embedded and self.embedded.with_tensors([factor * g for g in self.embedded.tensors()])
+        return Found(adapted, rest, embedded, None if self.losses is None else factor * self.losses)
+
+
+class Taken(NamedTuple):
+    """An inner step that can be gone back through."""
+
+    leaves: Tensors
+    """The adapted parameters that it started from."""
+    pieces: list[tuple[Embedded, Tensors]]
+    """The support rows, and their part of the gradient with its graph."""
+    gradient: Tensors
+    """By `leaves`."""
+
+
+class InnerLoop:
+    """An objective whose parameters move."""
+
+    def __init__(
+        self, objective: Objective, adapted: dict[str, Tensor], rest: Sequence[Tensor], *, embedding: bool, size: int
+    ) -> None:
+        """`adapted`: parameters of the objective, by name; `rest`: others that are trained; `embedding`: whether
+        embedded rows are; `size`: rows that go through the network at once. One thread at a time."""
+        self.objective, self.names, self.start = objective, list(adapted), list(adapted.values())
+        self.rest, self.embedding, self.size = list(rest), embedding, size
+
+    def losses(self, rows: Rows, leaves: Tensors) -> Tensor:
+        """Mean losses (T,) at the parameters `leaves`."""
+        whole = Whole.of(rows.batch)
+        with torch.no_grad():
+            pieces = [self._run(piece, whole, leaves, Mode(fused=is_cpu(piece.x))) for piece in self._pieces(rows)]
+        return sum_of([losses for losses, _ in pieces])
+
+    def differentiate(self, rows: Rows, leaves: Tensors) -> Found:
+        """By everything that is trained, at the parameters `leaves`."""
+        whole, found = Whole.of(rows.batch), []
+        for piece in self._pieces(rows):
+            wanted = self._wanted(piece.x, leaves)
+            losses, combined = self._run(piece, whole, leaves, self._mode(piece, wanted))
+            grads = torch.autograd.grad(combined, wanted, allow_unused=True, materialize_grads=True)
+            found.append(self._parted(piece.x, grads, losses.detach()))
+        return added(found)
+
+    def step(self, rows: Rows, leaves: Tensors, *, twice: bool) -> Taken:
+        """The gradient by the parameters `leaves`; `twice`: to be differentiated once more."""
+        whole, pieces = Whole.of(rows.batch), []
+        for piece in rows.pieces(self.size, trained=twice and self.embedding):
+            wanted = self._wanted(piece.x, leaves) if twice else leaves
+            _, combined = self._run(piece, whole, leaves, self._mode(piece, wanted, leaves if twice else None))
+            grads = torch.autograd.grad(combined, leaves, create_graph=twice, allow_unused=True, materialize_grads=True)
+            pieces.append((piece.x, list(grads)))
+        return Taken(leaves, pieces, add_up([[g.detach() for g in grads] for _, grads in pieces]))
+
+    def back(self, taken: Taken, by_gradient: Tensors) -> Found:
+        """What a derivative `by_gradient` by the step's gradient adds to those by its leaves and all others."""
+        found = []
+        for x, grads in taken.pieces:
+            wanted = self._wanted(x, taken.leaves)
+            outputs = [(g, v) for g, v in zip(grads, by_gradient, strict=True) if g.requires_grad]
+            of, vectors = zip(*outputs, strict=True)
+            again = torch.autograd.grad(of, wanted, vectors, allow_unused=True, materialize_grads=True)
+            found.append(self._parted(x, again))
+        return added(found)
+
+    def _pieces(self, rows: Rows) -> Iterator[Rows]:
+        return rows.pieces(self.size, trained=self.embedding)
+
+    def _wanted(self, x: Embedded, leaves: Tensors) -> Tensors:
+        return [*leaves, *self.rest, *(x.tensors() if self.embedding else [])]
+
+    def _parted(self, x: Embedded, grads: Sequence[Tensor], losses: Tensor | None = None) -> Found:
+        """Gradients by what `_wanted` names."""
+        adapted, rest = len(self.start), len(self.rest)
+        embedded = x.with_tensors(grads[adapted + rest :]) if self.embedding else None
+        return Found(list(grads[:adapted]), list(grads[adapted : adapted + rest]), embedded, losses)
+
+    def _mode(self, piece: Rows, wanted: Tensors, again: Tensors | None = None) -> Mode:
+        twice = Leaves(again) if again is not None else None
+        return Mode(noise_of(piece.x, piece.seed), is_cpu(piece.x), Leaves(wanted), twice)
+
+    def _run(self, piece: Rows, whole: Whole, leaves: Tensors, mode: Mode) -> tuple[Tensor, Tensor]:
+        arguments = (piece.batch, piece.x, whole, mode)
+        if leaves is self.start:
+            result: tuple[Tensor, Tensor] = self.objective(*arguments)
+        else:
+            result = functional_call(self.objective, dict(zip(self.names, leaves, strict=True)), arguments)
+        return result
+
+
+def add_up(lists: Iterable[Tensors]) -> Tensors:
+    """Element by element."""
+    return [sum_of(tensors) for tensors in zip(*lists, strict=True)]
+
+
+def added(pieces: Sequence[Found]) -> Found:
+    """Of rows that stand one after the other."""
+    adapted, rest, embedded, losses = zip(*pieces, strict=True)
+    total = None if losses[0] is None else sum_of(losses)
+    return Found(add_up(adapted), add_up(rest), None if embedded[0] is None else joined(embedded), total)

@@ -1,0 +1,134 @@
+"""Algorithm 1: adapt to each task of a batch on its support rows, and learn from how well that does on its query."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from itertools import accumulate, chain
+from queue import SimpleQueue
+
+import torch
+from torch import Tensor
+
+from funnelcast.data.batch import Batch
+from funnelcast.data.episodes import TaskBatch
+from funnelcast.layers.gates import sum_of
+from funnelcast.training.algorithms import Inner, Outer, TaskRows, outer_gradient
+from funnelcast.training.gradients import Gradients, Told, Watched
+from funnelcast.training.inner import InnerLoop, Rows, added
+from funnelcast.training.objective import Objective, Whole
+from funnelcast.training.step import Trained
+
+
+@dataclass(frozen=True)
+class MetaStep:
+    """The outer gradient of a batch of tasks: the mean of theirs."""
+
+    objective: Objective
+    trained: Trained
+    """Without `rates`."""
+    config: Inner
+    adapted: dict[str, Tensor]
+    """The trained parameters that adapt, by their name in the objective."""
+    rates: Sequence[Tensor]
+    """What α is multiplied by for each of them, where that is learned."""
+    loops: SimpleQueue[InnerLoop]
+    """One per worker, with modules of its own around the same parameters: an adapted one stands in a module."""
+
+    @classmethod
+    def of(
+        cls,
+        objective: Objective,
+        trained: Trained,
+        config: Inner,
+        adapted: dict[str, Tensor],
+        rates: Sequence[Tensor],
+        micro_batch: int,
+        workers: int,
+    ) -> MetaStep:
+        """`micro_batch`: rows that go through the network at once."""
+        ids, loops = {id(p) for p in adapted.values()}, SimpleQueue[InnerLoop]()
+        rest = [p for p in trained.parameters if id(p) not in ids]
+        for _ in range(workers):
+            loops.put(InnerLoop(_replica(objective), adapted, rest, embedding=trained.embedding, size=micro_batch))
+        return cls(objective, trained, config, adapted, rates, loops)
+
+    def __call__(self, batch: TaskBatch, seed: int, workers: Executor | None, *, watch: bool = False) -> Gradients:
+        """`seed`: of this batch's noise; `workers`: threads, or none to run here; `watch`: tell what adapting did."""
+        rows = self.objective.labelled(batch.batch)
+        with torch.no_grad():
+            embedded = self.objective.model.embedding(rows)
+        ends = list(accumulate((support + query for support, query in batch.sizes), initial=0))
+        whole = Rows(rows, embedded, seed)
+        tasks = [
+            TaskRows(whole.slice(start, stop), support)
+            for start, stop, (support, _) in zip(ends, ends[1:], batch.sizes, strict=False)
+        ]
+        run = workers.map if workers is not None else map
+        results = list(run(lambda task: self._task(task, watch=watch), tasks))
+        told = Told(len(tasks), _lacking(tasks), _mean([watched for _, watched in results if watched is not None]))
+        return self._gradients(rows, [outer for outer, _ in results], tasks, told)
+
+    def _task(self, task: TaskRows, *, watch: bool) -> tuple[Outer, Watched | None]:
+        loop = self.loops.get()
+        try:
+            outer = outer_gradient(loop, task, self.config, self.rates)
+            return outer, _watch(loop, task, outer) if watch else None
+        finally:
+            self.loops.put(loop)
+
+    def _gradients(self, rows: Batch, results: list[Outer], tasks: list[TaskRows], told: Told) -> Gradients:
+        """The mean over tasks, in the order of the trained parameters and then of the rates."""
+        mean = added([outer.found for outer in results]).times(1 / len(results))
+        ids = {id(p) for p in self.adapted.values()}
+        adapted, rest = iter(mean.by_adapted), iter(mean.by_rest)
+        parameters = [next(adapted if id(p) in ids else rest) for p in self.trained.parameters]
+        rates = [sum_of(grads) / len(results) for grads in zip(*(o.by_rates for o in results), strict=True)]
+        asked = [task.both if self.config.order == "reptile" else task.halves()[1] for task in tasks]
+        weights = sum_of([Whole.of(each.batch).weights for each in asked])
+        assert mean.losses is not None
+        touching = None if self._all_rows_count else torch.cat([_is_query(task) for task in tasks])
+        return Gradients(rows, mean.losses, weights, parameters + rates, mean.embedded, touching, told)
+
+    @property
+    def _all_rows_count(self) -> bool:
+        """Whether each row has a loss of its own in what is minimised."""
+        return self.config.order == "reptile" or self.config.support_loss > 0
+
+
+def _replica(objective: Objective) -> Objective:
+    """Other modules around the same tensors."""
+    tensors = {id(tensor): tensor for tensor in chain(objective.parameters(), objective.buffers())}
+    return copy.deepcopy(objective, tensors)
+
+
+def _is_query(task: TaskRows) -> Tensor:
+    return torch.arange(len(task.both.batch)) >= task.support
+
+
+def _lacking(tasks: list[TaskRows]) -> Tensor:
+    labels = [task.halves()[0].batch.labels for task in tasks]
+    return sum_of([(each == 1).sum(0) == 0 for each in labels if each is not None])
+
+
+def _watch(loop: InnerLoop, task: TaskRows, outer: Outer) -> Watched:
+    query = task.halves()[1]
+    before, after = (loop.losses(query, leaves) for leaves in (loop.start, outer.leaves))
+    whole, direct = ([*found.by_adapted, *found.by_rest] for found in (outer.found, outer.direct))
+    through = [a - b for a, b in zip(whole, direct, strict=True)]
+    size = norm(whole)
+    return Watched(before, after, norm(through) / size if size else 0.0)
+
+
+def norm(tensors: Sequence[Tensor]) -> float:
+    """Of all their numbers together."""
+    return float(torch.stack([tensor.norm() for tensor in tensors]).norm())
+
+
+def _mean(watched: list[Watched]) -> Watched | None:
+    if not watched:
+        return None
+    before, after = (sum_of(losses) / len(watched) for losses in zip(*(w[:2] for w in watched), strict=True))
+    return Watched(before, after, sum(w.through for w in watched) / len(watched))

@@ -1,0 +1,65 @@
+"""What a network's training minimises, as a function of its parameters and of the loss weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from funnelcast.data.batch import Batch
+from funnelcast.layers.embedding import Embedded
+from funnelcast.layers.mode import Mode
+from funnelcast.models.network import FunnelModel
+from funnelcast.training.losses import (
+    LossConfig,
+    LossWeights,
+    given_parent,
+    observed_weight,
+    rise_along_edges,
+    step_losses,
+)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What the pieces of a batch must know of all of it."""
+
+    rows: int
+    weights: Tensor  # (T,) of the rows that observed each step, above 0
+    weight: Tensor  # of the rows
+
+    @classmethod
+    def of(cls, batch: Batch) -> Whole:
+        """`batch` with labels."""
+        assert batch.labels is not None
+        tiny = torch.finfo(torch.float32).tiny
+        weights = observed_weight(batch.labels, batch.weight).clamp(min=tiny)
+        weight = weights.new_tensor(len(batch)) if batch.weight is None else batch.weight.sum()
+        return cls(len(batch), weights, weight.clamp(min=tiny))
+
+
+class Objective(nn.Module):
+    """The loss of rows: each step's cross-entropy, added up by the loss weights, and AITM's calibrator."""
+
+    def __init__(self, model: FunnelModel, loss_weights: LossWeights, config: LossConfig) -> None:
+        super().__init__()
+        self.model, self.loss_weights, self.config = model, loss_weights, config
+
+    def labelled(self, batch: Batch) -> Batch:
+        """With the labels that the model is trained on."""
+        assert batch.labels is not None
+        if not self.model.given_parent:
+            return batch
+        return replace(batch, labels=given_parent(batch.labels, self.model.parents))
+
+    def forward(self, batch: Batch, x: Embedded, whole: Whole, mode: Mode) -> tuple[Tensor, Tensor]:
+        """A piece's part in the mean losses (T,) of the whole, and in what is minimised. `x`: its rows embedded."""
+        reach = self.model.trained_reach(x, mode)
+        assert batch.labels is not None
+        losses = step_losses(reach, batch.labels, batch.weight, self.config) / whole.weights
+        combined = self.loss_weights.combine(losses, len(batch) / max(whole.rows, 1))
+        if self.model.calibrator > 0:
+            rise = rise_along_edges(reach, self.model.parents, batch.weight) / whole.weight
+            combined = combined + self.model.calibrator * rise
+        return losses, combined

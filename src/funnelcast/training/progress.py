@@ -1,0 +1,54 @@
+"""Where a run stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from funnelcast.training.gradients import Told
+
+
+@dataclass
+class Progress:
+    """Where a run stands; with the tensors it is all that a resumed run needs."""
+
+    stage: int = 0
+    epoch: int = 0  # within the stage
+    batch: int = 0  # within the epoch: the next one to train on
+    begun: bool = False  # whether the stage's starting state was measured
+    best: float | None = None  # of this stage
+    best_epoch: int = -1  # -1 for the state it began with
+    waited: int = 0  # epochs without a better metric
+    loss_sum: list[float] = field(default_factory=list)  # per step, over the rows of this epoch, times their weights
+    weight_sum: list[float] = field(default_factory=list)
+    told: dict[str, list[float]] = field(default_factory=dict)  # sums of what this epoch's meta steps told
+    log_bytes: int = 0  # of the log that belong to the past
+    done: bool = False
+
+    def count(self, losses: list[float], weights: list[float]) -> None:
+        """Mean losses of a batch, per step, and the weights of its rows that observed the step."""
+        zeros = [0.0] * len(losses)
+        batch = [loss * weight for loss, weight in zip(losses, weights, strict=True)]
+        self.loss_sum = [a + b for a, b in zip(self.loss_sum or zeros, batch, strict=True)]
+        self.weight_sum = [a + b for a, b in zip(self.weight_sum or zeros, weights, strict=True)]
+
+    def hear(self, told: Told | None) -> None:
+        """What a meta step tells."""
+        if told is None:
+            return
+        self._sum("tasks", [told.tasks])
+        self._sum("lacking", told.lacking.tolist())
+        if told.watched is not None:
+            before, after, through = told.watched
+            self._sum("watched", [1])
+            self._sum("before", before.tolist())
+            self._sum("after", after.tolist())
+            self._sum("through", [through])
+
+    def _sum(self, name: str, values: list[float]) -> None:
+        before = self.told.get(name, [0.0] * len(values))
+        self.told[name] = [a + b for a, b in zip(before, values, strict=True)]
+
+    def losses(self) -> list[float]:
+        """Means over the epoch so far; 0 for a step that no row observed."""
+        pairs = zip(self.loss_sum, self.weight_sum, strict=True)
+        return [total / weight if weight else 0.0 for total, weight in pairs]
