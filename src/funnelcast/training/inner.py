@@ -37,16 +37,19 @@ class Rows(NamedTuple):
     batch: Batch
     x: Embedded
     """Looked up."""
-    seed: int
-    """Of its noise."""
+    seed: int | None
+    """Of its noise; none for no noise."""
 
     def slice(self, start: int, stop: int) -> Rows:
         """Rows start … stop - 1, with noise of their own."""
-        return Rows(self.batch.slice(start, stop), self.x.slice(start, stop), seed_of(self.seed, start))
+        return Rows(self.batch.slice(start, stop), self.x.slice(start, stop), self._seed(start))
 
     def again(self, time: int) -> Rows:
         """The same with other noise."""
-        return self._replace(seed=seed_of(self.seed, "again", time))
+        return self._replace(seed=self._seed("again", time))
+
+    def _seed(self, *parts: int | str) -> int | None:
+        return None if self.seed is None else seed_of(self.seed, *parts)
 
     def pieces(self, size: int, *, trained: bool) -> Iterator[Rows]:
         """Of at most `size` rows; `trained`: whether a gradient by the embedded rows is wanted."""
@@ -102,12 +105,13 @@ class InnerLoop:
         self.objective, self.names, self.start = objective, list(adapted), list(adapted.values())
         self.rest, self.embedding, self.size = list(rest), embedding, size
 
-    def losses(self, rows: Rows, leaves: Tensors) -> Tensor:
-        """Mean losses (T,) at the parameters `leaves`."""
-        whole = Whole.of(rows.batch)
-        with torch.no_grad():
-            pieces = [self._run(piece, whole, leaves, Mode(fused=is_cpu(piece.x))) for piece in self._pieces(rows)]
-        return sum_of([losses for losses, _ in pieces])
+    @torch.no_grad()
+    def losses(self, rows: Rows, leaves: Tensors) -> tuple[Tensor, Tensor]:
+        """Mean losses (T,) at the parameters `leaves`, without dropout; and what is minimised of them."""
+        whole, pieces = Whole.of(rows.batch), self._pieces(rows)
+        found = [self._run(piece, whole, leaves, Mode(fused=is_cpu(piece.x))) for piece in pieces]
+        losses, combined = zip(*found, strict=True)
+        return sum_of(losses), sum_of(combined)
 
     def differentiate(self, rows: Rows, leaves: Tensors) -> Found:
         """By everything that is trained, at the parameters `leaves`."""
@@ -154,7 +158,8 @@ class InnerLoop:
 
     def _mode(self, piece: Rows, wanted: Tensors, again: Tensors | None = None) -> Mode:
         twice = Leaves(again) if again is not None else None
-        return Mode(noise_of(piece.x, piece.seed), is_cpu(piece.x), Leaves(wanted), twice)
+        noise = None if piece.seed is None else noise_of(piece.x, piece.seed)
+        return Mode(noise, is_cpu(piece.x), Leaves(wanted), twice)
 
     def _run(self, piece: Rows, whole: Whole, leaves: Tensors, mode: Mode) -> tuple[Tensor, Tensor]:
         arguments = (piece.batch, piece.x, whole, mode)

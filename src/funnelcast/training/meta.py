@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import accumulate
 from queue import SimpleQueue
 
 import torch
@@ -18,7 +17,7 @@ from funnelcast.layers.gates import sum_of
 from funnelcast.training.algorithms import Inner, Outer, TaskRows, outer_gradient
 from funnelcast.training.gradients import Gradients, Told, Watched
 from funnelcast.training.inner import InnerLoop, Rows, added
-from funnelcast.training.objective import Objective, Whole
+from funnelcast.training.objective import Objective, Whole, replica
 from funnelcast.training.step import Trained
 
 
@@ -52,7 +51,7 @@ class MetaStep:
         ids, loops = {id(p) for p in adapted.values()}, SimpleQueue[InnerLoop]()
         rest = [p for p in trained.parameters if id(p) not in ids]
         for _ in range(workers):
-            loops.put(InnerLoop(_replica(objective), adapted, rest, embedding=trained.embedding, size=micro_batch))
+            loops.put(InnerLoop(replica(objective), adapted, rest, embedding=trained.embedding, size=micro_batch))
         return cls(objective, trained, config, adapted, rates, loops)
 
     def __call__(self, batch: TaskBatch, seed: int, workers: Executor | None, *, watch: bool = False) -> Gradients:
@@ -98,12 +97,6 @@ class MetaStep:
         return self.config.order == "reptile" or self.config.support_loss > 0
 
 
-def _replica(objective: Objective) -> Objective:
-    """Other modules around the same tensors."""
-    tensors = {id(tensor): tensor for tensor in chain(objective.parameters(), objective.buffers())}
-    return copy.deepcopy(objective, tensors)
-
-
 def _is_query(task: TaskRows) -> Tensor:
     return torch.arange(len(task.both.batch)) >= task.support
 
@@ -115,7 +108,7 @@ def _lacking(tasks: list[TaskRows]) -> Tensor:
 
 def _watch(loop: InnerLoop, task: TaskRows, outer: Outer) -> Watched:
     query = task.halves()[1]
-    before, after = (loop.losses(query, leaves) for leaves in (loop.start, outer.leaves))
+    before, after = (loop.losses(query, leaves)[0] for leaves in (loop.start, outer.leaves))
     whole, direct = ([*found.by_adapted, *found.by_rest] for found in (outer.found, outer.direct))
     through = [a - b for a, b in zip(whole, direct, strict=True)]
     size = norm(whole)

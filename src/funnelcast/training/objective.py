@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, replace
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -63,3 +65,9 @@ class Objective(nn.Module):
             rise = rise_along_edges(reach, self.model.parents, batch.weight) / whole.weight
             combined = combined + self.model.calibrator * rise
         return losses, combined
+
+
+def replica(objective: Objective) -> Objective:
+    """Other modules around the same tensors: one thread may put tensors in their place unseen by others."""
+    tensors = {id(tensor): tensor for tensor in chain(objective.parameters(), objective.buffers())}
+    return copy.deepcopy(objective, tensors)
