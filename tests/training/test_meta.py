@@ -1,5 +1,6 @@
 """The outer gradient against finite differences of the meta-objective, which is written here a second, slow way."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -302,3 +303,21 @@ def reading(table: Any, batch: Batch, rows: Tensor) -> set[int]:
     part = batch.take(torch.nonzero(rows).flatten())
     found = set(table.rows(part.ids).flatten().tolist()) if table.fields else set()
     return found.union(*(table.list_rows(part, name).tolist() for name in table.lists))
+
+
+@pytest.mark.parametrize("inner", ["all", "top", ("towers",), ("pooling", "towers")])
+@pytest.mark.parametrize("model", ["man", "ple", "aitm"])
+def test_the_fast_form_gives_what_plain_operations_give(
+    model: str, inner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Float32 through the hand-written kernels, by every choice of what they are to derive, against float64."""
+    monkeypatch.undo()  # the kernels know ReLU alone
+    slow, config = objective_of(model), Inner(learning_rate=0.03, inner=inner, steps=2)
+    fast = copy.deepcopy(slow).float()
+    right = meta_step(slow, config)(task_batch(), 3, None)
+    rows = drawn(sum(map(sum, SIZES)), dtype=torch.float32)
+    found = meta_step(fast, config)(TaskBatch(rows, SIZES), 3, None)
+    assert found.embedded is not None and right.embedded is not None
+    mine, expected = ([*g.parameters, *g.embedded.tensors()] for g in (found, right) if g.embedded is not None)
+    for a, b in zip(mine, expected, strict=True):
+        torch.testing.assert_close(a.double(), b, rtol=1e-3, atol=1e-4)

@@ -128,3 +128,27 @@ def test_sampled_negatives_and_both_optimizers(table: Table, tmp_path: Path, nam
             run(experiment, table, tmp_path / str(call), at_call(call, interrupt))
         assert same(run(experiment, table, tmp_path / str(call)).model, whole.model)
         assert log_of(tmp_path / str(call)) == log_of(tmp_path / "whole")
+
+
+META: dict[str, dict[str, Any]] = {
+    "halves": {"learning_rate": 0.2, "learned": True},
+    "by a kept column": {"by": "campaign", "inner": "top", "steps": 2, "adapt_loss_weights": True},
+    "by a feature": {"by": "user", "tasks": 3, "order": "reptile", "steps": 2, "sampling": "uniform"},
+}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("meta", META.values(), ids=META.keys())
+def test_meta_stages(table: Table, tmp_path: Path, meta: dict[str, Any], workers: int) -> None:
+    """With what tasks told so far, learned step sizes, and the plain stage after it."""
+    stages = [{"epochs": 2, "patience": 2, "meta": meta}, {"name": "top", "train": "top", "epochs": 1}]
+    experiment = tiny.experiment(stages=stages)
+    whole = run(experiment, table, tmp_path / "whole")
+    lines = log_of(tmp_path / "whole")
+    assert [line["meta"]["tasks"] > 0 for line in lines if "meta" in line] == [True, True] and len(lines) == 3
+    again = tiny.experiment(stages=stages, workers=workers)
+    for call in (1, 2, 5, 6):
+        with pytest.raises(KeyboardInterrupt):
+            run(again, table, tmp_path / str(call), at_call(call, interrupt))
+        assert same(run(again, table, tmp_path / str(call)).model, whole.model)
+        assert log_of(tmp_path / str(call)) == lines

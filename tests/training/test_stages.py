@@ -10,6 +10,7 @@ from funnelcast.errors import ConfigError
 from funnelcast.evaluation.funnel import FunnelMetrics, measure_funnel
 from funnelcast.schema.funnel import Funnel
 from funnelcast.training.stages import Stage
+from tests import tiny
 
 FUNNEL = Funnel.parse("click; conversion after click")
 
@@ -67,3 +68,35 @@ def test_a_metric_that_the_funnel_does_not_have() -> None:
 def test_settings_that_make_no_sense(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         Stage.from_dict(settings)
+
+
+@pytest.mark.parametrize(
+    ("meta", "said"),
+    [
+        ({"order": "reptile"}, "plain training; set steps"),
+        ({"order": "reptile", "steps": 2, "learned": True}, "leave out learned"),
+        ({"order": "reptile", "steps": 2, "support_loss": 1.0}, "leave out learned and support_loss"),
+        ({"min_rows": 8, "stratified": False}, "min_rows, stratified need `by`"),
+        ({"inner": ["embedding"]}, "embedding"),
+        ({"support_share": 1.0, "by": "user"}, "less than 1"),
+        ({"steps": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_meta_settings_that_make_no_sense(meta: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        Stage.from_dict({"meta": meta})
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"stages": [{"meta": {"tasks": 40}}]}, "stages.0.meta.tasks: 40 tasks of at least 2 rows do not fit"),
+        (
+            {"stages": [{"meta": {"adapt_loss_weights": True}}], "loss": {"weighting": "fixed"}},
+            "stages.0.meta.adapt_loss_weights: the loss weights are fixed",
+        ),
+    ],
+)
+def test_meta_settings_that_do_not_fit_the_experiment(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        tiny.experiment(**changes).check(tiny.fitted_encoder())

@@ -39,6 +39,8 @@ class Inner(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if "embedding" in self.inner:
+            raise ValueError("inner: the embedding never adapts, its rows are of single ids; leave it out")
         if self.order == "reptile":
             if self.steps == 1:
                 raise ValueError("order = 'reptile' with steps = 1 is plain training; set steps = 2 or more")
