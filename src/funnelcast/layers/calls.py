@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from funnelcast.layers.blas import FLOAT, sgemm_address
 from funnelcast.layers.kernels import BANK, LAYER, SEEN, backward
 from funnelcast.layers.kernels_twice import backward_twice
 from funnelcast.layers.mode import Dropout
-from funnelcast.layers.workspace import Lease
+from funnelcast.layers.workspace import Lease, lend
 
 
 class Seen(NamedTuple):
@@ -78,10 +78,11 @@ class WayBack:
         grads = [torch.empty_like(p) if wanted.parameters else None for p in weights]
         grads_bias = [torch.empty_like(p) for p in biases]
         kept = keep and any(wanted)
-        self.deltas = [self.x.new_empty(self.networks, self.rows, w.shape[2]) if kept else None for w in weights]
+        if kept:
+            self.lease, self.deltas = lend(self._shapes())
         layers = self.layers
         layers["grad_weight"], layers["grad_bias"] = _addresses(grads), _addresses(grads_bias)
-        layers["delta"] = _addresses(self.deltas)
+        layers["delta"] = _addresses(self.deltas) if kept else 0
         layers["toward"][: len(toward)] = _addresses(toward)
         self._call(backward, {"grad_x": grad_x, "grad_gates": grad_gates})
         pairs = zip(grads, grads_bias, strict=True)
@@ -101,9 +102,9 @@ class WayBack:
         grad_gates = torch.zeros_like(self.gates) if self.gates is not None else None
         turn_grad = torch.zeros_like(self.grad)
         weights = self.parameters[0::2]
-        shapes = [(self.networks, self.rows, w.shape[2]) for w in weights]
         wanted = [own] * (len(weights) - 1) + [turn_gates is not None]
-        toward = [self.x.new_empty(shape) if each else None for shape, each in zip(shapes, wanted, strict=True)]
+        self.room, rooms = lend(self._shapes())
+        toward = [room if each else None for room, each in zip(rooms, wanted, strict=True)]
         grads = [torch.empty_like(w) if turn_x is not None or (own and i) else None for i, w in enumerate(weights)]
         layers = self.layers
         layers["turn_weight"], layers["turn_bias"] = _addresses(given[0::2]), _addresses(given[1::2])
@@ -112,6 +113,9 @@ class WayBack:
             turned = {"turn_x": turn_x, "turn_gates": turn_gates, "turn_grad": turn_grad}
             self._call(backward_twice, {"grad_x": grad_x, "grad_gates": grad_gates, **turned})
         return Again(grad_x, grad_gates, turn_grad, toward, [each for grad in grads for each in (grad, None)])
+
+    def _shapes(self) -> list[tuple[int, int, int]]:
+        return [(self.networks, self.rows, w.shape[2]) for w in self.parameters[0::2]]
 
     def _call(self, kernel: Any, tensors: dict[str, Tensor | None]) -> None:
         bank, width = bank_of(self.x, self.gates, self.networks), int(self.layers["width"].max())
@@ -162,21 +166,6 @@ def bank_of(x: Tensor, gates: Tensor | None, networks: int) -> NDArray[np.void]:
     if gates is not None:
         bank["gates"], bank["columns"] = gates.data_ptr(), gates.shape[1]
     return bank
-
-
-def lend_outputs(layers: NDArray[np.void], widths: tuple[int, ...], rows: int) -> Lease:
-    """Room for the outputs of the first layers, of these widths."""
-    starts, size = _places(widths, rows)
-    lease = Lease(size)
-    layers["output"][: len(starts)] = lease.memory.data_ptr() + starts
-    return lease
-
-
-@lru_cache
-def _places(widths: tuple[int, ...], rows: int) -> tuple[NDArray[np.int64], int]:
-    """Where matrices of `rows` begin in one memory, in bytes, each at 64; and the numbers that they take."""
-    sizes = -(-np.array(widths, np.int64) * rows // 16) * 16
-    return (np.cumsum(sizes) - sizes) * FLOAT, int(sizes.sum())
 
 
 @cache

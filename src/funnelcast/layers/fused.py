@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from funnelcast.layers.blas import sgemm_address
-from funnelcast.layers.calls import Job, Seen, Wanted, WayBack, bank_of, by_network, by_rows, layers_of, lend_outputs
+from funnelcast.layers.calls import Job, Seen, Wanted, WayBack, bank_of, by_network, by_rows, layers_of
 from funnelcast.layers.kernels import forward
 from funnelcast.layers.leaves import Leaves
 from funnelcast.layers.mode import Dropout, Mode
+from funnelcast.layers.workspace import lend
 
 
 def can_fuse(x: Tensor) -> bool:
@@ -44,9 +45,9 @@ class FusedBank(torch.autograd.Function):
         steps = 1 + max(s.step for s in seen) if seen else networks
         out = x.new_zeros(steps, rows, widths[-1]) if seen else x.new_empty(steps, rows, widths[-1])
         inner = widths if seen else widths[:-1]
-        kept = [x.new_empty(networks, rows, width) for width in inner] if job.again is not None else []
-        ctx.lease = None if job.again is not None else lend_outputs(layers, inner, networks * rows)
-        layers["output"][: len(kept)] = [tensor.data_ptr() for tensor in kept]
+        ctx.lease, outputs = lend([(networks, rows, width) for width in inner])
+        layers["output"][: len(outputs)] = [tensor.data_ptr() for tensor in outputs]
+        kept = outputs if job.again is not None else []
         if not seen:
             layers["output"][-1] = out.data_ptr()
         bank = bank_of(x, gates, networks)

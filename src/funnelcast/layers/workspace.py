@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import accumulate
+
 import torch
 from torch import Tensor
 
@@ -21,3 +24,18 @@ class Lease:
 
     def __del__(self) -> None:
         self._shelf.append(self.memory)
+
+    def parts(self, shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:
+        """Tensors of these shapes, one after the other in it, that must not outlive it."""
+        sizes = [-(-torch.Size(shape).numel() // 16) * 16 for shape in shapes]
+        starts = accumulate(sizes, initial=0)
+        return [
+            self.memory[start : start + torch.Size(shape).numel()].view(shape)
+            for start, shape in zip(starts, shapes, strict=False)
+        ]
+
+
+def lend(shapes: Sequence[tuple[int, ...]]) -> tuple[Lease, list[Tensor]]:
+    """Tensors of these shapes, and what they must not outlive."""
+    lease = Lease(sum(torch.Size(shape).numel() + 16 for shape in shapes))
+    return lease, lease.parts(shapes)
