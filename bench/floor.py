@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from funnelcast.data.batch import Batch
-from funnelcast.layers.banks import LinearBank
 from funnelcast.models.network import FunnelModel
 
 Run = Callable[[], object]
+mm, addmm, bmm, baddbmm = (getattr(torch.ops.aten, name) for name in ("mm", "addmm", "bmm", "baddbmm"))
 
 
 class Products(NamedTuple):
@@ -31,23 +32,27 @@ class Products(NamedTuple):
     """Whether all networks read the same rows."""
 
 
+class _Noted(TorchDispatchMode):
+    """Notes every matrix product that torch runs."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.products: list[Products] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (mm.default, addmm.default, bmm.default, baddbmm.default):
+            x, w = args[-2:]
+            networks, shared = (len(x), x.stride(0) == 0) if x.dim() == 3 else (1, False)
+            self.products.append(Products(networks, x.shape[-2], x.shape[-1], w.shape[-1], shared))
+        return func(*args, **(kwargs or {}))
+
+
 def products_of(model: FunnelModel, batch: Batch) -> list[Products]:
-    """Every linear layer that a forward pass on `batch` goes through, as often as it does."""
-    found: list[Products] = []
-
-    def note(layer: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, banks = inputs[0], isinstance(layer, LinearBank)
-        networks = len(output) if banks else 1
-        rows = output[..., 0].numel() // networks
-        found.append(Products(networks, rows, x.shape[-1], output.shape[-1], banks and x.dim() == 2))
-
-    layers = [module for module in model.modules() if isinstance(module, (LinearBank, nn.Linear))]
-    hooks = [layer.register_forward_hook(note) for layer in layers]
-    with torch.no_grad():
+    """Every matrix product of a forward pass on `batch`, in plain operations."""
+    noted = _Noted()
+    with torch.no_grad(), noted:
         model(batch)
-    for hook in hooks:
-        hook.remove()
-    return found
+    return noted.products
 
 
 def floor_seconds(products: list[Products], repeats: int = 15) -> float:

@@ -1,0 +1,94 @@
+"""CPU time per row of a meta step, support and query, over that of an ordinary step, in turns in one process.
+
+A task is a mini-batch of the ordinary step's size, halved into support and query; a step has two. Beside it the ratio
+of the matrix products alone: with c of a first layer and d of the others in one pass forward, an ordinary step has
+3 c + 3 d; the support 6 c + 9 d when all dense parameters adapt (forward, backward, and for the second derivative two
+products more per direction, but for those that would lead below the embedded rows); the query 3 c + 3 d.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from statistics import median
+
+import torch
+
+from bench.floor import products_of
+from bench.proofs.show import show
+from bench.training import RATES, build, draw
+from funnelcast.data.batch import Batch
+from funnelcast.data.columns import Columns
+from funnelcast.models.network import FunnelModel
+from funnelcast.training.course import Plan, course_of
+from funnelcast.training.losses import LossConfig, build_loss_weights
+from funnelcast.training.optimizers import OptimizerConfig
+from funnelcast.training.stages import Meta, Stage
+
+KINDS: dict[str, Meta | None] = {
+    "ordinary": None,
+    "first order": Meta(order="first"),
+    "second order, top": Meta(inner="top"),
+    "second order, all": Meta(),
+}
+BATCH = 2048
+
+
+def main() -> int:
+    """Prints a row per model and embedding."""
+    parser = argparse.ArgumentParser(prog="scripts/bench meta", description=__doc__)
+    parser.add_argument("--models", nargs="+", default=["man", "mmoe", "ple", "shared_bottom"])
+    parser.add_argument("--embedding", nargs="+", type=int, default=[5, 16])
+    parser.add_argument("--rounds", type=int, default=20, help="of a step of each kind in turn; medians are shown")
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = [(name, dim, *_ratios(name, dim, asked.rounds)) for dim in asked.embedding for name in asked.models]
+    show(("model", "embedding", "ordinary, ms per 2,048 rows", *list(KINDS)[1:], "products of the last"), rows)
+    return 0
+
+
+def _ratios(name: str, dim: int, rounds: int) -> list[str]:
+    model = build(name, dim)
+    columns = draw(2 * BATCH, 0)
+    runs = {kind: _step(model, columns, meta) for kind, meta in KINDS.items()}
+    found = [{kind: _seconds(run) for kind, run in runs.items()} for _ in range(rounds + 2)][2:]
+    ratios = [median(times[kind] / times["ordinary"] for times in found) for kind in list(KINDS)[1:]]
+    ordinary = median(times["ordinary"] for times in found)
+    return [f"{1e3 * ordinary:.1f}", *(f"{ratio:.2f}" for ratio in ratios), f"{_products(model, columns):.2f}"]
+
+
+def _step(model: FunnelModel, columns: Columns, meta: Meta | None) -> Callable[[], int]:
+    """A step of the optimizer; returns its rows."""
+    size = BATCH if meta is None else 2 * BATCH
+    plan = Plan(LossConfig(), OptimizerConfig(batch_size=size), (), 0)
+    course = course_of(Stage(meta=meta), model, build_loss_weights(plan.loss, RATES), plan, columns, None)
+    batch = next(course.loader.epoch(0))
+
+    def run() -> int:
+        gradients = course.step(batch, 0, None)
+        course.optimizer.step(gradients.parameters, gradients.rows, gradients.embedded, gradients.touching)
+        return len(gradients.rows)
+
+    return run
+
+
+def _seconds(run: Callable[[], int]) -> float:
+    """CPU time per ordinary batch of rows."""
+    started = time.process_time()
+    rows = run()
+    return (time.process_time() - started) * BATCH / rows
+
+
+def _products(model: FunnelModel, columns: Columns) -> float:
+    """Of the meta step by all over those of the ordinary step."""
+    batch = Batch.of(columns)
+    sizes = [
+        (p.networks * p.width_in * p.width_out, p.width_in == model.embedding.width) for p in products_of(model, batch)
+    ]
+    first, others = (sum(size for size, is_first in sizes if is_first is kind) for kind in (True, False))
+    return (9 * first + 12 * others) / (6 * first + 6 * others)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
