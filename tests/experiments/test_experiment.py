@@ -1,5 +1,6 @@
 """Experiment files: every fault at once, each with its fix; every setting documented."""
 
+import difflib
 import importlib
 import pkgutil
 import re
@@ -175,3 +176,14 @@ def test_every_setting_of_the_package_has_a_sentence() -> None:
         if len((field.description or "").split()) < 2
     ]
     assert not silent
+
+
+def test_the_files_of_the_ablation_differ_in_a_line_or_two() -> None:
+    folder = Path(__file__).parents[2] / "experiments" / "ablation"
+    lines = {path.stem: path.read_text().splitlines()[2:] for path in folder.glob("*.toml")}
+    whole = lines.pop("man")
+    assert len(lines) == 5
+    for name, own in lines.items():
+        changed = [line for line in difflib.ndiff(whole, own) if line[0] in "+-"]
+        removed, added = (sum(line[0] == sign for line in changed) for sign in "-+")
+        assert 1 <= max(removed, added) <= 2, name
