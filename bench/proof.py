@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bench.proofs.ablation import ablation
 from bench.proofs.bias import bias
 from bench.proofs.census import census
+from bench.proofs.few_shot import few_shot
 from bench.proofs.kills import kills
 from bench.proofs.law import law
 from bench.proofs.memory import memory
@@ -19,7 +21,8 @@ from bench.proofs.mutations import mutations
 from bench.proofs.sequences import sequences
 
 PROOFS: dict[str, Callable[..., bool]] = {
-    proof.__name__: proof for proof in (kills, mutations, memory, law, census, models, bias, sequences)
+    proof.__name__.replace("_", "-"): proof
+    for proof in (kills, mutations, memory, law, census, models, bias, sequences, ablation, few_shot)
 }
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
-from bench.proofs.compared import EXPERIMENTS, Trained, kept, parameters, train
+from bench.proofs.compared import EXPERIMENTS, Trained, kept, parameters, spread, train
 from bench.proofs.cost import cost
 from bench.proofs.show import show
 from funnelcast.experiments.evaluate import evaluate
@@ -58,7 +58,7 @@ def _auc(bundle: Path, table: Path, label: str) -> float:
 
 def _row(name: str, figures: dict[str, Any]) -> tuple[object, ...]:
     run: Trained = figures["run"]
-    aucs = [_spread(figures[label]) for label in LABELS]
+    aucs = [spread(figures[label]) for label in LABELS]
     return name, len(run.bundles), *aucs, parameters(run.bundles[0]), PUBLISHED[name]
 
 
@@ -67,7 +67,3 @@ def _holds(name: str, income: list[float], found: dict[str, Any], *, small: bool
     if "lightgbm" in found and name != "man-no-education":
         least = max(least, mean(found["lightgbm"]["income"]) - SLACK)
     return mean(income) >= least
-
-
-def _spread(values: list[float]) -> str:
-    return f"{mean(values):.4f}" + (f" ± {stdev(values):.4f}" if len(values) > 1 else "")

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from statistics import median
+from statistics import mean, median, stdev, variance
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from safetensors.torch import load_file
 
 from bench.proofs.cost import Cost, cost
+from funnelcast.evaluation.spread import quantile
+from funnelcast.experiments.compare import compare
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+OUTPUTS = ("click", "conversion", "conversion_given_click")
 
 
 class Trained(NamedTuple):
@@ -91,3 +95,26 @@ def parameters(bundle: Path) -> str:
     texts = [path.read_text() for path in sorted(bundle.glob("*.txt"))]
     leaves = sum(int(found) for text in texts for found in re.findall(r"^num_leaves=(\d+)$", text, re.MULTILINE))
     return f"{leaves:,} leaves"
+
+
+def auc_differences(files: list[Path], others: list[Path]) -> list[str]:
+    """Of the AUC of `others` and `files`, seed by seed, with a 95 % interval.
+
+    All seeds are measured on the same rows, so what the choice of rows adds does not average out over them: the
+    variance is DeLong's of one pair, in the mean, and the variance over seeds divided by their number.
+    """
+    found = [compare(other, file) for file, other in zip(files, others, strict=True)]
+    return [_difference([each[output] for each in found]) for output in OUTPUTS]
+
+
+def _difference(pairs: list[dict[str, Any]]) -> str:
+    values = [pair["estimate"] for pair in pairs]
+    spread = mean(pair["std_error"] ** 2 for pair in pairs)
+    spread += variance(values) / len(values) if len(values) > 1 else 0.0
+    half = quantile(0.95) * math.sqrt(spread)
+    return f"{mean(values):+.4f} [{mean(values) - half:+.4f}, {mean(values) + half:+.4f}]"
+
+
+def spread(values: list[float], digits: int = 4) -> str:
+    """Mean, and the standard deviation of several."""
+    return f"{mean(values):.{digits}f}" + (f" ± {stdev(values):.{digits}f}" if len(values) > 1 else "")

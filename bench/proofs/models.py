@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from statistics import mean, stdev, variance
 from typing import Any
 
-from bench.proofs.compared import EXPERIMENTS, Trained, generated_table, kept, parameters, predictions, train
+from bench.proofs.compared import (
+    EXPERIMENTS,
+    OUTPUTS,
+    Trained,
+    auc_differences,
+    generated_table,
+    kept,
+    parameters,
+    predictions,
+    spread,
+    train,
+)
 from bench.proofs.show import show
 from funnelcast.data.table import Table
-from funnelcast.evaluation.spread import quantile
-from funnelcast.experiments.compare import compare
 from funnelcast.experiments.evaluate import evaluate
 
 NAMES = (
@@ -19,7 +26,6 @@ NAMES = (
     "man",
 )  # fmt: skip
 """Files in experiments/aliccp. The last one is what the others are compared with."""
-OUTPUTS = ("click", "conversion", "conversion_given_click")
 ROWS, SEEDS = 400_000, 3
 
 
@@ -33,7 +39,7 @@ def models(small: bool = False, rows: int = ROWS, folder: Path | None = None) ->
         show(("AUC on the test rows", *OUTPUTS), [(run.name, *m["auc"]) for run, m in zip(runs, measured, strict=True)])
         show(("share of the true lift", *OUTPUTS), [(r.name, *m["lift"]) for r, m in zip(runs, measured, strict=True)])
         files = {run.name: predictions(run, table) for run in runs}
-        differences = [(name, *_differences(files[name], files[names[-1]])) for name in names[:-1]]
+        differences = [(name, *auc_differences(files[name], files[names[-1]])) for name in names[:-1]]
         show((f"AUC of {names[-1]} minus that of", *OUTPUTS), differences)
         head = ("cost", "parameters", "epochs", "training, rows/s", "peak MB", "s of all seeds, with start")
         show(head, [_cost(run) for run in runs])
@@ -47,33 +53,11 @@ def _measure(run: Trained, table: Path) -> dict[str, list[str]]:
     aucs = {o: [_auc(f["outputs"][o]) for f in found] for o in OUTPUTS}
     truth = {o: _auc(found[0]["truth"][o]) for o in OUTPUTS}
     lifts = {o: [(value - 0.5) / (truth[o] - 0.5) for value in values] for o, values in aucs.items()}
-    return {"auc": [_spread(v, 4) for v in aucs.values()], "lift": [_spread(v, 3) for v in lifts.values()]}
+    return {"auc": [spread(v, 4) for v in aucs.values()], "lift": [spread(v, 3) for v in lifts.values()]}
 
 
 def _auc(figures: dict[str, Any]) -> float:
     return float(figures["auc"]["estimate"])
-
-
-def _spread(values: list[float], digits: int) -> str:
-    return f"{mean(values):.{digits}f}" + (f" ± {stdev(values):.{digits}f}" if len(values) > 1 else "")
-
-
-def _differences(files: list[Path], others: list[Path]) -> list[str]:
-    """Of the AUC of `others` and `files`, seed by seed, with a 95 % interval.
-
-    All seeds are measured on the same rows, so what the choice of rows adds does not average out over them: the
-    variance is DeLong's of one pair, in the mean, and the variance over seeds divided by their number.
-    """
-    found = [compare(other, file) for file, other in zip(files, others, strict=True)]
-    return [_difference([each[output] for each in found]) for output in OUTPUTS]
-
-
-def _difference(pairs: list[dict[str, Any]]) -> str:
-    values = [pair["estimate"] for pair in pairs]
-    spread = mean(pair["std_error"] ** 2 for pair in pairs)
-    spread += variance(values) / len(values) if len(values) > 1 else 0.0
-    half = quantile(0.95) * math.sqrt(spread)
-    return f"{mean(values):+.4f} [{mean(values) - half:+.4f}, {mean(values) + half:+.4f}]"
 
 
 def _cost(run: Trained) -> tuple[str, ...]:

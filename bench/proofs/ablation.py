@@ -1,0 +1,64 @@
+"""Table 2: what meta-learning and attention do, where campaigns differ and where they are alike."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from bench.proofs.compared import EXPERIMENTS, OUTPUTS, Trained, auc_differences, kept, predictions, spread, train
+from bench.proofs.show import show
+from funnelcast.experiments.evaluate import evaluate
+from funnelcast.testing.campaign_law import ALIKE, CampaignLaw, Differences
+
+NAMES = ("without-meta", "without-attention", "without-meta-attention", "without-embedding", "three-epochs", "man")
+"""Files in experiments/ablation. The last one is what the others are compared with."""
+LAWS = {"campaigns differ": Differences(), "campaigns are alike": ALIKE}
+ROWS, SEEDS = 300_000, 5
+
+
+def ablation(small: bool = False, rows: int = ROWS, folder: Path | None = None) -> bool:
+    """Table 2 on 300,000 rows whose campaigns differ, and on as many where they do not, 5 seeds; figures only."""
+    seeds, names = (1, ("without-meta", "man")) if small else (SEEDS, NAMES)
+    with kept(folder) as out:
+        for what, differences in LAWS.items():
+            place = out / what.replace(" ", "-")
+            table = place / "table"
+            if not (table / "manifest.json").is_file():
+                place.mkdir(parents=True, exist_ok=True)
+                size = min(rows, 12_000) if small else rows
+                CampaignLaw(0, differences).write_table(table, size, size // 6, size // 3)
+            _report(
+                what, [train(EXPERIMENTS / "ablation" / f"{n}.toml", table, place / n, seeds) for n in names], table
+            )
+    return True
+
+
+def _report(what: str, runs: list[Trained], table: Path) -> None:
+    found = {run.name: [evaluate(bundle, table)["outputs"] for bundle in run.bundles] for run in runs}
+    for figure, digits in (("auc", 4), ("log_loss", 5)):
+        head = (f"{what}: {figure.replace('_', '-')} on the test rows", *OUTPUTS)
+        show(head, [(name, *_row(outputs, figure, digits)) for name, outputs in found.items()])
+    *others, whole = [(run.name, predictions(run, table)) for run in runs]
+    differences = [(name, *auc_differences(files, whole[1])) for name, files in others]
+    show((f"{what}: AUC of {whole[0]} minus that of", *OUTPUTS), differences)
+    gains = [(run.name, f"{run.epochs:.1f}", *_adapting(run)) for run in runs]
+    show((f"{what}: cost, and the last meta epoch", "epochs", "gain of click", "of conversion", "through it"), gains)
+
+
+def _row(outputs: list[dict[str, Any]], figure: str, digits: int) -> list[str]:
+    values = {name: [each[name][figure] for each in outputs] for name in OUTPUTS}
+    numbers = {name: [v["estimate"] if figure == "auc" else v for v in own] for name, own in values.items()}
+    return [spread(own, digits) for own in numbers.values()]
+
+
+def _adapting(run: Trained) -> tuple[str, ...]:
+    """What the inner step gained in the last epoch that had one, in the mean over the seeds."""
+    logs = [(bundle.parent / "log.jsonl").read_text().splitlines() for bundle in run.bundles]
+    last = [[line for line in map(json.loads, log) if "meta" in line][-1:] for log in logs]
+    told = [lines[0]["meta"] for lines in last if lines]
+    if not told:
+        return ("-", "-", "-")
+    gains = [mean(each["gain"][step] for each in told) for step in ("click", "conversion")]
+    return (*(f"{gain:+.2%}" for gain in gains), f"{mean(each['through_inner_step'] for each in told):.1%}")
