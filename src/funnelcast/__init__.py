@@ -5,9 +5,12 @@ prepare a log, train on the table, evaluate the bundle, load it and predict:
     manifest = funnelcast.prepare("schema.toml", "table", train="log.parquet")
     run = funnelcast.train(funnelcast.Experiment(), "table", "run")
     figures = funnelcast.evaluate("run/bundle", "table")
-    columns = funnelcast.load("run/bundle").predict(frame)
+    model = funnelcast.load("run/bundle")
+    columns = model.predict(frame)
+    delta = model.adapt(labelled_frame, key={"campaign": "123"})
+    columns = model.with_deltas([delta]).predict(frame)
 
-`train_seeds`, `predict_file` and `compare` do what the verbs of the command line do, `generate`, `prepare_aliccp`,
+`train_seeds`, `predict_file`, `adapt_file` and `compare` do what the verbs of the command line do, `generate`, `prepare_aliccp`,
 `prepare_aliexpress` and `prepare_census` what its data sets do, all in the same words. Folders and files are paths or
 texts.
 """
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from funnelcast.data.datasets.generator.generate import generate
     from funnelcast.data.table import Table
     from funnelcast.errors import FunnelcastError
+    from funnelcast.experiments.adapt import adapt_file
     from funnelcast.experiments.compare import compare
     from funnelcast.experiments.evaluate import evaluate
     from funnelcast.experiments.experiment import Experiment
@@ -34,16 +38,21 @@ if TYPE_CHECKING:
     from funnelcast.schema.dataset import Schema
     from funnelcast.schema.funnel import Funnel
     from funnelcast.serving.bundle import Bundle
+    from funnelcast.serving.delta import Delta
     from funnelcast.serving.predictor import Predictor, load
+    from funnelcast.training.adapting import Adapting
 
 _HOMES = {
+    "Adapting": "training.adapting",
     "Bundle": "serving.bundle",
+    "Delta": "serving.delta",
     "Experiment": "experiments.experiment",
     "Funnel": "schema.funnel",
     "FunnelcastError": "errors",
     "Predictor": "serving.predictor",
     "Schema": "schema.dataset",
     "Table": "data.table",
+    "adapt_file": "experiments.adapt",
     "compare": "experiments.compare",
     "evaluate": "experiments.evaluate",
     "generate": "data.datasets.generator.generate",
@@ -58,13 +67,16 @@ _HOMES = {
 }
 
 __all__ = [
+    "Adapting",
     "Bundle",
+    "Delta",
     "Experiment",
     "Funnel",
     "FunnelcastError",
     "Predictor",
     "Schema",
     "Table",
+    "adapt_file",
     "compare",
     "evaluate",
     "generate",

@@ -7,6 +7,7 @@
     │   └── TableError         a prepared table is incomplete, damaged or of another kind
     ├── InputError         rows handed to predict lack a column or hold another type
     ├── BundleError        a model bundle is incomplete, damaged or of another version
+    ├── DeltaError         a delta is damaged, of another version or of another bundle
     └── ComparisonError    figures of different protocols or rows were to be compared
 
 A message names the value, the rule and the fix. Our own mistakes are ordinary exceptions with tracebacks.
@@ -63,6 +64,10 @@ class InputError(FunnelcastError):
 
 class BundleError(FunnelcastError):
     """A model bundle is incomplete, damaged, or of another version."""
+
+
+class DeltaError(FunnelcastError):
+    """A delta is damaged, of another version, or does not fit the bundle or the other deltas."""
 
 
 class ComparisonError(FunnelcastError):

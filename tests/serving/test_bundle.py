@@ -120,7 +120,7 @@ def described(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], ob
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (described(lambda d: d.update(format=2)), "has bundle format 2, this version reads 1; train again"),
+        (described(lambda d: d.update(format=1)), "has bundle format 1, this version reads 2; train again"),
         (described(lambda d: d.pop("format")), "is damaged"),
         (described(lambda d: d.pop("sha256")), "differs from its checksum"),
         (described(lambda d: d.pop("checksum")), "differs from its checksum"),

@@ -132,11 +132,11 @@ def test_one_row_and_none(predictor: Predictor) -> None:
         ({"user": 17}, "column 'user' is 17, not a list of values; for one row, write [17]"),
         ({"user": "u1"}, "column 'user' is 'u1', not a list of values; for one row, write ['u1']"),
         (LOG.append_column("item", LOG["item"]), "the rows have two columns 'item'; rename one"),
-        (LOG.to_pandas().iloc[0], "cannot predict a Series; give a DataFrame, as frame.iloc[[0]] for one row"),
+        (LOG.to_pandas().iloc[0], "cannot read a Series; give a DataFrame, as frame.iloc[[0]] for one row"),
         ({"user": [1, "a"]}, "cannot be read as columns"),
         (pd.DataFrame({"user": [1, "a"]}), "cannot be read as columns"),
-        ([{"user": "u1"}], "cannot predict a list; give a DataFrame, an Arrow table or a dict of columns"),
-        (None, "cannot predict a NoneType"),
+        ([{"user": "u1"}], "cannot read a list; give a DataFrame, an Arrow table or a dict of columns"),
+        (None, "cannot read a NoneType"),
     ],
 )
 def test_rows_that_cannot_be_predicted(predictor: Predictor, rows: Any, message: str) -> None:

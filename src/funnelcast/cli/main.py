@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from funnelcast.cli import compare, datasets, demo, evaluate, predict, prepare, train
+from funnelcast.cli import adapt, compare, datasets, demo, evaluate, predict, prepare, train
 from funnelcast.errors import FunnelcastError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(compare.compare)
 app.command()(predict.predict)
+app.command()(adapt.adapt)
 
 
 def main() -> None:

@@ -14,18 +14,20 @@ def predict(
     bundle: Annotated[Path, typer.Argument(help="A trained bundle.")],
     rows: Annotated[Path, typer.Argument(help="Raw rows (.parquet, .csv, .csv.gz), or a prepared table.")],
     to: Annotated[Path, typer.Option("--out", help="File of the predictions: .parquet or .csv.")],
+    deltas: Annotated[Path | None, typer.Option(help="A delta of `funnelcast adapt`, or a folder of them.")] = None,
     part: Annotated[str, typer.Option(help="Of a prepared table: train, dev or test.")] = "test",
     replace: Replace = False,
     as_json: AsJson = False,
 ) -> None:
     """Write one probability column per output: p_click, p_conversion, p_conversion_given_click, …
 
-    Columns that the schema keeps, the weight, and labels where the rows have them, are copied beside.
+    Columns that the schema keeps, the weight, and labels where the rows have them, are copied beside. With deltas, a
+    row is predicted by that of its key, and by the bundle itself where there is none.
     """
     from funnelcast.experiments.predict import predict_file
 
     with progress_bars(as_json) as progress:
-        summary = predict_file(bundle, rows, to, part=part, replace=replace, progress=progress)
+        summary = predict_file(bundle, rows, to, part=part, deltas=deltas, replace=replace, progress=progress)
     if as_json:
         show_json(summary)
     else:

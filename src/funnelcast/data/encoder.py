@@ -94,6 +94,27 @@ class Encoder:
             numeric[i] = self.numbers[name](self._values(name, rows))
         return Columns(np.ascontiguousarray(ids.T), np.ascontiguousarray(numeric.T), self._ragged(rows))
 
+    def unknown(self, rows: pa.RecordBatch) -> dict[str, pa.Array]:
+        """By vocabulary, the values in raw rows that it does not know, distinct and ascending; not of a vocabulary that
+        knows none at all. Raises InputError as `encode` does."""
+        self._require_columns(rows)
+        found: dict[str, pa.Array] = {}
+        for name in self.schema.features:
+            vocabulary = self.vocabularies.get(self.schema.vocabulary(name))
+            if vocabulary is not None and not vocabulary.is_empty:
+                values = self._unknown(name, vocabulary, rows)
+                earlier = found.get(self.schema.vocabulary(name), values[:0])
+                found[self.schema.vocabulary(name)] = pc.unique(pa.concat_arrays([earlier, values]))
+        return {name: values.take(pc.sort_indices(values)) for name, values in found.items()}
+
+    def _unknown(self, name: str, vocabulary: Vocabulary, rows: pa.RecordBatch) -> pa.Array:
+        feature, column = self.schema.features[name], self.schema.column(name)
+        raw = rows.column(column)
+        if feature.kind == "categorical" or feature.kind == "numeric":
+            return vocabulary.unknown(raw, column)
+        values, _ = flat_lists(_as_lists(raw, column, feature.separator), column)
+        return (vocabulary.unknown_of_texts if _is_text(raw) else vocabulary.unknown)(values, column)
+
     def _require_columns(self, rows: pa.RecordBatch) -> None:
         wanted = [self.schema.column(name) for name in self.schema.features]
         wanted += [f.weights for f in self.schema.features.values() if f.kind == "multi" and f.weights]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 from pathlib import Path
 
@@ -70,6 +71,21 @@ class Vocabulary:
             return self.ids(texts, name)
         return self._as_texts.ids(pc.replace_substring_regex(texts, r"\.0$", ""), name)
 
+    def unknown(self, column: pa.Array, name: str) -> pa.Array:
+        """The values of a column that it does not know, distinct, ascending, of its own type. Raises InputError as
+        `ids` does."""
+        values = pc.unique(_as_type_of(column, self.values.type, name)).drop_null()
+        values = values.filter(pa.array(self._lookup(values) == 0))
+        return values.take(pc.sort_indices(values))
+
+    def unknown_of_texts(self, texts: pa.Array, name: str) -> pa.Array:
+        """The same of texts; one that holds no integer is no id of a vocabulary of integers, and left out."""
+        if not self.is_integer:
+            return self.unknown(texts, name)
+        found = [text for text in pc.unique(texts).to_pylist() if text is not None and _INTEGER.fullmatch(text)]
+        numbers = [number for text in found if -(2**63) <= (number := int(text.removesuffix(".0"))) < 2**63]
+        return self.unknown(pa.array(numbers, pa.int64()), name)
+
     @cached_property
     def _as_texts(self) -> Vocabulary:
         return Vocabulary(self.values.cast(pa.string()))
@@ -103,6 +119,7 @@ class Vocabulary:
         return cls(pq.read_table(path).column("value").combine_chunks())
 
 
+_INTEGER = re.compile(r"(0|-?[1-9]\d{0,18})(\.0)?")
 _NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
 _TEXTS = (is_text,)
 

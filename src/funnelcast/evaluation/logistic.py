@@ -1,4 +1,4 @@
-"""Logistic regression of few numbers under a normal prior: where its posterior is highest, and how sharp it is there."""
+"""Logistic regression of few numbers under a normal prior: where its posterior is highest, and how sharp there."""
 
 from __future__ import annotations
 

@@ -59,4 +59,4 @@ def _of_groups(logits: Floats, labels: Array, groups: Array) -> Floats:
     odds, positives = np.exp(logits), np.bincount(codes, labels, len(names))
     columns = [positives * d - np.bincount(codes, np.log1p(odds * np.exp(d)), len(names)) for d in OFFSETS]
     told = np.stack(columns, 1)
-    return np.exp(told - told.max(1, keepdims=True))
+    return np.asarray(np.exp(told - told.max(1, keepdims=True)))

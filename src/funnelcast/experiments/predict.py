@@ -17,13 +17,14 @@ from funnelcast.data.columns import UNOBSERVED
 from funnelcast.data.encoder import as_float
 from funnelcast.data.files import check_free, new_file
 from funnelcast.data.labels import encode_labels, mend
-from funnelcast.data.log.rows import BATCH_ROWS, read_rows
+from funnelcast.data.log.rows import BATCH_ROWS
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
 from funnelcast.errors import InputError
 from funnelcast.evaluation.score import score
 from funnelcast.experiments.evaluate import require_same_ids
 from funnelcast.experiments.note import with_note
+from funnelcast.experiments.rows import rows_with
 from funnelcast.schema.funnel import Funnel
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor, bundle_of, probabilities
@@ -35,11 +36,12 @@ def predict_file(
     out: Path | str,
     *,
     part: str = "test",
+    deltas: Path | str | None = None,
     replace: bool = False,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Write predictions of raw rows, or of a `part` (train, dev, test) of a prepared table, to `out`: .parquet or .csv,
-    whole or not there.
+    whole or not there. `deltas`: a file or a folder of them, for raw rows.
 
     Kept columns, the weight, and labels by the names of their steps stand beside them, where the rows have them.
     Returns the number of rows, the columns, and by column of integer ids the texts in it, which are read as unknown.
@@ -51,7 +53,8 @@ def predict_file(
     if out.is_dir():
         raise InputError(f"--out {out} is a folder; name a file, such as {out / f'predictions{out.suffix}'}")
     check_free(out, replace=replace)
-    predictor = Predictor(bundle_of(bundle))
+    predictor = bundle if isinstance(bundle, Predictor) else Predictor(bundle_of(bundle))
+    predictor = predictor if deltas is None else predictor.with_deltas(deltas)
     is_table = (rows / "manifest.json").is_file()
     texts: dict[str, int] = {}
     pieces = (
@@ -86,7 +89,7 @@ def _writer(path: Path, kind: str, schema: pa.Schema) -> Any:
 
 def _of_file(predictor: Predictor, rows: Path, out: Path, texts: dict[str, int]) -> Generator[pa.Table]:
     schema = predictor.bundle.encoder.schema
-    for batch in read_rows(rows, predictor.bundle.encoder, out, texts=texts):
+    for batch in rows_with(rows, predictor.bundle.encoder, out, predictor.key, texts):
         table = pa.Table.from_batches([batch])
         kept = {column: table[column] for column in schema.keep if column in table.column_names}
         try:
@@ -97,6 +100,8 @@ def _of_file(predictor: Predictor, rows: Path, out: Path, texts: dict[str, int])
 
 
 def _of_table(predictor: Predictor, table: Table, part: str, progress: Progress) -> Generator[pa.Table]:
+    if predictor.deltas:
+        raise InputError(f"{table.folder} has only ids that the bundle knows; give the raw rows, as deltas know others")
     require_same_ids(predictor.bundle.encoder, table)
     columns, side, funnel = table.part(part), table.side(part), predictor.funnel
     assert columns.labels is not None

@@ -28,12 +28,14 @@ from funnelcast.errors import FunnelcastError
 from funnelcast.experiments.evaluate import evaluate
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.groups import group_by
+from funnelcast.experiments.starting import starting_of
 from funnelcast.experiments.warm import grown_encoder, require_networks, warm_start
 from funnelcast.models.base import Model
 from funnelcast.models.lightgbm import LightGBM
 from funnelcast.models.network import FunnelModel, NetworkRecipe
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor, bundle_of
+from funnelcast.training.adapting import Starting
 from funnelcast.training.boosting import Boosting
 from funnelcast.training.checkpoint import drop_checkpoint
 from funnelcast.training.course import Plan
@@ -76,8 +78,9 @@ def train(
         return Run(folder, Bundle.load(folder / "bundle"), _read(finished))
     encoder = table.encoder if init is None else grown_encoder(table.encoder, init)
     fit = _fit_network if experiment.model.differentiable else _fit_boosters
-    model = fit(experiment, table, encoder, init, folder, progress)
-    bundle = Bundle(model, encoder, experiment.model_dump(mode="json"), table.protocol, table.label_rates("train"), {})
+    model, starting = fit(experiment, table, encoder, init, folder, progress)
+    described, rates = experiment.model_dump(mode="json"), table.label_rates("train")
+    bundle = Bundle(model, encoder, described, table.protocol, rates, {}, starting)
     results = {part: evaluate(bundle, table, part)["outputs"] for part in ("dev", "test") if table.rows(part)}
     bundle = replace(bundle, metrics=results)
     bundle.save(folder / "bundle", replace=True)
@@ -112,12 +115,13 @@ def _check_negatives(experiment: Experiment, table: Table) -> None:
 
 def _fit_network(
     experiment: Experiment, table: Table, encoder: Encoder, init: Bundle | None, folder: Path, progress: Progress
-) -> Model:
+) -> tuple[Model, Starting]:
     model = build_model(experiment, encoder)
     if init is not None:
         warm_start(model, encoder, init, experiment.keep_negatives)
     trainer = trainer_of(experiment, table, model, folder, progress)
-    return trainer.run(table.part("train"), table.part("dev"), trained=init is not None)
+    trainer.run(table.part("train"), table.part("dev"), trained=init is not None)
+    return model, starting_of(experiment, table, trainer, _kept(experiment, table))
 
 
 def trainer_of(
@@ -145,11 +149,11 @@ def _keys(table: Table, by: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
 
 def _fit_boosters(
     experiment: Experiment, table: Table, encoder: Encoder, init: Bundle | None, folder: Path, progress: Progress
-) -> Model:
+) -> tuple[Model, None]:
     recipe, funnel = cast(LightGBM, experiment.model), encoder.schema.funnel
     workers, keep = workers_of(experiment), experiment.keep_negatives
     boosting = Boosting(recipe, funnel, folder, experiment.seed, keep, workers, progress)
-    return boosting.run(recipe.build(encoder.inputs, funnel), table.part("train"), table.part("dev"))
+    return boosting.run(recipe.build(encoder.inputs, funnel), table.part("train"), table.part("dev")), None
 
 
 def workers_of(experiment: Experiment) -> int:
@@ -159,13 +163,18 @@ def workers_of(experiment: Experiment) -> int:
 
 def training_rates(experiment: Experiment, table: Table) -> list[float]:
     """Rate of each step among the rows that it is trained on, so with the negatives that are sampled away."""
-    keep, rates = experiment.keep_negatives, table.label_rates("train")
-    kept = rates[0] + keep * (1 - rates[0]) if keep < 1 else 1.0
+    kept, rates = _kept(experiment, table), table.label_rates("train")
     if experiment.model.loss_space == "given_parent":
         rows, parents = Batch.of(table.part("train")), table.schema.funnel.parents
         given = rates_given_parent(rows, parents)
         return [rate / kept if parent < 0 else rate for rate, parent in zip(given, parents, strict=True)]
     return [rate / kept for rate in rates]
+
+
+def _kept(experiment: Experiment, table: Table) -> float:
+    """Share of the training rows that are used."""
+    keep, first = experiment.keep_negatives, table.label_rates("train")[0]
+    return first + keep * (1 - first) if keep < 1 else 1.0
 
 
 def _claim(folder: Path, experiment: Experiment, table: Table, init: Bundle | None) -> None:

@@ -83,9 +83,6 @@ def _unmix_twice(bank: Any, layer: Any, n: int, e: int, seen: Any) -> None:
     rows, width = bank.rows, layer.width
     gates, grad_gates = matrix(bank.gates, rows, bank.columns), matrix(bank.grad_gates, rows, bank.columns)
     y = matrix(of(layer.output, n, rows, width), rows, width)
-    toward = matrix(of(layer.toward, n, rows, width), rows, width)
-    if bank.turn_gates:
-        toward[:] = 0
     for s in range(len(seen)):
         column, place = seen[s].column, seen[s].step
         grad = matrix(of(bank.grad, place, rows, width), rows, width)
@@ -98,10 +95,16 @@ def _unmix_twice(bank: Any, layer: Any, n: int, e: int, seen: Any) -> None:
                     product += grad[r, j] * g[r, j]
                     turned[r, j] += weight * g[r, j]
                 grad_gates[r, column] = product
-        if bank.turn_gates:
-            turn_gates = matrix(bank.turn_gates, rows, bank.columns)
-            for r in range(rows):
-                weight = turn_gates[r, column]
+    if bank.turn_gates:
+        turn_gates = matrix(bank.turn_gates, rows, bank.columns)
+        toward = matrix(of(layer.toward, n, rows, width), rows, width)
+        for r in range(rows):
+            for j in range(width):
+                toward[r, j] = 0
+            for s in range(len(seen)):
+                place, weight = seen[s].step, turn_gates[r, seen[s].column]
+                grad = matrix(of(bank.grad, place, rows, width), rows, width)
+                turned = matrix(of(bank.turn_grad, place, rows, width), rows, width)
                 for j in range(width):
                     turned[r, j] += weight * y[r, j]
                     toward[r, j] += weight * grad[r, j]

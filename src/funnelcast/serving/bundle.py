@@ -2,6 +2,7 @@
 
 BUNDLE/bundle.json         format, versions, experiment, protocol, metrics, sha256 of every file
 BUNDLE/weights.safetensors what was learned; of boosters boosters.json, step-0.txt … and statistics.safetensors
+BUNDLE/factors.safetensors what `serving.starting` tells of
 BUNDLE/encoder.json, vocabularies/
 """
 
@@ -11,6 +12,7 @@ import hashlib
 import json
 import platform
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,8 +22,10 @@ from funnelcast.data.files import new_folder, sha256
 from funnelcast.errors import BundleError
 from funnelcast.models.base import Model
 from funnelcast.models.registry import recipe_of
+from funnelcast.serving.starting import load_starting, save_starting
+from funnelcast.training.adapting import Starting
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _LIBRARIES = ("funnelcast", "torch", "numpy", "pyarrow")
 
 
@@ -39,8 +43,10 @@ class Bundle:
     """Rate of each step in the training rows: what the constant predictor says."""
     metrics: dict[str, Any]
     """What was measured when it was made, by part."""
+    starting: Starting | None = None
+    """What a network has from its training, for adapting; none for what cannot adapt."""
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Hash of everything learned, 12 hex digits."""
         return self.model.fingerprint
@@ -55,6 +61,7 @@ class Bundle:
         with new_folder(Path(folder), replace=replace) as partial:
             self.encoder.save(partial)
             self.model.save(partial)
+            starting = None if self.starting is None else save_starting(self.starting, partial)
             files = sorted(path for path in partial.rglob("*") if path.is_file())
             described = {
                 "format": FORMAT_VERSION,
@@ -62,6 +69,7 @@ class Bundle:
                 "experiment": self.experiment,
                 "protocol": self.protocol,
                 "rates": self.rates,
+                "starting": starting,
                 "metrics": self.metrics,
                 "sha256": {path.relative_to(partial).as_posix(): sha256(path) for path in files},
             }
@@ -78,7 +86,9 @@ class Bundle:
         model = recipe_of(described["experiment"]["model"]).build(encoder.inputs, encoder.schema.funnel)
         model.load(folder)
         said = described
-        return cls(model, encoder, said["experiment"], said["protocol"], said["rates"], said["metrics"])
+        experiment, kept = said["experiment"], said["starting"]
+        starting = None if kept is None else load_starting(kept, experiment, folder)
+        return cls(model, encoder, experiment, said["protocol"], said["rates"], said["metrics"], starting)
 
 
 def _checksum(described: dict[str, Any]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -11,16 +12,23 @@ from numpy.typing import NDArray
 
 from funnelcast.errors import InputError
 from funnelcast.evaluation.funnel import conditional
-from funnelcast.evaluation.score import score
+from funnelcast.models.network import FunnelModel
 from funnelcast.schema.funnel import Funnel
+from funnelcast.serving.adapt import adapt_rows
 from funnelcast.serving.bundle import Bundle
+from funnelcast.serving.delta import Delta, read_deltas
+from funnelcast.serving.deltas import Deltas
+from funnelcast.serving.frames import as_arrow, one_batch
+from funnelcast.training.adapting import Adapting
 
 
 class Predictor:
-    """A loaded bundle. It holds no state that a call changes."""
+    """A loaded bundle, with deltas over it if there are some. It holds no state that a call changes."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        self.bundle = bundle
+    def __init__(self, bundle: Bundle, deltas: Iterable[Delta] = ()) -> None:
+        """Raises DeltaError for deltas of another bundle, or that exclude each other."""
+        self.bundle, self.deltas = bundle, tuple(deltas)
+        self._deltas = Deltas(bundle, cast(FunnelModel, bundle.model), self.deltas)
 
     @property
     def funnel(self) -> Funnel:
@@ -31,25 +39,40 @@ class Predictor:
         """Names of the predicted columns: `p_click`, `p_conversion`, `p_conversion_given_click`, …"""
         return tuple(output.column for output in self.funnel.outputs)
 
+    @property
+    def key(self) -> str | None:
+        """The column by whose value a row's delta is chosen."""
+        return self._deltas.keys.column
+
     def predict(self, rows: Any) -> Any:
         """Probabilities in [0, 1] of every output, one column each, for raw rows.
 
         An Arrow table gives an Arrow table, a DataFrame a DataFrame with the same index, a dict of columns a dict.
         Unknown ids and missing values are allowed. Raises InputError for a missing column or a wrong type.
         """
-        table = _as_arrow(rows)
-        columns = self.predict_arrow(table)
+        columns = self.predict_arrow(as_arrow(rows))
         if hasattr(rows, "iloc"):
             return type(rows)(columns, index=rows.index)
         return columns if isinstance(rows, dict) else pa.table(columns)
 
     def predict_arrow(self, table: pa.Table) -> dict[str, NDArray[np.float64]]:
         """Probability columns (N,) by name. Raises InputError for a missing or doubled column, or a wrong type."""
-        table = _decoded(table)
-        batches = table.combine_chunks().to_batches() or [_empty(table)]
-        encoded = self.bundle.encoder.encode(batches[0])
-        log_p, _ = score(self.bundle.model, encoded, self.bundle.keep_negatives)
-        return probabilities(self.funnel, log_p)
+        rows = one_batch(as_arrow(table))
+        return probabilities(self.funnel, self._deltas.score(rows, self.bundle.encoder.encode(rows)))
+
+    def adapt(self, rows: Any, config: Adapting | None = None, key: dict[str, str] | None = None) -> Delta:
+        """What adapting the bundle to labelled raw rows changes, as many steps as held-out rows say: an empty delta
+        where none helps. `key`: such as {"campaign": "123"}, of the rows that the delta is for; of the given rows those
+        are taken. Deltas that the predictor has are left aside.
+
+        Raises InputError for rows that cannot be learned from, FunnelcastError where there is nothing to adapt.
+        """
+        return adapt_rows(self.bundle, as_arrow(rows), config or Adapting(), dict(key or {}))
+
+    def with_deltas(self, deltas: Delta | Path | str | Iterable[Delta | Path | str]) -> Predictor:
+        """The same bundle with these deltas, and no others: one for all rows, or some that have keys, each for the rows
+        of its own. Files and folders of deltas may be given too. Raises DeltaError."""
+        return Predictor(self.bundle, read_deltas(deltas))
 
 
 def probabilities(funnel: Funnel, log_p: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
@@ -64,8 +87,11 @@ def probabilities(funnel: Funnel, log_p: NDArray[np.float32]) -> dict[str, NDArr
 
 
 def bundle_of(source: Bundle | Predictor | Path | str) -> Bundle:
-    """The bundle itself, that of a predictor, or the one in a folder. Raises BundleError."""
+    """The bundle itself, that of a predictor, or the one in a folder. Raises BundleError, and InputError where a
+    predictor has deltas, which would be left out."""
     if isinstance(source, Predictor):
+        if source.deltas:
+            raise InputError("the predictor has deltas, which are not read here; give its bundle, predictor.bundle")
         return source.bundle
     return source if isinstance(source, Bundle) else Bundle.load(source)
 
@@ -73,42 +99,3 @@ def bundle_of(source: Bundle | Predictor | Path | str) -> Bundle:
 def load(folder: Path | str) -> Predictor:
     """The model of a bundle, ready to predict. Raises BundleError."""
     return Predictor(Bundle.load(folder))
-
-
-def _as_arrow(rows: Any) -> pa.Table:
-    if isinstance(rows, pa.RecordBatch):
-        return pa.Table.from_batches([rows])
-    if isinstance(rows, pa.Table):
-        return rows
-    try:
-        if isinstance(rows, dict):
-            _require_lists(rows)
-            return pa.table(rows)
-        if hasattr(rows, "iloc") and hasattr(rows, "columns"):
-            return pa.Table.from_pandas(rows, preserve_index=False)
-    except (pa.ArrowException, TypeError, ValueError) as error:
-        raise InputError(f"the rows cannot be read as columns of one type each: {error}") from None
-    one = ", as frame.iloc[[0]] for one row" if hasattr(rows, "iloc") else ""
-    raise InputError(
-        f"cannot predict a {type(rows).__name__}; give a DataFrame{one}, an Arrow table or a dict of columns"
-    )
-
-
-def _require_lists(rows: dict[str, Any]) -> None:
-    for name, values in rows.items():
-        if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
-            raise InputError(f"column {name!r} is {values!r}, not a list of values; for one row, write [{values!r}]")
-
-
-def _decoded(table: pa.Table) -> pa.Table:
-    """With plain values in place of dictionaries, as of pandas' categories. Raises InputError for a doubled column."""
-    for i, field in enumerate(table.schema):
-        if table.column_names.count(field.name) > 1:
-            raise InputError(f"the rows have two columns {field.name!r}; rename one")
-        if pa.types.is_dictionary(field.type):
-            table = table.set_column(i, field.name, table.column(i).cast(field.type.value_type))
-    return table
-
-
-def _empty(table: pa.Table) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in table.schema], schema=table.schema)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal, NamedTuple
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from funnelcast.data.batch import Batch
 from funnelcast.data.loader import generator_of
+from funnelcast.errors import FunnelcastError
 from funnelcast.models.network import FunnelModel, Group
 from funnelcast.schema.config import Config
 from funnelcast.training.algorithms import Inner, moved
-from funnelcast.training.inner import InnerLoop, Rows, Tensors
+from funnelcast.training.information import information, shrinkage
+from funnelcast.training.inner import InnerLoop, Tensors
 from funnelcast.training.losses import LossConfig, build_loss_weights
+from funnelcast.training.new_ids import Looked, Lookup, Start
 from funnelcast.training.objective import Objective, replica
+from funnelcast.training.overlay import NewIds
 
 PIECE = 8192
 """Rows that go through the network at once."""
@@ -37,6 +41,16 @@ class Adapting(Config):
     prior: float = Field(default=2.0, ge=0)
     """What is known before the first row: 1 / τ², where τ is how much tasks differ, in logits. Steps are as long as
     I / (I + prior) says, where I = Σ p (1 - p) is what the rows tell; so few rows move little. 0 for full steps."""
+    new_ids: Start = "unknown"
+    """What ids that training has not seen start from: the row of `unknown` ids, which the network takes for them
+    anyway, the `mean` of the ids it knows; `none` for no rows of their own."""
+
+    @field_validator("inner")
+    @classmethod
+    def _check_inner(cls, value: str | tuple[Group, ...] | None) -> str | tuple[Group, ...] | None:
+        if isinstance(value, tuple) and "embedding" in value:
+            raise ValueError("the embedding never adapts, its rows are of single ids; leave it out")
+        return value
 
 
 @dataclass(frozen=True)
@@ -52,6 +66,8 @@ class Starting:
     """(T,) Σ p (1 - p) of the support rows of a task in training; 0 for a network that was trained plainly."""
     factors: Mapping[str, Tensor]
     """What α is multiplied by, by parameter of the model, where that was learned."""
+    keep_negatives: float = 1.0
+    """Share of the rows without a first step that it was trained on."""
 
 
 @dataclass(frozen=True)
@@ -64,24 +80,103 @@ class Adapted:
     """That were taken."""
     losses: list[float]
     """Held-out loss after 0, 1, … steps: mean over the rows of the weighted sum over the funnel's steps."""
+    new: dict[str, Tensor] = field(default_factory=dict)
+    """(U, E) by vocabulary: what is added to its row of unknown ids for the new ids 1 … U."""
 
 
-def adapt(model: FunnelModel, starting: Starting, rows: Batch, config: Adapting, seed: int = 0) -> Adapted:
-    """Adapt to `rows`, labelled; the model stays as it is. `seed`: of the order in which rows are held out."""
-    inner = _settings(config, starting)
-    judge = _loop(model, starting, inner, starting.weights)
-    totals = torch.zeros(inner.steps + 1)
+def adapt(
+    model: FunnelModel, starting: Starting, rows: Batch, config: Adapting, seed: int = 0, new: NewIds | None = None
+) -> Adapted:
+    """Adapt to `rows`, labelled; the model stays as it is. `seed`: of the order in which rows are held out; `new`:
+    their ids that the model takes for unknown. Raises FunnelcastError where the model has nothing that adapts."""
+    run = _Run.of(model, starting, config, new)
+    rows, judge = run.as_trained(rows), run.loop(starting.weights)
+    totals, size = torch.zeros(run.inner.steps + 1), 0.0
     for held in _folds(rows, config.folds, seed):
-        known, asked = (rows.take(torch.nonzero(where).squeeze(1)) for where in (~held, held))
-        _, path = _path(model, starting, inner, known, config.prior)
-        totals += torch.stack([judge.losses(_looked_up(model, asked), leaves)[1] for leaves in path]) * len(asked)
-    losses = (totals / len(rows)).tolist()
-    steps = losses.index(min(losses))
+        known, asked = run.look_up(rows, ~held), run.look_up(rows, held)
+        losses = [judge.losses(run.lookup.rows(asked, at.new), at.leaves)[1] for at in run.path(known)[1]]
+        weight = float(len(asked.batch) if asked.batch.weight is None else asked.batch.weight.sum())
+        totals, size = totals + weight * torch.stack(losses).cpu(), size + weight
+    means = (totals / size).tolist() if size else [0.0]
+    steps = means.index(min(means))
     if not steps:
-        return Adapted({}, 0, losses)
-    loop, path = _path(model, starting, inner.model_copy(update={"steps": steps}), rows, config.prior)
+        return Adapted({}, 0, means)
+    loop, path = run.path(run.look_up(rows, torch.ones(len(rows), dtype=torch.bool)), steps)
     names = [name.removeprefix("model.") for name in loop.names]
-    return Adapted(dict(zip(names, [leaf.detach() for leaf in path[-1]], strict=True)), steps, losses)
+    parameters = dict(zip(names, [leaf.detach() for leaf in path[-1].leaves], strict=True))
+    return Adapted(parameters, steps, means, run.lookup.named(path[-1].new))
+
+
+class Place(NamedTuple):
+    """Where inner steps have come to."""
+
+    leaves: Tensors
+    """The adapted parameters."""
+    new: Tensors
+    """The rows of new ids."""
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Adapting a network, by resolved settings."""
+
+    model: FunnelModel
+    starting: Starting
+    config: Adapting
+    inner: Inner
+    lookup: Lookup
+    new: Batch | None
+
+    @classmethod
+    def of(cls, model: FunnelModel, starting: Starting, config: Adapting, new: NewIds | None) -> _Run:
+        inner = _settings(config, starting)
+        if not model.groups(inner.groups):
+            raise FunnelcastError(
+                f"inner = {inner.inner!r} adapts {', '.join(inner.groups)}, and the model has none of these; name "
+                "groups that it has, or set inner = 'all'"
+            )
+        lookup = Lookup(model.embedding, new.inputs if new is not None and config.new_ids != "none" else None)
+        return cls(model, starting, config, inner, lookup, new.rows if new is not None and lookup.spans else None)
+
+    def as_trained(self, rows: Batch) -> Batch:
+        """With the labels and weights that the model was trained by."""
+        rows, keep = self.loop(self.starting.weights).objective.labelled(rows), self.starting.keep_negatives
+        assert rows.labels is not None
+        if keep == 1:
+            return rows
+        share = torch.where(rows.labels[:, 0] == 0, keep, 1.0)
+        return replace(rows, weight=share if rows.weight is None else rows.weight * share)
+
+    def look_up(self, rows: Batch, where: Tensor) -> Looked:
+        """Some of the rows (N,), on the model's device."""
+        chosen, device = torch.nonzero(where).squeeze(1), self.model.device
+        new = self.new.take(chosen).to(device) if self.new is not None else None
+        return self.lookup.look_up(rows.take(chosen).to(device), new)
+
+    def loop(self, weights: Sequence[float]) -> InnerLoop:
+        """Around modules of its own, as others may predict with the model meanwhile."""
+        model, fixed = self.model, {"weighting": "fixed", "weights": tuple(weights), "normalise": False}
+        loss = self.starting.loss.model_copy(update=fixed)
+        objective = replica(Objective(model, build_loss_weights(loss, [0.5] * len(weights)).to(model.device), loss))
+        adapted = {f"model.{name}": p for name, p in model.groups(self.inner.groups).items()}
+        return InnerLoop(objective, dict[str, Tensor](adapted), [], embedding=self.new is not None, size=PIECE)
+
+    def path(self, rows: Looked, steps: int | None = None) -> tuple[InnerLoop, list[Place]]:
+        """The loop, and where it is after 0, 1, … steps on some rows; at 0 it is the model itself."""
+        told = information(self.model, rows.batch, self.starting.keep_negatives)
+        factors = shrinkage(told, self.starting.information, self.config.prior)
+        loop = self.loop([w * f for w, f in zip(self.starting.weights, factors, strict=True)])
+        one = torch.ones((), device=self.model.device)
+        rates = [self.starting.factors.get(name.removeprefix("model."), one) for name in loop.names]
+        path = [Place(loop.start, self.lookup.nothing())]
+        at = Place(loop.start, self.lookup.start(rows, self.config.new_ids))
+        for _ in range(steps or self.inner.steps):
+            found = loop.differentiate(self.lookup.rows(rows, at.new), at.leaves)
+            by_new = self.lookup.gradient(rows, found.embedded)
+            new = [row - self.inner.learning_rate * g for row, g in zip(at.new, by_new, strict=True)]
+            at = Place(moved(at.leaves, found.by_adapted, self.inner, rates), new)
+            path.append(at)
+        return loop, path
 
 
 def _settings(config: Adapting, starting: Starting) -> Inner:
@@ -101,51 +196,3 @@ def _folds(rows: Batch, folds: int, seed: int) -> list[Tensor]:
     fold = torch.empty(len(rows), dtype=torch.int64)
     fold[order] = torch.arange(len(rows)) % folds
     return [fold == i for i in range(min(folds, len(rows)))]
-
-
-def _path(
-    model: FunnelModel, starting: Starting, inner: Inner, rows: Batch, prior: float
-) -> tuple[InnerLoop, list[Tensors]]:
-    """The loop, and the adapted parameters after 0, 1, … steps on some rows."""
-    weights = [w * f for w, f in zip(starting.weights, _shrinkage(model, starting, rows, prior), strict=True)]
-    loop, support = _loop(model, starting, inner, weights), _looked_up(model, rows)
-    factors = [starting.factors[name.removeprefix("model.")] for name in loop.names] if starting.factors else []
-    path = [loop.start]
-    for _ in range(inner.steps):
-        path.append(moved(path[-1], loop.step(support, path[-1], twice=False).gradient, inner, factors))
-    return loop, path
-
-
-def _loop(model: FunnelModel, starting: Starting, inner: Inner, weights: Sequence[float]) -> InnerLoop:
-    """Around modules of its own, as others may predict with the model meanwhile."""
-    fixed = {"weighting": "fixed", "weights": tuple(weights), "normalise": False}
-    loss = starting.loss.model_copy(update=fixed)
-    objective = replica(Objective(model, build_loss_weights(loss, [0.5] * len(weights)).to(model.device), loss))
-    adapted = {f"model.{name}": p for name, p in model.groups([g for g in inner.groups if g != "embedding"]).items()}
-    return InnerLoop(objective, dict[str, Tensor](adapted), [], embedding=False, size=PIECE)
-
-
-def _looked_up(model: FunnelModel, rows: Batch) -> Rows:
-    """Without noise."""
-    with torch.no_grad():
-        return Rows(rows, model.embedding(rows), None)
-
-
-def _shrinkage(model: FunnelModel, starting: Starting, rows: Batch, prior: float) -> list[float]:
-    """What each step's loss is multiplied by: I / (I + prior), over the same of a task in training."""
-    told = _information(model, rows).tolist()
-    pairs = zip(told, starting.information, strict=True)
-    return [i / (i + prior) * ((trained + prior) / trained if trained else 1.0) for i, trained in pairs]
-
-
-@torch.no_grad()
-def _information(model: FunnelModel, rows: Batch) -> Tensor:
-    """(T,) Σ p (1 - p) of what the logit of each step is of: of the rows that reach its parent, or of all rows."""
-    log_p = model(rows).log_p.double()
-    parents = model.parents if model.head == "chain" or model.given_parent else (-1,) * len(model.parents)
-    columns = []
-    for t, parent in enumerate(parents):
-        given = log_p[:, parent] if parent >= 0 else torch.zeros(len(rows), dtype=torch.float64)
-        p = (log_p[:, t] - given).clamp(max=0).exp()
-        columns.append((given.exp() * p * (1 - p)).sum())
-    return torch.stack(columns)

@@ -1,0 +1,63 @@
+"""The methods that a few-shot figure compares."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from funnelcast.data.columns import Columns
+from funnelcast.errors import ComparisonError
+from funnelcast.evaluation.rows import Array
+from funnelcast.experiments.experiment import Experiment
+from funnelcast.experiments.few_shot.methods import Adapted, Method, Recalibrated, SmoothedRate, Unadapted
+from funnelcast.experiments.few_shot.scratch import Scratch
+from funnelcast.experiments.few_shot.tasks import Asked
+from funnelcast.models.network import FunnelModel, NetworkRecipe
+from funnelcast.serving.bundle import Bundle
+from funnelcast.training.adapting import Adapting
+
+META_ADAPTED, META = "meta-trained, adapted", "meta-trained, not adapted"
+PLAIN_ADAPTED, PLAIN = "plain, adapted", "plain, not adapted"
+OFFSET, SCRATCH, OWN_RATE = "plain, offset alone", "from scratch", "rate of the task"
+
+
+def standard_methods(
+    meta: Bundle, plain: Bundle, asked: Asked, rows: Columns, groups: Array, config: Adapting | None = None
+) -> dict[str, Method]:
+    """By name: both networks, adapted and not; the plain one with an offset of its logit; a network from scratch with
+    the plain one's recipe; and a rate alone.
+
+    `rows`, `groups` (N,): training rows and their tasks, which tell how offsets and rates differ; too little of offsets
+    where the networks read the task itself. Raises ComparisonError unless both bundles are networks of the same funnel
+    and ids.
+    """
+    config, unadapted = config or Adapting(), _unadapted(plain, asked)
+    _require_alike(meta, plain)
+    experiment = Experiment.from_dict(plain.experiment)
+    scratch = Scratch(cast(NetworkRecipe, experiment.model), plain.encoder, asked, experiment.loss)
+    return {
+        META_ADAPTED: _adapted(meta, asked, config),
+        PLAIN_ADAPTED: _adapted(plain, asked, config),
+        OFFSET: Recalibrated.fit(unadapted, rows, groups),
+        META: _unadapted(meta, asked),
+        PLAIN: unadapted,
+        OWN_RATE: SmoothedRate.fit(asked, rows, groups),
+        SCRATCH: scratch,
+    }
+
+
+def _adapted(bundle: Bundle, asked: Asked, config: Adapting) -> Adapted:
+    if bundle.starting is None:
+        raise ComparisonError(
+            f"the bundle holds {bundle.experiment['model']['name']}, which cannot adapt; give a network"
+        )
+    return Adapted(cast(FunnelModel, bundle.model), bundle.starting, config, asked)
+
+
+def _unadapted(bundle: Bundle, asked: Asked) -> Unadapted:
+    return Unadapted(bundle.model, asked, bundle.keep_negatives)
+
+
+def _require_alike(meta: Bundle, plain: Bundle) -> None:
+    schemas = [bundle.encoder.schema for bundle in (meta, plain)]
+    if schemas[0] != schemas[1] or meta.encoder.inputs != plain.encoder.inputs:
+        raise ComparisonError("the bundles have not the same features, ids and funnel; train both on one table")

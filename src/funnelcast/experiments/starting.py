@@ -1,0 +1,60 @@
+"""What adapting a network must know of its training: taken from the trainer and the table when it has ended."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from funnelcast.data.table import Table
+from funnelcast.experiments.experiment import Experiment
+from funnelcast.serving.starting import inner_of
+from funnelcast.training.adapting import Starting
+from funnelcast.training.stages import Meta
+from funnelcast.training.trainer import Trainer
+
+
+def starting_of(experiment: Experiment, table: Table, trainer: Trainer, kept: float) -> Starting:
+    """`trainer`: when it has run; `kept`: share of the training rows that were used."""
+    model, inner = trainer.model, inner_of(experiment.stages)
+    weights: list[float] = (trainer.loss_weights.task_weights() / trainer.loss_weights.scale).tolist()
+    told = [0.0] * len(weights)
+    if isinstance(inner, Meta):
+        rates = [rate / kept for rate in table.label_rates("train")]
+        is_chain = model.head == "chain" or model.given_parent
+        parents = model.parents if is_chain else (-1,) * len(model.parents)
+        rows = _support_rows(inner, experiment.optimizer.batch_size, trainer, kept)
+        told = [rows * own for own in information_of_rates(rates, parents)]
+    factors = dict(zip(model.groups(inner.groups), _rates(trainer.best), strict=False)) if inner is not None else {}
+    return Starting(experiment.loss, weights, inner, told, factors, experiment.keep_negatives)
+
+
+def information_of_rates(rates: Sequence[float], parents: Sequence[int]) -> list[float]:
+    """Σ p (1 - p) of a row, by the rates (T,) of the steps: of p given the step before, among rows that reached it."""
+    found = []
+    for rate, parent in zip(rates, parents, strict=True):
+        reached = rates[parent] if parent >= 0 else 1.0
+        p = min(rate / reached, 1.0) if reached else 0.0
+        found.append(0.0 if math.isnan(reached * p) else reached * p * (1 - p))
+    return found
+
+
+def _support_rows(meta: Meta, batch_size: int, trainer: Trainer, kept: float) -> float:
+    """Those of a task, in the mean over the tasks that are drawn."""
+    most, share = batch_size // meta.tasks, meta.support_share if meta.by is not None else 0.5
+    share = 1.0 if meta.order == "reptile" else share
+    if meta.by is None:
+        return most * share
+    assert trainer.keys is not None
+    keys, known = trainer.keys(meta.by)
+    sizes = np.unique(keys[known], return_counts=True)[1]
+    sizes = sizes[sizes >= meta.min_rows]
+    chances = sizes if meta.sampling == "proportional" else np.ones_like(sizes)
+    return share * float(np.average(np.minimum(kept * sizes, most), weights=chances))
+
+
+def _rates(state: dict[str, Tensor]) -> list[Tensor]:
+    """The learned factors of a trainer's state, in their order; none where the last stage has none."""
+    return [state[f"rates.{i}"] for i in range(len(state)) if f"rates.{i}" in state]

@@ -1,0 +1,57 @@
+"""Adapting a bundle's network to labelled raw rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import cast
+
+import pyarrow as pa
+
+from funnelcast.data.batch import Batch
+from funnelcast.errors import FunnelcastError, InputError
+from funnelcast.models.network import FunnelModel
+from funnelcast.serving.bundle import Bundle
+from funnelcast.serving.delta import Delta
+from funnelcast.serving.new_ids import NewEncoder
+from funnelcast.serving.support import of_key, read_support
+from funnelcast.training.adapting import Adapted, Adapting, adapt
+from funnelcast.training.overlay import NewIds
+
+
+def adapt_rows(bundle: Bundle, table: pa.Table, config: Adapting, key: dict[str, str]) -> Delta:
+    """What adapting to the rows of a key changes. Raises InputError for rows that cannot be learned from,
+    FunnelcastError for a bundle without a network."""
+    if bundle.starting is None:
+        raise FunnelcastError(
+            f"the bundle holds {bundle.experiment['model']['name']}, which has no parameters to adapt; train a "
+            "network, such as man"
+        )
+    if len(key) > 1:
+        raise InputError(f"a key is one column and its value, not {len(key)}; join the columns to one")
+    model, encoder = cast(FunnelModel, bundle.model), bundle.encoder
+    support = read_support(of_key(table, key), encoder.schema)
+    columns = replace(encoder.encode(support.rows), labels=support.labels, weight=support.weight)
+    values = _new_values(model, bundle, support.rows) if config.new_ids != "none" else {}
+    new = NewEncoder(encoder, values)
+    over = NewIds(new.inputs(), Batch.of(new.encode(support.rows))) if values else None
+    found = adapt(model, bundle.starting, Batch.of(columns), config, new=over)
+    positives = dict(zip(encoder.schema.funnel.names, (support.labels == 1).sum(0).tolist(), strict=True))
+    delta = Delta(bundle.fingerprint, key, len(support.labels), support.dropped, positives, found.losses)
+    return _filled(delta, model, found, values)
+
+
+def _filled(delta: Delta, model: FunnelModel, found: Adapted, values: dict[str, pa.Array]) -> Delta:
+    own = dict(model.named_parameters())
+    changes = {name: (adapted - own[name]).detach() for name, adapted in found.parameters.items()}
+    if not all(bool(t.isfinite().all()) for t in (*changes.values(), *found.new.values())):
+        return replace(delta, reason="steps on all rows diverge; set a lower learning_rate")
+    if not found.steps:
+        return replace(delta, reason=f"no step lowers the held-out loss of {found.losses[0]:.5g}")
+    new = {name: (values[name], rows) for name, rows in found.new.items()}
+    return replace(delta, steps=found.steps).with_changes(changes, new)
+
+
+def _new_values(model: FunnelModel, bundle: Bundle, rows: pa.RecordBatch) -> dict[str, pa.Array]:
+    """By vocabulary that learns, the values in the rows that it does not know."""
+    learns = {name for t in model.embedding.all_tables() if t.weight.requires_grad for name in t.sizes}
+    return {name: values for name, values in bundle.encoder.unknown(rows).items() if name in learns and len(values)}

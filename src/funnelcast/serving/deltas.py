@@ -1,0 +1,100 @@
+"""Scoring rows of many adapted networks at once, over one base."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from funnelcast.data.batch import Batch
+from funnelcast.data.columns import Columns
+from funnelcast.errors import DeltaError
+from funnelcast.evaluation.score import PIECE, score
+from funnelcast.layers.embedding import Embedded
+from funnelcast.layers.heads import undo_downsampling
+from funnelcast.models.network import FunnelModel
+from funnelcast.serving.bundle import Bundle
+from funnelcast.serving.delta import Delta
+from funnelcast.serving.keys import Keys
+from funnelcast.serving.network import Replicas
+from funnelcast.serving.new_rows import NewRows
+from funnelcast.training.overlay import laid_over
+
+BLOCK = 16 * PIECE
+"""Rows that are embedded at once."""
+
+
+class Deltas:
+    """Deltas on one base, whose tensors they share. Threads may score at once."""
+
+    def __init__(self, bundle: Bundle, model: FunnelModel, deltas: Sequence[Delta]) -> None:
+        """`model`: the bundle's. Raises DeltaError for a delta of another bundle, or deltas that exclude each other."""
+        for delta in deltas:
+            if delta.base != bundle.fingerprint:
+                whose = ", ".join(f"{column} = {value!r}" for column, value in delta.key.items()) or "all rows"
+                raise DeltaError(
+                    f"the delta for {whose} is of the bundle {delta.base}, not of {bundle.fingerprint}; load that one, "
+                    "or adapt this one"
+                )
+        self.model, self.keep, self.keys = model, bundle.keep_negatives, Keys([delta.key for delta in deltas])
+        self.changed = [delta for delta in deltas if not delta.is_empty]
+        self.places = np.full(len(deltas) + 1, -1, np.int32)  # in `changed`: of each delta, and at the end of none
+        self.places[[i for i, delta in enumerate(deltas) if not delta.is_empty]] = np.arange(len(self.changed))
+        self.new, self.replicas = NewRows(model, bundle.encoder, self.changed), Replicas(model)
+
+    @torch.inference_mode()
+    def score(self, rows: pa.RecordBatch, columns: Columns) -> NDArray[np.float32]:
+        """log p (N, T) of raw rows, which `columns` are encoded.
+
+        A row without a delta, or with an empty one, has the base's own numbers, bit for bit: each piece of the rows in
+        which there is one goes through the base as a whole. A row with a delta goes through its network with the others
+        of its delta in the call; as always, the last bits depend on how many these are.
+        """
+        which = self.places[self.keys.of(rows)]
+        log_p = self._of_base(columns, which < 0)
+        if (which >= 0).any():
+            self._score_adapted(log_p, rows, columns, which)
+        return log_p
+
+    def _score_adapted(
+        self, log_p: NDArray[np.float32], rows: pa.RecordBatch, columns: Columns, which: NDArray[np.int32]
+    ) -> None:
+        """In place, delta by delta."""
+        order = np.argsort(which, kind="stable")[(which < 0).sum() :]
+        new, own = self.new.encode(rows, which) if self.new.values else None, dict(self.model.named_parameters())
+        with self.replicas.one() as network:
+            for start in range(0, len(order), BLOCK):
+                block = order[start : start + BLOCK]
+                x = self._embedded(columns.take(block), None if new is None else new.take(block))
+                for i, piece in _pieces(which[block]):
+                    reach = network.under(self.changed[i].parameters(own), x.slice(piece.start, piece.stop))
+                    reach = undo_downsampling(reach, self.model.parents, self.keep) if self.keep < 1 else reach
+                    log_p[block[piece]] = reach.log_p.cpu().numpy()
+
+    def _of_base(self, columns: Columns, wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Of the pieces that hold a wanted row; all rows in one go where every piece does."""
+        starts = [start for start in range(0, len(columns), PIECE) if wanted[start : start + PIECE].any()]
+        if len(starts) * PIECE >= len(columns):
+            return score(self.model, columns, self.keep)[0]
+        log_p = np.zeros((len(columns), len(self.model.parents)), np.float32)
+        for start in starts:
+            rows = np.arange(start, min(start + PIECE, len(columns)))
+            log_p[rows], _ = score(self.model, columns.take(rows), self.keep)
+        return log_p
+
+    def _embedded(self, columns: Columns, new: Columns | None) -> Embedded:
+        x: Embedded = self.model.embedding(Batch.of(columns).to(self.model.device))
+        if new is None or self.new.embedding is None:
+            return x
+        return laid_over(x, self.new.embedding(Batch.of(new).to(self.model.device)))
+
+
+def _pieces(which: NDArray[np.int32]) -> Iterator[tuple[int, slice]]:
+    """Stretches of one delta, of at most `PIECE` rows."""
+    starts = [0, *np.flatnonzero(np.diff(which)) + 1]
+    for start, end in zip(starts, [*starts[1:], len(which)], strict=True):
+        for first in range(start, end, PIECE):
+            yield int(which[first]), slice(first, min(first + PIECE, end))

@@ -1,0 +1,57 @@
+"""Rows as users hand them over, as Arrow: data frames, tables, dicts of columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from funnelcast.errors import InputError
+
+
+def as_arrow(rows: Any) -> pa.Table:
+    """Of plain values. Raises InputError for what is no table, and for a doubled column."""
+    return _decoded(_as_table(rows))
+
+
+def one_batch(table: pa.Table) -> pa.RecordBatch:
+    """All rows of a table in one piece."""
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if batches else _empty(table)
+
+
+def _as_table(rows: Any) -> pa.Table:
+    if isinstance(rows, pa.RecordBatch):
+        return pa.Table.from_batches([rows])
+    if isinstance(rows, pa.Table):
+        return rows
+    try:
+        if isinstance(rows, dict):
+            _require_lists(rows)
+            return pa.table(rows)
+        if hasattr(rows, "iloc") and hasattr(rows, "columns"):
+            return pa.Table.from_pandas(rows, preserve_index=False)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise InputError(f"the rows cannot be read as columns of one type each: {error}") from None
+    one = ", as frame.iloc[[0]] for one row" if hasattr(rows, "iloc") else ""
+    raise InputError(f"cannot read a {type(rows).__name__}; give a DataFrame{one}, an Arrow table or a dict of columns")
+
+
+def _require_lists(rows: dict[str, Any]) -> None:
+    for name, values in rows.items():
+        if isinstance(values, (str, bytes)) or not hasattr(values, "__iter__"):
+            raise InputError(f"column {name!r} is {values!r}, not a list of values; for one row, write [{values!r}]")
+
+
+def _decoded(table: pa.Table) -> pa.Table:
+    """With plain values in place of dictionaries, as of pandas' categories. Raises InputError for a doubled column."""
+    for i, field in enumerate(table.schema):
+        if table.column_names.count(field.name) > 1:
+            raise InputError(f"the rows have two columns {field.name!r}; rename one")
+        if pa.types.is_dictionary(field.type):
+            table = table.set_column(i, field.name, table.column(i).cast(field.type.value_type))
+    return table
+
+
+def _empty(table: pa.Table) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in table.schema], schema=table.schema)

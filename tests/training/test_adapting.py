@@ -1,0 +1,262 @@
+"""Adapting against gradient steps written by hand, and what it does to rows that follow the network's law or another."""
+
+import copy
+import math
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from funnelcast.data.batch import Batch
+from funnelcast.errors import ConfigError, FunnelcastError
+from funnelcast.layers.heads import undo_downsampling
+from funnelcast.models.network import GROUPS, TOP, FunnelModel
+from funnelcast.models.registry import recipe_of
+from funnelcast.schema.funnel import Funnel
+from funnelcast.training.adapting import Adapted, Adapting, Starting, _folds, adapt
+from funnelcast.training.algorithms import Inner
+from funnelcast.training.information import information, shrinkage
+from funnelcast.training.losses import LossConfig
+from tests import tiny
+from tests.layers.inputs import draw_batch, source
+from tests.layers.reference import randomise
+from tests.training.test_step import MODELS, build, drawn, losses_by_hand
+
+WEIGHTS = (2.0, 3.0, 0.5)
+TRAINED = (9.0, 0.0, 4.0)
+STARTING = Starting(LossConfig(), WEIGHTS, None, (0.0,) * 3, {})
+
+
+def network(model: str = "man") -> FunnelModel:
+    return build(model)[0]
+
+
+def forced(model: str) -> Batch:
+    """Rows of which nearly all reach every step, so that steps help."""
+    batch = drawn(40)
+    assert batch.labels is not None
+    labels = batch.labels.clone()
+    labels[:36] = labels[:36].clamp(min=1)
+    return replace(batch, labels=labels)
+
+
+def by_hand(
+    model: FunnelModel, rows: Batch, starting: Starting, names: list[str], rate: float, steps: int, prior: float
+) -> FunnelModel:
+    """Plain gradient steps on a copy."""
+    model = copy.deepcopy(model)
+    told = information(model, rows)
+    factors = [
+        w * i / (i + prior) * ((t + prior) / t if t else 1)
+        for w, i, t in zip(starting.weights, told, starting.information, strict=True)
+    ]
+    own = dict(model.named_parameters())
+    for _ in range(steps):
+        losses, _, penalty = losses_by_hand(model, model.embedding(rows), rows)
+        total = (torch.tensor(factors, dtype=torch.float64) * losses).sum() + penalty
+        grads = torch.autograd.grad(total, [own[name] for name in names], allow_unused=True)
+        for name, grad in zip(names, grads, strict=True):
+            own[name].data -= rate * starting.factors.get(name, 1.0) * (0 if grad is None else grad)
+    return model
+
+
+@pytest.mark.parametrize("inner", ["all", "top", ["towers"]])
+@pytest.mark.parametrize("name", MODELS)
+def test_it_takes_plain_gradient_steps(name: str, inner: Any) -> None:
+    """On losses over the rows that count for each step, weighed, and shrunk by what the rows tell."""
+    model, rows, config = network(name), forced(name), Adapting(inner=inner, learning_rate=0.02, steps=3)
+    starting = replace(STARTING, information=TRAINED)
+    found = adapt(model, starting, rows, config)
+    groups: Any = {"all": GROUPS[1:], "top": TOP}.get(str(inner), ("towers",))
+    names = list(model.groups(groups))
+    assert found.steps >= (1 if name == "aitm" else 2) and list(found.parameters) == names
+    assert found.losses[found.steps] == min(found.losses) and len(found.losses) == 4
+    expected = dict(by_hand(model, rows, starting, names, 0.02, found.steps, 2.0).named_parameters())
+    for each in names:
+        torch.testing.assert_close(found.parameters[each], expected[each], rtol=1e-6, atol=1e-7)  # loss weights are float32
+
+
+def test_learned_factors_scale_each_number() -> None:
+    model, rows = network(), forced("man")
+    factors = {n: torch.rand(p.shape, generator=source(1)).double() for n, p in model.groups(("towers",)).items()}
+    inner = Inner(inner="top", learning_rate=0.05, steps=2, learned=True)
+    starting = replace(STARTING, inner=inner, factors=factors)
+    found = adapt(model, starting, rows, Adapting())
+    names = list(model.groups(inner.groups))
+    expected = dict(by_hand(model, rows, starting, names, 0.05, 2, 2.0).named_parameters())
+    assert found.steps == 2 and list(found.parameters) == names
+    for each in names:
+        torch.testing.assert_close(found.parameters[each], expected[each], rtol=1e-6, atol=1e-7)  # loss weights are float32
+
+
+def test_held_out_losses_are_those_of_steps_on_the_other_rows() -> None:
+    """With two folds of rows that weigh alike, by the network of the other fold's steps."""
+    model, rows = network(), replace(forced("man"), weight=None)
+    config = Adapting(inner="top", learning_rate=0.02, steps=2, folds=2, prior=0)
+    found, names, totals = adapt(model, STARTING, rows, config, seed=3), list(model.groups(TOP)), [0.0] * 3
+    folds = _folds(rows, 2, 3)
+    assert torch.equal(folds[0], ~folds[1]) and int(folds[0].sum()) == 20
+    for held in folds:
+        known, asked = (rows.take(torch.nonzero(where).squeeze(1)) for where in (~held, held))
+        for k in range(3):
+            after = by_hand(model, known, STARTING, names, 0.02, k, 0.0)
+            losses, _, penalty = losses_by_hand(after, after.embedding(asked), asked)
+            totals[k] += float((torch.tensor(WEIGHTS, dtype=torch.float64) * losses).sum().detach() + penalty.detach()) * 20
+    assert found.losses == pytest.approx([total / 40 for total in totals], rel=1e-6)
+
+
+def test_each_fold_has_its_share_of_the_rows_that_went_deep() -> None:
+    labels = torch.zeros(103, 3, dtype=torch.uint8)
+    labels[:20, 0], labels[:10, 1] = 1, 1
+    rows = replace(draw_batch(103), labels=labels)
+    folds = _folds(rows, 5, 0)
+    assert torch.stack(folds).sum(0).tolist() == [1] * 103
+    for fold in folds:
+        assert (int(fold[:10].sum()), int(fold[10:20].sum())) == (2, 2) and int(fold.sum()) in (20, 21)
+    assert not torch.equal(folds[0], _folds(rows, 5, 1)[0])
+
+
+def test_what_shrinks_a_step() -> None:
+    assert shrinkage([6.0, 6.0, 6.0, 0.0], [0.0, 18.0, 6.0, 0.0], 2.0) == pytest.approx([6 / 8, 6 / 8 * 20 / 18, 1, 0])
+    assert shrinkage([6.0, 0.1], [0.0, 18.0], 0.0) == pytest.approx([1, 1])
+
+
+@pytest.mark.parametrize("name", ["man", "aitm", "single task"])
+def test_what_rows_tell(name: str) -> None:
+    """Σ p (1 - p) of each logit's own event, row by row; for weights that of as many rows of weight 1."""
+    model, rows = network(name), replace(drawn(), weight=None)
+    p = model.network(model.embedding(rows)).log_p.exp().tolist()
+    expected = [0.0] * 3
+    for row in p:
+        for t, parent in enumerate((-1, 0, 0)):
+            reached = row[parent] if parent >= 0 and name != "aitm" else 1.0
+            given = row[t] / reached
+            expected[t] += reached * given * (1 - given)
+    assert information(model, rows) == pytest.approx(expected)
+    sevens = replace(rows, weight=torch.full((len(rows),), 7.0))
+    assert information(model, sevens) == pytest.approx(expected)
+    few = replace(rows, weight=(torch.arange(len(rows)) < 8) * 3.0)
+    assert information(model, few) == pytest.approx(information(model, rows.slice(0, 8)))
+
+
+SMALL = tiny.fitted_encoder().inputs
+
+
+def asked(rows: int = 500, seed: int = 99) -> Batch:
+    return draw_batch(rows, seed, SMALL, torch.float32)
+
+
+def law(seed: int, rows: int, shift: float = 0.0, keep: float = 1.0) -> tuple[FunnelModel, Batch]:
+    """A small network, and rows whose logits are its own, moved; its negatives were sampled."""
+    model = recipe_of(tiny.MODEL).build(SMALL, Funnel.parse("click; conversion after click"))
+    assert isinstance(model, FunnelModel) and model.output.bias is not None
+    randomise(model, scale=0.6)
+    model.output.bias.data[:] = -0.5
+    batch = asked(rows, seed)
+    with torch.no_grad():
+        reach = model(batch)
+        p = (undo_downsampling(reach, model.parents, keep) if keep < 1 else reach).log_p.double().exp()
+    columns: list[Tensor] = []
+    for t, parent in enumerate(model.parents):
+        given = p[:, t] / (p[:, parent] if parent >= 0 else 1)
+        moved = torch.sigmoid(torch.logit(given.clamp(1e-6, 1 - 1e-6)) + shift)
+        own = torch.rand(rows, generator=source(100 * seed + t)).double() < moved
+        columns.append(own & columns[parent] if parent >= 0 else own)
+    return model, replace(batch, labels=torch.stack(columns, 1).byte())
+
+
+def adapted(model: FunnelModel, found: Adapted) -> FunnelModel:
+    model = copy.deepcopy(model)
+    model.load_state_dict({**model.state_dict(), **found.parameters})
+    return model
+
+
+def moved(model: FunnelModel, found: Adapted, batch: Batch) -> float:
+    """How far adapting moves the first step's logit, in the mean."""
+    with torch.no_grad():
+        before, after = (each(batch) for each in (model, adapted(model, found)))
+    return float(((after.log_p - after.log_q) - (before.log_p - before.log_q))[:, 0].mean())
+
+
+def excess(model: FunnelModel, found: Adapted, batch: Batch, shift: float) -> float:
+    """Mean divergence of the first step's true probability from the predicted one."""
+    with torch.no_grad():
+        base, told = model(batch), adapted(model, found)(batch)
+    p = torch.sigmoid((base.log_p - base.log_q)[:, 0].double() + shift)
+    cross = -(p * told.log_p[:, 0] + (1 - p) * told.log_q[:, 0])
+    return float((cross - torch.special.entr(p) - torch.special.entr(1 - p)).mean())
+
+
+PLAIN = replace(STARTING, weights=(1.0, 1.0), information=(0.0, 0.0))
+
+
+def test_on_rows_of_its_own_law_it_changes_little_or_nothing() -> None:
+    losses, steps = [], []
+    for seed in range(8):
+        model, rows = law(seed, 200)
+        found = adapt(model, PLAIN, rows, Adapting())
+        losses.append(excess(model, found, asked(), 0))
+        steps.append(found.steps)
+    assert sum(losses) / len(losses) < 0.004 and steps.count(0) >= 2, (losses, steps)
+
+
+@pytest.mark.parametrize("shift", [1.5, -1.5])
+def test_on_rows_of_another_law_it_helps_much(shift: float) -> None:
+    model, rows = law(1, 2000, shift)
+    found = adapt(model, PLAIN, rows, Adapting())
+    before = excess(model, Adapted({}, 0, []), asked(), shift)
+    assert before > 0.1 and excess(model, found, asked(), shift) < 0.2 * before
+    assert moved(model, found, asked()) == pytest.approx(shift, abs=0.6)
+
+
+def test_sampled_negatives_are_taken_into_account() -> None:
+    """The network's own probabilities are of sampled rows, those that it adapts to are of all."""
+    model, rows = law(1, 3000, keep=0.1)
+    right, wrong = (adapt(model, replace(PLAIN, keep_negatives=k), rows, Adapting()) for k in (0.1, 1.0))
+    assert abs(moved(model, right, rows)) < 0.2 and moved(model, wrong, rows) < -1
+
+
+def test_it_is_empty_where_no_step_helps() -> None:
+    model, rows = law(0, 100)
+    found = adapt(model, PLAIN, rows, Adapting(learning_rate=50.0, steps=3))
+    assert (found.parameters, found.new, found.steps) == ({}, {}, 0)
+    assert len(found.losses) == 4 and min(found.losses) == found.losses[0]
+
+
+@pytest.mark.parametrize("rows", [2, 3])
+def test_fewer_rows_than_folds(rows: int) -> None:
+    model, batch = law(0, rows, 3.0)
+    found = adapt(model, PLAIN, batch, Adapting())
+    assert all(map(math.isfinite, found.losses))
+
+
+def test_rows_without_weight_teach_nothing() -> None:
+    model, batch = law(0, 20)
+    assert adapt(model, PLAIN, replace(batch, weight=torch.zeros(20)), Adapting()).parameters == {}
+
+
+def test_the_model_stays_as_it_is_and_threads_do_not_meet() -> None:
+    model, rows = law(1, 100, 1.5)
+    before, state = model(asked()).log_p, copy.deepcopy(model.state_dict())
+    alone = adapt(model, PLAIN, rows, Adapting(steps=3))
+    with ThreadPoolExecutor(4) as pool:
+        found = [pool.submit(adapt, model, PLAIN, rows, Adapting(steps=3)) for _ in range(4)]
+        told = [pool.submit(lambda: model(asked()).log_p) for _ in range(30)]
+    assert all(torch.equal(each.result(), before) for each in told)
+    for each in found:
+        assert each.result().losses == alone.losses and alone.steps == 3
+        assert all(torch.equal(t, alone.parameters[name]) for name, t in each.result().parameters.items())
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
+    assert all(p.grad is None and p.requires_grad for p in model.parameters())
+
+
+def test_settings_that_make_no_sense() -> None:
+    with pytest.raises(ConfigError, match="the embedding never adapts"):
+        Adapting.from_dict({"inner": ["embedding", "towers"]})
+    with pytest.raises(ConfigError, match="did you mean 'steps'"):
+        Adapting.from_dict({"step": 3})
+    with pytest.raises(FunnelcastError, match="adapts gates, and the model has none of these; name groups"):
+        adapt(network("shared bottom"), STARTING, forced("shared bottom"), Adapting(inner=("gates",)))
