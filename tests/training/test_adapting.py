@@ -212,7 +212,7 @@ def test_on_rows_of_another_law_it_helps_much(shift: float) -> None:
         before = excess(model, Adapted({}, 0, []), asked(), shift)
         assert before > 0.1 and excess(model, found, asked(), shift) < 0.3 * before
         ways.append(moved(model, found, asked()))
-    assert sum(ways) / len(ways) == pytest.approx(shift, abs=0.6), ways
+    assert all(0.5 < way / shift < 1.5 for way in ways), ways
 
 
 def test_sampled_negatives_are_taken_into_account() -> None:
