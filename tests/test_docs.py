@@ -39,19 +39,26 @@ def write_log(path: Path, rows: int = 6000) -> None:
     pq.write_table(pa.table({**columns, "click": click.astype(int), "conversion": conversion.astype(int)}), path)
 
 
-def test_the_readme_runs_on_a_log_of_ones_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_log(Path("log.parquet"))
-    (schema,), (commands,), (code,) = (blocks(README, language) for language in ("toml", "bash", "python"))
-    Path("schema.toml").write_text(schema)
+def run(text: str, name: str) -> None:
+    """The commands of a page, then its Python."""
+    (commands,), (code,) = blocks(text, "bash"), blocks(text, "python")
     for command in commands.strip().splitlines():
         program, *arguments = shlex.split(command)
         assert program == "funnelcast"
         result = CliRunner().invoke(app, arguments)
         assert result.exit_code == 0, (command, result.output, result.exception)
-    exec(compile(code, "README.md", "exec"), {})
+    exec(compile(code, name, "exec"), {})
+
+
+def test_the_readme_and_the_guide_to_adapting_run_on_a_log_of_ones_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_log(Path("log.parquet"))
+    (schema,) = blocks(README, "toml")
+    Path("schema.toml").write_text(schema)
+    run(README, "README.md")
+    run((ROOT / "docs/guide/adapting.md").read_text(), "adapting.md")
     printed = capsys.readouterr().out
     assert all(name in printed for name in ("p_click", "p_conversion", "p_conversion_given_click"))
 

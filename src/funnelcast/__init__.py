@@ -10,9 +10,9 @@ prepare a log, train on the table, evaluate the bundle, load it and predict:
     delta = model.adapt(labelled_frame, key={"campaign": "123"})
     columns = model.with_deltas([delta]).predict(frame)
 
-`train_seeds`, `predict_file`, `adapt_file` and `compare` do what the verbs of the command line do, `generate`, `prepare_aliccp`,
-`prepare_aliexpress` and `prepare_census` what its data sets do, all in the same words. Folders and files are paths or
-texts.
+`train_seeds`, `predict_file`, `adapt_file` and `compare` do what the verbs of the command line do, `generate`,
+`prepare_aliccp`, `prepare_aliexpress` and `prepare_census` what its data sets do, all in the same words. Folders and
+files are paths or texts.
 """
 
 from __future__ import annotations

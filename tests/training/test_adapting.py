@@ -1,4 +1,4 @@
-"""Adapting against gradient steps written by hand, and what it does to rows that follow the network's law or another."""
+"""Adapting against gradient steps written by hand; what it does to rows of the network's law, and of another."""
 
 import copy
 import math
@@ -104,7 +104,8 @@ def test_held_out_losses_are_those_of_steps_on_the_other_rows() -> None:
         for k in range(3):
             after = by_hand(model, known, STARTING, names, 0.02, k, 0.0)
             losses, _, penalty = losses_by_hand(after, after.embedding(asked), asked)
-            totals[k] += float((torch.tensor(WEIGHTS, dtype=torch.float64) * losses).sum().detach() + penalty.detach()) * 20
+            weighted = (torch.tensor(WEIGHTS, dtype=torch.float64) * losses).sum() + penalty
+            totals[k] += float(weighted.detach()) * 20
     assert found.losses == pytest.approx([total / 40 for total in totals], rel=1e-6)
 
 

@@ -94,7 +94,7 @@ def _parted(rows: pa.Table, by: str) -> Iterator[tuple[str, pa.Table]]:
     encoded = pa.chunked_array(texts.drop_null()).combine_chunks().dictionary_encode()
     codes = encoded.indices.to_numpy()
     order, ends = np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes, minlength=len(encoded.dictionary)))
-    for value, own in zip(encoded.dictionary.to_pylist(), np.split(order, ends[:-1]), strict=True):
+    for value, own in zip(encoded.dictionary.to_pylist(), np.split(order, ends)[:-1], strict=True):
         yield value, chosen.take(own)
 
 

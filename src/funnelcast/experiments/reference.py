@@ -18,9 +18,10 @@ from funnelcast.models.registry import RECIPES
 from funnelcast.schema.dataset import Schema, Split
 from funnelcast.schema.features import Categorical, MultiValued, Numeric, Sequence
 from funnelcast.schema.funnel import Funnel
+from funnelcast.training.adapting import Adapting
 from funnelcast.training.losses import LossConfig
 from funnelcast.training.optimizers import OptimizerConfig
-from funnelcast.training.stages import Stage
+from funnelcast.training.stages import Meta, Stage
 
 _SHARED: list[tuple[str, type[BaseModel]]] = [
     ("[model], every model", Recipe),
@@ -47,6 +48,10 @@ _PAGES: dict[str, list[tuple[str, type[BaseModel]]]] = {
         ("[loss]", LossConfig),
         ("[optimizer]", OptimizerConfig),
         ("[[stages]]", Stage),
+        ("[stages.meta]", Meta),
+    ],
+    "Adapting": [
+        ("funnelcast adapt --set, and funnelcast.Adapting", Adapting),
     ],
 }
 

@@ -28,6 +28,9 @@ def adapt_rows(bundle: Bundle, table: pa.Table, config: Adapting, key: dict[str,
         )
     if len(key) > 1:
         raise InputError(f"a key is one column and its value, not {len(key)}; join the columns to one")
+    for column, value in key.items():
+        if not isinstance(value, str):
+            raise InputError(f"the value of a key is text, not {value!r}; write {{{column!r}: '{value}'}}")
     model, encoder = cast(FunnelModel, bundle.model), bundle.encoder
     support = read_support(of_key(table, key), encoder.schema)
     columns = replace(encoder.encode(support.rows), labels=support.labels, weight=support.weight)

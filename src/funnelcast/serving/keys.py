@@ -44,14 +44,25 @@ class Keys:
 
 
 def key_texts(rows: pa.RecordBatch | pa.Table, column: str) -> pa.Array | pa.ChunkedArray:
-    """(N,): the values of a column as texts, `7` for 7 and 7.0. Raises InputError."""
+    """(N,): the values of a column as texts, `7` for 7 and 7.0, null for NaN. Raises InputError."""
     names = rows.schema.names
     if column not in names:
         hint = did_you_mean(column, names)
         fix = hint if hint.startswith("did") else "add it, null where none applies"
         raise InputError(f"the rows lack the column {column!r} of the key; {fix}")
     try:
-        return rows.column(column).cast(pa.string())
+        return _as_texts(rows.column(column))
     except pa.ArrowException:
         kind = rows.schema.field(column).type
         raise InputError(f"column {column!r} holds {kind}, and a key is one value per row; choose another") from None
+
+
+def _as_texts(values: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """Whole floats as integers are, as data frames turn missing integers into floats."""
+    if not pa.types.is_floating(values.type):
+        return values.cast(pa.string())
+    values = values.cast(pa.float32()) if pa.types.is_float16(values.type) else values  # half floats lack functions
+    values = pc.if_else(pc.is_nan(values), None, values)
+    is_whole = pc.and_(pc.equal(pc.floor(values), values), pc.less(pc.abs(values), 2.0**53))
+    whole = pc.if_else(is_whole, values, None).cast(pa.int64())
+    return pc.coalesce(whole.cast(pa.string()), values.cast(pa.string()))

@@ -64,14 +64,15 @@ def of_key(table: pa.Table, key: dict[str, str]) -> pa.Table:
             texts = key_texts(table, column)
             found = table.filter(pc.fill_null(pc.equal(texts, value), False))
             if not len(found) and len(table):
-                near = did_you_mean(value, pc.unique(texts).drop_null().to_pylist()[:1000])
+                near = did_you_mean(value, pc.unique(texts).drop_null().to_pylist()[:1000]) or "every value is missing"
                 raise InputError(f"no row has {column} = {value!r}; {near}")
             table = found
     return table
 
 
 def _weight(rows: pa.RecordBatch, column: str) -> NDArray[np.float32]:
-    weight = as_float(rows.column(column), column).astype(np.float32)
+    with np.errstate(over="ignore"):  # infinite then
+        weight = as_float(rows.column(column), column).astype(np.float32)
     bad = ~(np.isfinite(weight) & (weight >= 0))
     if bad.any():
         row = int(bad.argmax())
