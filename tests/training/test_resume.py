@@ -150,5 +150,7 @@ def test_meta_stages(table: Table, tmp_path: Path, meta: dict[str, Any], workers
     for call in (1, 2, 5, 6):
         with pytest.raises(KeyboardInterrupt):
             run(again, table, tmp_path / str(call), at_call(call, interrupt))
-        assert same(run(again, table, tmp_path / str(call)).model, whole.model)
+        resumed = run(again, table, tmp_path / str(call))
+        assert same(resumed.model, whole.model) and same(resumed.rates, whole.rates)
         assert log_of(tmp_path / str(call)) == lines
+    assert bool(len(whole.rates)) == meta.get("learned", False)

@@ -73,7 +73,9 @@ class Trainer:
             while not self.at.done:
                 stage = plan.stages[self.at.stage]
                 course = course_of(stage, self.model, self.loss_weights, plan, train, self.keys)
-                self.rates, optimizer = course.rates, course.optimizer
+                optimizer = course.optimizer
+                if stage.meta is not None:  # a plain stage leaves those of the last one as they are
+                    self.rates = course.rates
                 if resumed is not None:
                     self._restore(resumed[0], optimizer)
                     resumed = None
@@ -174,7 +176,10 @@ class Trainer:
     def _load(self, state: dict[str, Tensor]) -> None:
         self.model.load_state_dict(_below("model.", state))
         self.loss_weights.load_state_dict(_below("loss.", state))
-        self.rates.load_state_dict(_below("rates.", state), strict=False)  # those of an earlier stage are gone
+        rates = _below("rates.", state)
+        if len(self.rates) != len(rates):  # resumed in a plain stage
+            self.rates = nn.ParameterList([rates[str(i)] for i in range(len(rates))])
+        self.rates.load_state_dict(rates)
 
     def _restore(self, tensors: dict[str, Tensor], optimizer: Optimizer | None) -> None:
         self._load(tensors)
