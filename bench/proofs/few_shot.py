@@ -59,7 +59,7 @@ class Share:
     sizes: tuple[int, ...]
 
 
-FULL = Share({}, 200, 2000, SIZES)
+FULL = Share({"train": 2_000_000, "dev": 60_000, "test": 60_000, "campaigns": 2000}, 200, 2000, SIZES)
 SMALL = Share({"train": 20_000, "dev": 4_000, "test": 2_000, "campaigns": 40}, 5, 200, (0, 16, 64))
 
 
