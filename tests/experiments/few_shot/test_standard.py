@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from funnelcast.errors import ComparisonError
+from funnelcast.experiments.few_shot.methods import Adapted
 from funnelcast.experiments.few_shot.protocol import few_shot
 from funnelcast.experiments.few_shot.report import report
 from funnelcast.experiments.few_shot.standard import (
@@ -23,6 +24,7 @@ from funnelcast.experiments.few_shot.tasks import Asked
 from funnelcast.serving.bundle import Bundle
 from funnelcast.testing.campaign_law import encoder
 from funnelcast.training.adapting import Adapting
+from funnelcast.training.algorithms import Inner
 from tests.experiments.few_shot.tiny import CLICK, CONVERSION, bundle, tasks, training_rows
 
 SIZES = (0, 40)
@@ -41,6 +43,16 @@ def test_all_methods_on_four_tasks(asked: Asked) -> None:
         assert not np.array_equal(losses[adapted][1], losses[as_it_is][1])
         assert np.array_equal(losses[as_it_is][0], losses[as_it_is][1])
     assert not np.array_equal(losses[META], losses[PLAIN])
+
+
+def test_both_networks_take_the_inner_steps_of_the_meta_trained_one() -> None:
+    meta = bundle(0)
+    assert meta.starting is not None
+    inner = Inner(inner="top", learning_rate=0.3, steps=4)
+    meta = replace(meta, starting=replace(meta.starting, inner=inner))
+    methods = standard_methods(meta, bundle(1), CLICK, *training_rows(), Adapting(steps=7))
+    plain = methods[PLAIN_ADAPTED]
+    assert isinstance(plain, Adapted) and plain.config == Adapting(inner="top", learning_rate=0.3, steps=7)
 
 
 def test_bundles_of_other_inputs_are_refused() -> None:

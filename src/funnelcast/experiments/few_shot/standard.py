@@ -23,8 +23,8 @@ OFFSET, SCRATCH, OWN_RATE = "plain, offset alone", "from scratch", "rate of the 
 def standard_methods(
     meta: Bundle, plain: Bundle, asked: Asked, rows: Columns, groups: Array, config: Adapting | None = None
 ) -> dict[str, Method]:
-    """By name: both networks, adapted and not; the plain one with an offset of its logit; a network from scratch with
-    the plain one's recipe; and a rate alone.
+    """By name: both networks, not adapted and adapted in the inner steps that the meta-trained one was trained with; the
+    plain one with an offset of its logit; a network from scratch with the plain one's recipe; and a rate alone.
 
     `rows`, `groups` (N,): training rows and their tasks, which tell how offsets and rates differ; too little of offsets
     where the networks read the task itself. Raises ComparisonError unless both bundles are networks of the same funnel
@@ -36,7 +36,7 @@ def standard_methods(
     scratch = Scratch(cast(NetworkRecipe, experiment.model), plain.encoder, asked, experiment.loss)
     return {
         META_ADAPTED: _adapted(meta, asked, config),
-        PLAIN_ADAPTED: _adapted(plain, asked, config),
+        PLAIN_ADAPTED: _adapted(plain, asked, _steps_of(meta, config)),
         OFFSET: Recalibrated.fit(unadapted, rows, groups),
         META: _unadapted(meta, asked),
         PLAIN: unadapted,
@@ -51,6 +51,13 @@ def _adapted(bundle: Bundle, asked: Asked, config: Adapting) -> Adapted:
             f"the bundle holds {bundle.experiment['model']['name']}, which cannot adapt; give a network"
         )
     return Adapted(cast(FunnelModel, bundle.model), bundle.starting, config, asked)
+
+
+def _steps_of(bundle: Bundle, config: Adapting) -> Adapting:
+    """With what `config` leaves open as in the bundle's training."""
+    inner = bundle.starting and bundle.starting.inner
+    names = [name for name in ("inner", "learning_rate", "steps") if getattr(config, name) is None]
+    return config if inner is None else config.model_copy(update={name: getattr(inner, name) for name in names})
 
 
 def _unadapted(bundle: Bundle, asked: Asked) -> Unadapted:
