@@ -135,3 +135,12 @@ def test_a_run_keeps_it_in_its_bundle(table: Table, tmp_path: Path) -> None:
     assert again is not None and replace(again, factors={}) == replace(starting, factors={})
     assert again.factors.keys() == starting.factors.keys()
     assert all(torch.equal(factor, again.factors[name]) for name, factor in starting.factors.items())
+
+
+@pytest.mark.parametrize(("by", "measured"), [("campaign", True), ("user", False)])
+def test_how_tasks_differ_is_asked_where_the_network_does_not_read_the_key(
+    table: Table, tmp_path: Path, by: str, measured: bool
+) -> None:
+    changes: dict[str, Any] = {"stages": stages({**BY, "by": by})}
+    found = starting_of(tiny.experiment(**changes), table, trainer(table, tmp_path, **changes), 1.0)
+    assert len(found.differences) == (2 if measured else 0)

@@ -31,7 +31,7 @@ def learned() -> Bundle:
     factors = {name: torch.rand(p.shape, generator=source(len(name))) for name, p in own.items()}
     factors["output.bias"] = torch.rand(1, 2, generator=source(0)).t()  # not contiguous
     loss = LossConfig(focal_gamma=0.5)
-    return replace(bundle, starting=Starting(loss, [1 / 3, 2.5], inner, [3.25, 0.1], factors, 0.25))
+    return replace(bundle, starting=Starting(loss, [1 / 3, 2.5], inner, [3.25, 0.1], factors, [0.0, 0.7], 0.25))
 
 
 def saved(bundle: Bundle, folder: Path) -> Bundle:

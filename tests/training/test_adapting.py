@@ -121,8 +121,10 @@ def test_each_fold_has_its_share_of_the_rows_that_went_deep() -> None:
 
 
 def test_what_shrinks_a_step() -> None:
-    assert shrinkage([6.0, 6.0, 6.0, 0.0], [0.0, 18.0, 6.0, 0.0], 2.0) == pytest.approx([6 / 8, 6 / 8 * 20 / 18, 1, 0])
-    assert shrinkage([6.0, 0.1], [0.0, 18.0], 0.0) == pytest.approx([1, 1])
+    told, trained = [6.0, 6.0, 6.0, 0.0], [0.0, 18.0, 6.0, 0.0]
+    assert shrinkage(told, trained, [2.0] * 4) == pytest.approx([6 / 8, 6 / 8 * 20 / 18, 1, 0])
+    assert shrinkage(told, trained, [14.0, 14.0, math.inf, math.inf]) == pytest.approx([0.3, 0.3 * 20 / 18, 0, 0])
+    assert shrinkage([6.0, 0.1], [0.0, 18.0], [0.0, 0.0]) == pytest.approx([1, 1])
 
 
 @pytest.mark.parametrize("name", ["man", "aitm", "single task"])

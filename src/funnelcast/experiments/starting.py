@@ -9,7 +9,9 @@ import numpy as np
 from torch import Tensor
 
 from funnelcast.data.table import Table
+from funnelcast.experiments.differences import differences
 from funnelcast.experiments.experiment import Experiment
+from funnelcast.schema.dataset import Schema
 from funnelcast.serving.starting import inner_of
 from funnelcast.training.adapting import Starting
 from funnelcast.training.stages import Meta
@@ -20,15 +22,24 @@ def starting_of(experiment: Experiment, table: Table, trainer: Trainer, kept: fl
     """`trainer`: when it has run; `kept`: share of the training rows that were used."""
     model, inner = trainer.model, inner_of(experiment.stages)
     weights: list[float] = (trainer.loss_weights.task_weights() / trainer.loss_weights.scale).tolist()
-    told = [0.0] * len(weights)
+    told, differ = [0.0] * len(weights), list[float]()
     if isinstance(inner, Meta):
         rates = [rate / kept for rate in table.label_rates("train")]
         is_chain = model.head == "chain" or model.given_parent
         parents = model.parents if is_chain else (-1,) * len(model.parents)
         rows = _support_rows(inner, experiment.optimizer.batch_size, trainer, kept)
         told = [rows * own for own in information_of_rates(rates, parents)]
+        if inner.by is not None and not _is_read(table.schema, inner.by):
+            assert trainer.keys is not None
+            keys = trainer.keys(inner.by)
+            differ = differences(model, table.part("train"), *keys, parents, experiment.keep_negatives)
     factors = dict(zip(model.groups(inner.groups), _rates(trainer.best), strict=False)) if inner is not None else {}
-    return Starting(experiment.loss, weights, inner, told, factors, experiment.keep_negatives)
+    return Starting(experiment.loss, weights, inner, told, factors, differ, experiment.keep_negatives)
+
+
+def _is_read(schema: Schema, column: str) -> bool:
+    """Whether a network reads a column: then it knows what the tasks of training differ by."""
+    return any(column in (name, feature.column) for name, feature in schema.features.items())
 
 
 def information_of_rates(rates: Sequence[float], parents: Sequence[int]) -> list[float]:

@@ -18,6 +18,7 @@ from funnelcast.training.losses import LossConfig
 from funnelcast.training.stages import Stage
 
 _FACTORS = "factors.safetensors"
+_SAID = ("weights", "information", "differences")
 
 
 def inner_of(stages: Sequence[Stage]) -> Inner | None:
@@ -33,7 +34,7 @@ def save_starting(starting: Starting, folder: Path) -> dict[str, Any]:
     """Write the learned factors, if there are some; returns what `bundle.json` is to say."""
     if starting.factors:
         save_file({name: factor.cpu().contiguous() for name, factor in starting.factors.items()}, folder / _FACTORS)
-    return {"weights": list(starting.weights), "information": list(starting.information)}
+    return {name: list(getattr(starting, name)) for name in _SAID}
 
 
 def load_starting(said: dict[str, Any], experiment: dict[str, Any], folder: Path) -> Starting:
@@ -41,4 +42,5 @@ def load_starting(said: dict[str, Any], experiment: dict[str, Any], folder: Path
     factors = load_file(folder / _FACTORS) if (folder / _FACTORS).is_file() else {}
     stages = [Stage.from_dict(stage) for stage in experiment["stages"]]
     loss, keep = LossConfig.from_dict(experiment["loss"]), float(experiment["keep_negatives"])
-    return Starting(loss, said["weights"], inner_of(stages), said["information"], factors, keep)
+    numbers = {name: said[name] for name in _SAID}
+    return Starting(loss, inner=inner_of(stages), factors=factors, keep_negatives=keep, **numbers)

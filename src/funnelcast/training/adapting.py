@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, NamedTuple
@@ -16,7 +17,7 @@ from funnelcast.errors import FunnelcastError
 from funnelcast.models.network import FunnelModel, Group
 from funnelcast.schema.config import Config
 from funnelcast.training.algorithms import Inner, moved
-from funnelcast.training.information import information, shrinkage
+from funnelcast.training.information import UNMEASURED, information, shrinkage
 from funnelcast.training.inner import InnerLoop, Tensors
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.new_ids import Looked, Lookup, Start
@@ -38,9 +39,11 @@ class Adapting(Config):
     """At most so many steps; 10 for a network that was trained plainly. Fewer are taken where held-out rows say so."""
     folds: int = Field(default=5, ge=2, le=100)
     """The rows are held out in so many parts, one after the other, to find the number of steps."""
-    prior: float = Field(default=2.0, ge=0)
+    prior: float | None = Field(default=None, ge=0)
     """What is known before the first row: 1 / τ², where τ is how much tasks differ, in logits. Steps are as long as
-    I / (I + prior) says, where I = Σ p (1 - p) is what the rows tell; so few rows move little. 0 for full steps."""
+    I / (I + prior) says, where I = Σ p (1 - p) is what the rows tell; so few rows move little. 0 for full steps. By
+    default τ is that of each step over the tasks of training, where these have a key; where tasks were alike, nothing
+    adapts. It is 2 for a network that was trained plainly, or reads the key."""
     new_ids: Start = "unknown"
     """What ids that training has not seen start from: the row of `unknown` ids, which the network takes for them
     anyway, the `mean` of the ids it knows; `none` for no rows of their own."""
@@ -66,6 +69,8 @@ class Starting:
     """(T,) Σ p (1 - p) of the support rows of a task in training; 0 for a network that was trained plainly."""
     factors: Mapping[str, Tensor]
     """What α is multiplied by, by parameter of the model, where that was learned."""
+    differences: Sequence[float] = ()
+    """(T,) standard deviation of what an offset of each logit is over the tasks of training; () if not measured."""
     keep_negatives: float = 1.0
     """Share of the rows without a first step that it was trained on."""
 
@@ -138,6 +143,14 @@ class _Run:
         lookup = Lookup(model.embedding, new.inputs if new is not None and config.new_ids != "none" else None)
         return cls(model, starting, config, inner, lookup, new.rows if new is not None and lookup.spans else None)
 
+    @property
+    def prior(self) -> list[float]:
+        """(T,)."""
+        steps, own = len(self.starting.weights), self.starting.differences
+        if self.config.prior is not None:
+            return [self.config.prior] * steps
+        return [std**-2 if std else math.inf for std in own or [UNMEASURED] * steps]
+
     def as_trained(self, rows: Batch) -> Batch:
         """With the labels and weights that the model was trained by."""
         rows, keep = self.loop(self.starting.weights).objective.labelled(rows), self.starting.keep_negatives
@@ -164,7 +177,7 @@ class _Run:
     def path(self, rows: Looked, steps: int | None = None) -> tuple[InnerLoop, list[Place]]:
         """The loop, and where it is after 0, 1, … steps on some rows; at 0 it is the model itself."""
         told = information(self.model, rows.batch, self.starting.keep_negatives)
-        factors = shrinkage(told, self.starting.information, self.config.prior)
+        factors = shrinkage(told, self.starting.information, self.prior)
         loop = self.loop([w * f for w, f in zip(self.starting.weights, factors, strict=True)])
         one = torch.ones((), device=self.model.device)
         rates = [self.starting.factors.get(name.removeprefix("model."), one) for name in loop.names]

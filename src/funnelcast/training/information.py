@@ -11,11 +11,18 @@ from funnelcast.data.batch import Batch
 from funnelcast.layers.heads import undo_downsampling
 from funnelcast.models.network import FunnelModel
 
+UNMEASURED = 0.5**0.5
+"""How much tasks are taken to differ where nothing says it: the standard deviation of a logit over them."""
 
-def shrinkage(told: Sequence[float], trained: Sequence[float], prior: float) -> list[float]:
-    """What each step's loss is multiplied by: I / (I + prior), over the same of a task in training (0 for none)."""
-    pairs = zip(told, trained, strict=True)
-    return [i / (i + prior) * ((t + prior) / t if t else 1.0) if i else 0.0 for i, t in pairs]
+
+def shrinkage(told: Sequence[float], trained: Sequence[float], prior: Sequence[float]) -> list[float]:
+    """What each step's loss is multiplied by: I / (I + prior), over the same of a task in training (0 for none). There
+    the prior counts as that of `UNMEASURED` at most, as training takes whole steps also where tasks do not differ."""
+    assumed, found = UNMEASURED**-2, []
+    for i, t, known in zip(told, trained, prior, strict=True):
+        share = i / (i + known) if i else 0.0
+        found.append(share * ((t + min(known, assumed)) / t if t else 1.0))
+    return found
 
 
 @torch.no_grad()

@@ -23,8 +23,8 @@ OFFSET, SCRATCH, OWN_RATE = "plain, offset alone", "from scratch", "rate of the 
 def standard_methods(
     meta: Bundle, plain: Bundle, asked: Asked, rows: Columns, groups: Array, config: Adapting | None = None
 ) -> dict[str, Method]:
-    """By name: both networks, not adapted and adapted in the inner steps that the meta-trained one was trained with; the
-    plain one with an offset of its logit; a network from scratch with the plain one's recipe; and a rate alone.
+    """By name: both networks, as they are and adapted in the inner steps that the meta-trained one was trained with;
+    the plain one with an offset of its logit; a network from scratch with the plain one's recipe; and a rate alone.
 
     `rows`, `groups` (N,): training rows and their tasks, which tell how offsets and rates differ; too little of offsets
     where the networks read the task itself. Raises ComparisonError unless both bundles are networks of the same funnel
