@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.run import build_model
 from funnelcast.experiments.run import trainer_of as trainer_of_model
-from funnelcast.models.network import FunnelModel
 from funnelcast.training.trainer import Trainer
 
 
@@ -33,7 +33,7 @@ def log_of(folder: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def same(a: FunnelModel, b: FunnelModel) -> bool:
+def same(a: nn.Module, b: nn.Module) -> bool:
     """Bit for bit."""
     ours, theirs = a.state_dict(), b.state_dict()
     assert ours.keys() == theirs.keys()
