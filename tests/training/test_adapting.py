@@ -232,6 +232,14 @@ def test_it_is_empty_where_no_step_helps() -> None:
     assert len(found.losses) == 4 and min(found.losses) == found.losses[0]
 
 
+def test_nothing_adapts_where_the_tasks_of_training_were_alike() -> None:
+    """No step is tried, unless a prior says otherwise."""
+    model, rows = law(1, 2000, 1.5)
+    none = adapt(model, replace(PLAIN, differences=(0.0, 0.0)), rows, Adapting())
+    assert (none.parameters, none.steps, none.alike, len(none.losses)) == ({}, 0, True, 1)
+    assert adapt(model, replace(PLAIN, differences=(0.0, 0.0)), rows, Adapting(prior=2)).steps
+
+
 @pytest.mark.parametrize("rows", [2, 3])
 def test_fewer_rows_than_folds(rows: int) -> None:
     model, batch = law(0, rows, 3.0)

@@ -48,6 +48,8 @@ def _filled(delta: Delta, model: FunnelModel, found: Adapted, values: dict[str, 
     changes = {name: (adapted - own[name]).detach() for name, adapted in found.parameters.items()}
     if not all(bool(t.isfinite().all()) for t in (*changes.values(), *found.new.values())):
         return replace(delta, reason="steps on all rows diverge; set a lower learning_rate")
+    if found.alike:
+        return replace(delta, reason="the tasks of its training do not differ; to adapt all the same, set prior = 2")
     if not found.steps:
         return replace(delta, reason=f"no step lowers the held-out loss of {found.losses[0]:.5g}")
     new = {name: (values[name], rows) for name, rows in found.new.items()}

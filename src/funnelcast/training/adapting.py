@@ -85,6 +85,8 @@ class Adapted:
     """That were taken."""
     losses: list[float]
     """Held-out loss after 0, 1, … steps: mean over the rows of the weighted sum over the funnel's steps."""
+    alike: bool = False
+    """Whether no step was tried, as the tasks of training do not differ."""
     new: dict[str, Tensor] = field(default_factory=dict)
     """(U, E) by vocabulary: what is added to its row of unknown ids for the new ids 1 … U."""
 
@@ -96,6 +98,10 @@ def adapt(
     their ids that the model takes for unknown. Raises FunnelcastError where the model has nothing that adapts."""
     run = _Run.of(model, starting, config, new)
     rows, judge = run.as_trained(rows), run.loop(starting.weights)
+    if all(map(math.isinf, run.prior)):
+        whole = run.look_up(rows, torch.ones(len(rows), dtype=torch.bool))
+        loss = judge.losses(run.lookup.rows(whole, run.lookup.nothing()), judge.start)[1]
+        return Adapted({}, 0, [float(loss)], alike=True)
     totals, size = torch.zeros(run.inner.steps + 1), 0.0
     for held in _folds(rows, config.folds, seed):
         known, asked = run.look_up(rows, ~held), run.look_up(rows, held)
@@ -109,7 +115,7 @@ def adapt(
     loop, path = run.path(run.look_up(rows, torch.ones(len(rows), dtype=torch.bool)), steps)
     names = [name.removeprefix("model.") for name in loop.names]
     parameters = dict(zip(names, [leaf.detach() for leaf in path[-1].leaves], strict=True))
-    return Adapted(parameters, steps, means, run.lookup.named(path[-1].new))
+    return Adapted(parameters, steps, means, new=run.lookup.named(path[-1].new))
 
 
 class Place(NamedTuple):
