@@ -132,6 +132,8 @@ class _Run:
     """Adapting a network, by resolved settings."""
 
     model: FunnelModel
+    own: FunnelModel
+    """Modules of this run around the model's tensors, as others may predict with the model meanwhile."""
     starting: Starting
     config: Adapting
     inner: Inner
@@ -147,7 +149,8 @@ class _Run:
                 "groups that it has, or set inner = 'all'"
             )
         lookup = Lookup(model.embedding, new.inputs if new is not None and config.new_ids != "none" else None)
-        return cls(model, starting, config, inner, lookup, new.rows if new is not None and lookup.spans else None)
+        rows = new.rows if new is not None and lookup.spans else None
+        return cls(model, replica(model), starting, config, inner, lookup, rows)
 
     @property
     def prior(self) -> list[float]:
@@ -173,10 +176,9 @@ class _Run:
         return self.lookup.look_up(rows.take(chosen).to(device), new)
 
     def loop(self, weights: Sequence[float]) -> InnerLoop:
-        """Around modules of its own, as others may predict with the model meanwhile."""
-        model, fixed = self.model, {"weighting": "fixed", "weights": tuple(weights), "normalise": False}
+        model, fixed = self.own, {"weighting": "fixed", "weights": tuple(weights), "normalise": False}
         loss = self.starting.loss.model_copy(update=fixed)
-        objective = replica(Objective(model, build_loss_weights(loss, [0.5] * len(weights)).to(model.device), loss))
+        objective = Objective(model, build_loss_weights(loss, [0.5] * len(weights)).to(model.device), loss)
         adapted = {f"model.{name}": p for name, p in model.groups(self.inner.groups).items()}
         return InnerLoop(objective, dict[str, Tensor](adapted), [], embedding=self.new is not None, size=PIECE)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,9 @@ from funnelcast.training.losses import (
     rise_along_edges,
     step_losses,
 )
+
+
+Replicated = TypeVar("Replicated", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Objective(nn.Module):
         return losses, combined
 
 
-def replica(objective: Objective) -> Objective:
+def replica(module: Replicated) -> Replicated:
     """Other modules around the same tensors: one thread may put tensors in their place unseen by others."""
-    tensors = {id(tensor): tensor for tensor in chain(objective.parameters(), objective.buffers())}
-    return copy.deepcopy(objective, tensors)
+    tensors = {id(tensor): tensor for tensor in chain(module.parameters(), module.buffers())}
+    return copy.deepcopy(module, tensors)
