@@ -28,7 +28,7 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
 
 
-def write_log(path: Path, rows: int = 6000) -> None:
+def write_log(path: Path, rows: int = 2500) -> None:
     """A log with the columns that the README's schema names."""
     rng = np.random.default_rng(0)
     item = rng.integers(0, 40, rows)

@@ -23,7 +23,6 @@ from funnelcast.training.losses import (
     step_losses,
 )
 
-
 Replicated = TypeVar("Replicated", bound=nn.Module)
 
 
