@@ -19,10 +19,11 @@ from bench.proofs.memory import memory
 from bench.proofs.models import models
 from bench.proofs.mutations import mutations
 from bench.proofs.sequences import sequences
+from bench.proofs.step_size import step_size
 
 PROOFS: dict[str, Callable[..., bool]] = {
     proof.__name__.replace("_", "-"): proof
-    for proof in (kills, mutations, memory, law, census, models, bias, sequences, ablation, few_shot)
+    for proof in (kills, mutations, memory, law, census, models, bias, sequences, ablation, step_size, few_shot)
 }
 
 

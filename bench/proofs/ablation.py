@@ -24,15 +24,20 @@ def ablation(small: bool = False, rows: int = ROWS, folder: Path | None = None) 
     with kept(folder) as out:
         for what, differences in LAWS.items():
             place = out / what.replace(" ", "-")
-            table = place / "table"
-            if not (table / "manifest.json").is_file():
-                place.mkdir(parents=True, exist_ok=True)
-                size = min(rows, 12_000) if small else rows
-                CampaignLaw(0, differences).write_table(table, size, size // 6, size // 3)
+            table = ablation_table(differences, place, min(rows, 12_000) if small else rows)
             _report(
                 what, [train(EXPERIMENTS / "ablation" / f"{n}.toml", table, place / n, seeds) for n in names], table
             )
     return True
+
+
+def ablation_table(differences: Differences, folder: Path, rows: int) -> Path:
+    """Of so many training rows; made unless it is there."""
+    table = folder / "table"
+    if not (table / "manifest.json").is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        CampaignLaw(0, differences).write_table(table, rows, rows // 6, rows // 3)
+    return table
 
 
 def _report(what: str, runs: list[Trained], table: Path) -> None:
