@@ -17,7 +17,7 @@ from funnelcast.serving.delta import Delta
 from funnelcast.serving.predictor import Predictor, load
 from tests.cli.test_main import loads
 
-FEW = ("--set", "steps=3", "--set", "folds=2", "--set", "learning_rate=0.5")
+FEW = ("--set", "steps=3", "--set", "folds=2", "--set", "learning_rate=0.5", "--set", "offsets=false")
 COLUMNS = ("p_click", "p_buy", "p_buy_given_click")
 
 
@@ -130,7 +130,7 @@ def test_one_class_and_rows_that_contradict_are_told(made: Path, rows: Path, tmp
 
 
 def test_where_no_step_helps(made: Path, rows: Path, tmp_path: Path) -> None:
-    more = ("--set", "learning_rate=1e6")
+    more = ("--set", "learning_rate=1e-30")
     assert "Nothing is changed: no step lowers" in adapt(made, rows, tmp_path / "one.safetensors", *more).out
     assert "2 of them change nothing" in adapt(made, rows, tmp_path / "all", "--by", "campaign", *more).out
     for deltas in (tmp_path / "one.safetensors", tmp_path / "all"):

@@ -20,7 +20,7 @@ from tests import tiny
 from tests.serving.test_bundle import bundle_of
 
 STARTING = Starting(LossConfig(), [1.0, 1.0], None, [0.0, 0.0], {}, [])
-FEW = Adapting(steps=3, folds=2, new_ids="none")
+FEW = Adapting(steps=3, folds=2, offsets=False, new_ids="none")
 
 
 def adaptable(encoder: Encoder | None = None, **changes: Any) -> Bundle:

@@ -71,7 +71,7 @@ def test_a_key_takes_its_rows_where_they_have_its_column() -> None:
 
 
 def test_it_is_empty_where_no_step_helps() -> None:
-    found = base().adapt(support(), Adapting(steps=2, folds=2, learning_rate=1e4))
+    found = base().adapt(support(), Adapting(steps=2, folds=2, learning_rate=1e-30, offsets=False))
     assert found.is_empty and found.steps == 0 and found.reason.startswith("no step lowers the held-out loss of ")
     log = tiny.draw_log(30)
     assert base().with_deltas(found).predict(log).equals(base().predict(log))

@@ -19,7 +19,7 @@ from funnelcast.training.adapting import Adapting
 from tests import tiny
 from tests.serving.adapted import adaptable, base, network, p_of, support, with_columns
 
-FEW = Adapting(steps=3, folds=2)
+FEW = Adapting(steps=3, folds=2, offsets=False)
 LISTS = Schema.from_dict(
     {
         "funnel": "click; conversion after click",
@@ -140,7 +140,7 @@ def test_where_rows_start_from() -> None:
     """By steps too small to see: from the row of unknown ids, so that nothing is left, or from the mean of the known.
     Whether that helps depends on the labels, so that it does for one of two."""
     rows = [support(reached=share, item=LIKED, user="u1", last=1) for share in (0.0, 1.0)]
-    at = {"steps": 1, "folds": 2, "learning_rate": 1e-30}
+    at = {"steps": 1, "folds": 2, "learning_rate": 1e-30, "offsets": False}
     for how in ("unknown", "mean"):
         found = [base().adapt(each, Adapting.from_dict({**at, "new_ids": how})) for each in rows]
         assert sum(not delta.is_empty for delta in found) == (how == "mean")

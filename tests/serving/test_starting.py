@@ -74,11 +74,11 @@ def test_a_loaded_bundle_adapts_bit_by_bit_as_the_saved_one(tmp_path: Path) -> N
     after = Predictor(saved(before.bundle, tmp_path))
     two = Adapting(folds=2)
     found, expected = after.adapt(log, two), before.adapt(log, two)
-    assert len(found.losses) == 5 and found.losses == expected.losses and found.steps == expected.steps > 0
+    assert len(found.losses) == 6 and found.losses == expected.losses and found.steps == expected.steps > 0
     assert all(torch.equal(change, expected.changes[name]) for name, change in found.changes.items())
     other = Predictor(replace(before.bundle, starting=STARTING)).adapt(log, two)
-    assert len(other.losses) == 11 and other.losses[1] != found.losses[1]
-    assert len(after.adapt(log, Adapting(steps=2, folds=2)).losses) == 3
+    assert len(other.losses) == 12 and other.losses[1] != found.losses[1]
+    assert len(after.adapt(log, Adapting(steps=2, folds=2)).losses) == 4
 
 
 def test_the_inner_loop_is_that_of_the_last_meta_stage() -> None:

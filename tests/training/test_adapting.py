@@ -16,10 +16,11 @@ from funnelcast.layers.heads import undo_downsampling
 from funnelcast.models.network import GROUPS, TOP, FunnelModel
 from funnelcast.models.registry import recipe_of
 from funnelcast.schema.funnel import Funnel
-from funnelcast.training.adapting import Adapted, Adapting, Starting, _folds, adapt
+from funnelcast.training.adapting import Adapted, Adapting, Starting, _folds, _Run, adapt, lowest
 from funnelcast.training.algorithms import Inner
 from funnelcast.training.information import information, shrinkage
 from funnelcast.training.losses import LossConfig
+from funnelcast.training.offsets import offsets
 from tests import tiny
 from tests.layers.inputs import draw_batch, source
 from tests.layers.reference import randomise
@@ -67,14 +68,18 @@ def by_hand(
 @pytest.mark.parametrize("name", MODELS)
 def test_it_takes_plain_gradient_steps(name: str, inner: Any) -> None:
     """On losses over the rows that count for each step, weighed, and shrunk by what the rows tell."""
-    model, rows, config = network(name), forced(name), Adapting(inner=inner, learning_rate=0.02, steps=3)
+    model, rows, config = (
+        network(name),
+        forced(name),
+        Adapting(inner=inner, learning_rate=0.002, steps=3, offsets=False),
+    )
     starting = replace(STARTING, information=TRAINED)
     found = adapt(model, starting, rows, config)
     groups: Any = {"all": GROUPS[1:], "top": TOP}.get(str(inner), ("towers",))
     names = list(model.groups(groups))
     assert found.steps >= (1 if name == "aitm" else 2) and list(found.parameters) == names
     assert found.losses[found.steps] == min(found.losses) and len(found.losses) == 4
-    expected = dict(by_hand(model, rows, starting, names, 0.02, found.steps, 2.0).named_parameters())
+    expected = dict(by_hand(model, rows, starting, names, 0.002, found.steps, 2.0).named_parameters())
     for each in names:
         torch.testing.assert_close(found.parameters[each], expected[each], rtol=1e-6, atol=1e-7)
 
@@ -82,11 +87,11 @@ def test_it_takes_plain_gradient_steps(name: str, inner: Any) -> None:
 def test_learned_factors_scale_each_number() -> None:
     model, rows = network(), forced("man")
     factors = {n: torch.rand(p.shape, generator=source(1)).double() for n, p in model.groups(("towers",)).items()}
-    inner = Inner(inner="top", learning_rate=0.05, steps=2, learned=True)
+    inner = Inner(inner="top", learning_rate=0.005, steps=2, learned=True)
     starting = replace(STARTING, inner=inner, factors=factors)
-    found = adapt(model, starting, rows, Adapting())
+    found = adapt(model, starting, rows, Adapting(offsets=False))
     names = list(model.groups(inner.groups))
-    expected = dict(by_hand(model, rows, starting, names, 0.05, 2, 2.0).named_parameters())
+    expected = dict(by_hand(model, rows, starting, names, 0.005, 2, 2.0).named_parameters())
     assert found.steps == 2 and list(found.parameters) == names
     for each in names:
         torch.testing.assert_close(found.parameters[each], expected[each], rtol=1e-6, atol=1e-7)
@@ -95,14 +100,14 @@ def test_learned_factors_scale_each_number() -> None:
 def test_held_out_losses_are_those_of_steps_on_the_other_rows() -> None:
     """With two folds of rows that weigh alike, by the network of the other fold's steps."""
     model, rows = network(), replace(forced("man"), weight=None)
-    config = Adapting(inner="top", learning_rate=0.02, steps=2, folds=2, prior=0)
+    config = Adapting(inner="top", learning_rate=0.002, steps=2, folds=2, prior=0, offsets=False)
     found, names, totals = adapt(model, STARTING, rows, config, seed=3), list(model.groups(TOP)), [0.0] * 3
     folds = _folds(rows, 2, 3)
     assert torch.equal(folds[0], ~folds[1]) and int(folds[0].sum()) == 20
     for held in folds:
         known, asked = (rows.take(torch.nonzero(where).squeeze(1)) for where in (~held, held))
         for k in range(3):
-            after = by_hand(model, known, STARTING, names, 0.02, k, 0.0)
+            after = by_hand(model, known, STARTING, names, 0.002, k, 0.0)
             losses, _, penalty = losses_by_hand(after, after.embedding(asked), asked)
             weighted = (torch.tensor(WEIGHTS, dtype=torch.float64) * losses).sum() + penalty
             totals[k] += float(weighted.detach()) * 20
@@ -226,10 +231,42 @@ def test_sampled_negatives_are_taken_into_account() -> None:
 
 
 def test_it_is_empty_where_no_step_helps() -> None:
-    model, rows = law(0, 100)
-    found = adapt(model, PLAIN, rows, Adapting(learning_rate=50.0, steps=3))
-    assert (found.parameters, found.new, found.steps) == ({}, {}, 0)
-    assert len(found.losses) == 4 and min(found.losses) == found.losses[0]
+    found = [adapt(model, PLAIN, rows, Adapting(steps=3)) for model, rows in (law(seed, 100) for seed in range(8))]
+    empty = [each for each in found if not each.steps]
+    assert empty
+    for each in empty:
+        assert (each.parameters, each.new) == ({}, {})
+        assert len(each.losses) == 5 and min(each.losses) == each.losses[0]
+
+
+def test_offsets_come_first_and_then_steps_from_the_rows_own_rates() -> None:
+    """Place 1 has other biases alone, at the posterior's peak; the others have also moved, from the likelihood's."""
+    model, rows = law(1, 400, 1.5)
+    run = _Run.of(model, replace(PLAIN, differences=(0.5, 0.8)), Adapting(inner="top", steps=1), None)
+    loop, (_, first, second) = run.path(run.look_up(rows, torch.ones(400, dtype=torch.bool)))
+    base, bias = dict(zip(loop.names, loop.start, strict=True)), "model.output.bias"
+    own, moved = (dict(zip(loop.names, place.leaves, strict=True)) for place in (first, second))
+    assert rows.labels is not None
+    expected = offsets(model.logits(model.embedding(rows)).detach(), rows.labels, model.parents, [4.0, 0.8**-2])
+    torch.testing.assert_close((own[bias] - base[bias]).flatten(), expected.float())
+    for name in loop.names:
+        assert torch.equal(own[name], base[name]) == (name != bias)
+        assert not torch.equal(moved[name], own[name])
+
+
+@pytest.mark.parametrize("loss", [{"focal_gamma": 1.0}, {"positive_weight": 3.0}])
+def test_rows_that_count_otherwise_fit_no_offset(loss: dict[str, Any]) -> None:
+    model, rows = law(1, 50, 1.5)
+    run = _Run.of(model, replace(PLAIN, loss=LossConfig(**loss)), Adapting(steps=1), None)
+    _, (start, first, _) = run.path(run.look_up(rows, torch.ones(50, dtype=torch.bool)))
+    assert all(torch.equal(a, b) for a, b in zip(start.leaves, first.leaves, strict=True))
+
+
+def test_a_step_that_overshoots_ends_where_a_parabola_is_lowest() -> None:
+    assert lowest(10.0, 6.0, 5.0) == 1  # still falling at its end
+    assert lowest(10.0, 9.0, 4.0) == pytest.approx(4 / 6)  # 10 - 4 t + 3 t²
+    assert lowest(10.0, 13.0, 1.0) == pytest.approx(1 / 8)
+    assert (lowest(10.0, 6.0, 3.0), lowest(10.0, math.inf, 3.0), lowest(10.0, math.nan, 3.0)) == (1, 0, 0)
 
 
 def test_nothing_adapts_where_the_tasks_of_training_were_alike() -> None:
@@ -261,7 +298,7 @@ def test_the_model_stays_as_it_is_and_threads_do_not_meet() -> None:
         told = [pool.submit(lambda: model(asked()).log_p) for _ in range(30)]
     assert all(torch.equal(each.result(), before) for each in told)
     for each in found:
-        assert each.result().losses == alone.losses and alone.steps == 3
+        assert each.result().losses == alone.losses and alone.steps >= 1
         assert all(torch.equal(t, alone.parameters[name]) for name, t in each.result().parameters.items())
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
     assert all(p.grad is None and p.requires_grad for p in model.parameters())

@@ -16,14 +16,16 @@ from funnelcast.data.loader import generator_of
 from funnelcast.errors import FunnelcastError
 from funnelcast.models.network import FunnelModel, Group
 from funnelcast.schema.config import Config
-from funnelcast.training.algorithms import Inner, moved
+from funnelcast.training.algorithms import Inner, scaled
 from funnelcast.training.information import UNMEASURED, information, shrinkage
 from funnelcast.training.inner import InnerLoop, Tensors
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.new_ids import Looked, Lookup, Start
 from funnelcast.training.objective import Objective, replica
+from funnelcast.training.offsets import LEAST, Logits, offsets
 from funnelcast.training.overlay import NewIds
 
+BIAS = "model.output.bias"
 PIECE = 8192
 """Rows that go through the network at once."""
 
@@ -34,7 +36,8 @@ class Adapting(Config):
     inner: Literal["all", "top"] | Annotated[tuple[Group, ...], Field(min_length=1)] | None = None
     """What adapts; the `top` of a network that was trained plainly."""
     learning_rate: float | None = Field(default=None, gt=0)
-    """Size of a step; 0.1 for a network that was trained plainly."""
+    """Size of a step; 0.1 for a network that was trained plainly. A step that overshoots, by the loss of its own rows,
+    ends where a parabola through what is known is lowest."""
     steps: int | None = Field(default=None, ge=1, le=1000)
     """At most so many steps; 10 for a network that was trained plainly. Fewer are taken where held-out rows say so."""
     folds: int = Field(default=5, ge=2, le=100)
@@ -44,6 +47,9 @@ class Adapting(Config):
     I / (I + prior) says, where I = Σ p (1 - p) is what the rows tell; so few rows move little. 0 for full steps. By
     default τ is that of each step over the tasks of training, where these have a key; where tasks were alike, nothing
     adapts. It is 2 for a network that was trained plainly, or reads the key."""
+    offsets: bool = True
+    """Fit the bias of every logit first, to the peak of its posterior, and again after each step; where it adapts, and
+    rows count by their likelihood. That is the first of the steps that are counted."""
     new_ids: Start = "unknown"
     """What ids that training has not seen start from: the row of `unknown` ids, which the network takes for them
     anyway, the `mean` of the ids it knows; `none` for no rows of their own."""
@@ -102,7 +108,7 @@ def adapt(
         whole = run.look_up(rows, torch.ones(len(rows), dtype=torch.bool))
         loss = judge.losses(run.lookup.rows(whole, run.lookup.nothing()), judge.start)[1]
         return Adapted({}, 0, [float(loss)], alike=True)
-    totals, size = torch.zeros(run.inner.steps + 1), 0.0
+    totals, size = torch.zeros(run.most + 1), 0.0
     for held in _folds(rows, config.folds, seed):
         known, asked = run.look_up(rows, ~held), run.look_up(rows, held)
         losses = [judge.losses(run.lookup.rows(asked, at.new), at.leaves)[1] for at in run.path(known)[1]]
@@ -125,6 +131,18 @@ class Place(NamedTuple):
     """The adapted parameters."""
     new: Tensors
     """The rows of new ids."""
+
+    def minus(self, step: Place, share: float = 1.0) -> Place:
+        """After a share of a step."""
+        leaves = [
+            (leaf.detach() - share * s).requires_grad_() for leaf, s in zip(self.leaves, step.leaves, strict=True)
+        ]
+        return Place(leaves, [row - share * s for row, s in zip(self.new, step.new, strict=True)])
+
+    def along(self, step: Place) -> float:
+        """The inner product."""
+        pairs = zip([*self.leaves, *self.new], [*step.leaves, *step.new], strict=True)
+        return sum(float((own * other).sum()) for own, other in pairs)
 
 
 @dataclass(frozen=True)
@@ -189,15 +207,52 @@ class _Run:
         loop = self.loop([w * f for w, f in zip(self.starting.weights, factors, strict=True)])
         one = torch.ones((), device=self.model.device)
         rates = [self.starting.factors.get(name.removeprefix("model."), one) for name in loop.names]
-        path = [Place(loop.start, self.lookup.nothing())]
-        at = Place(loop.start, self.lookup.start(rows, self.config.new_ids))
-        for _ in range(steps or self.inner.steps):
-            found = loop.differentiate(self.lookup.rows(rows, at.new), at.leaves)
-            by_new = self.lookup.gradient(rows, found.embedded)
-            new = [row - self.inner.learning_rate * g for row, g in zip(at.new, by_new, strict=True)]
-            at = Place(moved(at.leaves, found.by_adapted, self.inner, rates), new)
-            path.append(at)
+        path, size = [Place(loop.start, self.lookup.nothing())], steps or self.most
+        at = self._offset(loop, rows, Place(loop.start, self.lookup.start(rows, self.config.new_ids)), LEAST)
+        if self.config.offsets:
+            path.append(self._offset(loop, rows, at))
+        while len(path) <= size:
+            before, found = self._loss(loop, rows, at), loop.differentiate(self.lookup.rows(rows, at.new), at.leaves)
+            gradient = Place(found.by_adapted, self.lookup.gradient(rows, found.embedded))
+            step = Place(scaled(gradient.leaves, self.inner, rates), scaled(gradient.new, self.inner, ()))
+            share = lowest(before, self._loss(loop, rows, at.minus(step)), gradient.along(step))
+            at = self._offset(loop, rows, at.minus(step, share), LEAST)
+            path.append(self._offset(loop, rows, at))
         return loop, path
+
+    @property
+    def most(self) -> int:
+        """Steps that are tried."""
+        return self.inner.steps + self.config.offsets
+
+    def _offset(self, loop: InnerLoop, rows: Looked, at: Place, prior: float | None = None) -> Place:
+        """With the biases of the logits where the rows' posterior is highest, if they are fitted and adapt. `prior`:
+        instead of the run's, where tasks differ."""
+        loss = self.starting.loss
+        if not self.config.offsets or BIAS not in loop.names or loss.focal_gamma > 0 or loss.positive_weight:
+            return at
+        looked, model, i = self.lookup.rows(rows, at.new), self.own, loop.names.index(BIAS)
+        start, leaves = loop.start[i].detach(), [*at.leaves]
+        leaves[i] = start
+        logits = Logits(model).under(loop.names, leaves, looked, PIECE)
+        parents = model.parents if model.head == "chain" or model.given_parent else (-1,) * len(model.parents)
+        labels, known = looked.batch.labels, [p if prior is None or math.isinf(p) else prior for p in self.prior]
+        assert labels is not None
+        by = offsets(logits, labels, parents, known, looked.batch.weight).to(start)
+        leaves[i] = (start + by.reshape(start.shape)).requires_grad_()
+        return at._replace(leaves=leaves)
+
+    def _loss(self, loop: InnerLoop, rows: Looked, at: Place) -> float:
+        return float(loop.losses(self.lookup.rows(rows, at.new), at.leaves)[1])
+
+
+def lowest(before: float, after: float, slope: float) -> float:
+    """The share of a step, at most 1, at which a parabola is lowest that falls by `slope` at its start, and has the
+    losses before and after the step; 0 where the step diverges."""
+    bend = after - before + slope
+    if math.isfinite(bend):
+        return min(1.0, slope / (2 * bend)) if bend > 0 else 1.0
+    return 0.0
 
 
 def _settings(config: Adapting, starting: Starting) -> Inner:

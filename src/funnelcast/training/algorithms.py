@@ -89,7 +89,7 @@ def outer_gradient(loop: InnerLoop, task: TaskRows, config: Inner, rates: Sequen
 
 def moved(leaves: Tensors, gradient: Tensors, config: Inner, rates: Sequence[Tensor]) -> Tensors:
     """The parameters after an inner step."""
-    steps = _scaled(gradient, config, rates)
+    steps = scaled(gradient, config, rates)
     return [(leaf.detach() - step).requires_grad_() for leaf, step in zip(leaves, steps, strict=True)]
 
 
@@ -105,7 +105,7 @@ def _maml(loop: InnerLoop, task: TaskRows, config: Inner, rates: Sequence[Tensor
         through = zip(by_rates, taken.gradient, found.by_adapted, strict=False)
         by_rates = [total - config.learning_rate * g * v for total, g, v in through]
         if config.order == "second":
-            found = found.plus(loop.back(taken, _scaled(found.by_adapted, config, rates)), -1)
+            found = found.plus(loop.back(taken, scaled(found.by_adapted, config, rates)), -1)
     if config.support_loss > 0:
         found = found.plus(loop.differentiate(support, loop.start), config.support_loss)
     if direct.embedded is not None:
@@ -125,7 +125,7 @@ def _reptile(loop: InnerLoop, task: TaskRows, config: Inner) -> Outer:
     return Outer(mean, [], leaves, mean)
 
 
-def _scaled(gradient: Tensors, config: Inner, rates: Sequence[Tensor]) -> Tensors:
-    """Times α."""
+def scaled(gradient: Tensors, config: Inner, rates: Sequence[Tensor]) -> Tensors:
+    """An inner step: the gradient times α."""
     own = [rate * g for rate, g in zip(rates, gradient, strict=True)] if rates else gradient
     return [config.learning_rate * g for g in own]

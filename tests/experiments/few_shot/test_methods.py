@@ -16,7 +16,7 @@ from funnelcast.training.adapting import Adapting, adapt
 from tests.experiments.few_shot.tiny import CLICK, CONVERSION, bundle, network, tasks, training_rows
 
 either = pytest.mark.parametrize("asked", [CLICK, CONVERSION], ids=["click", "conversion"])
-FAST = Adapting(learning_rate=0.5, steps=6, prior=0.0)
+FAST = Adapting(learning_rate=0.5, steps=6, prior=0.0, offsets=False)
 
 
 @either
