@@ -15,7 +15,8 @@ from funnelcast.models.network import TOP
 from funnelcast.serving.adapt import _filled
 from funnelcast.serving.delta import SMALL, Delta, read_deltas
 from funnelcast.serving.predictor import Predictor
-from funnelcast.training.adapting import Adapted, Adapting, adapt
+from funnelcast.training.adaptation import Adapted, adapt
+from funnelcast.training.adapting import Adapting
 from tests import tiny
 from tests.layers.inputs import source
 from tests.serving.adapted import FEW, STARTING, base, delta, network, support, with_columns

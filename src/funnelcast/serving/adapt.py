@@ -14,7 +14,8 @@ from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.delta import Delta
 from funnelcast.serving.new_ids import NewEncoder
 from funnelcast.serving.support import of_key, read_support
-from funnelcast.training.adapting import Adapted, Adapting, adapt
+from funnelcast.training.adaptation import Adapted, adapt
+from funnelcast.training.adapting import Adapting
 from funnelcast.training.overlay import NewIds
 
 

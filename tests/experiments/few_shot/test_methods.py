@@ -12,7 +12,8 @@ from funnelcast.evaluation.score import score
 from funnelcast.evaluation.smoothing import RatePrior
 from funnelcast.experiments.few_shot.methods import Adapted, Recalibrated, SmoothedRate, Unadapted, with_parameters
 from funnelcast.experiments.few_shot.tasks import Asked
-from funnelcast.training.adapting import Adapting, adapt
+from funnelcast.training.adaptation import adapt
+from funnelcast.training.adapting import Adapting
 from tests.experiments.few_shot.tiny import CLICK, CONVERSION, bundle, network, tasks, training_rows
 
 either = pytest.mark.parametrize("asked", [CLICK, CONVERSION], ids=["click", "conversion"])

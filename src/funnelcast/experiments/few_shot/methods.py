@@ -19,7 +19,8 @@ from funnelcast.evaluation.smoothing import RatePrior
 from funnelcast.experiments.few_shot.tasks import Asked, Logs
 from funnelcast.models.base import Model
 from funnelcast.models.network import FunnelModel
-from funnelcast.training.adapting import Adapting, Starting, adapt
+from funnelcast.training.adaptation import adapt
+from funnelcast.training.adapting import Adapting, Starting
 
 
 class Method(Protocol):

@@ -16,7 +16,9 @@ from funnelcast.layers.heads import undo_downsampling
 from funnelcast.models.network import GROUPS, TOP, FunnelModel
 from funnelcast.models.registry import recipe_of
 from funnelcast.schema.funnel import Funnel
-from funnelcast.training.adapting import Adapted, Adapting, Starting, _folds, _Run, adapt, lowest
+from funnelcast.training.adaptation import Adapted, _folds, adapt
+from funnelcast.training.adapting import Adapting, Starting
+from funnelcast.training.adapting_path import Run, lowest
 from funnelcast.training.algorithms import Inner
 from funnelcast.training.information import information, shrinkage
 from funnelcast.training.losses import LossConfig
@@ -242,7 +244,7 @@ def test_it_is_empty_where_no_step_helps() -> None:
 def test_offsets_come_first_and_then_steps_from_the_rows_own_rates() -> None:
     """Place 1 has other biases alone, at the posterior's peak; the others have also moved, from the likelihood's."""
     model, rows = law(1, 400, 1.5)
-    run = _Run.of(model, replace(PLAIN, differences=(0.5, 0.8)), Adapting(inner="top", steps=1), None)
+    run = Run.of(model, replace(PLAIN, differences=(0.5, 0.8)), Adapting(inner="top", steps=1), None)
     loop, (_, first, second) = run.path(run.look_up(rows, torch.ones(400, dtype=torch.bool)))
     base, bias = dict(zip(loop.names, loop.start, strict=True)), "model.output.bias"
     own, moved = (dict(zip(loop.names, place.leaves, strict=True)) for place in (first, second))
@@ -257,7 +259,7 @@ def test_offsets_come_first_and_then_steps_from_the_rows_own_rates() -> None:
 @pytest.mark.parametrize("loss", [{"focal_gamma": 1.0}, {"positive_weight": 3.0}])
 def test_rows_that_count_otherwise_fit_no_offset(loss: dict[str, Any]) -> None:
     model, rows = law(1, 50, 1.5)
-    run = _Run.of(model, replace(PLAIN, loss=LossConfig(**loss)), Adapting(steps=1), None)
+    run = Run.of(model, replace(PLAIN, loss=LossConfig(**loss)), Adapting(steps=1), None)
     _, (start, first, _) = run.path(run.look_up(rows, torch.ones(50, dtype=torch.bool)))
     assert all(torch.equal(a, b) for a, b in zip(start.leaves, first.leaves, strict=True))
 

@@ -1,0 +1,70 @@
+"""Adapting a trained network to few rows: offsets and inner steps, as far as held-out rows are better for them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from funnelcast.data.batch import Batch
+from funnelcast.data.loader import generator_of
+from funnelcast.models.network import FunnelModel
+from funnelcast.training.adapting import Adapting, Starting
+from funnelcast.training.adapting_path import Run
+from funnelcast.training.overlay import NewIds
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """The outcome."""
+
+    parameters: dict[str, Tensor]
+    """The adapted ones by name; empty where none helped."""
+    steps: int
+    """That were taken."""
+    losses: list[float]
+    """Held-out loss after 0, 1, … steps: mean over the rows of the weighted sum over the funnel's steps."""
+    alike: bool = False
+    """Whether no step was tried, as the tasks of training do not differ."""
+    new: dict[str, Tensor] = field(default_factory=dict)
+    """(U, E) by vocabulary: what is added to its row of unknown ids for the new ids 1 … U."""
+
+
+def adapt(
+    model: FunnelModel, starting: Starting, rows: Batch, config: Adapting, seed: int = 0, new: NewIds | None = None
+) -> Adapted:
+    """Adapt to `rows`, labelled; the model stays as it is. `seed`: of the order in which rows are held out; `new`:
+    their ids that the model takes for unknown. Raises FunnelcastError where the model has nothing that adapts."""
+    run = Run.of(model, starting, config, new)
+    rows, judge = run.as_trained(rows), run.loop(starting.weights)
+    if all(map(math.isinf, run.prior)):
+        whole = run.look_up(rows, torch.ones(len(rows), dtype=torch.bool))
+        loss = judge.losses(run.lookup.rows(whole, run.lookup.nothing()), judge.start)[1]
+        return Adapted({}, 0, [float(loss)], alike=True)
+    totals, size = torch.zeros(run.most + 1), 0.0
+    for held in _folds(rows, config.folds, seed):
+        known, asked = run.look_up(rows, ~held), run.look_up(rows, held)
+        losses = [judge.losses(run.lookup.rows(asked, at.new), at.leaves)[1] for at in run.path(known)[1]]
+        weight = float(len(asked.batch) if asked.batch.weight is None else asked.batch.weight.sum())
+        totals, size = totals + weight * torch.stack(losses).cpu(), size + weight
+    means = (totals / size).tolist() if size else [0.0]
+    steps = means.index(min(means))
+    if not steps:
+        return Adapted({}, 0, means)
+    loop, path = run.path(run.look_up(rows, torch.ones(len(rows), dtype=torch.bool)), steps)
+    names = [name.removeprefix("model.") for name in loop.names]
+    parameters = dict(zip(names, [leaf.detach() for leaf in path[-1].leaves], strict=True))
+    return Adapted(parameters, steps, means, new=run.lookup.named(path[-1].new))
+
+
+def _folds(rows: Batch, folds: int, seed: int) -> list[Tensor]:
+    """Masks (N,) of the rows that are held out together; each has its share of the rows that went deep."""
+    assert rows.labels is not None
+    order = torch.randperm(len(rows), generator=generator_of(seed, "folds"))
+    depth = (rows.labels[order] == 1).sum(1)
+    order = order[torch.argsort(depth, stable=True)]
+    fold = torch.empty(len(rows), dtype=torch.int64)
+    fold[order] = torch.arange(len(rows)) % folds
+    return [fold == i for i in range(min(folds, len(rows)))]
