@@ -29,7 +29,7 @@ from funnelcast.serving.predictor import Predictor
 from funnelcast.training.adapting import Adapting, Starting
 from funnelcast.training.losses import LossConfig
 
-SETTINGS = {"top, 10 steps": Adapting(prior=0.0), "all, 10 steps": Adapting(inner="all", prior=0.0)}
+SETTINGS = {"top": Adapting(prior=0.0), "all": Adapting(inner="all", prior=0.0)}
 SUPPORT, ROUNDS = 256, 5
 
 

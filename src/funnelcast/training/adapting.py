@@ -25,7 +25,7 @@ class Adapting(Config):
     """Size of a step; 0.1 for a network that was trained plainly. A step that overshoots, by the loss of its own rows,
     ends where a parabola through what is known is lowest."""
     steps: int | None = Field(default=None, ge=1, le=1000)
-    """At most so many steps; 10 for a network that was trained plainly. Fewer are taken where held-out rows say so."""
+    """At most so many steps; 5 for a network that was trained plainly. Fewer are taken where held-out rows say so."""
     folds: int = Field(default=5, ge=2, le=100)
     """The rows are held out in so many parts, one after the other, to find the number of steps."""
     prior: float | None = Field(default=None, ge=0)

@@ -116,16 +116,18 @@ class Run:
         one = torch.ones((), device=self.model.device)
         rates = [self.starting.factors.get(name.removeprefix("model."), one) for name in loop.names]
         path, size = [Place(loop.start, self.lookup.nothing())], steps or self.most
-        at = self._offset(loop, rows, Place(loop.start, self.lookup.start(rows, self.config.new_ids)), LEAST)
+        at, fitted = self._fitted(loop, rows, Place(loop.start, self.lookup.start(rows, self.config.new_ids)))
         if self.config.offsets:
-            path.append(self._offset(loop, rows, at))
+            path.append(fitted)
         while len(path) <= size:
-            before, found = self._loss(loop, rows, at), loop.differentiate(self.lookup.rows(rows, at.new), at.leaves)
+            found = loop.differentiate(self.lookup.rows(rows, at.new), at.leaves)
             gradient = Place(found.by_adapted, self.lookup.gradient(rows, found.embedded))
             step = Place(scaled(gradient.leaves, self.inner, rates), scaled(gradient.new, self.inner, ()))
-            share = lowest(before, self._loss(loop, rows, at.minus(step)), gradient.along(step))
-            at = self._offset(loop, rows, at.minus(step, share), LEAST)
-            path.append(self._offset(loop, rows, at))
+            there, before = at.minus(step), float(found.combined) if found.combined is not None else math.nan
+            after = float(loop.losses(self.lookup.rows(rows, there.new), there.leaves)[1])
+            share = lowest(before, after, gradient.along(step))
+            at, fitted = self._fitted(loop, rows, there if share == 1 else at.minus(step, share))
+            path.append(fitted)
         return loop, path
 
     @property
@@ -133,25 +135,23 @@ class Run:
         """Steps that are tried."""
         return self.inner.steps + self.config.offsets
 
-    def _offset(self, loop: InnerLoop, rows: Looked, at: Place, prior: float | None = None) -> Place:
-        """With the biases of the logits where the rows' posterior is highest, if they are fitted and adapt. `prior`:
-        instead of the run's, where tasks differ."""
+    def _fitted(self, loop: InnerLoop, rows: Looked, at: Place) -> tuple[Place, Place]:
+        """With the biases of the logits where the rows' likelihood is highest, and where their posterior is; as it is
+        where biases do not adapt, or rows do not count by their likelihood."""
         loss = self.starting.loss
         if not self.config.offsets or BIAS not in loop.names or loss.focal_gamma > 0 or loss.positive_weight:
-            return at
+            return at, at
         looked, model, i = self.lookup.rows(rows, at.new), self.own, loop.names.index(BIAS)
-        start, leaves = loop.start[i].detach(), [*at.leaves]
-        leaves[i] = start
-        logits = Logits(model).under(loop.names, leaves, looked, PIECE)
+        start = loop.start[i].detach()
+        logits = Logits(model).under(loop.names, [*at.leaves[:i], start, *at.leaves[i + 1 :]], looked, PIECE)
         parents = model.parents if model.head == "chain" or model.given_parent else (-1,) * len(model.parents)
-        labels, known = looked.batch.labels, [p if prior is None or math.isinf(p) else prior for p in self.prior]
+        labels, weight = looked.batch.labels, looked.batch.weight
         assert labels is not None
-        by = offsets(logits, labels, parents, known, looked.batch.weight).to(start)
-        leaves[i] = (start + by.reshape(start.shape)).requires_grad_()
-        return at._replace(leaves=leaves)
-
-    def _loss(self, loop: InnerLoop, rows: Looked, at: Place) -> float:
-        return float(loop.losses(self.lookup.rows(rows, at.new), at.leaves)[1])
+        vague = [prior if math.isinf(prior) else LEAST for prior in self.prior]
+        found = [offsets(logits, labels, parents, prior, weight).to(start) for prior in (vague, self.prior)]
+        biases = [(start + by.reshape(start.shape)).requires_grad_() for by in found]
+        likely, held = (at._replace(leaves=[*at.leaves[:i], bias, *at.leaves[i + 1 :]]) for bias in biases)
+        return likely, held
 
 
 def lowest(before: float, after: float, slope: float) -> float:
@@ -164,7 +164,7 @@ def lowest(before: float, after: float, slope: float) -> float:
 
 
 def _settings(config: Adapting, starting: Starting) -> Inner:
-    own = starting.inner or Inner(inner="top", learning_rate=0.1, steps=10)
+    own = starting.inner or Inner(inner="top", learning_rate=0.1, steps=5)
     given = {
         name: value for name in ("inner", "learning_rate", "steps") if (value := getattr(config, name)) is not None
     }

@@ -66,6 +66,8 @@ class Found(NamedTuple):
     embedded: Embedded | None
     losses: Tensor | None = None
     """(T,) means per step."""
+    combined: Tensor | None = None
+    """What is minimised of them, where it was asked for."""
 
     def plus(self, other: Found, times: float = 1.0) -> Found:
         """With the gradient of another loss; of the same rows, or of rows that had none."""
@@ -115,13 +117,14 @@ class InnerLoop:
 
     def differentiate(self, rows: Rows, leaves: Tensors) -> Found:
         """By everything that is trained, at the parameters `leaves`."""
-        whole, found = Whole.of(rows.batch), []
+        whole, found, minimised = Whole.of(rows.batch), [], []
         for piece in self._pieces(rows):
             wanted = self._wanted(piece.x, leaves)
             losses, combined = self._run(piece, whole, leaves, self._mode(piece, wanted))
             grads = torch.autograd.grad(combined, wanted, allow_unused=True, materialize_grads=True)
             found.append(self._parted(piece.x, grads, losses.detach()))
-        return added(found)
+            minimised.append(combined.detach())
+        return added(found)._replace(combined=sum_of(minimised))
 
     def step(self, rows: Rows, leaves: Tensors, *, twice: bool) -> Taken:
         """The gradient by the parameters `leaves`; `twice`: to be differentiated once more."""
@@ -177,6 +180,6 @@ def add_up(lists: Iterable[Tensors]) -> Tensors:
 
 def added(pieces: Sequence[Found]) -> Found:
     """Of rows that stand one after the other."""
-    adapted, rest, embedded, losses = zip(*pieces, strict=True)
+    adapted, rest, embedded, losses, _ = zip(*pieces, strict=True)
     total = None if losses[0] is None else sum_of(losses)
     return Found(add_up(adapted), add_up(rest), None if embedded[0] is None else joined(embedded), total)
