@@ -171,7 +171,7 @@ def test_stratified_halves_share_the_rows_of_each_depth(share: float) -> None:
                 size = len(support) + len(query)
                 assert len(support) == round(share * size)
                 strata = np.bincount(depth[support], minlength=3), np.bincount(depth[query], minlength=3)
-                even = [within_a_row(s, (s + q) * len(support) / size) for s, q in zip(*strata, strict=True)]
+                even = [within_a_row(int(s), (s + q) * len(support) / size) for s, q in zip(*strata, strict=True)]
                 assert all(even) or not stratified
                 uneven += not all(even)
                 first_support += strata[0] if stratified else 0

@@ -31,7 +31,8 @@ def weights_on_grid(design: Floats, base: Floats, labels: Floats) -> Floats:
 @pytest.mark.parametrize(("rows", "scale"), [(0, 1.0), (1, 1.0), (16, 0.7), (300, 0.7), (3000, 2.0)])
 def test_one_number_against_quadrature(rows: int, scale: float) -> None:
     rng = np.random.default_rng(rows)
-    design, base = scale * rng.choice([-1.0, 1, 2], (rows, 1)), rng.normal(-3, 1, rows)
+    design = np.asarray(scale * rng.choice([-1.0, 1, 2], (rows, 1)), np.float64)
+    base = np.asarray(rng.normal(-3, 1, rows), np.float64)
     labels = (rng.random(rows) < sigmoid(base + design[:, 0])).astype(np.float64)
     found = draw_posterior(design, base, labels, rng, 4096)
     expected = weights_on_grid(design, base, labels)

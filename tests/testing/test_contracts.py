@@ -207,7 +207,7 @@ def test_the_rows_have_every_corner() -> None:
         assert not columns.ids.size or (columns.ids == 0).any()
         for ragged in columns.ragged.values():
             lengths = ragged.offsets[1:] - ragged.offsets[:-1]
-            assert (lengths.min(), lengths.max()) == (0, LONGEST) and (ragged.ids == 0).any()
+            assert (int(lengths.min()), int(lengths.max())) == (0, LONGEST) and (ragged.ids == 0).any()
         assert columns.labels is not None and {0, 1} == set(columns.labels[:, -1].tolist())
 
 

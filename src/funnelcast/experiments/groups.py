@@ -61,7 +61,7 @@ def measure_groups(funnel: Funnel, rows: Columns, log_p: NDArray[np.float32], gr
         known, keys = groups.is_known[space], groups.keys[space]
         found = grouped_auc(labels[known], scores[known], keys[known], weight[known])
         rest = auc(labels[~known], scores[~known], weight[~known])
-        unknown = _entry((~known).sum(), labels[~known].sum(), rest)
+        unknown = _entry(int((~known).sum()), int(labels[~known].sum()), rest)
         result[output.name] = {
             "gauc": _json(found.gauc),
             "usable_groups": found.usable,
