@@ -203,14 +203,17 @@ def excess(model: FunnelModel, found: Adapted, batch: Batch, shift: float) -> fl
 PLAIN = replace(STARTING, weights=(1.0, 1.0), information=(0.0, 0.0))
 
 
-def test_on_rows_of_its_own_law_it_changes_little_or_nothing() -> None:
+@pytest.mark.parametrize("fitted", [True, False], ids=["offsets and steps", "steps alone"])
+def test_on_rows_of_its_own_law_it_changes_little_or_nothing(fitted: bool) -> None:
+    """An offset that is fitted is hardly ever exactly nothing; steps alone often are."""
     losses, steps = [], []
     for seed in range(12):
         model, rows = law(seed, 200)
-        found = adapt(model, PLAIN, rows, Adapting())
+        found = adapt(model, PLAIN, rows, Adapting(offsets=fitted))
         losses.append(excess(model, found, asked(), 0))
         steps.append(found.steps)
-    assert sum(losses) / len(losses) < 0.006 and 0 in steps, (losses, steps)
+    assert sum(losses) / len(losses) < 0.004, losses
+    assert fitted or steps.count(0) >= 2, steps
 
 
 @pytest.mark.parametrize("shift", [1.5, -1.5])
@@ -220,9 +223,9 @@ def test_on_rows_of_another_law_it_helps_much(shift: float) -> None:
         model, rows = law(seed, 2000, shift)
         found = adapt(model, PLAIN, rows, Adapting())
         before = excess(model, Adapted({}, 0, []), asked(), shift)
-        assert before > 0.1 and excess(model, found, asked(), shift) < 0.3 * before
+        assert before > 0.1 and excess(model, found, asked(), shift) < 0.2 * before
         ways.append(moved(model, found, asked()))
-    assert all(0.5 < way / shift < 1.5 for way in ways), ways
+    assert ways == pytest.approx([shift] * len(ways), abs=0.6)
 
 
 def test_sampled_negatives_are_taken_into_account() -> None:
@@ -254,6 +257,17 @@ def test_offsets_come_first_and_then_steps_from_the_rows_own_rates() -> None:
     for name in loop.names:
         assert torch.equal(own[name], base[name]) == (name != bias)
         assert not torch.equal(moved[name], own[name])
+
+
+def test_offsets_of_sampled_negatives_are_those_of_all_rows() -> None:
+    """The odds of the first step are those of the kept rows times what was kept; a row tells what one of all does."""
+    model, rows = law(1, 300, keep=0.1)
+    run = Run.of(model, replace(PLAIN, keep_negatives=0.1), Adapting(inner="top", steps=1), None)
+    loop, path = run.path(run.look_up(run.as_trained(rows), torch.ones(300, dtype=torch.bool)))
+    i, logits = loop.names.index("model.output.bias"), model.logits(model.embedding(rows)).detach()
+    assert rows.labels is not None
+    expected = offsets(logits + torch.tensor([math.log(0.1), 0]), rows.labels, model.parents, [2.0, 2.0])
+    torch.testing.assert_close((path[1].leaves[i] - loop.start[i]).flatten(), expected.float(), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("loss", [{"focal_gamma": 1.0}, {"positive_weight": 3.0}])
@@ -291,16 +305,17 @@ def test_rows_without_weight_teach_nothing() -> None:
     assert adapt(model, PLAIN, replace(batch, weight=torch.zeros(20)), Adapting()).parameters == {}
 
 
-def test_the_model_stays_as_it_is_and_threads_do_not_meet() -> None:
+@pytest.mark.parametrize("fitted", [True, False], ids=["offsets and steps", "steps alone"])
+def test_the_model_stays_as_it_is_and_threads_do_not_meet(fitted: bool) -> None:
     model, rows = law(1, 100, 1.5)
     before, state = model(asked()).log_p, copy.deepcopy(model.state_dict())
-    alone = adapt(model, PLAIN, rows, Adapting(steps=3))
+    alone = adapt(model, PLAIN, rows, Adapting(steps=3, offsets=fitted))
     with ThreadPoolExecutor(4) as pool:
-        found = [pool.submit(adapt, model, PLAIN, rows, Adapting(steps=3)) for _ in range(4)]
+        found = [pool.submit(adapt, model, PLAIN, rows, Adapting(steps=3, offsets=fitted)) for _ in range(4)]
         told = [pool.submit(lambda: model(asked()).log_p) for _ in range(30)]
     assert all(torch.equal(each.result(), before) for each in told)
     for each in found:
-        assert each.result().losses == alone.losses and alone.steps >= 1
+        assert each.result().losses == alone.losses and (fitted or alone.steps == 3)
         assert all(torch.equal(t, alone.parameters[name]) for name, t in each.result().parameters.items())
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
     assert all(p.grad is None and p.requires_grad for p in model.parameters())

@@ -89,7 +89,7 @@ def show_deltas(folder: Path, by: str, made: dict[str, Any]) -> None:
         f"{len(deltas):,} deltas in {folder}" + (f", the {LARGEST} largest" if len(deltas) > LARGEST else ""),
     )
     same = sum(bool(delta["reason"]) for delta in deltas)
-    out.print(f"  {same:,} of them change nothing, as no step lowers their held-out loss")
+    out.print(f"  {same:,} of them change nothing; {folder / 'deltas.json'} says why")
     if made["skipped"]:
         out.print(f"  {made['skipped']:,} values have fewer than 2 rows, and no delta")
     out.print(f"  {sum(delta['bytes'] for delta in deltas) / 1e6:,.2f} MB in all")

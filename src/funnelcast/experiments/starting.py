@@ -25,8 +25,7 @@ def starting_of(experiment: Experiment, table: Table, trainer: Trainer, kept: fl
     told, differ = [0.0] * len(weights), list[float]()
     if isinstance(inner, Meta):
         rates = [rate / kept for rate in table.label_rates("train")]
-        is_chain = model.head == "chain" or model.given_parent
-        parents = model.parents if is_chain else (-1,) * len(model.parents)
+        parents = model.logit_parents
         rows = _support_rows(inner, experiment.optimizer.batch_size, trainer, kept)
         told = [rows * own for own in information_of_rates(rates, parents)]
         if inner.by is not None and not _is_read(table.schema, inner.by):

@@ -152,6 +152,11 @@ class FunnelModel(nn.Module):
     def load(self, folder: Path) -> None:
         self.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))
 
+    @property
+    def logit_parents(self) -> tuple[int, ...]:
+        """(T,) the step that must have been reached for a logit to be of a row; -1 where it is of every row."""
+        return self.parents if self.head == "chain" or self.given_parent else (-1,) * len(self.parents)
+
     def forward(self, batch: Batch, mode: Mode = EVALUATE) -> Reach:
         """Log-probabilities (B, T) of having reached and not having reached each step."""
         return self.network(self.embedding(batch), mode)

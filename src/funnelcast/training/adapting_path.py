@@ -95,6 +95,14 @@ class Run:
         share = torch.where(rows.labels[:, 0] == 0, keep, 1.0)
         return replace(rows, weight=share if rows.weight is None else rows.weight * share)
 
+    def _as_given(self, rows: Batch) -> tuple[Tensor, Tensor | None]:
+        """Labels, and weights without the share of the rows that training kept."""
+        labels, keep = rows.labels, self.starting.keep_negatives
+        assert labels is not None
+        if keep == 1 or rows.weight is None:
+            return labels, rows.weight
+        return labels, rows.weight / torch.where(labels[:, 0] == 0, keep, 1.0)
+
     def look_up(self, rows: Batch, where: Tensor) -> Looked:
         """Some of the rows (N,), on the model's device."""
         chosen, device = torch.nonzero(where).squeeze(1), self.model.device
@@ -144,9 +152,8 @@ class Run:
         looked, model, i = self.lookup.rows(rows, at.new), self.own, loop.names.index(BIAS)
         start = loop.start[i].detach()
         logits = Logits(model).under(loop.names, [*at.leaves[:i], start, *at.leaves[i + 1 :]], looked, PIECE)
-        parents = model.parents if model.head == "chain" or model.given_parent else (-1,) * len(model.parents)
-        labels, weight = looked.batch.labels, looked.batch.weight
-        assert labels is not None
+        parents, (labels, weight) = model.logit_parents, self._as_given(looked.batch)
+        logits = logits + logits.new_tensor([math.log(self.starting.keep_negatives) if p < 0 else 0 for p in parents])
         vague = [prior if math.isinf(prior) else LEAST for prior in self.prior]
         found = [offsets(logits, labels, parents, prior, weight).to(start) for prior in (vague, self.prior)]
         biases = [(start + by.reshape(start.shape)).requires_grad_() for by in found]

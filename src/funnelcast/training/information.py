@@ -34,8 +34,7 @@ def information(model: FunnelModel, rows: Batch, keep_negatives: float = 1.0) ->
     if keep_negatives < 1:
         reach = undo_downsampling(reach, model.parents, keep_negatives)
     log_p, own = reach.log_p.double().cpu(), []
-    parents = model.parents if model.head == "chain" or model.given_parent else (-1,) * len(model.parents)
-    for t, parent in enumerate(parents):
+    for t, parent in enumerate(model.logit_parents):
         given = log_p[:, parent] if parent >= 0 else torch.zeros(len(rows), dtype=torch.float64)
         p = (log_p[:, t] - given).clamp(max=0).exp()
         own.append(given.exp() * p * (1 - p))
