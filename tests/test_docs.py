@@ -50,6 +50,7 @@ def run(text: str, name: str) -> None:
     exec(compile(code, name, "exec"), {})
 
 
+@pytest.mark.slow
 def test_the_readme_and_the_guide_to_adapting_run_on_a_log_of_ones_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

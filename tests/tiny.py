@@ -87,6 +87,7 @@ def write_table(
     return Table.open(folder)
 
 
+LEARNED: dict[str, Any] = {"weighting": "uncertainty", "normalise": True}
 MODEL: dict[str, Any] = {
     "name": "man",
     "embedding_dim": 2,
@@ -105,6 +106,7 @@ def experiment(**changes: Any) -> Experiment:
         "name": "tiny",
         "workers": 1,
         "model": MODEL,
+        "loss": LEARNED,
         "optimizer": {"batch_size": 64, "micro_batch": 24, "learning_rate": 0.01},
         "stages": [{"epochs": 2, "patience": 2}, {"name": "top", "train": "top", "epochs": 1}],
     }

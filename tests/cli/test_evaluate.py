@@ -99,6 +99,7 @@ def test_comparing(made: Path, predictions: Path) -> None:
     assert answer.code == 0 and "0.5000" in answer.out and "+0.0000" in answer.out
 
 
+@pytest.mark.slow
 def test_no_figure_is_cut_in_a_pipe(made: Path, tmp_path: Path) -> None:
     """Nor in a narrow terminal; what is to be said of an interval stands on a line of its own."""
     few = pq.read_table(made / "predictions.parquet").slice(0, 60)

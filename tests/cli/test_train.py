@@ -118,7 +118,7 @@ def test_a_damaged_checkpoint_and_result(made: Path, tmp_path: Path) -> None:
 
 def test_a_run_that_failed_at_once_leaves_its_folder_free(made: Path, tmp_path: Path) -> None:
     run = ("--data", made / "table", "--out", tmp_path / "run")
-    fast = written(tmp_path, EXPERIMENT + "[loss]\nlearning_rate = 1e30\nclamp = 0")
+    fast = written(tmp_path, EXPERIMENT + "[loss]\nweighting = 'uncertainty'\nlearning_rate = 1e30\nclamp = 0")
     assert "diverged" in refused("train", fast, *run, "--json")
     assert call("train", made / "man.toml", *run).code == 0
 

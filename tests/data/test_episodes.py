@@ -127,6 +127,7 @@ def test_an_epoch_of_fewer_rows_than_a_batch_is_one_step() -> None:
     assert (len(episodes), episodes.num_rows, [step.rows for step in episodes.epoch(0)]) == (1, 20, [20])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampling", ["proportional", "uniform"])
 @pytest.mark.parametrize("tasks", [1, 2])
 def test_keys_come_as_often_as_their_chances_say(sampling: str, tasks: int) -> None:
@@ -181,6 +182,7 @@ def test_stratified_halves_share_the_rows_of_each_depth(share: float) -> None:
     assert abs(shares - 1).max() < 0.2  # neither depth is kept from the support
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.25, 0.5])
 def test_each_row_is_in_the_support_as_often_as_any_other(share: float) -> None:
     """Also the rows of a lone positive: one key of 8 rows, of depths 0 0 0 0 0 1 1 2."""

@@ -115,6 +115,7 @@ def test_what_a_run_leaves(finished: Run, table: Table) -> None:
     assert {part: evaluate(bundle, table, part)["outputs"] for part in ("dev", "test")} == finished.results
 
 
+@pytest.mark.slow
 def test_neither_threads_nor_another_run_change_a_file(finished: Run, table: Table, tmp_path: Path) -> None:
     """But for `bundle.json`, which says how many threads there were."""
     train(experiment(workers=2), table, tmp_path)

@@ -41,7 +41,7 @@ def told(table: Table, folder: Path, kept: float = 1.0, **changes: Any) -> list[
 
 
 def test_of_plain_training(table: Table, tmp_path: Path) -> None:
-    experiment = tiny.experiment(keep_negatives=0.5, loss={"focal_gamma": 1.0})
+    experiment = tiny.experiment(keep_negatives=0.5, loss={**tiny.LEARNED, "focal_gamma": 1.0})
     run = trainer_of(experiment, table, tmp_path)
     weights = run.loss_weights
     with torch.no_grad():

@@ -164,6 +164,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], Callable[[Case], int] | None]] = {
 """Other ways to read ids."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VARIANTS)
 def test_promises_of_other_ways_to_read(name: str) -> None:
     changes, formula = VARIANTS[name]

@@ -19,7 +19,7 @@ from funnelcast.training.losses import LossConfig
 from tests import tiny
 from tests.serving.test_bundle import bundle_of
 
-STARTING = Starting(LossConfig(), [1.0, 1.0], None, [0.0, 0.0], {}, [])
+STARTING = Starting(LossConfig(weighting="uncertainty", normalise=True), [1.0, 1.0], None, [0.0, 0.0], {}, [])
 FEW = Adapting(steps=3, folds=2, offsets=False, new_ids="none")
 
 

@@ -105,6 +105,7 @@ def held() -> int:
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
+@pytest.mark.slow
 def test_a_thousand_deltas_hold_their_own_numbers_alone() -> None:
     """What predicting with them adds is less than one copy of the base."""
     before = held()

@@ -59,6 +59,7 @@ def test_a_campaign_of_one_number_by_its_rows() -> None:
     np.testing.assert_allclose(np.exp(log_q), 1 - expected, rtol=0.001)
 
 
+@pytest.mark.slow
 def test_clicks_tell_of_conversions_where_the_two_go_together() -> None:
     """With offsets that are the same, 1,000 impressions without a click move p(conversion | click)."""
     found = {}
@@ -94,6 +95,7 @@ def test_conversions_of_clicked_rows_against_sums_over_both_offsets() -> None:
             assert np.exp(found[row]) == pytest.approx(mean, rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [CLICK, CONVERSION], ids=["click", "conversion"])
 def test_it_is_better_than_what_does_not_adapt_and_worse_than_the_truth(asked: Asked) -> None:
     law = CampaignLaw(3, Differences(offset=1.5, taste=1.0))

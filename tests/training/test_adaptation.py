@@ -203,6 +203,7 @@ def excess(model: FunnelModel, found: Adapted, batch: Batch, shift: float) -> fl
 PLAIN = replace(STARTING, weights=(1.0, 1.0), information=(0.0, 0.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fitted", [True, False], ids=["offsets and steps", "steps alone"])
 def test_on_rows_of_its_own_law_it_changes_little_or_nothing(fitted: bool) -> None:
     """An offset that is fitted is hardly ever exactly nothing; steps alone often are."""
@@ -216,6 +217,7 @@ def test_on_rows_of_its_own_law_it_changes_little_or_nothing(fitted: bool) -> No
     assert fitted or steps.count(0) >= 2, steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [1.5, -1.5])
 def test_on_rows_of_another_law_it_helps_much(shift: float) -> None:
     ways = []
@@ -228,6 +230,7 @@ def test_on_rows_of_another_law_it_helps_much(shift: float) -> None:
     assert ways == pytest.approx([shift] * len(ways), abs=0.6)
 
 
+@pytest.mark.slow
 def test_sampled_negatives_are_taken_into_account() -> None:
     """The network's own probabilities are of sampled rows, those that it adapts to are of all."""
     model, rows = law(1, 3000, keep=0.1)
@@ -235,6 +238,7 @@ def test_sampled_negatives_are_taken_into_account() -> None:
     assert abs(moved(model, right, rows)) < 0.2 and moved(model, wrong, rows) < -1
 
 
+@pytest.mark.slow
 def test_it_is_empty_where_no_step_helps() -> None:
     found = [adapt(model, PLAIN, rows, Adapting(steps=3)) for model, rows in (law(seed, 100) for seed in range(8))]
     empty = [each for each in found if not each.steps]

@@ -260,13 +260,13 @@ def test_the_entropy_of_a_rare_step_is_accurate() -> None:
 
 def test_normalising_makes_steps_of_any_rate_count_the_same() -> None:
     rates = torch.tensor([0.5, 0.04, 2e-4])
-    weights = build_loss_weights(LossConfig(weighting="fixed"), rates.tolist())
+    weights = build_loss_weights(LossConfig(normalise=True), rates.tolist())
     assert weights.combine(constant_entropy(rates)).item() == pytest.approx(3, rel=1e-6)  # float32
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0, math.nan])
 def test_a_step_of_one_class_is_not_normalised(rate: float) -> None:
-    assert build_loss_weights(LossConfig(), (rate,)).scale.tolist() == [1]
+    assert build_loss_weights(LossConfig(normalise=True), (rate,)).scale.tolist() == [1]
 
 
 def test_combine_is_equation_3() -> None:
@@ -276,23 +276,24 @@ def test_combine_is_equation_3() -> None:
     kendall = losses[0] / sigma[0] ** 2 + losses[1] / sigma[1] ** 2 + torch.log(sigma[0] * sigma[1])
     expected: dict[Any, Tensor] = {"paper": paper, "kendall": kendall}
     for form, value in expected.items():
-        weights = double_weights(LossConfig(form=form, normalise=False), (0.1, 0.1))
+        weights = double_weights(LossConfig(weighting="uncertainty", form=form, normalise=False), (0.1, 0.1))
         assert weights.combine(losses).item() == pytest.approx(value.item(), rel=1e-6)  # float32
-        weights = double_weights(LossConfig(form=form, normalise=True), (0.1, 0.01))
+        weights = double_weights(LossConfig(weighting="uncertainty", form=form, normalise=True), (0.1, 0.01))
         entropy = constant_entropy(torch.tensor([0.1, 0.01]))
         assert weights.combine(losses * entropy).item() == pytest.approx(value.item(), rel=1e-6)
 
 
 def test_weights_start_at_sigma_one() -> None:
-    assert build_loss_weights(LossConfig(), (0.1, 0.2)).task_weights().tolist() == [0.5, 0.5]
-    assert build_loss_weights(LossConfig(form="kendall"), (0.1, 0.2)).task_weights().tolist() == [1, 1]
+    assert build_loss_weights(LossConfig(weighting="uncertainty"), (0.1, 0.2)).task_weights().tolist() == [0.5, 0.5]
+    kendall = build_loss_weights(LossConfig(weighting="uncertainty", form="kendall"), (0.1, 0.2))
+    assert kendall.task_weights().tolist() == [1, 1]
 
 
 @pytest.mark.parametrize(("form", "factor"), [("paper", 1.0), ("kendall", 2.0)])
 def test_the_optimum_of_sigma_squared_is_the_loss(form: Any, factor: float) -> None:
     """d/ds (L/2 · exp(-s) + s/2) = 0 at exp(s) = L; at 2L without the half. Either way the weight is 1/(2L)."""
     losses = torch.tensor([0.6, 0.03, 4e-3], dtype=torch.float64)
-    weights = double_weights(LossConfig(form=form, normalise=False))
+    weights = double_weights(LossConfig(weighting="uncertainty", form=form, normalise=False))
     (log_variance,) = weights.parameters()
     log_variance.data = torch.log(factor * losses)
     (gradient,) = torch.autograd.grad(weights.combine(losses), log_variance)
@@ -303,7 +304,7 @@ def test_the_optimum_of_sigma_squared_is_the_loss(form: Any, factor: float) -> N
 @pytest.mark.parametrize("form", ["paper", "kendall"])
 def test_every_learnable_weight_moves_to_its_optimum(form: Any) -> None:
     """torch-rechub's never moved. 300 steps are a short run: an epoch of 600,000 rows."""
-    config = LossConfig(form=form, normalise=False)
+    config = LossConfig(weighting="uncertainty", form=form, normalise=False)
     weights, losses = build_loss_weights(config, (0.1, 0.2)), torch.tensor([0.9, 0.15])
     optimizer = torch.optim.Adam(weights.parameters(), lr=config.learning_rate)
     for _ in range(300):
@@ -317,7 +318,7 @@ def test_every_learnable_weight_moves_to_its_optimum(form: Any) -> None:
 
 @pytest.mark.parametrize("clamp", [4.0, 0.5])
 def test_the_clamp_limits_and_does_not_freeze(clamp: float) -> None:
-    config = LossConfig(clamp=clamp, normalise=False)
+    config = LossConfig(weighting="uncertainty", clamp=clamp, normalise=False)
     weights = build_loss_weights(config, (0.1,))
     (log_variance,) = weights.parameters()
     for loss, limit in ((1e-9, -clamp), (1e9, clamp), (1e-9, -clamp)):
@@ -329,7 +330,7 @@ def test_the_clamp_limits_and_does_not_freeze(clamp: float) -> None:
 
 
 def test_without_a_clamp_there_is_no_limit() -> None:
-    weights = build_loss_weights(LossConfig(clamp=0), (0.1,))
+    weights = build_loss_weights(LossConfig(weighting="uncertainty", clamp=0), (0.1,))
     (log_variance,) = weights.parameters()
     log_variance.data.fill_(-9)
     weights.clamp_()
@@ -345,7 +346,7 @@ def test_fixed_weights_are_those_given_and_do_not_learn() -> None:
 
 
 def test_state_is_saved_whole() -> None:
-    config = LossConfig()
+    config = LossConfig(weighting="uncertainty")
     source, target = double_weights(config), build_loss_weights(config, (0.3, 0.3, 0.3)).double()
     target.load_state_dict(source.state_dict())
     losses = torch.tensor([0.5, 0.6, 0.7], dtype=torch.float64)
@@ -353,7 +354,8 @@ def test_state_is_saved_whole() -> None:
 
 
 @pytest.mark.parametrize(("values", "message"), [
-    ({"weights": [1, 1, 1]}, "weights need weighting = 'fixed'"),
+    ({"weighting": "uncertainty", "weights": [1, 1, 1]}, "weights need weighting = 'fixed'"),
+    ({"clamp": 0}, "clamp is of learned weights, and these are fixed; set weighting = 'uncertainty'"),
     ({"weighting": "fixed", "weights": [0, 0]}, "weights are all 0"),
     ({"weighting": "fixed", "weights": [1, -1]}, "weights.1: -1 is not allowed: input should be greater than or equal"),
     ({"weighting": "uncertain"}, "did you mean 'uncertainty'"),

@@ -14,13 +14,12 @@ from funnelcast.data.episodes import TaskBatch
 from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.mode import Mode
 from funnelcast.training.algorithms import Inner
-from funnelcast.training.losses import LossConfig
 from funnelcast.training.meta import MetaStep
 from funnelcast.training.objective import Objective, Whole
 from funnelcast.training.optimizers import Optimizer, OptimizerConfig
 from funnelcast.training.step import Trained
 from funnelcast.training.workers import threads
-from tests.training.test_step import MODELS, build, drawn
+from tests.training.test_step import LEARNED, MODELS, build, drawn
 
 SIZES = ((5, 9), (8, 10))
 RATE = 0.3
@@ -33,7 +32,7 @@ def smooth(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def objective_of(model: str = "man", **changes: Any) -> Objective:
-    return Objective(*build(model, **changes), LossConfig())
+    return Objective(*build(model, **changes), LEARNED)
 
 
 def meta_step(

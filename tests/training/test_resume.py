@@ -59,6 +59,7 @@ def terminate() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seconds", "workers"), [(0.0, 1), (0.0, 2), (3600.0, 1)])
 @pytest.mark.parametrize("call", range(CALLS))
 def test_a_kill(
@@ -73,6 +74,7 @@ def test_a_kill(
     assert log_of(tmp_path) == undisturbed[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("act", [interrupt, terminate])
 @pytest.mark.parametrize("call", range(CALLS))
 def test_ctrl_c_leaves_a_checkpoint_of_that_very_batch(
@@ -137,6 +139,7 @@ META: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("meta", META.values(), ids=META.keys())
 def test_meta_stages(table: Table, tmp_path: Path, meta: dict[str, Any], workers: int) -> None:

@@ -24,6 +24,7 @@ from tests.layers.reference import randomise
 
 ROWS = 32
 RATES = (0.5, 0.3, 0.2)
+LEARNED = LossConfig(weighting="uncertainty", normalise=True)
 FUNNEL = Funnel.parse("click; conversion after click; like after click")
 READING: dict[str, Any] = {
     "embedding_dim": 2,
@@ -51,7 +52,7 @@ def build(model: str = "man", config: LossConfig | None = None, **changes: Any) 
     built = recipe_of({**READING, **MODELS[model], **changes}).build(INPUTS, FUNNEL)
     assert isinstance(built, FunnelModel)
     randomise(built, scale=0.6)
-    weights = build_loss_weights(config or LossConfig(), RATES).double()
+    weights = build_loss_weights(config or LEARNED, RATES).double()
     for log_variance in weights.parameters():
         log_variance.data = torch.tensor([0.5, -0.8, 0.3], dtype=torch.float64)
     return built.double(), weights
@@ -80,7 +81,7 @@ def run(
     model: FunnelModel, weights: LossWeights, batch: Batch, micro_batch: int = 16, workers: int = 1, **kind: Any
 ) -> Gradients:
     parameters: list[Any] = [*dense_parameters(model), *weights.parameters()]
-    config, embedding = kind.get("config", LossConfig()), kind.get("train_embedding", True)
+    config, embedding = kind.get("config", LEARNED), kind.get("train_embedding", True)
     step = PlainStep(Objective(model, weights, config), Trained(parameters, embedding), micro_batch)
     with threads(workers) as pool:
         return step(batch, kind.get("seed", 5), pool)

@@ -35,6 +35,8 @@ from funnelcast.training.optimizers import OptimizerConfig
 from funnelcast.training.stages import Stage
 from funnelcast.training.trainer import Trainer
 
+LOSS = LossConfig(weighting="uncertainty", normalise=True)
+"""With learned weights, which have promises to keep too."""
 CHANCE = 3.0
 """Standard errors that an AUC may be off 1/2 on noise."""
 
@@ -119,7 +121,7 @@ def plan(epochs: int, batch_size: int, *, rate: float = 0.005, metric: str = "au
     """Gradient training that suits small networks; by `log_loss` it runs to the end."""
     optimizer = OptimizerConfig(learning_rate=rate, batch_size=batch_size)
     stage = Stage(epochs=epochs, patience=epochs if metric == "log_loss" else 1, metric=metric)
-    return Plan(LossConfig(), optimizer, (stage,), seed=0, workers=workers)
+    return Plan(LOSS, optimizer, (stage,), seed=0, workers=workers)
 
 
 def fitted(recipe: Recipe, inputs: InputSpec, funnel: Funnel, train: Columns, dev: Columns, how: Plan) -> Model:
@@ -143,7 +145,7 @@ def fresh(recipe: Recipe, inputs: InputSpec, funnel: Funnel, seed: int) -> Funne
 def loss_weights(recipe: Recipe, funnel: Funnel, train: Columns) -> LossWeights:
     """The default ones, for the rates of the rows that each step is trained on."""
     parents = funnel.parents if recipe.loss_space == "given_parent" else (-1,) * len(funnel.parents)
-    return build_loss_weights(LossConfig(), rates_given_parent(Batch.of(train), parents))
+    return build_loss_weights(LOSS, rates_given_parent(Batch.of(train), parents))
 
 
 def _trained(case: Case, how: Plan, train: Columns, dev: Columns) -> Model:

@@ -24,14 +24,15 @@ NotNegative = Annotated[float, Field(ge=0)]
 class LossConfig(Config):
     """The loss of each step, and the weights that add them up."""
 
-    weighting: Literal["uncertainty", "fixed"] = "uncertainty"
-    """Weights learned from each step's uncertainty σ (eq. 3), or fixed ones."""
+    weighting: Literal["fixed", "uncertainty"] = "fixed"
+    """Fixed weights, or such as are learned from each step's uncertainty σ (eq. 3). Learned ones make a step of few
+    positives weigh like the others, and its noise with it."""
     weights: tuple[NotNegative, ...] | None = None
     """With weighting = "fixed": a weight per step, in the order of the funnel; 1 each if not given."""
     form: Literal["paper", "kendall"] = "paper"
     """"paper": L / (2σ²) + log σ; "kendall": L / σ² + log σ, which Kendall et al. derive for classification. Their
     optima weigh the steps alike, 1 / (2L); they start from 1/2 and 1."""
-    normalise: bool = True
+    normalise: bool = False
     """Divide each step's loss by that of always predicting its training rate: rare steps count like frequent ones."""
     clamp: float = Field(default=4.0, ge=0, le=80)
     """log σ² is kept in [-clamp, clamp]; 0 for no limit, as in the paper."""
@@ -53,6 +54,9 @@ class LossConfig(Config):
     def _check(self) -> Self:
         if self.weights is not None and self.weighting != "fixed":
             raise ValueError("weights need weighting = 'fixed', and it is 'uncertainty'; set it, or drop weights")
+        idle = [n for n in ("form", "clamp", "learning_rate") if getattr(self, n) != type(self).model_fields[n].default]
+        if idle and self.weighting == "fixed":
+            raise ValueError(f"{idle[0]} is of learned weights, and these are fixed; set weighting = 'uncertainty'")
         if self.weights is not None and not any(self.weights):
             raise ValueError("weights are all 0, so nothing would be learned; give at least one step a weight above 0")
         return self

@@ -109,6 +109,7 @@ def test_a_bad_row_is_listed_with_its_columns_in_the_order_of_the_schema(tmp_pat
     assert '"y=4.0, user=8, x=2.5, click=2, buy=0"' in quarantine_path(tmp_path / "out").read_text()
 
 
+@pytest.mark.slow
 def test_a_log_is_the_same_table_from_csv_and_parquet(tmp_path: Path) -> None:
     """More rows than a batch, with gaps, infinite numbers and bad rows in two batches; test rows of another file."""
     rng = np.random.default_rng(0)

@@ -329,6 +329,7 @@ def test_broken_rows_where_none_may_be(tmp_path: Path) -> None:
         prepare(schema({"user": {}}, funnel={"steps": FUNNEL, "on_broken": "error"}), tmp_path / "out", train=log)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(
     st.lists(

@@ -71,6 +71,7 @@ def write(path: Path, log: pa.Table) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_texts_in_csv_and_parquet_and_lists_are_one_table(tmp_path: Path) -> None:
     """More rows than a batch, parted by a time with a zone, test rows of another file; to the last checksum."""
     found = schema(FEATURES, split={"by": "time", "column": "t", "dev": 0.1, "test": 0}, keep=["t"])
@@ -167,6 +168,7 @@ def of_csv(rows: pa.Table, encoder: Encoder, folder: Path) -> Columns:
     return encoder.encode(batch)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.text("07|.- x", max_size=6) | st.none(), min_size=1, max_size=20))
 def test_the_engine_and_the_encoder_take_the_same_for_whole_numbers(texts: list[str | None]) -> None:

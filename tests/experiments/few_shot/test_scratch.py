@@ -40,6 +40,7 @@ def test_rows_that_cannot_tell_when_to_stop_give_their_rate(head: str, rows: int
     assert np.exp(log_p) == pytest.approx(np.full(5, expected), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_many_rows_teach_it_to_rank() -> None:
     """1,000 rows whose label is whether the first field is above 5."""
     rng = np.random.default_rng(1)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -100,6 +101,7 @@ class Expected:
         return [(ids.get(raw, 0), float(weight)) for (raw, _), weight in zip(row.lists[name], weights, strict=True)]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(
     logs, logs, st.integers(1, 4), st.integers(1, 300), st.sampled_from(["\n", "\r\n"]),
