@@ -165,10 +165,9 @@ class FunnelModel(nn.Module):
         """The same from embedded rows."""
         return HEADS[self.head](self.logits(embedded, mode), self.parents)
 
-    def trained_reach(self, embedded: Embedded, mode: Mode) -> Reach:
+    def trained_reach(self, logits: Tensor) -> Reach:
         """What the loss is of: reach, or each step's probability given its parent."""
-        head = "independent" if self.given_parent else self.head
-        return HEADS[head](self.logits(embedded, mode), self.parents)
+        return HEADS["independent" if self.given_parent else self.head](logits, self.parents)
 
     def logits(self, embedded: Embedded, mode: Mode = EVALUATE) -> Tensor:
         """-> (B, T)."""

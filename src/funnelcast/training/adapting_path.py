@@ -23,7 +23,7 @@ from funnelcast.training.information import UNMEASURED, information, shrinkage
 from funnelcast.training.inner import InnerLoop, Tensors
 from funnelcast.training.losses import build_loss_weights
 from funnelcast.training.new_ids import Looked, Lookup
-from funnelcast.training.objective import Objective, replica
+from funnelcast.training.objective import Objective, Whole, replica
 from funnelcast.training.offsets import LEAST, Logits, offsets
 from funnelcast.training.overlay import NewIds
 
@@ -132,9 +132,11 @@ class Run:
             gradient = Place(found.by_adapted, self.lookup.gradient(rows, found.embedded))
             step = Place(scaled(gradient.leaves, self.inner, rates), scaled(gradient.new, self.inner, ()))
             there, before = at.minus(step), float(found.combined) if found.combined is not None else math.nan
-            after = float(loop.losses(self.lookup.rows(rows, there.new), there.leaves)[1])
+            logits = self._logits(loop, rows, there)
+            after = float(loop.objective.of(logits, rows.batch, Whole.of(rows.batch))[1])
             share = lowest(before, after, gradient.along(step))
-            at, fitted = self._fitted(loop, rows, there if share == 1 else at.minus(step, share))
+            there, known = (there, logits) if share == 1 else (at.minus(step, share), None)
+            at, fitted = self._fitted(loop, rows, there, known)
             path.append(fitted)
         return loop, path
 
@@ -143,16 +145,20 @@ class Run:
         """Steps that are tried."""
         return self.inner.steps + self.config.offsets
 
-    def _fitted(self, loop: InnerLoop, rows: Looked, at: Place) -> tuple[Place, Place]:
+    def _logits(self, loop: InnerLoop, rows: Looked, at: Place) -> Tensor:
+        """(N, T)."""
+        return Logits(self.own).under(loop.names, at.leaves, self.lookup.rows(rows, at.new), PIECE)
+
+    def _fitted(self, loop: InnerLoop, rows: Looked, at: Place, logits: Tensor | None = None) -> tuple[Place, Place]:
         """With the biases of the logits where the rows' likelihood is highest, and where their posterior is; as it is
         where biases do not adapt, or rows do not count by their likelihood."""
         loss = self.starting.loss
         if not self.config.offsets or BIAS not in loop.names or loss.focal_gamma > 0 or loss.positive_weight:
             return at, at
-        looked, model, i = self.lookup.rows(rows, at.new), self.own, loop.names.index(BIAS)
+        i, logits = loop.names.index(BIAS), self._logits(loop, rows, at) if logits is None else logits
         start = loop.start[i].detach()
-        logits = Logits(model).under(loop.names, [*at.leaves[:i], start, *at.leaves[i + 1 :]], looked, PIECE)
-        parents, (labels, weight) = model.logit_parents, self._as_given(looked.batch)
+        logits = logits + (start - at.leaves[i].detach()).reshape(-1)
+        parents, (labels, weight) = self.own.logit_parents, self._as_given(rows.batch)
         logits = logits + logits.new_tensor([math.log(self.starting.keep_negatives) if p < 0 else 0 for p in parents])
         vague = [prior if math.isinf(prior) else LEAST for prior in self.prior]
         found = [offsets(logits, labels, parents, prior, weight).to(start) for prior in (vague, self.prior)]

@@ -60,7 +60,11 @@ class Objective(nn.Module):
 
     def forward(self, batch: Batch, x: Embedded, whole: Whole, mode: Mode) -> tuple[Tensor, Tensor]:
         """A piece's part in the mean losses (T,) of the whole, and in what is minimised. `x`: its rows embedded."""
-        reach = self.model.trained_reach(x, mode)
+        return self.of(self.model.logits(x, mode), batch, whole)
+
+    def of(self, logits: Tensor, batch: Batch, whole: Whole) -> tuple[Tensor, Tensor]:
+        """The same from the piece's logits (B, T)."""
+        reach = self.model.trained_reach(logits)
         assert batch.labels is not None
         losses = step_losses(reach, batch.labels, batch.weight, self.config) / whole.weights
         combined = self.loss_weights.combine(losses, len(batch) / max(whole.rows, 1))
