@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.proofs.ablation import ablation
+from bench.proofs.benchmark_kills import benchmark_kills
 from bench.proofs.bias import bias
 from bench.proofs.census import census
+from bench.proofs.coverage import coverage
 from bench.proofs.few_shot import few_shot
 from bench.proofs.kills import kills
 from bench.proofs.law import law
@@ -23,8 +25,11 @@ from bench.proofs.step_size import step_size
 
 PROOFS: dict[str, Callable[..., bool]] = {
     proof.__name__.replace("_", "-"): proof
-    for proof in (kills, mutations, memory, law, census, models, bias, sequences, ablation, step_size, few_shot)
-}
+    for proof in (
+        kills, mutations, memory, law, census, models, bias, sequences, ablation, step_size, few_shot, coverage,
+        benchmark_kills,
+    )
+}  # fmt: skip
 
 
 def main() -> int:

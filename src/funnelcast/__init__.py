@@ -10,9 +10,9 @@ prepare a log, train on the table, evaluate the bundle, load it and predict:
     delta = model.adapt(labelled_frame, key={"campaign": "123"})
     columns = model.with_deltas([delta]).predict(frame)
 
-`train_seeds`, `predict_file`, `adapt_file` and `compare` do what the verbs of the command line do, `generate`,
-`prepare_aliccp`, `prepare_aliexpress` and `prepare_census` what its data sets do, all in the same words. Folders and
-files are paths or texts.
+`train_seeds`, `benchmark`, `predict_file`, `adapt_file` and `compare` do what the verbs of the command line do,
+`generate`, `prepare_aliccp`, `prepare_aliexpress` and `prepare_census` what its data sets do, all in the same words.
+Folders and files are paths or texts.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from funnelcast.data.table import Table
     from funnelcast.errors import FunnelcastError
     from funnelcast.experiments.adapt import adapt_file
+    from funnelcast.experiments.benchmark.run import benchmark
     from funnelcast.experiments.compare import compare
     from funnelcast.experiments.evaluate import evaluate
     from funnelcast.experiments.experiment import Experiment
@@ -53,6 +54,7 @@ _HOMES = {
     "Schema": "schema.dataset",
     "Table": "data.table",
     "adapt_file": "experiments.adapt",
+    "benchmark": "experiments.benchmark.run",
     "compare": "experiments.compare",
     "evaluate": "experiments.evaluate",
     "generate": "data.datasets.generator.generate",
@@ -77,6 +79,7 @@ __all__ = [
     "Schema",
     "Table",
     "adapt_file",
+    "benchmark",
     "compare",
     "evaluate",
     "generate",

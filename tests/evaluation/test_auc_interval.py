@@ -86,7 +86,7 @@ def test_few_rows_get_the_logit_scale(m: int, n: int) -> None:
     parts = k.mean(1).var(ddof=1) / m, k.mean(0).var(ddof=1) / n
     welch = sum(parts) ** 2 / (parts[0] ** 2 / (m - 1) + parts[1] ** 2 / (n - 1))
     half = student.ppf(0.975, welch) * error / (estimate * (1 - estimate))
-    assert logit[1] - logit[0] == pytest.approx(half, rel=1e-4)
+    assert logit[1] - logit[0] == pytest.approx(half, rel=1e-9)
     assert logit[0] + logit[2] == pytest.approx(2 * logit[1])
 
 

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from funnelcast.cli import adapt, compare, datasets, demo, evaluate, predict, prepare, train
+from funnelcast.cli import adapt, benchmark, compare, datasets, demo, evaluate, predict, prepare, train
 from funnelcast.errors import FunnelcastError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command()(evaluate.evaluate)
 app.command()(compare.compare)
 app.command()(predict.predict)
 app.command()(adapt.adapt)
+app.command()(benchmark.benchmark)
 
 
 def main() -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import ndtri, stdtrit
 
 from funnelcast.evaluation.rows import Floats
 
@@ -25,7 +25,7 @@ def summarise(positives: Floats, negatives: Floats, w1: Floats, w0: Floats) -> S
 
     Rows are counted by Kish's effective number, (Σw)² / Σw²; the error is NaN with one row of a class.
     """
-    mean, sizes = float(np.average(positives, weights=w1)), (_effective_rows(w1), _effective_rows(w0))
+    mean, sizes = float(np.average(positives, weights=w1)), (effective_rows(w1), effective_rows(w0))
     parts = _variance(positives, w1), _variance(negatives, w0)
     spread = sum(parts)
     welch = sum((part / spread) ** 2 / (size - 1) for part, size in zip(parts, sizes, strict=True)) if spread > 0 else 0
@@ -33,10 +33,12 @@ def summarise(positives: Floats, negatives: Floats, w1: Floats, w0: Floats) -> S
 
 
 def quantile(level: float, freedom: float = math.inf) -> float:
-    """Two-sided quantile of Student's t (Abramowitz & Stegun 26.7.5): within 3e-4 at 0.95 for freedom >= 9."""
-    z = NormalDist().inv_cdf((1 + level) / 2)
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + (z**3 + z) / 4 / freedom + (5 * z**5 + 16 * z**3 + 3 * z) / 96 / freedom**2 + third / freedom**3
+    """Two-sided quantile of Student's t with `freedom` > 0 degrees, of the normal distribution where it is infinite.
+
+    Of level in (0, 1): a variable of that distribution is within ± quantile with that probability.
+    """
+    upper = (1 + level) / 2
+    return float(ndtri(upper) if math.isinf(freedom) else stdtrit(freedom, upper))
 
 
 def logit_interval(estimate: float, half: float) -> tuple[float, float]:
@@ -46,12 +48,13 @@ def logit_interval(estimate: float, half: float) -> tuple[float, float]:
     return low, high
 
 
+def effective_rows(w: Floats) -> float:
+    """Kish's effective number of rows of weights (N,), (Σw)² / Σw²: N where all are equal."""
+    return float(w.sum() ** 2 / (w @ w))
+
+
 def _variance(values: Floats, w: Floats) -> float:
-    if _effective_rows(w) < 1.5:
+    if effective_rows(w) < 1.5:
         return math.nan
     share = w / w.sum()
     return float(np.sum((share * (values - np.average(values, weights=w))) ** 2) / (1 - share @ share))
-
-
-def _effective_rows(w: Floats) -> float:
-    return float(w.sum() ** 2 / (w @ w))

@@ -94,6 +94,12 @@ def _of_probabilities(funnel: Funnel, rows: Columns, p: NDArray[np.float64]) -> 
     return {name: m.as_dict() for name, m in measured.outputs.items()}
 
 
+def true_metrics(table: Table, part: str = "test") -> dict[str, Any]:
+    """Metrics by output of the true probabilities, where a generator wrote them beside the log; else nothing."""
+    truth = _truth(table.schema.funnel, table.side(part))
+    return _of_probabilities(table.schema.funnel, table.part(part), truth) if truth is not None else {}
+
+
 def _truth(funnel: Funnel, side: pa.Table) -> NDArray[np.float64] | None:
     """True probabilities (N, T) of having reached each step, where a generator wrote them beside the log."""
     reached: list[NDArray[np.float64]] = []

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from funnelcast.experiments.benchmark.suite import Suite
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.models.base import Recipe
 from funnelcast.models.network import ExpertRecipe, NetworkRecipe
@@ -49,6 +50,9 @@ _PAGES: dict[str, list[tuple[str, type[BaseModel]]]] = {
         ("[optimizer]", OptimizerConfig),
         ("[[stages]]", Stage),
         ("[stages.meta]", Meta),
+    ],
+    "Benchmark file": [
+        ("top level", Suite),
     ],
     "Adapting": [
         ("funnelcast adapt --set, and funnelcast.Adapting", Adapting),

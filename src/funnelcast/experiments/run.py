@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from funnelcast.data.batch import Batch
+from funnelcast.data.columns import Columns
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.files import clear_stale, require_folder, write_atomic
 from funnelcast.data.progress import Progress, silent
@@ -150,10 +151,17 @@ def _keys(table: Table, by: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
 def _fit_boosters(
     experiment: Experiment, table: Table, encoder: Encoder, init: Bundle | None, folder: Path, progress: Progress
 ) -> tuple[Model, None]:
+    return fit_boosters(experiment, encoder, table.part("train"), table.part("dev"), folder, progress), None
+
+
+def fit_boosters(
+    experiment: Experiment, encoder: Encoder, train: Columns, dev: Columns, folder: Path, progress: Progress = silent
+) -> Model:
+    """The boosters of an experiment, fitted in a run's folder."""
     recipe, funnel = cast(LightGBM, experiment.model), encoder.schema.funnel
     workers, keep = workers_of(experiment), experiment.keep_negatives
     boosting = Boosting(recipe, funnel, folder, experiment.seed, keep, workers, progress)
-    return boosting.run(recipe.build(encoder.inputs, funnel), table.part("train"), table.part("dev")), None
+    return boosting.run(recipe.build(encoder.inputs, funnel), train, dev)
 
 
 def workers_of(experiment: Experiment) -> int:

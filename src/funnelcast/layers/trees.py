@@ -30,6 +30,10 @@ def require_lightgbm() -> Any:
 class StepScore(Protocol):
     """What is learned of one step."""
 
+    @property
+    def size(self) -> int:
+        """Numbers that were learned."""
+
     def logits(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """(B, columns) -> (B,)."""
 
@@ -54,6 +58,11 @@ class Trees:
         """LightGBM's Booster."""
         return require_lightgbm().Booster(model_str=self.text)
 
+    @property
+    def size(self) -> int:
+        """Leaves."""
+        return sum(map(int, re.findall(r"^num_leaves=(\d+)$", self.text, re.MULTILINE)))
+
     def logits(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """Sums of leaves (B,), on as many threads as PyTorch has."""
         if not len(x):
@@ -71,6 +80,7 @@ class Constant:
     """The same logit for every row: of a step whose training rows are all of one class, or none."""
 
     logit: float
+    size = 1
 
     @classmethod
     def of(cls, reached: int, others: int) -> Constant:

@@ -31,6 +31,10 @@ class Model(Protocol):
         """Where batches must be."""
 
     @property
+    def size(self) -> int:
+        """How many numbers were learned; of boosted trees, leaves."""
+
+    @property
     def fingerprint(self) -> str:
         """Hash of everything learned, 12 hex digits."""
 

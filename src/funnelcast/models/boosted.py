@@ -32,6 +32,11 @@ class BoostedModel:
         return torch.device("cpu")
 
     @property
+    def size(self) -> int:
+        """Leaves of all trees."""
+        return sum(step.size for step in self.steps)
+
+    @property
     def fingerprint(self) -> str:
         """Hash of boosters and statistics, 12 hex digits."""
         digest = hashlib.sha256(repr(self.steps).encode())

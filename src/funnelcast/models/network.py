@@ -137,6 +137,11 @@ class FunnelModel(nn.Module):
         return self.output.weight.device
 
     @property
+    def size(self) -> int:
+        """Numbers that are learned."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    @property
     def fingerprint(self) -> str:
         """Hash of the parameters, 12 hex digits."""
         digest = hashlib.sha256()

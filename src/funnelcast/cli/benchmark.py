@@ -1,0 +1,95 @@
+"""`funnelcast benchmark`: a table of models, with repeats and intervals."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from funnelcast.cli.console import AsJson, number, out, progress_bars, show, show_json
+
+if TYPE_CHECKING:
+    from funnelcast.experiments.benchmark.pool import Cell
+    from funnelcast.experiments.benchmark.run import Plan
+
+
+def benchmark(
+    suite: Annotated[Path, typer.Argument(help="A TOML file of models, such as experiments/tables/generated.toml.")],
+    data: Annotated[Path | None, typer.Option(help="The prepared table that all models see.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Repeats of each model, instead of the file's.")] = None,
+    generated: Annotated[
+        int | None, typer.Option(min=1000, help="Take a generated log of so many rows, with known true probabilities.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Cells side by side; they share the cores.")] = 1,
+    to: Annotated[Path | None, typer.Option("--out", help="Folder of the run; runs/NAME by default.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train every model with every seed on the same rows, and compare them with intervals.
+
+    The same command goes on where it was stopped or killed; what is finished is not run again.
+
+    Example: [bold]funnelcast benchmark experiments/tables/generated.toml --seeds 3[/]
+    """
+    from funnelcast.experiments.benchmark import run
+
+    with progress_bars(as_json) as progress:
+        try:
+            watch: dict[str, Any] = {} if as_json else {"on_plan": show_plan, "on_end": tell_end}
+            results = run.benchmark(
+                suite, data, to, seeds=seeds, generated=generated, jobs=jobs, progress=progress, **watch
+            )
+        except KeyboardInterrupt:
+            sys.stderr.write("\nstopped; checkpoints are written, and the same command goes on from them\n")
+            raise typer.Exit(1) from None
+    if as_json:
+        show_json(results)
+    else:
+        show_results(results, to or Path("runs") / results["name"])
+    if any(model["failed"] for model in results["models"].values()):
+        raise typer.Exit(1)
+
+
+def show_plan(plan: Plan) -> None:
+    """What is about to run, on stderr, before it starts."""
+    left, done = plan.left, len(plan.cells) - len(plan.left)
+    if not left:
+        return
+    rows = []
+    for model in dict.fromkeys(cell.model for cell in left):
+        own, known = sum(cell.model == model for cell in left), plan.estimates.get(model)
+        cost = (_time(known.seconds), f"{known.bytes / 1e6:,.0f}") if known else ("–", "–")
+        rows.append((model, own, *cost, "finished cells" if known and known.is_measured else "a few batches"))
+    show(rows, ("model", "cells", "time a cell", "MB", "measured on"))
+    side = f", {plan.jobs} side by side" if plan.jobs > 1 else ""
+    out.print(
+        f"{len(left)} cells to run{side}, {done} finished: about {_time(plan.seconds)}, {plan.bytes / 1e6:,.0f} MB of "
+        f"memory, {plan.disk / 1e6:,.0f} MB of disk for scores. Epochs are a guess until a cell is finished."
+    )
+
+
+def tell_end(cell: Cell) -> None:
+    """Where stderr is no terminal, which has a bar: a line for each cell."""
+    if not sys.stderr.isatty():
+        aucs = {n: m["auc"]["estimate"] for n, m in cell.read()["metrics"].items()} if cell.is_finished else {}
+        told = ", ".join(f"{name} {number(auc)}" for name, auc in aucs.items())
+        sys.stderr.write(f"{cell.name}: {told or f'failed: {cell.failure.splitlines()[-1]}'}\n")
+
+
+def show_results(results: dict[str, Any], folder: Path) -> None:
+    """The tables, and what failed."""
+    from funnelcast.experiments.benchmark.markdown import tables
+
+    for head, rows in tables(results):
+        show(rows, head)
+    for name, model in results["models"].items():
+        for seed, why in model["failed"].items():
+            out.print(f"{name}, seed {seed} failed: {why.splitlines()[-1]}\n  its log: {folder}/cells")
+    out.print(f"Intervals, costs and published figures: {folder}/results.md, all numbers: {folder}/results.json")
+
+
+def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

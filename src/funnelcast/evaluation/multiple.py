@@ -1,0 +1,55 @@
+"""Several comparisons at once: p values, Holm's correction of them, and the level of simultaneous intervals."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.special import stdtr, stdtridf
+
+from funnelcast.evaluation.auc import Interval
+from funnelcast.evaluation.rows import Floats
+
+
+def p_value(interval: Interval, level: float = 0.95) -> float:
+    """Two-sided p value, in [0, 1], of a true difference of 0, of a difference's interval that was made at `level`.
+
+    It agrees with the interval: at level 1 - p its nearer end would be 0. For intervals estimate ± t · std_error, of
+    any degrees of freedom, which their half width tells, and not for a single AUC, which differs from 0 as a matter of
+    course. NaN where there is no interval, or no spread to measure a difference by; without spread 1 for no difference.
+    """
+    estimate, low, high, error, _ = interval
+    if math.isnan(low):
+        return math.nan
+    if error < 1e-15:
+        return 1.0 if abs(estimate) < 1e-15 else math.nan
+    freedom = stdtridf((1 + level) / 2, max(high - estimate, estimate - low) / error)  # the wider: ends are cut at ±1
+    return float(2 * stdtr(freedom, -abs(estimate) / error))
+
+
+def holm(p_values: Floats) -> Floats:
+    """Adjusted p values (M,) of p values (M,) in [0, 1]: those <= α are told apart, with one wrong at most α in all.
+
+    Holm's (1979) step-down procedure, valid however the comparisons depend on each other: the i-th smallest of m counts
+    (m - i + 1) times, and no less than the smaller ones. A NaN stays NaN and is no comparison. Raises ValueError for
+    others out of range.
+    """
+    given = np.asarray(p_values, np.float64)
+    known = np.flatnonzero(~np.isnan(given))
+    if given.ndim != 1 or np.any((given[known] < 0) | (given[known] > 1)):
+        raise ValueError(f"p values must be (M,) in [0, 1], got {given.shape} with {given[known].tolist()}")
+    order = known[np.argsort(given[known])]
+    steps = given[order] * np.arange(len(order), 0, -1)
+    adjusted = np.full(len(given), math.nan)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
+
+
+def simultaneous_level(comparisons: int, level: float = 0.95) -> float:
+    """Level of each of so many (>= 1) intervals, so that all hold their truths at once with probability `level`.
+
+    By Bonferroni's inequality, valid however they depend on each other. Raises ValueError for no comparisons.
+    """
+    if comparisons < 1:
+        raise ValueError(f"a level is shared by 1 comparison or more, got {comparisons}")
+    return 1 - (1 - level) / comparisons

@@ -1,0 +1,1 @@
+"""Many models, one protocol, several seeds: a table that can be believed."""

@@ -1,0 +1,110 @@
+"""What a benchmark will take, from rates that are measured here: of finished cells, or of a few batches of each model.
+
+How many epochs a network wants shows only in training: until a cell of it is finished, `patience` and three more are
+assumed of each stage. Boosters are fitted to some of the rows, and taken to be linear in them.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import mean
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from funnelcast.data.columns import Columns
+from funnelcast.data.table import Table
+from funnelcast.errors import FunnelcastError
+from funnelcast.experiments.benchmark.cell import peak_memory
+from funnelcast.experiments.benchmark.pool import Cell, environment
+from funnelcast.experiments.experiment import Experiment
+from funnelcast.experiments.run import build_model, fit_boosters, trainer_of
+from funnelcast.training.stages import Stage
+
+MORE_EPOCHS = 3
+BATCHES, BOOSTED_ROWS, DEV_ROWS = 6, 40_000, 8_192
+COPIES = 3
+"""Of the parameters that training holds: their own, and two moments."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of one cell."""
+
+    seconds: float
+    bytes: int
+    is_measured: bool = False
+    """Of a finished cell of the model."""
+
+
+def estimate(cells: Sequence[Cell], table: Path, workers: int) -> dict[str, Estimate]:
+    """Of a cell, by model; a model that some rows cannot be trained on has none."""
+    found, asked = dict[str, Estimate](), dict[str, Experiment]()
+    for cell in cells:
+        if cell.is_finished:
+            cost = cell.read()["cost"]
+            costs = [found[cell.model]] if cell.model in found else []
+            costs.append(Estimate(cost["seconds"], cost["peak_bytes"]))
+            found[cell.model] = Estimate(mean(c.seconds for c in costs), max(c.bytes for c in costs), is_measured=True)
+        else:
+            asked.setdefault(cell.model, cell.experiment.model_copy(update={"workers": workers}))
+    unknown = {name: experiment.model_dump(mode="json") for name, experiment in asked.items() if name not in found}
+    if unknown:
+        command = [sys.executable, "-m", "funnelcast.experiments.benchmark.estimate", str(table), str(time.time())]
+        asking = json.dumps(unknown).encode()
+        told = subprocess.run(command, input=asking, stdout=subprocess.PIPE, env=environment(), check=False)
+        probed = json.loads(told.stdout) if told.returncode == 0 else {}
+        found |= {name: Estimate(**each) for name, each in probed.items()}
+    return found
+
+
+def probe(experiment: Experiment, table: Table, folder: Path) -> Estimate:
+    """From training on some rows. Raises FunnelcastError where that cannot be."""
+    train, dev = table.part("train"), _first(table.part("dev"), DEV_ROWS)
+    if not experiment.model.differentiable:
+        rows = _first(train, BOOSTED_ROWS)
+        fit_boosters(experiment, table.encoder, rows, dev, folder)
+        seconds = sum(json.loads(text)["seconds"] for text in (folder / "log.jsonl").read_text().splitlines())
+        return Estimate(seconds * len(train) / len(rows), peak_memory())
+    rows, seconds, size = _first(train, BATCHES * experiment.optimizer.batch_size), 0.0, 0
+    for stage in experiment.stages:
+        changes = {"epochs": 2, "patience": 2, "metric": "log_loss"}  # the first epoch compiles
+        once = experiment.model_copy(update={"stages": (stage.model_copy(update=changes),)})
+        model, own = build_model(once, table.encoder), folder / stage.name
+        trainer_of(once, table, model, own).run(rows, dev)
+        line = json.loads((own / "log.jsonl").read_text().splitlines()[-1])
+        seconds, size = seconds + _epochs(stage) * len(train) / line["rows_per_s"], model.size
+    return Estimate(seconds, peak_memory() + COPIES * 4 * size)
+
+
+def _epochs(stage: Stage) -> int:
+    return min(stage.epochs, stage.patience + MORE_EPOCHS)
+
+
+def _first(columns: Columns, rows: int) -> Columns:
+    return columns.take(np.arange(min(rows, len(columns))))
+
+
+def main(arguments: list[str]) -> int:
+    """Of experiments by name, JSON on stdin, on the table of the first argument; JSON on stdout. The second is when
+    this process was started, which is what each cell's start takes."""
+    table, found, start = Table.open(arguments[0]), {}, time.time() - float(arguments[1])
+    for name, experiment in json.load(sys.stdin).items():
+        try:
+            with TemporaryDirectory() as folder:
+                own = probe(Experiment.from_dict(experiment), table, Path(folder))
+            found[name] = asdict(replace(own, seconds=start + own.seconds))
+        except FunnelcastError:
+            continue
+    sys.stdout.write(json.dumps(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

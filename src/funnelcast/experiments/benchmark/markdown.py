@@ -1,0 +1,177 @@
+"""A benchmark's results as tables in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from funnelcast.experiments.published import Figure, Published
+
+Row = Sequence[str]
+
+
+def markdown(results: Mapping[str, Any], published: Published | None) -> str:
+    """The page of `results.md`."""
+    return "\n".join(_lines(results, published)) + "\n"
+
+
+def tables(results: Mapping[str, Any]) -> Iterator[tuple[Row, list[Row]]]:
+    """AUCs with gains, then the other figures, then costs: head and rows."""
+    models, base = results["models"], results["reference"]
+    outputs = list(next((m["figures"] for m in models.values() if m["figures"]), {}))
+    head = ["model", *(title for o in outputs for title in (f"AUC {o}", f"gain over {base}", "p"))]
+    yield head, [[name, *_aucs(model, outputs, name == base)] for name, model in models.items()]
+    measures = {
+        "log_loss": ("log-loss", 5),
+        "calibration_error": ("cal.error", 5),
+        "observed_over_predicted": ("obs/pred", 2),
+    }
+    head = ["model", *(f"{title} {o}" for o in outputs for title, _ in measures.values())]
+    yield (
+        head,
+        [
+            [name, *(spread(figure(model, o, key), digits) for o in outputs for key, (_, digits) in measures.items())]
+            for name, model in models.items()
+        ],
+    )
+    if results["true_model"]:
+        head = ["share of the true model's lift", *outputs]
+        yield (
+            head,
+            [[name, *(_lift(model, o, results["true_model"][o]) for o in outputs)] for name, model in models.items()],
+        )
+    head = ["model", "seeds", "parameters", "epochs", "training, rows/s", "peak MB", "s a cell"]
+    yield head, [[name, *_costs(model)] for name, model in models.items()]
+
+
+def figure(model: Mapping[str, Any], output: str, name: str) -> Mapping[str, Any] | None:
+    """Mean, deviation and values of a figure; none where no cell has it."""
+    found: Mapping[str, Any] | None = model["figures"].get(output, {}).get(name)
+    return found
+
+
+def spread(found: Mapping[str, Any] | None, digits: int = 4) -> str:
+    """`.6225 ± .0003`; – where there is none."""
+    if found is None or found["mean"] is None:
+        return "–"
+    return _short(found["mean"], digits) + (f" ± {_short(found['std'], digits)}" if found["std"] is not None else "")
+
+
+def _lines(results: Mapping[str, Any], published: Published | None) -> Iterator[str]:
+    yield f"# {results['title']}\n"
+    protocol = results["protocol"]
+    yield f"Protocol {protocol['fingerprint']}: {protocol['text']}.\n" if protocol else "No cell is finished.\n"
+    for head, rows in tables(results):
+        yield from _table(head, rows)
+        yield ""
+    yield f"Gains: {results['truth']['rows_and_seeds']}, with 95 % intervals; p corrected over the models (Holm)."
+    yield from _power(results)
+    for name, model in results["models"].items():
+        for seed, why in model["failed"].items():
+            yield f"\n**{name}, seed {seed} failed:** {why.splitlines()[-1]}"
+    if published is not None:
+        yield from _beside(results, published)
+
+
+def _table(head: Row, rows: Sequence[Row]) -> Iterator[str]:
+    yield "| " + " | ".join(head) + " |"
+    yield "|" + "---|" * len(head)
+    for row in rows:
+        yield "| " + " | ".join(row) + " |"
+
+
+def _aucs(model: Mapping[str, Any], outputs: Sequence[str], is_base: bool) -> Iterator[str]:
+    for output in outputs:
+        yield spread(figure(model, output, "auc"))
+        gain = model["gains"].get(output)
+        yield "" if is_base else interval(gain) if gain else "–"
+        yield "" if is_base else _p(gain["p_adjusted"]) if gain else "–"
+
+
+def interval(gain: Mapping[str, Any]) -> str:
+    """`+.0352 [+.0300, +.0404]`."""
+    if gain["estimate"] is None:
+        return "–"
+    bounds = "" if gain["low"] is None else f" [{_signed(gain['low'])}, {_signed(gain['high'])}]"
+    return _signed(gain["estimate"]) + bounds
+
+
+def _lift(model: Mapping[str, Any], output: str, truth: Mapping[str, Any]) -> str:
+    """Of AUC - .5, in the mean over the seeds."""
+    found, best = figure(model, output, "auc"), truth["auc"]["estimate"]
+    if found is None or found["mean"] is None or best is None or best <= 0.5:
+        return "–"
+    return _short((found["mean"] - 0.5) / (best - 0.5), 3)
+
+
+def _costs(model: Mapping[str, Any]) -> Iterator[str]:
+    cost = model["cost"]
+    yield str(len(model["seeds"])) + (f", {len(model['failed'])} failed" if model["failed"] else "")
+    for name, digits, scale in (
+        ("parameters", 0, 1),
+        ("epochs", 1, 1),
+        ("rows_per_s", 0, 1),
+        ("peak_bytes", 0, 1e6),
+        ("seconds", 0, 1),
+    ):
+        yield f"{cost[name]['mean'] / scale:,.{digits}f}" if cost else "–"
+
+
+def _power(results: Mapping[str, Any]) -> Iterator[str]:
+    """The smallest difference that the test rows and seeds can show, of the model that is known best."""
+    smallest: dict[str, float] = {}
+    for model in results["models"].values():
+        for output, gain in model["gains"].items():
+            if gain["smallest"] is not None:
+                smallest[output] = min(gain["smallest"], smallest.get(output, 1.0))
+    if smallest:
+        told = ", ".join(f"{_short(value, 4)} of {output}" for output, value in smallest.items())
+        yield f"A true difference under {told} would be missed more often than one time in five."
+
+
+def _beside(results: Mapping[str, Any], published: Published) -> Iterator[str]:
+    """Published figures beside ours."""
+    protocol, rows = results["protocol"].get("name", ""), results["test_rows"]
+    yield "\n## Beside what is published\n"
+    found, marks = list[Row](), dict[str, str]()
+    for name, model in results["models"].items():
+        for output in model["figures"]:
+            every = list(published.figures_of(name, output))
+            papers = [each for each in every if each.source.kind == "paper"]
+            others = [each for each in every if each.source.kind != "paper"][:1]
+            if every:
+                cells = (
+                    "; ".join(_told(f, published, protocol, rows, marks) for f in group) or "–"
+                    for group in (papers, others)
+                )
+                found.append([name, output, spread(figure(model, output, "auc")), *cells])
+    yield from _table(["model", "output", "ours", "papers", "best re-implementation"], found)
+    yield ""
+    for name, why in marks.items():
+        yield f"- † {name}: {why}"
+    for source in published.sources:
+        for note in (*source.broken_gains(), *source.notes):
+            yield f"- {source.name}: {note}"
+
+
+def _told(figure: Figure, published: Published, protocol: str, rows: int, marks: dict[str, str]) -> str:
+    text = _short(figure.value, 4) + (f" ± {_short(figure.std, 4)}" if figure.std is not None else "")
+    if published.is_comparable(figure.source, protocol, rows):
+        return f"{text} ({figure.source.name})"
+    marks[figure.source.name] = (
+        f"another protocol or other rows than ours: {figure.source.protocol} ({figure.source.place})"
+    )
+    return f"{text} † ({figure.source.name})"
+
+
+def _short(value: float, digits: int) -> str:
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("0") if text.startswith("0.") else text
+
+
+def _signed(value: float) -> str:
+    return ("+" if value >= 0 else "−") + _short(abs(value), 4)
+
+
+def _p(value: float | None) -> str:
+    return "–" if value is None else "< .001" if value < 0.001 else _short(value, 3)

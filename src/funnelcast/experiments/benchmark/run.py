@@ -1,0 +1,169 @@
+"""Running a benchmark: a folder that goes on where it stopped.
+
+RUN/benchmark.json   what it compares: settings of every model, and the table's protocol and checksums
+RUN/table/           the prepared table, where none was given
+RUN/cells/MODEL/N/   a model with the seed N
+RUN/results.json, RUN/results.md
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from funnelcast.data.files import clear_stale, require_folder, write_atomic
+from funnelcast.data.progress import Progress, silent
+from funnelcast.data.table import Table
+from funnelcast.errors import ConfigError, Fault, FunnelcastError
+from funnelcast.experiments.benchmark.estimate import Estimate, estimate
+from funnelcast.experiments.benchmark.markdown import markdown
+from funnelcast.experiments.benchmark.pool import Cell, run_cells
+from funnelcast.experiments.benchmark.results import results_of
+from funnelcast.experiments.benchmark.source import open_data
+from funnelcast.experiments.benchmark.suite import Suite, slug
+from funnelcast.experiments.experiment import Experiment
+from funnelcast.experiments.published import Published
+
+LEFT_OUT = {"data", "workers", "checkpoint_seconds", "device"}
+"""Settings of an experiment that do not decide its figures."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is about to run, and what it will take."""
+
+    cells: list[Cell]
+    """All of them."""
+    estimates: Mapping[str, Estimate]
+    """Of a cell, by model, where there is one."""
+    jobs: int
+    table: Table
+
+    @property
+    def left(self) -> list[Cell]:
+        """Cells that are not finished."""
+        return [cell for cell in self.cells if not cell.is_finished]
+
+    @property
+    def seconds(self) -> float:
+        """Of all that is left, with the cores shared out."""
+        return sum(self.estimates[cell.model].seconds for cell in self.left if cell.model in self.estimates)
+
+    @property
+    def bytes(self) -> int:
+        """Of memory, at the same time."""
+        largest = sorted((e.bytes for name, e in self.estimates.items()), reverse=True)
+        return sum(largest[: self.jobs]) if largest else 0
+
+    @property
+    def disk(self) -> int:
+        """Bytes of the scores that are left to be written."""
+        return len(self.left) * self.table.rows("test") * len(self.table.schema.funnel.names) * 4
+
+
+def benchmark(
+    file: Path | str,
+    data: Path | str | None = None,
+    out: Path | str | None = None,
+    *,
+    seeds: int | None = None,
+    generated: int | None = None,
+    jobs: int = 1,
+    progress: Progress = silent,
+    on_plan: Callable[[Plan], None] = lambda plan: None,
+    on_end: Callable[[Cell], None] = lambda cell: None,
+) -> dict[str, Any]:
+    """Train and measure every model of the suite `file` with every seed; returns and writes the results.
+
+    `data`: the prepared table, instead of the suite's own; `generated`: rows of a generated log to take instead;
+    `jobs`: cells side by side. Finished cells are not run again; those that failed are. Raises FunnelcastError.
+    """
+    changes: dict[str, Any] = {"seeds": seeds} if seeds is not None else {}
+    if generated is not None:
+        changes |= {"source": "generated", "rows": generated, "data": None}
+    suite, experiments = Suite.read(file, **changes)
+    folder = Path(out or Path("runs") / suite.name)
+    require_folder(folder)
+    _check_folder(folder)
+    table = open_data(suite, Path(file), None if data is None else Path(data), folder, progress)
+    _check(file, experiments, table)
+    _claim(folder, suite, experiments, table)
+    cells = [
+        Cell(model, seed, experiment.model_copy(update={"seed": seed}), folder / "cells" / slug(model) / str(seed))
+        for seed in range(suite.seeds)
+        for model, experiment in experiments.items()
+    ]
+    workers = max(1, len(os.sched_getaffinity(0)) // jobs)
+    plan = Plan(cells, estimate(cells, table.folder, workers), jobs, table)
+    on_plan(plan)
+    ended = len(cells) - len(plan.left)
+
+    def tell(cell: Cell) -> None:
+        nonlocal ended
+        ended += 1
+        progress("benchmark", ended, len(cells), "cells", cell.name + (" FAILED" if cell.failure else ""))
+        on_end(cell)
+
+    run_cells(cells, table.folder.resolve(), jobs, tell, workers)
+    return write_results(folder, suite, cells, table)
+
+
+def write_results(folder: Path, suite: Suite, cells: list[Cell], table: Table) -> dict[str, Any]:
+    """`results.json` and `results.md` of the cells that are finished."""
+    results = results_of(suite, cells, table)
+    write_atomic(folder / "results.json", json.dumps(results, indent=1, allow_nan=False).encode())
+    published = Published.of(suite.published) if suite.published else None
+    write_atomic(folder / "results.md", markdown(results, published).encode())
+    return results
+
+
+def _check(file: Path | str, experiments: Mapping[str, Experiment], table: Table) -> None:
+    """Raises ConfigError with the faults of all experiments beside the table."""
+    faults = []
+    for name, experiment in experiments.items():
+        try:
+            experiment.check(table.encoder)
+        except ConfigError as error:
+            faults += [Fault(f"{name}: {fault.where}", fault.problem, fault.fix) for fault in error.faults]
+    for part in ("dev", "test"):
+        if not table.rows(part):
+            faults.append(Fault("data", f"{table.folder} has no {part} rows", "prepare it with a split"))
+    if faults:
+        raise ConfigError(faults, str(file))
+
+
+def _check_folder(folder: Path) -> None:
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if "benchmark.json" not in found and any(not n.startswith(".") for n in found - {"table"}):
+        raise FunnelcastError(f"{folder} is not empty and holds no benchmark; choose another folder with --out")
+
+
+def _claim(folder: Path, suite: Suite, experiments: Mapping[str, Experiment], table: Table) -> None:
+    """Mark the folder as of these models on this table, or see that it is; models may be added to it. Raises
+    FunnelcastError."""
+    path = folder / "benchmark.json"
+    clear_stale(path)
+    settings = {n: e.model_dump(mode="json", exclude=LEFT_OUT | {"seed"}) for n, e in experiments.items()}
+    said = {"name": suite.name, "protocol": table.protocol, "files": table.manifest["files"], "models": settings}
+    said = json.loads(json.dumps(said))
+    if path.is_file():
+        before = json.loads(path.read_text())
+        if (before["protocol"], before["files"]) != (said["protocol"], said["files"]):
+            raise FunnelcastError(
+                f"{folder} holds a benchmark on another table, {before['protocol']['name']} "
+                f"({before['protocol']['fingerprint']}); figures of two tables are not mixed: choose another --out"
+            )
+        for model, own in said["models"].items():
+            place = folder / "cells" / slug(model)
+            if before["models"].get(model, own) != own and place.exists():
+                raise FunnelcastError(
+                    f"{folder} has cells of {model} with other settings; delete {place} to run it again, or choose "
+                    "another --out"
+                )
+        said["models"] = before["models"] | said["models"]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, json.dumps(said, indent=1).encode())

@@ -1,0 +1,48 @@
+"""The table that a benchmark's models see: opened, made, or said where to get."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from funnelcast.data.datasets.aliccp.prepare import prepare_aliccp
+from funnelcast.data.datasets.census.prepare import prepare_census
+from funnelcast.data.datasets.generator.generate import generate
+from funnelcast.data.files import work_folder
+from funnelcast.data.progress import Progress
+from funnelcast.data.table import Table
+from funnelcast.errors import FunnelcastError
+from funnelcast.experiments.benchmark.suite import Suite
+
+NO_ALICCP = """{name} needs Ali-CCP, and no table is given. The data set is "Ali-CCP: Alibaba Click and Conversion
+Prediction" of Alibaba's Tianchi platform, free after a login: two archives, about 20 GB unpacked, 42 million training
+and 43 million test rows. Then
+  funnelcast prepare ali-ccp --train sample_train.tar.gz --test sample_test.tar.gz --out data/ali-ccp
+  funnelcast benchmark {file} --data data/ali-ccp
+Preparing takes about 5 minutes a part and 13 GB of disk on one core; this command says beforehand how long training
+takes. To run every line of the table on a generated log instead, with known true probabilities:
+  funnelcast benchmark {file} --generated {rows}"""
+
+
+def open_data(suite: Suite, file: Path, data: Path | None, folder: Path, progress: Progress) -> Table:
+    """The table of `data` or of the suite's own folder, or one made below `folder`. Raises FunnelcastError."""
+    named = data or suite.data
+    if named is not None and (data is not None or suite.source is None or (named / "manifest.json").is_file()):
+        return Table.open(named)
+    made = folder / "table"
+    if not (made / "manifest.json").is_file():
+        _make(suite, file, made, progress)
+    return Table.open(made)
+
+
+def _make(suite: Suite, file: Path, table: Path, progress: Progress) -> None:
+    if suite.source == "census-income":
+        prepare_census(table, progress=progress)
+    elif suite.source == "generated":
+        with work_folder(table) as folder:
+            generate(folder / "log", suite.rows, progress=progress)
+            train, test = (folder / "log" / f"sample_skeleton_{part}.csv" for part in ("train", "test"))
+            prepare_aliccp(train, test, table, progress=progress)
+    elif suite.source == "ali-ccp":
+        raise FunnelcastError(NO_ALICCP.format(name=suite.name, file=file, rows=suite.rows))
+    else:
+        raise FunnelcastError(f'{file} names no data; add `data = "TABLE"`, or give --data TABLE')

@@ -1,0 +1,88 @@
+"""What a benchmark compares: one TOML file per table."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from funnelcast.errors import ConfigError, did_you_mean
+from funnelcast.experiments.experiment import Experiment
+from funnelcast.experiments.presets import find
+from funnelcast.schema.config import Config
+
+Source = Literal["ali-ccp", "census-income", "generated"]
+
+
+class Suite(Config):
+    """The models of a table, and the data that all of them see."""
+
+    name: str = Field(pattern=r"^\w[\w.-]*$", max_length=100)
+    """Stands in results; the run's folder is runs/NAME by default."""
+    title: str = ""
+    """Above the table."""
+    source: Source | None = None
+    """Where the data comes from, if `data` is not there: `generated` and `census-income` are made, of `ali-ccp` it is
+    told where to get it."""
+    rows: int = Field(default=400_000, ge=1000)
+    """Of a generated log; a third of them is the test part."""
+    data: Path | None = None
+    """The prepared table; `--data` replaces it. By default it is made in the run's folder."""
+    seeds: int = Field(default=5, ge=1, le=1000)
+    """Repeats of each model: 0 … seeds - 1."""
+    reference: str | None = None
+    """The model that gains are over; the first one by default."""
+    models: dict[str, Path] = Field(min_length=1)
+    """Experiment files by the name in the table, in its order; paths from this file's folder, or names of presets."""
+    published: str | None = None
+    """Published figures that stand beside ours: `ali-ccp`, `census-income`."""
+
+    @field_validator("models")
+    @classmethod
+    def _apart(cls, models: dict[str, Path]) -> dict[str, Path]:
+        seen: dict[str, str] = {}
+        for name in models:
+            other = seen.setdefault(slug(name), name)
+            if other != name:
+                raise ValueError(f"{other!r} and {name!r} would share the folder {slug(name)}; rename one")
+            if not slug(name):
+                raise ValueError(f"{name!r} has no letter or digit to name a folder by; rename it")
+        return models
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.reference is not None and self.reference not in self.models:
+            raise ValueError(f"reference: {self.reference!r} is no model; {did_you_mean(self.reference, self.models)}")
+        return self
+
+    @property
+    def base(self) -> str:
+        """The model that gains are over."""
+        return self.reference or next(iter(self.models))
+
+    @classmethod
+    def read(cls, file: Path | str, **changes: Any) -> tuple[Suite, dict[str, Experiment]]:
+        """A suite and its experiments; `changes` replace its settings. Raises ConfigError."""
+        file = Path(file)
+        suite = cls.from_toml(file, **changes)
+        paths = {name: _place(file, path) for name, path in suite.models.items()}
+        return suite, {name: _experiment(file, name, path) for name, path in paths.items()}
+
+
+def slug(name: str) -> str:
+    """A name as a folder's."""
+    return "-".join(re.findall(r"\w+", name.lower()))
+
+
+def _place(file: Path, path: Path) -> Path:
+    beside = file.parent / path
+    return beside if beside.is_file() or path.suffix else path
+
+
+def _experiment(file: Path, name: str, path: Path) -> Experiment:
+    try:
+        return Experiment.from_toml(find(path))
+    except ConfigError as error:
+        raise ConfigError(error.faults, f"{file}, model {name!r}, {error.source or path}") from None

@@ -1,0 +1,40 @@
+"""Quantiles and spread of two-sample means, against scipy.stats and by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import norm, t
+
+from funnelcast.evaluation.spread import effective_rows, logit_interval, quantile, summarise
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
+@pytest.mark.parametrize("freedom", [1, 2, 3, 4.7, 9, 199, 1e6, math.inf])
+def test_quantiles_are_students(level: float, freedom: float) -> None:
+    slow = norm if math.isinf(freedom) else t(freedom)
+    assert quantile(level, freedom) == pytest.approx(slow.ppf((1 + level) / 2), rel=1e-9)
+
+
+def test_quantiles_of_a_table() -> None:
+    assert [quantile(0.95, freedom) for freedom in (1, 2, 4)] == pytest.approx([12.7062, 4.30265, 2.77645], rel=1e-5)
+    assert quantile(0.95) == pytest.approx(1.959963984540054, abs=1e-14)
+
+
+def test_effective_rows_are_kishs() -> None:
+    assert effective_rows(np.full(7, 0.3)) == pytest.approx(7)
+    assert effective_rows(np.array([3.0, 1, 0])) == pytest.approx(1.6)
+
+
+def test_welchs_freedom_by_hand() -> None:
+    """Variances 1 / 3 and 25 / 2: (77 / 6)² / ((1 / 3)² / 2 + 12.5² / 1)."""
+    found = summarise(np.array([1.0, 2, 3]), np.array([0.0, 5 * 2**0.5]), np.ones(3), np.ones(2))
+    assert found.error**2 == pytest.approx(1 / 3 + 12.5)
+    assert found.freedom == pytest.approx((1 / 3 + 12.5) ** 2 / (1 / 18 + 12.5**2))
+    assert found.mean == 2 and found.sizes == pytest.approx((3, 2))
+
+
+def test_the_logit_scale_by_hand() -> None:
+    low, high = logit_interval(0.8, 0.16)
+    logits = [math.log(p / (1 - p)) for p in (low, high)]
+    assert logits == pytest.approx([math.log(4) - 1, math.log(4) + 1])

@@ -1,0 +1,99 @@
+"""What cells say together, against plain loops; and the page that is made of it."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from funnelcast.data.table import Table
+from funnelcast.errors import ComparisonError
+from funnelcast.evaluation.auc import auc
+from funnelcast.experiments.benchmark.cell import scores_of
+from funnelcast.experiments.benchmark.markdown import markdown
+from funnelcast.experiments.benchmark.pool import Cell
+from funnelcast.experiments.benchmark.results import results_of
+from funnelcast.experiments.benchmark.suite import Suite
+from funnelcast.experiments.published import Published
+from tests import tiny
+from tests.experiments.benchmark.suites import BOTTOM, MMOE, finished_cells
+
+MODELS = {"bottom": BOTTOM, "MMoE": MMOE}
+SUITE = Suite(name="small", seeds=2, models=dict.fromkeys([*MODELS, "absent"], Path("x.toml")), reference="bottom")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
+    return tiny.write_table(tmp_path_factory.mktemp("results") / "table", test=400)
+
+
+@pytest.fixture(scope="module")
+def cells(table: Table, tmp_path_factory: pytest.TempPathFactory) -> list[Cell]:
+    return finished_cells(tmp_path_factory.mktemp("cells"), table, MODELS)
+
+
+@pytest.fixture(scope="module")
+def results(table: Table, cells: list[Cell]) -> dict[str, Any]:
+    return results_of(SUITE, cells, table)
+
+
+def test_figures_are_those_of_the_scores(table: Table, cells: list[Cell], results: dict[str, Any]) -> None:
+    rows = table.part("test")
+    assert rows.labels is not None and rows.weight is not None
+    observed, reached = rows.labels[:, 1] != 255, rows.labels[:, 0] == 1
+    for model in MODELS:
+        found = results["models"][model]["figures"]
+        scores = [scores_of(cell.folder) for cell in cells if cell.model == model]
+        both, weight = observed & reached, rows.weight
+        aucs = [auc(rows.labels[both, 1], np.minimum(s[:, 1] - s[:, 0], 0)[both], weight[both]) for s in scores]
+        assert found["conversion_given_click"]["auc"]["values"] == pytest.approx(aucs, abs=1e-6)
+        aucs = [auc(rows.labels[observed, 1], s[observed, 1], weight[observed]) for s in scores]
+        assert found["conversion"]["auc"]["mean"] == pytest.approx(statistics.mean(aucs))
+        assert found["conversion"]["auc"]["std"] == pytest.approx(statistics.stdev(aucs))
+
+
+def test_gains_are_over_the_reference_and_of_the_means(results: dict[str, Any]) -> None:
+    assert results["models"]["bottom"]["gains"] == {} and results["models"]["absent"]["gains"] == {}
+    gains = results["models"]["MMoE"]["gains"]
+    for output, gain in gains.items():
+        own, base = (results["models"][model]["figures"][output]["auc"]["mean"] for model in ("MMoE", "bottom"))
+        assert gain["estimate"] == pytest.approx(own - base, abs=1e-7)
+        assert gain["low"] < gain["estimate"] < gain["high"]
+        assert gain["p_adjusted"] == gain["p"]  # one comparison
+        assert gain["seeds"]["estimate"] == pytest.approx(own - base, abs=1e-7)
+    assert json.loads(json.dumps(results, allow_nan=False)) == results
+
+
+def test_a_cell_of_another_protocol_is_refused(table: Table, cells: list[Cell], tmp_path: Path) -> None:
+    other = tiny.write_table(tmp_path / "table", seed=7)
+    (odd,) = finished_cells(tmp_path, other, {"MMoE": MMOE}, seeds=1)
+    with pytest.raises(ComparisonError, match="different protocols"):
+        results_of(SUITE, [*cells, replace(odd, seed=9)], table)
+
+
+def test_nothing_finished_is_no_error(table: Table, cells: list[Cell], tmp_path: Path) -> None:
+    waiting = [replace(cell, folder=tmp_path / str(i)) for i, cell in enumerate(cells)]
+    found = results_of(SUITE, waiting, table)
+    assert found["protocol"] == {} and "No cell is finished" in markdown(found, None)
+
+
+def test_the_page(results: dict[str, Any]) -> None:
+    page = markdown(results, None)
+    mean = results["models"]["MMoE"]["figures"]["click"]["auc"]["mean"]
+    assert f"| MMoE | {mean:.4f} ± ".replace(" 0.", " .") in page
+    assert "| absent | – | – | – |" in page and results["protocol"]["fingerprint"] in page
+    assert "would be missed more often than one time in five" in page
+
+
+def test_published_figures_stand_beside_ours_and_are_marked_where_protocols_differ(results: dict[str, Any]) -> None:
+    published = Published.of("ali-ccp")
+    page = markdown(results, published)
+    assert ".6047 ± .0017 † (Luo et al. 2023, Table 1)" in page and "† PLE paper: another protocol" in page
+    assert "printed gain 0.0352" in page
+    real = results | {"protocol": results["protocol"] | {"name": "aliccp-aitm"}, "test_rows": 43_016_840}
+    assert ".6047 ± .0017 (Luo et al. 2023, Table 1)" in markdown(real, published)
