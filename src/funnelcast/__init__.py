@@ -10,8 +10,8 @@ prepare a log, train on the table, evaluate the bundle, load it and predict:
     delta = model.adapt(labelled_frame, key={"campaign": "123"})
     columns = model.with_deltas([delta]).predict(frame)
 
-`train_seeds`, `benchmark`, `predict_file`, `adapt_file` and `compare` do what the verbs of the command line do,
-`generate`, `prepare_aliccp`, `prepare_aliexpress` and `prepare_census` what its data sets do, all in the same words.
+`train_seeds`, `benchmark`, `search`, `predict_file`, `adapt_file` and `compare` do what the verbs of the command line
+do, `generate`, `prepare_aliccp`, `prepare_aliexpress` and `prepare_census` what its data sets do, all in the same words.
 Folders and files are paths or texts.
 """
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from funnelcast.experiments.prepare import prepare
     from funnelcast.experiments.repeat import train_seeds
     from funnelcast.experiments.run import train
+    from funnelcast.experiments.search.run import search
     from funnelcast.schema.dataset import Schema
     from funnelcast.schema.funnel import Funnel
     from funnelcast.serving.bundle import Bundle
@@ -64,6 +65,7 @@ _HOMES = {
     "prepare_aliccp": "data.datasets.aliccp.prepare",
     "prepare_aliexpress": "data.datasets.aliexpress.prepare",
     "prepare_census": "data.datasets.census.prepare",
+    "search": "experiments.search.run",
     "train": "experiments.run",
     "train_seeds": "experiments.repeat",
 }
@@ -89,6 +91,7 @@ __all__ = [
     "prepare_aliccp",
     "prepare_aliexpress",
     "prepare_census",
+    "search",
     "train",
     "train_seeds",
 ]

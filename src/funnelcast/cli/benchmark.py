@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from funnelcast.cli.console import AsJson, number, out, progress_bars, show, show_json
+from funnelcast.cli.console import AsJson, number, out, resumable, show, show_json
 
 if TYPE_CHECKING:
     from funnelcast.experiments.benchmark.pool import Cell
@@ -34,15 +34,11 @@ def benchmark(
     """
     from funnelcast.experiments.benchmark import run
 
-    with progress_bars(as_json) as progress:
-        try:
-            watch: dict[str, Any] = {} if as_json else {"on_plan": show_plan, "on_end": tell_end}
-            results = run.benchmark(
-                suite, data, to, seeds=seeds, generated=generated, jobs=jobs, progress=progress, **watch
-            )
-        except KeyboardInterrupt:
-            sys.stderr.write("\nstopped; checkpoints are written, and the same command goes on from them\n")
-            raise typer.Exit(1) from None
+    watch: dict[str, Any] = {} if as_json else {"on_plan": show_plan, "on_end": tell_end}
+    with resumable(as_json) as progress:
+        results = run.benchmark(
+            suite, data, to, seeds=seeds, generated=generated, jobs=jobs, progress=progress, **watch
+        )
     if as_json:
         show_json(results)
     else:

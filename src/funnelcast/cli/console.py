@@ -43,6 +43,17 @@ def progress_bars(quiet: bool) -> Iterator[OnProgress]:
         yield _Lines()
 
 
+@contextmanager
+def resumable(quiet: bool) -> Iterator[OnProgress]:
+    """`progress_bars` of work that the same command goes on with; Ctrl-C ends it with exit code 1."""
+    with progress_bars(quiet) as progress:
+        try:
+            yield progress
+        except KeyboardInterrupt:
+            sys.stderr.write("\nstopped; a checkpoint is written, and the same command goes on from it\n")
+            raise typer.Exit(1) from None
+
+
 class _Bars:
     def __init__(self, bars: Progress) -> None:
         self._bars = bars

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from funnelcast.cli import adapt, benchmark, compare, datasets, demo, evaluate, predict, prepare, train
+from funnelcast.cli import adapt, benchmark, compare, datasets, demo, evaluate, predict, prepare, search, train
 from funnelcast.errors import FunnelcastError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command()(compare.compare)
 app.command()(predict.predict)
 app.command()(adapt.adapt)
 app.command()(benchmark.benchmark)
+app.command()(search.search)
 
 
 def main() -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from funnelcast.cli.console import AsJson, number, out, progress_bars, show, show_json
+from funnelcast.cli.console import AsJson, number, out, resumable, show, show_json
 
 
 def train(
@@ -25,12 +24,8 @@ def train(
     """
     from funnelcast.experiments.repeat import train_seeds
 
-    with progress_bars(as_json) as progress:
-        try:
-            summary = train_seeds(experiment, data, seeds, init, to, progress)
-        except KeyboardInterrupt:
-            sys.stderr.write("\nstopped; a checkpoint is written, and the same command goes on from it\n")
-            raise typer.Exit(1) from None
+    with resumable(as_json) as progress:
+        summary = train_seeds(experiment, data, seeds, init, to, progress)
     if as_json:
         show_json(summary)
     else:

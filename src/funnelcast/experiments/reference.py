@@ -12,6 +12,7 @@ from pydantic_core import PydanticUndefined
 
 from funnelcast.experiments.benchmark.suite import Suite
 from funnelcast.experiments.experiment import Experiment
+from funnelcast.experiments.search.config import Search
 from funnelcast.models.base import Recipe
 from funnelcast.models.network import ExpertRecipe, NetworkRecipe
 from funnelcast.models.reading import Pretrained, Target, Transformer
@@ -53,6 +54,7 @@ _PAGES: dict[str, list[tuple[str, type[BaseModel]]]] = {
     ],
     "Benchmark file": [
         ("top level", Suite),
+        ("top level, of a search besides", Search),
     ],
     "Adapting": [
         ("funnelcast adapt --set, and funnelcast.Adapting", Adapting),
@@ -75,7 +77,7 @@ def reference() -> str:
 def _own_fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
     """Those that no table further up has told with the same words and default."""
     told: dict[str, FieldInfo] = {}
-    for _, base in _SHARED:
+    for base in (*(shared for _, shared in _SHARED), Suite):
         if issubclass(model, base) and model is not base:
             told |= base.model_fields
     return {

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -59,11 +60,13 @@ def train(
     folder: Path | str,
     *,
     init: Bundle | Predictor | Path | str | None = None,
+    parts: Sequence[str] = ("dev", "test"),
     progress: Progress = silent,
 ) -> Run:
-    """Train, or go on where a killed run of the same experiment and table stopped, and measure dev and test.
+    """Train, or go on where a killed run of the same experiment and table stopped, and measure the `parts`.
 
-    The test part is not opened before training ends. `init`: a bundle to start from. Raises FunnelcastError.
+    The test part is not opened before training ends, and never where it is not among them. `init`: a bundle to start
+    from. Raises FunnelcastError.
     """
     table, folder = table if isinstance(table, Table) else Table.open(table), Path(folder)
     init = None if init is None else bundle_of(init)
@@ -82,7 +85,7 @@ def train(
     model, starting = fit(experiment, table, encoder, init, folder, progress)
     described, rates = experiment.model_dump(mode="json"), table.label_rates("train")
     bundle = Bundle(model, encoder, described, table.protocol, rates, {}, starting)
-    results = {part: evaluate(bundle, table, part)["outputs"] for part in ("dev", "test") if table.rows(part)}
+    results = {part: evaluate(bundle, table, part)["outputs"] for part in parts if table.rows(part)}
     bundle = replace(bundle, metrics=results)
     bundle.save(folder / "bundle", replace=True)
     write_atomic(finished, json.dumps(results, indent=1).encode())

@@ -63,7 +63,7 @@ class Suite(Config):
         return self.reference or next(iter(self.models))
 
     @classmethod
-    def read(cls, file: Path | str, **changes: Any) -> tuple[Suite, dict[str, Experiment]]:
+    def read(cls, file: Path | str, **changes: Any) -> tuple[Self, dict[str, Experiment]]:
         """A suite and its experiments; `changes` replace its settings. Raises ConfigError."""
         file = Path(file)
         suite = cls.from_toml(file, **changes)

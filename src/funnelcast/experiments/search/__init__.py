@@ -1,0 +1,1 @@
+"""Looking for settings: the same budget for every model, on dev rows alone."""

@@ -1,0 +1,95 @@
+"""What a search may set: choices and ranges by the path of a setting, such as `optimizer.learning_rate`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Any, Self
+
+from pydantic import model_validator
+
+from funnelcast.errors import ConfigError, Fault
+from funnelcast.experiments.experiment import Experiment
+from funnelcast.schema.config import Config
+
+
+class Range(Config):
+    """Values from `low` to `high`; whole numbers where both are."""
+
+    low: int | float
+    """The least."""
+    high: int | float
+    """The greatest."""
+    log: bool = False
+    """Even in the logarithm."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"low = {self.low} is not below high = {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"log = true needs low above 0, and it is {self.low}")
+        return self
+
+    @property
+    def is_whole(self) -> bool:
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+
+Choices = tuple[Any, ...]
+Space = dict[str, Range | Choices]
+"""By path."""
+
+
+def with_settings(experiment: Experiment, settings: Mapping[str, Any], name: str) -> Experiment:
+    """The experiment with settings by their paths. Raises ConfigError for a path or value that is none."""
+    values = experiment.model_dump(mode="json")
+    for path, value in settings.items():
+        *way, last = path.split(".")
+        at: Any = values
+        for part in way:
+            at = at[int(part)] if isinstance(at, list) else at.setdefault(part, {})
+        at[int(last) if isinstance(at, list) else last] = value
+    return Experiment.from_dict(values, source=f"{name} with {', '.join(f'{p} = {v}' for p, v in settings.items())}")
+
+
+def check(space: Space, experiment: Experiment, name: str) -> None:
+    """Raises ConfigError where an end or a choice of the space is no setting of the experiment."""
+    for path, values in space.items():
+        for value in (values.low, values.high) if isinstance(values, Range) else values:
+            with_settings(experiment, {path: value}, name)
+        if not isinstance(values, Range) and not values:
+            raise ConfigError([Fault(f"space.{path}", "has no values", "give a list, or low and high")])
+
+
+def own_values(space: Space, experiment: Experiment) -> dict[str, Any] | None:
+    """What the experiment has itself, where all of it is in the space."""
+    values, found = experiment.model_dump(mode="json"), dict[str, Any]()
+    for path, known in space.items():
+        at: Any = values
+        for part in path.split("."):
+            at = at[int(part)] if isinstance(at, list) else at.get(part)
+        inside = known.low <= at <= known.high if isinstance(known, Range) else at in [*map(_plain, known)]
+        if not inside:
+            return None
+        found[path] = at
+    return found
+
+
+def grid(space: Space) -> Iterator[dict[str, Any]]:
+    """Every combination. Raises ConfigError for a range, which has no end of values."""
+    for path, values in space.items():
+        if isinstance(values, Range):
+            raise ConfigError([Fault(f"space.{path}", "is a range, and a grid needs a list", "list its values")])
+    paths, choices = (
+        list(space),
+        [list(map(_plain, values)) for values in space.values() if not isinstance(values, Range)],
+    )
+    for combination in product(*choices):
+        yield dict(zip(paths, combination, strict=True))
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it."""
+    return json.loads(json.dumps(value))

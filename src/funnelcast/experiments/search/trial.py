@@ -1,0 +1,59 @@
+"""One trial: an experiment trained, and stopped early where others were better after as many epochs."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from funnelcast.data.table import Table
+from funnelcast.experiments.experiment import Experiment
+from funnelcast.experiments.run import train
+from funnelcast.schema.funnel import Funnel
+
+
+class Pruned(Exception):  # noqa: N818  not an error
+    """A trial that is not worth going on with."""
+
+
+def run_trial(
+    experiment: Experiment, table: Table, folder: Path, metric: str, is_hopeless: Callable[[int, float], bool]
+) -> float:
+    """The dev metric, higher is better, of the trained model; the test part stays closed. `is_hopeless` is asked after
+    each epoch, with its number and value. Raises Pruned, and FunnelcastError where it cannot be trained."""
+    told = 0
+
+    def progress(stage: str, done: int, total: int, unit: str, note: str = "") -> None:
+        nonlocal told
+        if done >= total > 0:
+            lines = _lines(folder / "log.jsonl")
+            for number, line in enumerate(lines[told:], told):
+                if "dev" in line and is_hopeless(number, value_of(line["dev"], metric, table.schema.funnel)):
+                    raise Pruned
+            told = len(lines)
+
+    try:
+        run = train(experiment, table, folder, parts=("dev",), progress=progress)
+    except Pruned:
+        shutil.rmtree(folder)
+        raise
+    value = value_of(run.results["dev"], metric, table.schema.funnel)
+    shutil.rmtree(folder)
+    return value
+
+
+def value_of(outputs: dict[str, Any], metric: str, funnel: Funnel) -> float:
+    """Of the metrics by output, higher is better; NaN where it is undefined."""
+    if metric == "log_loss":
+        return -float(sum(outputs[name]["log_loss"] for name in funnel.names))
+    names = funnel.names if metric == "auc_mean" else (metric.removeprefix("auc_"),)
+    aucs: list[float | None] = [outputs[name]["auc"]["estimate"] for name in names]
+    known = [auc for auc in aucs if auc is not None]
+    return sum(known) / len(known) if known else math.nan
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []

@@ -1,0 +1,112 @@
+"""A search from its file to the winners; cut short anywhere, it comes to the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from funnelcast.errors import FunnelcastError
+from funnelcast.experiments.benchmark.suite import Suite
+from funnelcast.experiments.experiment import Experiment
+from funnelcast.experiments.search import study
+from funnelcast.experiments.search.run import search
+from tests import tiny
+from tests.experiments.benchmark.suites import BOTTOM, write_suite
+
+SPACE = '[space]\n"optimizer.learning_rate" = {low = 1e-3, high = 1e-1, log = true}\n"model.tower" = [[4], [8]]\n'
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.write_table(tmp_path_factory.mktemp("search") / "table").folder
+
+
+def write_search(folder: Path, space: str = SPACE, **changes: Any) -> Path:
+    """Four trials each of two networks."""
+    path = write_suite(folder, **{"trials": 4, "seeds": 2, **changes})
+    path.write_text(path.read_text() + "\n" + space)
+    return path
+
+
+def test_winners_are_the_best_trials_and_can_be_run(table: Path, tmp_path: Path) -> None:
+    found = search(write_search(tmp_path, data=str(table)), None, tmp_path / "out")
+    for own in found["models"].values():
+        values = [trial["value"] for trial in own["trials"] if trial["state"] == "complete"]
+        assert len(own["trials"]) == 4 and own["best"]["value"] == max(values)
+    assert found["models"]["MMoE"]["trials"][0]["settings"] == {"optimizer.learning_rate": 0.001, "model.tower": [4]}
+    suite, experiments = Suite.read(tmp_path / "out/best/suite.toml")
+    best = found["models"]["MMoE"]["best"]["settings"]
+    assert experiments["MMoE"].optimizer.learning_rate == best["optimizer.learning_rate"]
+    assert experiments["MMoE"].model.model_dump(mode="json")["tower"] == best["model.tower"]
+    assert experiments["MMoE"].model.name == "mmoe" and (suite.seeds, suite.data) == (2, table)
+    assert all(isinstance(experiment, Experiment) for experiment in experiments.values())
+    assert not list((tmp_path / "out/trials").glob("*/*"))
+
+
+@pytest.mark.parametrize("cut", [1, 6])
+def test_cut_short_it_goes_on_to_the_same(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int
+) -> None:
+    path, calls, run_trial = write_search(tmp_path), iter(range(100)), study.run_trial
+    whole = search(path, table, tmp_path / "whole")
+
+    def stopped(*arguments: Any) -> float:
+        if next(calls) == cut:
+            raise KeyboardInterrupt
+        return run_trial(*arguments)
+
+    monkeypatch.setattr(study, "run_trial", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        search(path, table, tmp_path / "cut")
+    resumed, ran = search(path, table, tmp_path / "cut"), next(calls)
+    assert ran == 9  # eight, and the one that was cut twice
+
+    def told(found: dict[str, Any]) -> list[Any]:
+        return [[(t["value"], t["settings"]) for t in own["trials"]] for own in found["models"].values()]
+
+    assert told(resumed) == told(whole)
+
+
+def test_finished_trials_are_not_run_again_and_more_can_be_asked_for(table: Path, tmp_path: Path) -> None:
+    path, ran = write_search(tmp_path), list[tuple[str, int]]()
+    for trials in (2, 3):
+        search(path, table, tmp_path / "out", trials=trials, on_trial=lambda m, n, v: ran.append((m, n)))
+    assert [n for m, n in ran if m == "MMoE"] == [0, 1, 2] and len(ran) == 6
+
+
+def test_a_grid_and_some_of_the_rows(table: Path, tmp_path: Path) -> None:
+    space = '[space]\n"model.tower" = [[4], [8], [4, 4]]\n'
+    path = write_search(tmp_path, space, method="grid", train_rows=100, trials=30)
+    found = search(path, table, tmp_path / "out")
+    towers = [trial["settings"]["model.tower"] for trial in found["models"]["MMoE"]["trials"]]
+    assert towers == [[4], [8], [4, 4]]
+    sample = tiny.Table.open(tmp_path / "out/sample")
+    assert (sample.rows("train"), sample.rows("dev"), sample.rows("test")) == (100, 50, 0)
+
+
+def test_a_trial_that_cannot_be_trained_is_told_and_counts(table: Path, tmp_path: Path) -> None:
+    space = '[space]\n"optimizer.learning_rate" = [1e-3, 1e30]\n'
+    found = search(write_search(tmp_path, space, method="grid"), table, tmp_path / "out")
+    good, bad = found["models"]["MMoE"]["trials"]
+    assert good["state"] == "complete" and bad["state"] == "fail" and "diverged" in bad["why"]
+
+
+def test_a_hopeless_trial_is_stopped(table: Path, tmp_path: Path) -> None:
+    space = '[space]\n"optimizer.learning_rate" = [1e-2, 2e-2, 3e-2, 4e-2, 5e-2, 1e-9]\n'
+    path = write_search(tmp_path, space, method="grid", trials=6, metric="log_loss", models={"B": "models/b.toml"})
+    (tmp_path / "models/b.toml").write_text(BOTTOM.replace("{epochs = 1}", "{epochs = 6, patience = 6}"))
+    states = [trial["state"] for trial in search(path, table, tmp_path / "out")["models"]["B"]["trials"]]
+    assert states[-1] == "pruned" and states.count("complete") >= 4
+
+
+def test_what_is_refused(table: Path, tmp_path: Path) -> None:
+    path = write_search(tmp_path)
+    search(path, table, tmp_path / "out", trials=1)
+    path.write_text(path.read_text().replace("high = 1e-1", "high = 2e-1"))
+    with pytest.raises(FunnelcastError, match="holds another search"):
+        search(path, table, tmp_path / "out", trials=1)
+    path.write_text(path.read_text().replace('name = "small"', 'name = "small"\nmetric = "auc_clicks"'))
+    with pytest.raises(FunnelcastError, match="did you mean 'auc_click'"):
+        search(path, table, tmp_path / "new")
