@@ -11,8 +11,8 @@ prepare a log, train on the table, evaluate the bundle, load it and predict:
     columns = model.with_deltas([delta]).predict(frame)
 
 `train_seeds`, `benchmark`, `search`, `predict_file`, `adapt_file` and `compare` do what the verbs of the command line
-do, `generate`, `prepare_aliccp`, `prepare_aliexpress` and `prepare_census` what its data sets do, all in the same words.
-Folders and files are paths or texts.
+do, `generate`, `prepare_aliccp`, `prepare_aliexpress` and `prepare_census` what its data sets do, all in the same
+words. Folders and files are paths or texts.
 """
 
 from __future__ import annotations

@@ -77,7 +77,8 @@ def reference() -> str:
 def _own_fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
     """Those that no table further up has told with the same words and default."""
     told: dict[str, FieldInfo] = {}
-    for base in (*(shared for _, shared in _SHARED), Suite):
+    bases: list[type[BaseModel]] = [*(shared for _, shared in _SHARED), Suite]
+    for base in bases:
         if issubclass(model, base) and model is not base:
             told |= base.model_fields
     return {

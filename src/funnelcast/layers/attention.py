@@ -32,11 +32,20 @@ class StepAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(T, B, H) -> (T, B, H)."""
-        attended = list(x.unbind())
+        return torch.stack(self._attend(x)[0])
+
+    def shares(self, x: Tensor) -> dict[tuple[int, int], Tensor]:
+        """By edge the weight (B,) of what the earlier step tells, of x (T, B, H)."""
+        weights = self._attend(x)[1]
+        return {(s, target): weights[target][i] for target, own in self.sources.items() for i, s in enumerate(own)}
+
+    def _attend(self, x: Tensor) -> tuple[list[Tensor], dict[int, Tensor]]:
+        """The steps' new vectors, and by target the weights (tokens, B)."""
+        attended, shares = list(x.unbind()), dict[int, Tensor]()
         for target in self.sources:
-            weights, tokens = self.weigh(attended, target)
-            attended[target] = self.value[str(target)]((weights.unsqueeze(-1) * tokens).sum(0))
-        return torch.stack(attended)
+            shares[target], tokens = self.weigh(attended, target)
+            attended[target] = self.value[str(target)]((shares[target].unsqueeze(-1) * tokens).sum(0))
+        return attended, shares
 
     def weigh(self, vectors: Sequence[Tensor], target: int) -> tuple[Tensor, Tensor]:
         """Weights (tokens, B) of a step's tokens, and the tokens (tokens, B, H), its own last.

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from funnelcast.data.table import Table
 from funnelcast.errors import FunnelcastError
 from funnelcast.experiments.benchmark.suite import Suite
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.search import study
 from funnelcast.experiments.search.run import search
+from funnelcast.experiments.search.trial import run_trial
 from tests import tiny
 from tests.experiments.benchmark.suites import BOTTOM, write_suite
 
@@ -49,7 +51,7 @@ def test_winners_are_the_best_trials_and_can_be_run(table: Path, tmp_path: Path)
 def test_cut_short_it_goes_on_to_the_same(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int
 ) -> None:
-    path, calls, run_trial = write_search(tmp_path), iter(range(100)), study.run_trial
+    path, calls = write_search(tmp_path), iter(range(100))
     whole = search(path, table, tmp_path / "whole")
 
     def stopped(*arguments: Any) -> float:
@@ -82,7 +84,7 @@ def test_a_grid_and_some_of_the_rows(table: Path, tmp_path: Path) -> None:
     found = search(path, table, tmp_path / "out")
     towers = [trial["settings"]["model.tower"] for trial in found["models"]["MMoE"]["trials"]]
     assert towers == [[4], [8], [4, 4]]
-    sample = tiny.Table.open(tmp_path / "out/sample")
+    sample = Table.open(tmp_path / "out/sample")
     assert (sample.rows("train"), sample.rows("dev"), sample.rows("test")) == (100, 50, 0)
 
 

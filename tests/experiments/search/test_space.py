@@ -9,7 +9,7 @@ import pytest
 from funnelcast.errors import ConfigError
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.search.config import Search
-from funnelcast.experiments.search.space import Range, check, grid, own_values, with_settings
+from funnelcast.experiments.search.space import Range, Space, check, grid, own_values, with_settings
 
 MMOE = Experiment.from_dict({"model": {"name": "mmoe", "tower": [8], "tower_dropout": []}, "stages": [{"patience": 2}]})
 
@@ -22,7 +22,7 @@ def test_settings_are_set_by_their_paths() -> None:
 
 
 def test_the_own_values_are_known_where_the_space_has_them() -> None:
-    space = {"optimizer.l2": Range(low=1e-7, high=1e-3, log=True), "model.tower": ([8], [16])}
+    space: Space = {"optimizer.l2": Range(low=1e-7, high=1e-3, log=True), "model.tower": ([8], [16])}
     assert own_values(space, MMOE) == {"optimizer.l2": 1e-6, "model.tower": [8]}
     assert own_values(space | {"model.experts": (3,)}, MMOE) is None
 

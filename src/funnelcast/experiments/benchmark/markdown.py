@@ -66,6 +66,7 @@ def _lines(results: Mapping[str, Any], published: Published | None) -> Iterator[
         yield ""
     yield f"Gains: {results['truth']['rows_and_seeds']}, with 95 % intervals; p corrected over the models (Holm)."
     yield from _power(results)
+    yield from _transfer(results["control"])
     for name, model in results["models"].items():
         for seed, why in model["failed"].items():
             yield f"\n**{name}, seed {seed} failed:** {why.splitlines()[-1]}"
@@ -127,6 +128,16 @@ def _power(results: Mapping[str, Any]) -> Iterator[str]:
     if smallest:
         told = ", ".join(f"{_short(value, 4)} of {output}" for output, value in smallest.items())
         yield f"A true difference under {told} would be missed more often than one time in five."
+
+
+def _transfer(control: Mapping[str, Any] | None) -> Iterator[str]:
+    """Gains over networks that share nothing: what learning the steps together brings each of them."""
+    if control is None or not control["gains"]:
+        return
+    outputs = list(next(iter(control["gains"].values())))
+    yield f"\n## What sharing brings: AUC over {control['model']}, by step\n"
+    rows = [[name, *(interval(gains[o]) for o in outputs)] for name, gains in control["gains"].items()]
+    yield from _table(["model", *outputs], rows)
 
 
 def _beside(results: Mapping[str, Any], published: Published) -> Iterator[str]:

@@ -40,6 +40,7 @@ def results_of(suite: Suite, cells: Sequence[Cell], table: Table) -> dict[str, A
     by_model = {model: [c for c in finished if c.model == model] for model in suite.models}
     protocol = require_one(read) if read else {}
     gains = _gains(suite.base, by_model, table) if by_model[suite.base] else {}
+    alone = next((cell.model for cell in finished if cell.experiment.model.name == "single_task"), None)
     models = {}
     for model, own in by_model.items():
         found = [read[cell.name] for cell in own]
@@ -58,6 +59,7 @@ def results_of(suite: Suite, cells: Sequence[Cell], table: Table) -> dict[str, A
         "reference": suite.base,
         "truth": TRUTH,
         "true_model": true_metrics(table),
+        "control": None if alone is None else {"model": alone, "gains": _gains(alone, by_model, table)},
         "models": models,
     }
 

@@ -149,7 +149,7 @@ def _claim(folder: Path, suite: Suite, experiments: Mapping[str, Experiment], ta
     clear_stale(path)
     settings = {n: e.model_dump(mode="json", exclude=LEFT_OUT | {"seed"}) for n, e in experiments.items()}
     said = {"name": suite.name, "protocol": table.protocol, "files": table.manifest["files"], "models": settings}
-    said = json.loads(json.dumps(said))
+    said = json.loads(json.dumps(said | {"table": str(table.folder.resolve())}))
     if path.is_file():
         before = json.loads(path.read_text())
         if (before["protocol"], before["files"]) != (said["protocol"], said["files"]):

@@ -1,0 +1,51 @@
+"""Diagnoses of a whole run: of one training, or of the first seed of every model of a benchmark."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from funnelcast.data.files import write_atomic
+from funnelcast.data.progress import Progress, silent
+from funnelcast.errors import FunnelcastError
+from funnelcast.experiments.benchmark.suite import slug
+from funnelcast.experiments.diagnosis.diagnose import diagnose
+
+
+def diagnose_run(
+    run: Path | str,
+    data: Path | str | None = None,
+    *,
+    by: str | None = None,
+    item: str | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Of a training run its diagnosis; of a benchmark those of its models, by name. Written to `RUN/diagnosis.json`.
+
+    `data`: the prepared table; a benchmark knows its own. `by`, `item`: as of `diagnose`. Raises FunnelcastError.
+    """
+    run = Path(run)
+    claim = run / "benchmark.json"
+    if not claim.is_file():
+        if data is None:
+            raise FunnelcastError(f"{run} does not say which table it was trained on; give it with --data TABLE")
+        found = diagnose(run, data, by=by, item=item)
+    else:
+        said = json.loads(claim.read_text())
+        pairs = list(_first_runs(run, said["models"]))
+        found = {}
+        for done, (model, folder) in enumerate(pairs, 1):
+            found[model] = diagnose(folder, data or said["table"], by=by, item=item)
+            progress("diagnose", done, len(pairs), "models", model)
+    write_atomic(run / "diagnosis.json", json.dumps(found, allow_nan=False).encode())
+    return found
+
+
+def _first_runs(run: Path, models: list[str]) -> Iterator[tuple[str, Path]]:
+    """The run of the first seed of every model that has a finished one."""
+    for model in models:
+        finished = sorted((run / "cells" / slug(model)).glob("*/cell.json"), key=lambda path: int(path.parent.name))
+        if finished:
+            yield model, finished[0].parent / "run"

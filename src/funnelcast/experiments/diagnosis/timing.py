@@ -1,0 +1,71 @@
+"""Where the time of a training step goes."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from statistics import median
+from typing import Any
+
+import torch
+
+from funnelcast.data.columns import Columns
+from funnelcast.layers.mode import Mode
+from funnelcast.models.network import FunnelModel
+from funnelcast.training.course import Plan, course_of
+from funnelcast.training.losses import LossWeights
+from funnelcast.training.objective import Objective, Whole
+from funnelcast.training.stages import Stage
+from funnelcast.training.step import is_cpu
+
+ROUNDS = 5
+
+
+class _Watch:
+    """Seconds by part."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, list[float]] = {}
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds.setdefault(name, []).append(time.perf_counter() - started)
+
+
+def timing(model: FunnelModel, weights: LossWeights, plan: Plan, train: Columns) -> list[dict[str, Any]]:
+    """Of a plain step of a batch on one thread, the slowest first: medians, and shares of all. The model stays as it
+    is."""
+    model, weights = copy.deepcopy(model), copy.deepcopy(weights)
+    course = course_of(Stage(), model, weights, plan, train, None)
+    objective, watch = Objective(model, weights, plan.loss), _Watch()
+    batches = course.loader.epoch(0)
+    for _ in range(ROUNDS + 1):
+        with watch.part("reading rows"):
+            batch = next(batches, None)
+        if batch is None:
+            break
+        _step(objective, batch, course.optimizer, watch)
+    seconds = {name: median(own[1:] or own) for name, own in watch.seconds.items()}
+    total = sum(seconds.values())
+    slowest = sorted(seconds.items(), key=lambda each: -each[1])
+    return [{"part": name, "seconds": own, "share": own / total} for name, own in slowest]
+
+
+def _step(objective: Objective, batch: Any, optimizer: Any, watch: _Watch) -> None:
+    model = objective.model
+    batch = objective.labelled(batch.to(model.device))
+    with watch.part("looking up embeddings"), torch.no_grad():
+        looked = model.embedding(batch)
+    x = looked.leaves(trained=True)
+    wanted = [*optimizer.dense.values(), *optimizer.loss_weights.values(), *x.tensors()]
+    with watch.part("forward"):
+        _, combined = objective(batch, x, Whole.of(batch), Mode(fused=is_cpu(x)))
+    with watch.part("backward"):
+        grads = list(torch.autograd.grad(combined, wanted))
+    own = len(wanted) - len(x.tensors())
+    with watch.part("optimizer"):
+        optimizer.step(grads[:own], batch, x.with_tensors(grads[own:]))
