@@ -39,7 +39,7 @@ def finished_cells(folder: Path, table: Table, models: dict[str, str], seeds: in
         (folder / "e.toml").write_text(text)
         for seed in range(seeds):
             experiment = Experiment.from_toml(folder / "e.toml", seed=seed, workers=1)
-            cell = Cell(model, seed, experiment, folder / "cells" / slug(model) / str(seed))
+            cell = Cell(model, seed, experiment, folder / "cells" / slug(model) / str(seed), table.folder)
             cell.folder.mkdir(parents=True)
             run_cell(experiment, table, cell.folder)
             cells.append(cell)

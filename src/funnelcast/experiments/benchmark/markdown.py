@@ -64,7 +64,8 @@ def _lines(results: Mapping[str, Any], published: Published | None) -> Iterator[
     for head, rows in tables(results):
         yield from _table(head, rows)
         yield ""
-    yield f"Gains: {results['truth']['rows_and_seeds']}, with 95 % intervals; p corrected over the models (Holm)."
+    truth = results["truth"]["rows_and_seeds" if results["splits"] is None else "splits"]
+    yield f"Gains: {truth}, with 95 % intervals; p corrected over the models (Holm)."
     yield from _power(results)
     yield from _transfer(results["control"])
     for name, model in results["models"].items():

@@ -28,6 +28,7 @@ class Cell:
     seed: int
     experiment: Experiment
     folder: Path
+    table: Path
 
     @property
     def name(self) -> str:
@@ -48,7 +49,7 @@ class Cell:
         found: dict[str, Any] = json.loads((self.folder / "cell.json").read_text())
         return found
 
-    def start(self, table: Path, workers: int) -> subprocess.Popen[bytes]:
+    def start(self, workers: int) -> subprocess.Popen[bytes]:
         """The process of it, whose errors go to `errors.txt`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "failed.txt").unlink(missing_ok=True)
@@ -56,7 +57,7 @@ class Cell:
         path = self.folder / "experiment.json"
         write_atomic(path, json.dumps(experiment.model_dump(mode="json")).encode())
         module = "funnelcast.experiments.benchmark.cell"
-        told = [str(path), str(table), str(self.folder), str(os.getpid()), str(time.time())]
+        told = [str(path), str(self.table.resolve()), str(self.folder), str(os.getpid()), str(time.time())]
         with (self.folder / "errors.txt").open("wb") as errors:
             return subprocess.Popen(
                 [sys.executable, "-m", module, *told], stdout=subprocess.DEVNULL, stderr=errors, env=environment()
@@ -76,9 +77,7 @@ def environment() -> dict[str, str]:
     return {"GOMP_SPINCOUNT": "0"} | dict(os.environ)
 
 
-def run_cells(
-    cells: Sequence[Cell], table: Path, jobs: int, on_end: Callable[[Cell], None], workers: int | None = None
-) -> None:
+def run_cells(cells: Sequence[Cell], jobs: int, on_end: Callable[[Cell], None], workers: int | None = None) -> None:
     """Run those that are not finished, `jobs` at a time, in their order; `on_end` is told of each.
 
     `workers`: threads of each; by default the cores are shared out. Ctrl-C lets every process write a checkpoint.
@@ -90,7 +89,7 @@ def run_cells(
         while waiting or running:
             while waiting and len(running) < jobs:
                 cell = waiting.pop(0)
-                running.append((cell, cell.start(table, workers)))
+                running.append((cell, cell.start(workers)))
             ended = [(cell, process) for cell, process in running if process.poll() is not None]
             running = [pair for pair in running if pair not in ended]
             for cell, process in ended:

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from funnelcast.data.columns import Columns
 from funnelcast.data.table import Table
-from funnelcast.evaluation.auc import Interval
-from funnelcast.evaluation.funnel import conditional, sample_space
-from funnelcast.evaluation.multiple import holm, p_value
-from funnelcast.evaluation.power import smallest_difference
-from funnelcast.evaluation.seeds import over_seeds, rows_and_seeds
-from funnelcast.experiments.benchmark.cell import scores_of
+from funnelcast.experiments.benchmark.gains import gains_over
 from funnelcast.experiments.benchmark.pool import Cell
 from funnelcast.experiments.benchmark.protocol import require_one
 from funnelcast.experiments.benchmark.suite import Suite
 from funnelcast.experiments.evaluate import true_metrics
-from funnelcast.schema.funnel import Output
 
 FIGURES = ("auc", "log_loss", "normalised_entropy", "calibration_error", "observed_over_predicted")
 COSTS = ("parameters", "epochs", "rows_per_s", "training_seconds", "seconds", "peak_bytes")
 TRUTH = {
     "rows_and_seeds": "difference of the expected AUCs, over test rows of this law and over seeds",
     "seeds": "expected difference on these very test rows, over seeds",
+    "splits": "expected difference over training and test rows of this law, by the corrected resampled t interval",
 }
 """What each interval is of."""
 
@@ -38,8 +28,8 @@ def results_of(suite: Suite, cells: Sequence[Cell], table: Table) -> dict[str, A
     finished = [cell for cell in cells if cell.is_finished]
     read = {cell.name: cell.read() for cell in finished}
     by_model = {model: [c for c in finished if c.model == model] for model in suite.models}
-    protocol = require_one(read) if read else {}
-    gains = _gains(suite.base, by_model, table) if by_model[suite.base] else {}
+    protocol = _protocol(suite, cells, read)
+    gains = gains_over(suite, suite.base, by_model) if by_model[suite.base] else {}
     alone = next((cell.model for cell in finished if cell.experiment.model.name == "single_task"), None)
     models = {}
     for model, own in by_model.items():
@@ -58,8 +48,9 @@ def results_of(suite: Suite, cells: Sequence[Cell], table: Table) -> dict[str, A
         "test_rows": table.rows("test"),
         "reference": suite.base,
         "truth": TRUTH,
-        "true_model": true_metrics(table),
-        "control": None if alone is None else {"model": alone, "gains": _gains(alone, by_model, table)},
+        "splits": suite.splits,
+        "true_model": {} if suite.splits is not None else true_metrics(table),
+        "control": None if alone is None else {"model": alone, "gains": gains_over(suite, alone, by_model)},
         "models": models,
     }
 
@@ -93,49 +84,18 @@ def _spread(values: Sequence[float | None]) -> dict[str, Any]:
     return {"mean": statistics.mean(known), "std": std, "values": known}
 
 
-def _gains(base: str, by_model: Mapping[str, Sequence[Cell]], table: Table) -> dict[str, dict[str, Any]]:
-    """AUC over the reference's, by model and output, with p values that are corrected over the models."""
-    rows, found = table.part("test"), dict[str, dict[str, Any]]()
-    for output in table.schema.funnel.outputs:
-        own = {
-            model: _gain(output, cells, by_model[base], rows)
-            for model, cells in by_model.items()
-            if model != base and cells
-        }
-        adjusted = holm(np.array([each["p"] for each in own.values()], np.float64))
-        for (model, gain), p in zip(own.items(), adjusted, strict=True):
-            found.setdefault(model, {})[output.name] = gain | {"p_adjusted": _json(float(p))}
-    return found
+def _protocol(suite: Suite, cells: Sequence[Cell], read: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """That all cells share; of splits, what the first one's is, as each has rows of its own."""
+    if not read:
+        return {}
+    if suite.splits is None:
+        return dict(require_one(read))
+    own = [
+        require_one({c.name: read[c.name] for c in cells if c.seed == s and c.name in read})
+        for s in _seeds(cells, read)
+    ]
+    return {**own[0], "text": f"{suite.splits} random splits of all rows, a fifth tested; the first: {own[0]['text']}"}
 
 
-def _gain(output: Output, cells: Sequence[Cell], others: Sequence[Cell], rows: Columns) -> dict[str, Any]:
-    assert rows.labels is not None
-    where = sample_space(output, rows.labels)
-    labels = rows.labels[where, output.step]
-    weight = None if rows.weight is None else np.asarray(rows.weight[where], np.float64)
-    own, base = (np.stack([_scores(cell, output, where) for cell in group]) for group in (cells, others))
-    both = rows_and_seeds(labels, own, base, weight)
-    aucs = [[cell.read()["metrics"][output.name]["auc"]["estimate"] for cell in group] for group in (cells, others)]
-    a, b = (np.array(each[: min(map(len, aucs))], np.float64) for each in aucs)
-    return {
-        **_interval(both),
-        "p": _json(p_value(both)),
-        "seeds": _interval(over_seeds(a, b)),
-        "smallest": _json(smallest_difference(both.std_error)),
-    }
-
-
-def _scores(cell: Cell, output: Output, where: NDArray[np.bool_]) -> NDArray[Any]:
-    """Of the rows that the output is measured over."""
-    log_p = scores_of(cell.folder)[where]
-    if output.given is None:
-        return log_p[:, output.step]
-    return conditional(log_p[:, output.step], log_p[:, output.given])[0]
-
-
-def _interval(interval: Interval) -> dict[str, Any]:
-    return {name: _json(value) for name, value in interval._asdict().items()}
-
-
-def _json(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _seeds(cells: Sequence[Cell], read: Mapping[str, Any]) -> list[int]:
+    return sorted({cell.seed for cell in cells if cell.name in read})

@@ -2,7 +2,8 @@
 
 RUN/benchmark.json   what it compares: settings of every model, and the table's protocol and checksums
 RUN/table/           the prepared table, where none was given
-RUN/cells/MODEL/N/   a model with the seed N
+RUN/splits/N/        the tables of random splits, where these are asked for
+RUN/cells/MODEL/N/   a model with the seed N, on the split N
 RUN/results.json, RUN/results.md
 """
 
@@ -24,6 +25,7 @@ from funnelcast.experiments.benchmark.markdown import markdown
 from funnelcast.experiments.benchmark.pool import Cell, run_cells
 from funnelcast.experiments.benchmark.results import results_of
 from funnelcast.experiments.benchmark.source import open_data
+from funnelcast.experiments.benchmark.splits import split_tables
 from funnelcast.experiments.benchmark.suite import Suite, slug
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.published import Published
@@ -92,10 +94,13 @@ def benchmark(
     table = open_data(suite, Path(file), None if data is None else Path(data), folder, progress)
     _check(file, experiments, table)
     _claim(folder, suite, experiments, table)
+    tables = [table] * suite.seeds
+    if suite.splits is not None:
+        tables = split_tables(table, folder / "splits", suite.splits, suite.split_by)
     cells = [
-        Cell(model, seed, experiment.model_copy(update={"seed": seed}), folder / "cells" / slug(model) / str(seed))
-        for seed in range(suite.seeds)
-        for model, experiment in experiments.items()
+        Cell(m, seed, e.model_copy(update={"seed": seed}), folder / "cells" / slug(m) / str(seed), own.folder)
+        for seed, own in enumerate(tables)
+        for m, e in experiments.items()
     ]
     workers = max(1, len(os.sched_getaffinity(0)) // jobs)
     plan = Plan(cells, estimate(cells, table.folder, workers), jobs, table)
@@ -108,7 +113,7 @@ def benchmark(
         progress("benchmark", ended, len(cells), "cells", cell.name + (" FAILED" if cell.failure else ""))
         on_end(cell)
 
-    run_cells(cells, table.folder.resolve(), jobs, tell, workers)
+    run_cells(cells, jobs, tell, workers)
     return write_results(folder, suite, cells, table)
 
 
@@ -149,6 +154,7 @@ def _claim(folder: Path, suite: Suite, experiments: Mapping[str, Experiment], ta
     clear_stale(path)
     settings = {n: e.model_dump(mode="json", exclude=LEFT_OUT | {"seed"}) for n, e in experiments.items()}
     said = {"name": suite.name, "protocol": table.protocol, "files": table.manifest["files"], "models": settings}
+    said |= {"split": suite.splits is not None, "by": suite.split_by}
     said = json.loads(json.dumps(said | {"table": str(table.folder.resolve())}))
     if path.is_file():
         before = json.loads(path.read_text())
@@ -157,6 +163,8 @@ def _claim(folder: Path, suite: Suite, experiments: Mapping[str, Experiment], ta
                 f"{folder} holds a benchmark on another table, {before['protocol']['name']} "
                 f"({before['protocol']['fingerprint']}); figures of two tables are not mixed: choose another --out"
             )
+        if (before["split"], before["by"]) != (said["split"], said["by"]):
+            raise FunnelcastError(f"{folder} holds a benchmark with another kind of splits; choose another --out")
         for model, own in said["models"].items():
             place = folder / "cells" / slug(model)
             if before["models"].get(model, own) != own and place.exists():

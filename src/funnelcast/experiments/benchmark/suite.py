@@ -32,6 +32,10 @@ class Suite(Config):
     """The prepared table; `--data` replaces it. By default it is made in the run's folder."""
     seeds: int = Field(default=5, ge=1, le=1000)
     """Repeats of each model: 0 … seeds - 1."""
+    splits: int | None = Field(default=None, ge=2, le=1000)
+    """For small data, in place of seeds on one test part: so many random splits of all rows, a fifth tested in each."""
+    split_by: str | None = None
+    """A kept column or id feature whose groups are not parted by `splits`."""
     reference: str | None = None
     """The model that gains are over; the first one by default."""
     models: dict[str, Path] = Field(min_length=1)

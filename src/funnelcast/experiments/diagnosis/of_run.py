@@ -37,7 +37,9 @@ def diagnose_run(
         pairs = list(_first_runs(run, said["models"]))
         found = {}
         for done, (model, folder) in enumerate(pairs, 1):
-            found[model] = diagnose(folder, data or said["table"], by=by, item=item)
+            split = run / "splits" / folder.parent.name
+            own = split if split.is_dir() else said["table"]
+            found[model] = diagnose(folder, data or own, by=by, item=item)
             progress("diagnose", done, len(pairs), "models", model)
     write_atomic(run / "diagnosis.json", json.dumps(found, allow_nan=False).encode())
     return found
