@@ -60,7 +60,11 @@ class Cell:
         told = [str(path), str(self.table.resolve()), str(self.folder), str(os.getpid()), str(time.time())]
         with (self.folder / "errors.txt").open("wb") as errors:
             return subprocess.Popen(
-                [sys.executable, "-m", module, *told], stdout=subprocess.DEVNULL, stderr=errors, env=environment()
+                [sys.executable, "-m", module, *told],
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                env=environment(),
+                start_new_session=True,  # a Ctrl-C of the terminal is told by `run_cells`, once
             )
 
     def fail(self, code: int) -> None:

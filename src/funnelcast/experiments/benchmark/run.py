@@ -53,7 +53,8 @@ class Plan:
     @property
     def seconds(self) -> float:
         """Of all that is left, with the cores shared out."""
-        return sum(self.estimates[cell.model].seconds for cell in self.left if cell.model in self.estimates)
+        known = [self.estimates[cell.model].seconds for cell in self.left if cell.model in self.estimates]
+        return sum(known) / self.jobs
 
     @property
     def bytes(self) -> int:
