@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.stats import norm, ttest_rel
+from scipy.stats import norm, t, ttest_rel
 
 from funnelcast.evaluation.auc import Interval, auc_difference
 from funnelcast.evaluation.multiple import holm, p_value, simultaneous_level
@@ -41,10 +41,10 @@ def test_at_level_one_minus_p_the_interval_ends_at_zero(positives: int) -> None:
 
 
 def test_an_end_that_was_cut_does_not_count() -> None:
-    """1.96 errors of 0.3 above 0.7 would be over 1."""
-    assert p_value(Interval(0.7, 0.7 - 1.959963984540054 * 0.3, 1.0, 0.3)) == pytest.approx(
-        2 * norm.sf(7 / 3), rel=1e-5
-    )
+    """Student's t with 4 degrees of freedom, 2.776445 errors of 0.2 above 0.7 would be over 1."""
+    cut = Interval(0.7, 0.7 - 2.7764451 * 0.2, 1.0, 0.2)
+    mirrored = Interval(-0.7, -1.0, -cut.low, 0.2)
+    assert p_value(cut) == p_value(mirrored) == pytest.approx(2 * t.sf(3.5, 4), rel=1e-5)
 
 
 @pytest.mark.parametrize(

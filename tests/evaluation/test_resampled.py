@@ -73,8 +73,11 @@ def test_depths_of_the_funnel_are_tested_alike(share: float) -> None:
     depth = (labels == 1).sum(1)
     whole = np.bincount(depth)
     assert whole.tolist() == [140, 40, 13, 7]
-    for _, test in repeated_splits(200, 20, share, labels=labels):
-        assert (np.abs(np.bincount(depth[test], minlength=4) - share * whole) < 1).all()
+    tested = np.array(
+        [np.bincount(depth[test], minlength=4) for _, test in repeated_splits(200, 400, share, labels=labels)]
+    )
+    assert (np.abs(tested - share * whole) < 1).all()
+    assert tested.mean(0) == pytest.approx(share * whole, abs=0.12)
     plain = [np.bincount(depth[test], minlength=4)[3] for _, test in repeated_splits(200, 20, share)]
     assert np.ptp(plain) > 1
 

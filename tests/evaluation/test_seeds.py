@@ -10,7 +10,8 @@ from scipy.stats import t, ttest_rel
 
 from funnelcast.errors import ComparisonError
 from funnelcast.evaluation.auc import auc, auc_difference
-from funnelcast.evaluation.seeds import BLOCKS, Part, over_seeds, rows_and_seeds, rows_part, satterthwaite, seeds_part
+from funnelcast.evaluation.seeds import BLOCKS, Part, freedom_of, over_seeds, rows_and_seeds, rows_part, seeds_part
+from funnelcast.evaluation.spread import quantile
 
 Array = NDArray[Any]
 NAN = math.nan
@@ -54,6 +55,14 @@ def slow_parts(y: Array, a: Array, b: Array) -> list[tuple[float, float]]:
                     crossed += residual**2 / (rows - 1) / (len(table) - 1) / rows / len(table)
         parts.append((max(0.0, whole - crossed), (rows - 1) * max(0.0, 1 - crossed / whole) ** 2))
     return parts
+
+
+def slow_freedom(seeds: list[tuple[float, float]], rows: list[tuple[float, float]]) -> float:
+    counted = [(v, f) for v, f in rows if v]
+    if seeds:
+        f = sum(v for v, _ in seeds) ** 2 / sum(v**2 / (f + 1) for v, f in seeds) - 1
+        counted.append((sum(v for v, _ in seeds) * (1 + 3 / f), f))
+    return sum(v for v, _ in counted) ** 2 / sum(v**2 / f for v, f in counted)
 
 
 def test_over_seeds_is_the_paired_t_test() -> None:
@@ -110,9 +119,8 @@ def test_rows_and_seeds_equals_the_two_way_table(seeds: tuple[int, int], decimal
     found = rows_and_seeds(y, a, b, replicates=20_000)
     aucs = [np.mean([auc(y, s) for s in scores]) for scores in (a, b)]
     assert found.estimate == pytest.approx(aucs[0] - aucs[1])
-    variance = sum(part for part, _ in parts)
-    assert found.std_error == pytest.approx(variance**0.5, rel=0.02)
-    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts if part)
+    assert found.std_error == pytest.approx(sum(variance for variance, _ in parts) ** 0.5, rel=0.02)
+    freedom = slow_freedom(parts[:-2], parts[-2:])
     assert (found.high - found.estimate) / found.std_error == pytest.approx(t.ppf(0.975, freedom), rel=1e-6)
     assert found.high - found.estimate == pytest.approx(found.estimate - found.low)
 
@@ -131,8 +139,10 @@ def test_one_seed_of_either_is_delongs_difference() -> None:
 
 @pytest.mark.parametrize("repeats", [1, 3])
 def test_weights_and_blocks_keep_delongs_variance(repeats: int) -> None:
-    """Of 2,400 and 900 rows, some of which weigh nothing; a third of the positives in blocks of two."""
+    """Of 2,400 and 900 rows, some of which weigh nothing; sorted by what they tell; blocks of one or two positives."""
     y, a, b = draw(3, BLOCKS + 400, 900, (1, 1))
+    order = np.argsort(a[0] - b[0])
+    y, a, b = y[order], a[:, order], b[:, order]
     w = np.random.default_rng(4).integers(0, 4, len(y)).astype(np.float32)
     found, slow = rows_and_seeds(y, np.repeat(a, repeats, 0), b, w), auc_difference(y, a[0], b[0], w)
     assert found.estimate == pytest.approx(slow.estimate)
@@ -167,20 +177,40 @@ def test_a_model_against_itself_has_no_spread() -> None:
 
 
 def test_deviations_are_scaled_to_unbiased_variances() -> None:
-    part = seeds_part(np.array([0.6, 0.7, 0.8]))
-    assert part.variance == pytest.approx(0.01 / 3) and part.freedom == 2
-    drawn = part.draw(np.random.default_rng(0), 40_000)
-    assert drawn.var() == pytest.approx(part.variance, rel=0.03) and abs(drawn.mean()) < 1e-3
+    seeds = seeds_part(np.array([0.6, 0.7, 0.8]))
+    assert seeds.variance == pytest.approx(0.01 / 3) and seeds.freedom == 2
+    drawn = seeds.draw(np.random.default_rng(0), 40_000)
+    assert drawn.var() == pytest.approx(seeds.variance, rel=0.03) and abs(drawn.mean()) < 1e-3
     assert rows_part(np.zeros((2, 5)), np.zeros((2, 5)), 5)[1] == 0
     noise = np.array([[1.0, -1, 0], [-1, 1, 0]])
     assert rows_part(noise, np.zeros((1, 3)), 3).variance == 0
 
 
-def test_satterthwaites_freedom_by_hand() -> None:
-    """Variances 1 and 3 with 2 and 8 degrees of freedom: 16 / (1 / 2 + 9 / 8); parts without variance do not count."""
-    parts = [Part(np.array([1.0, -1.0]) * scale, freedom) for scale, freedom in ((2**0.5, 2), (6**0.5, 8), (0, 0))]
-    assert satterthwaite(parts) == pytest.approx(16 / (1 / 2 + 9 / 8))
-    assert satterthwaite(parts[2:]) == math.inf
+def part(variance: float, freedom: float) -> Part:
+    return Part(np.array([1.0, -1]) * (2 * variance) ** 0.5, freedom)
+
+
+def test_degrees_of_freedom_by_hand() -> None:
+    """Seeds of variances 1 and 3 with 2 and 4 degrees of freedom: 16 / (1 / 3 + 9 / 5) - 1 = 6.5; rows 5 with 100."""
+    seeds = [part(1, 2), part(3, 4)]
+    assert freedom_of(seeds, []) == pytest.approx(6.5)
+    more = 4 * (1 + 3 / 6.5)
+    assert freedom_of(seeds, [part(5, 100), part(0, 0)]) == pytest.approx((more + 5) ** 2 / (more**2 / 6.5 + 25 / 100))
+    assert freedom_of([part(2, 4)], []) == pytest.approx(4)
+    assert freedom_of([part(0, 2)], [part(1, 50)]) == pytest.approx(50)
+    assert freedom_of([], []) == math.inf
+
+
+@pytest.mark.parametrize("variances", [(0.5, 0.5), (0.2, 0.8), (0.0, 1.0)])
+@pytest.mark.parametrize("rows", [0.0, 0.2, 2.0])
+def test_three_normal_seeds_are_covered(variances: tuple[float, float], rows: float) -> None:
+    rng = np.random.default_rng(0)
+    held = []
+    for estimate in rng.normal(0, (1 + rows) ** 0.5, 3000):
+        seen = [part(v * rng.chisquare(2) / 2, 2) for v in variances if v]
+        total = sum(each.variance for each in seen) + rows
+        held.append(abs(estimate) < quantile(0.95, freedom_of(seen, [part(rows, 199)])) * total**0.5)
+    assert 0.935 < np.mean(held) < 0.965
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from funnelcast.evaluation.spread import logit_interval, quantile, summarise
 TOO_FEW = 10
 """Below this many rows of a class (effective rows, if weighted) an AUC gets no interval."""
 FEW = 50
-"""Below this many rows of a class small samples' methods hold: Student's t, on the logit scale for one AUC."""
+"""Below this many rows of a class a difference of two AUCs has Student's t, and every interval a note."""
 
 
 class Interval(NamedTuple):
@@ -39,28 +39,27 @@ def auc(labels: Array, scores: Array, weights: Array | None = None) -> float:
 def auc_interval(labels: Array, scores: Array, weights: Array | None = None, level: float = 0.95) -> Interval:
     """`auc` with the variance of DeLong et al. (1988) by the fast algorithm of Sun & Xu (2014), O(N log N).
 
-    Arguments and errors as for `auc`; level in (0, 1). The interval is estimate ± z·std_error within [0, 1]; with
-    under 50 rows of a class on the logit scale (Pepe 2003, ch. 5) by Student's t with Welch's degrees of freedom; none
-    with under 10. Weights are taken as fixed: the variance is that of the Hájek projection, and rows are counted by
-    Kish's effective number, (Σw)² / Σw². An AUC of exactly 1 or 0 has no spread to measure: its k = min(positives,
-    negatives) disjoint pairs all agree, which has a probability of at most AUC^k, so the interval reaches to
-    ((1 − level) / 2)^(1/k).
+    Arguments and errors as for `auc`; level in (0, 1). The truth is the AUC of these scores over the population of
+    rows. The interval is estimate ± t·std_error on the logit scale (Pepe 2003, ch. 5), by Student's t with degrees of
+    freedom that heed the tails of the components (`summarise`): a high AUC rests on the few positives that are
+    outscored. None with under 10 rows of a class. Weights are taken as fixed: the variance is that of the Hájek
+    projection, and rows are counted by Kish's effective number, (Σw)² / Σw². An AUC of exactly 1 or 0 has no spread to
+    measure: its k = min(positives, negatives) disjoint pairs all agree, which has a probability of at most AUC^k, so
+    the interval reaches to ((1 − level) / 2)^(1/k).
     """
     y, w = check_rows(labels, scores, weights=weights)
     if note := _undefined(y, w, scores):
         return Interval(math.nan, math.nan, math.nan, math.nan, note)
-    estimate, error, sizes, freedom = summarise(*placements(y, scores, w), w[y], w[~y])
+    estimate, error, sizes, _, freedom = summarise(*placements(y, scores, w), w[y], w[~y])
     if few := _below(TOO_FEW, sizes):
         return Interval(estimate, math.nan, math.nan, error, f"too few {few}")
     if estimate in (0.0, 1.0):
         bound = ((1 - level) / 2) ** (1 / min(sizes))
         low, high = (bound, 1.0) if estimate else (0.0, 1 - bound)
         return Interval(estimate, low, high, error, "perfect separation: bound from disjoint pairs")
-    if few := _below(FEW, sizes):
-        low, high = logit_interval(estimate, quantile(level, freedom) * error)
-        return Interval(estimate, low, high, error, f"few {few}: interval on the logit scale")
-    half = quantile(level) * error
-    return Interval(estimate, max(0.0, estimate - half), min(1.0, estimate + half), error)
+    few = _below(FEW, sizes)
+    low, high = logit_interval(estimate, quantile(level, freedom) * error)
+    return Interval(estimate, low, high, error, f"few {few}: interval on the logit scale" if few else "")
 
 
 def auc_difference(
@@ -68,8 +67,9 @@ def auc_difference(
 ) -> Interval:
     """AUC of a minus AUC of b on the same rows, with the paired variance of DeLong et al. (1988).
 
-    Arguments as for `auc_interval`. In [-1, 1]; Student's t with under 50 rows of a class, no interval with under 10,
-    estimate and error NaN where an AUC is undefined. Raises ComparisonError if the rows are not as many in all.
+    Arguments as for `auc_interval`; the truth is the difference of these scores' AUCs over the population of rows. In
+    [-1, 1]; Student's t with under 50 rows of a class, no interval with under 10, estimate and error NaN where an AUC
+    is undefined. Raises ComparisonError if the rows are not as many in all.
     """
     if not len(labels) == len(scores_a) == len(scores_b):
         raise ComparisonError(
@@ -80,7 +80,7 @@ def auc_difference(
     if note := _undefined(y, w, scores_a, scores_b):
         return Interval(math.nan, math.nan, math.nan, math.nan, note)
     positives, negatives = (a - b for a, b in zip(placements(y, scores_a, w), placements(y, scores_b, w), strict=True))
-    estimate, error, sizes, freedom = summarise(positives, negatives, w[y], w[~y])
+    estimate, error, sizes, freedom, _ = summarise(positives, negatives, w[y], w[~y])
     if few := _below(TOO_FEW, sizes):
         return Interval(estimate, math.nan, math.nan, error, f"too few {few}")
     few = _below(FEW, sizes)
@@ -95,13 +95,13 @@ def placements(y: Bools, scores: Array, w: Floats) -> tuple[Floats, Floats]:
     """
     order = np.argsort(scores)
     starts = tie_starts(scores[order])
-    below = np.empty(len(order))
-    negatives = cumulative((w * ~y)[order])
-    below[order] = midpoints(negatives, starts)
-    outscored = below[y] / negatives[-1]
-    positives = cumulative((w * y)[order])
-    below[order] = midpoints(positives, starts)
-    return outscored, 1 - below[~y] / positives[-1]
+    is_positive, mass = y[order], w[order]
+    negatives, positives = cumulative(mass * ~is_positive), cumulative(mass * is_positive)
+    outscored = midpoints(negatives, starts) / negatives[-1]
+    outscoring = 1 - midpoints(positives, starts) / positives[-1]
+    by_row = np.empty(len(order))
+    by_row[order] = np.where(is_positive, outscored, outscoring)
+    return by_row[y], by_row[~y]
 
 
 def _undefined(y: Bools, w: Floats, *scores: Array) -> str:

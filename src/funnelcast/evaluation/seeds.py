@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from funnelcast.errors import ComparisonError
 from funnelcast.evaluation.auc import TOO_FEW, Interval, placements
 from funnelcast.evaluation.rows import Array, Bools, Floats, check_rows
-from funnelcast.evaluation.spread import quantile
+from funnelcast.evaluation.spread import quantile, welch
 
 BLOCKS = 2_000
 """Most units of a class that are resampled; more rows are put into as many random blocks. The standard error of so many
@@ -80,7 +80,8 @@ def over_seeds(a: Floats, b: Floats, level: float = 0.95) -> Interval:
     Runs of two models share the number of a seed and little else (perhaps the order of rows, or the split), so pairing
     removes little noise, often none. It costs degrees of freedom, as Welch's t of independent runs has up to 2 (S - 1):
     with 5 seeds a fifth of the width. But it holds whatever the variances are and whatever the runs do share, and is
-    exact for normal figures, where Welch's is approximate, and wrong if they share something.
+    exact for normal figures, where Welch's is approximate, and wrong if they share something. Figures are far from
+    normal where some runs fail, and few seeds then hold the truth less often than they say.
 
     A pair with a NaN is left out, which `note` tells; no interval with under 2 pairs. Raises ComparisonError if a and b
     are not (S,) alike.
@@ -122,8 +123,8 @@ def rows_and_seeds(
     A replicate is the estimate plus the mean deviation of resampled seeds of a, less that of b, plus those of resampled
     positives and negatives, by their structural components (DeLong et al. 1988): linear in rows, so that many rows can
     be resampled as `BLOCKS` random blocks. `seeds_part` and `rows_part` scale the deviations so that the variance of
-    replicates is unbiased. The interval is estimate ± t · (their standard deviation), with Satterthwaite's degrees of
-    freedom, as percentiles of few seeds have none of Student's tails; within [-1, 1].
+    replicates is unbiased. The interval is estimate ± t · (their standard deviation), with the degrees of freedom of
+    `freedom_of`, as percentiles of few seeds have none of Student's tails; within [-1, 1].
 
     A model with one seed has no part for its seeds, which `note` tells. No interval with under 10 effective rows of a
     class; all NaN where an AUC is undefined. Raises ComparisonError for scores of other shapes, ValueError as `auc`.
@@ -140,11 +141,13 @@ def rows_and_seeds(
     for name, units in (("positives", positives), ("negatives", negatives)):
         if units.size < TOO_FEW - 1e-6:
             return Interval(estimate, math.nan, math.nan, math.nan, f"too few {name}")
-    parts = [seeds_part(model.aucs) for model in (a, b) if len(model.aucs) > 1]
-    parts.append(rows_part(a.positives, b.positives, positives.size))
-    parts.append(rows_part(a.negatives, b.negatives, negatives.size))
-    error = float(np.sqrt(np.mean(sum(part.draw(rng, replicates) for part in parts) ** 2)))
-    half = quantile(level, satterthwaite(parts)) * error
+    of_seeds = [seeds_part(model.aucs) for model in (a, b) if len(model.aucs) > 1]
+    of_rows = [
+        rows_part(a.positives, b.positives, positives.size),
+        rows_part(a.negatives, b.negatives, negatives.size),
+    ]
+    error = float(np.sqrt(np.mean(sum(part.draw(rng, replicates) for part in of_seeds + of_rows) ** 2)))
+    half = quantile(level, freedom_of(of_seeds, of_rows)) * error
     single = " and ".join(name for name, scores in models.items() if len(scores) == 1)
     notes = [f"one seed of {single}: what seeds add is not in the interval"] if single else []
     if error < 1e-15:
@@ -179,11 +182,23 @@ def rows_part(a: Floats, b: Floats, size: float) -> Part:
     return Part(average * math.sqrt(kept * size / (size - 1)), (size - 1) * kept**2)
 
 
-def satterthwaite(parts: Iterable[Part]) -> float:
-    """Degrees of freedom of a sum of independent variances v_i, (Σ v_i)² / Σ (v_i² / f_i) (Satterthwaite 1946)."""
-    terms = [(part.variance, part.freedom) for part in parts if part.variance > 0]
-    spread = sum(variance**2 / freedom for variance, freedom in terms)
-    return sum(variance for variance, _ in terms) ** 2 / spread if spread > 0 else math.inf
+def freedom_of(seeds: Sequence[Part], rows: Sequence[Part]) -> float:
+    """Degrees of freedom of the sum of the parts' variances, Welch's with two corrections for few seeds.
+
+    Welch's Σ (v² / f) is too large on the average, by which two models of 3 seeds are covered too often: the seeds'
+    parts count by Σ (v² / (f + 1)), between that and the unbiased f + 2, less 1. And where few seeds happen to be close
+    together, they seem to be a small part of the sum, whose freedom comes out high just where it is too small: here the
+    seeds' sum of f degrees counts 1 + 3 / f times. Chosen by simulation of normal seeds: for 3 seeds or more, of both
+    models or of one alone, and any part of the rows, 95 % intervals hold 94.4 to 95.8 % (Welch's: 92.2 to 96.5 %); with
+    2 seeds 92 to 96.5 % (87 to 97.7 %).
+    """
+    seen, known = [part.variance for part in seeds], [part.variance for part in rows]
+    freedoms = [part.freedom for part in rows]
+    if sum(seen) > 0:
+        freedom = welch(seen, [part.freedom + 1 for part in seeds]) - 1
+        known.append((1 + 3 / freedom) * sum(seen))
+        freedoms.append(freedom)
+    return welch(known, freedoms)
 
 
 def _check(labels: Array, models: dict[str, Array]) -> None:

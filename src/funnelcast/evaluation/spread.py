@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,24 +13,39 @@ from funnelcast.evaluation.rows import Floats
 
 
 class Summary(NamedTuple):
-    """Mean of the components, its standard error, effective rows of either class, Welch's degrees of freedom."""
+    """Mean of the components, its standard error, effective rows of either class, Welch's degrees of freedom.
+
+    freedom is that of normal components, freedom_of_tails that of components with the tails that these have.
+    """
 
     mean: float
     error: float
     sizes: tuple[float, float]
     freedom: float
+    freedom_of_tails: float
 
 
 def summarise(positives: Floats, negatives: Floats, w1: Floats, w0: Floats) -> Summary:
     """Of the structural components of m positives and n negatives and their weights: (m,), (n,), (m,), (n,).
 
-    Rows are counted by Kish's effective number, (Σw)² / Σw²; the error is NaN with one row of a class.
+    Rows are counted by Kish's effective number, (Σw)² / Σw²; the error is NaN with one row of a class. The variance of
+    m values of kurtosis κ is known to 2 m / (κ - 1) degrees of freedom (O'Neill 2014), here m - 1 at most: to few where
+    few positives are outscored, as at a high AUC.
     """
     mean, sizes = float(np.average(positives, weights=w1)), (effective_rows(w1), effective_rows(w0))
-    parts = _variance(positives, w1), _variance(negatives, w0)
-    spread = sum(parts)
-    welch = sum((part / spread) ** 2 / (size - 1) for part, size in zip(parts, sizes, strict=True)) if spread > 0 else 0
-    return Summary(mean, math.sqrt(spread), sizes, 1 / welch if welch else math.inf)
+    parts, tails = zip(_variance(positives, w1), _variance(negatives, w0), strict=True)
+    normal, tailed = welch(parts, [size - 1 for size in sizes]), welch(parts, tails)
+    return Summary(mean, math.sqrt(sum(parts)), sizes, normal, tailed)
+
+
+def welch(variances: Sequence[float], freedoms: Sequence[float]) -> float:
+    """Degrees of freedom of a sum of independent variances, (Σ v)² / Σ (v² / f); infinite if none is above 0.
+
+    Satterthwaite (1946), Welch (1947).
+    """
+    spread = sum(variances)
+    shares = [(v / spread, f) for v, f in zip(variances, freedoms, strict=True) if v > 0] if spread > 0 else []
+    return 1 / sum(share**2 / f for share, f in shares) if shares else math.inf
 
 
 def quantile(level: float, freedom: float = math.inf) -> float:
@@ -53,8 +69,13 @@ def effective_rows(w: Floats) -> float:
     return float(w.sum() ** 2 / (w @ w))
 
 
-def _variance(values: Floats, w: Floats) -> float:
-    if effective_rows(w) < 1.5:
-        return math.nan
+def _variance(values: Floats, w: Floats) -> tuple[float, float]:
+    """Of the weighted mean, and the degrees of freedom that the tails of the values leave it."""
+    size = effective_rows(w)
+    if size < 1.5:
+        return math.nan, math.nan
     share = w / w.sum()
-    return float(np.sum((share * (values - np.average(values, weights=w))) ** 2) / (1 - share @ share))
+    terms = (share * (values - np.average(values, weights=w))) ** 2
+    total = float(terms.sum())
+    beyond = float(terms @ terms) - total**2 / size
+    return total / (1 - float(share @ share)), min(size - 1, 2 * total**2 / beyond) if beyond > 0 else size - 1
