@@ -36,3 +36,17 @@ need() {
   .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".$extra"
   echo "$wanted" >"$stamp"
 }
+
+# Reports are tested in a real Chromium: Debian's, where one is root and has apt-get; elsewhere it is said how to get one.
+need_browser() {
+  local name
+  for name in chromium chromium-browser google-chrome; do
+    command -v "$name" >/dev/null && return
+  done
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "Installing Chromium, for the tests of reports."
+    apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null && return
+  fi
+  echo "warning: no Chromium found, so the tests of reports in a browser will fail. Install it (Debian, Ubuntu: sudo apt-get" >&2
+  echo "install chromium) or Google Chrome; scripts/test --fast needs none." >&2
+}

@@ -30,11 +30,13 @@ if TYPE_CHECKING:
     from funnelcast.experiments.adapt import adapt_file
     from funnelcast.experiments.benchmark.run import benchmark
     from funnelcast.experiments.compare import compare
+    from funnelcast.experiments.diagnosis.diagnose import diagnose
     from funnelcast.experiments.evaluate import evaluate
     from funnelcast.experiments.experiment import Experiment
     from funnelcast.experiments.predict import predict_file
     from funnelcast.experiments.prepare import prepare
     from funnelcast.experiments.repeat import train_seeds
+    from funnelcast.experiments.report.write import report
     from funnelcast.experiments.run import train
     from funnelcast.experiments.search.run import search
     from funnelcast.schema.dataset import Schema
@@ -57,6 +59,7 @@ _HOMES = {
     "adapt_file": "experiments.adapt",
     "benchmark": "experiments.benchmark.run",
     "compare": "experiments.compare",
+    "diagnose": "experiments.diagnosis.diagnose",
     "evaluate": "experiments.evaluate",
     "generate": "data.datasets.generator.generate",
     "load": "serving.predictor",
@@ -65,6 +68,7 @@ _HOMES = {
     "prepare_aliccp": "data.datasets.aliccp.prepare",
     "prepare_aliexpress": "data.datasets.aliexpress.prepare",
     "prepare_census": "data.datasets.census.prepare",
+    "report": "experiments.report.write",
     "search": "experiments.search.run",
     "train": "experiments.run",
     "train_seeds": "experiments.repeat",
@@ -83,6 +87,7 @@ __all__ = [
     "adapt_file",
     "benchmark",
     "compare",
+    "diagnose",
     "evaluate",
     "generate",
     "load",
@@ -91,6 +96,7 @@ __all__ = [
     "prepare_aliccp",
     "prepare_aliexpress",
     "prepare_census",
+    "report",
     "search",
     "train",
     "train_seeds",

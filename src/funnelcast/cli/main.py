@@ -7,7 +7,20 @@ import sys
 
 import typer
 
-from funnelcast.cli import adapt, benchmark, compare, datasets, demo, evaluate, predict, prepare, search, train
+from funnelcast.cli import (
+    adapt,
+    benchmark,
+    compare,
+    datasets,
+    demo,
+   
+    evaluate,
+    predict,
+    prepare,
+    report,
+    search,
+    train,
+)
 from funnelcast.errors import FunnelcastError
 
 app = typer.Typer(
@@ -28,6 +41,7 @@ app.command()(predict.predict)
 app.command()(adapt.adapt)
 app.command()(benchmark.benchmark)
 app.command()(search.search)
+app.command()(report.report)
 
 
 def main() -> None:

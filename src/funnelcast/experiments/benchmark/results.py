@@ -48,6 +48,7 @@ def results_of(suite: Suite, cells: Sequence[Cell], table: Table) -> dict[str, A
         "test_rows": table.rows("test"),
         "reference": suite.base,
         "truth": TRUTH,
+        "published": suite.published,
         "splits": suite.splits,
         "true_model": {} if suite.splits is not None else true_metrics(table),
         "control": None if alone is None else {"model": alone, "gains": gains_over(suite, alone, by_model)},

@@ -94,7 +94,7 @@ def benchmark(
     _check_folder(folder)
     table = open_data(suite, Path(file), None if data is None else Path(data), folder, progress)
     _check(file, experiments, table)
-    _claim(folder, suite, experiments, table)
+    _claim(folder, suite, experiments, table, Path(file))
     tables = [table] * suite.seeds
     if suite.splits is not None:
         tables = split_tables(table, folder / "splits", suite.splits, suite.split_by)
@@ -148,7 +148,7 @@ def _check_folder(folder: Path) -> None:
         raise FunnelcastError(f"{folder} is not empty and holds no benchmark; choose another folder with --out")
 
 
-def _claim(folder: Path, suite: Suite, experiments: Mapping[str, Experiment], table: Table) -> None:
+def _claim(folder: Path, suite: Suite, experiments: Mapping[str, Experiment], table: Table, file: Path) -> None:
     """Mark the folder as of these models on this table, or see that it is; models may be added to it. Raises
     FunnelcastError."""
     path = folder / "benchmark.json"
@@ -156,7 +156,7 @@ def _claim(folder: Path, suite: Suite, experiments: Mapping[str, Experiment], ta
     settings = {n: e.model_dump(mode="json", exclude=LEFT_OUT | {"seed"}) for n, e in experiments.items()}
     said = {"name": suite.name, "protocol": table.protocol, "files": table.manifest["files"], "models": settings}
     said |= {"split": suite.splits is not None, "by": suite.split_by}
-    said = json.loads(json.dumps(said | {"table": str(table.folder.resolve())}))
+    said = json.loads(json.dumps(said | {"table": str(table.folder.resolve()), "suite": str(file)}))
     if path.is_file():
         before = json.loads(path.read_text())
         if (before["protocol"], before["files"]) != (said["protocol"], said["files"]):
@@ -164,7 +164,7 @@ def _claim(folder: Path, suite: Suite, experiments: Mapping[str, Experiment], ta
                 f"{folder} holds a benchmark on another table, {before['protocol']['name']} "
                 f"({before['protocol']['fingerprint']}); figures of two tables are not mixed: choose another --out"
             )
-        if (before["split"], before["by"]) != (said["split"], said["by"]):
+        if (before.get("split", False), before.get("by")) != (said["split"], said["by"]):
             raise FunnelcastError(f"{folder} holds a benchmark with another kind of splits; choose another --out")
         for model, own in said["models"].items():
             place = folder / "cells" / slug(model)

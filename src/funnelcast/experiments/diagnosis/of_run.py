@@ -38,11 +38,23 @@ def diagnose_run(
         found = {}
         for done, (model, folder) in enumerate(pairs, 1):
             split = run / "splits" / folder.parent.name
-            own = split if split.is_dir() else said["table"]
-            found[model] = diagnose(folder, data or own, by=by, item=item)
+            own = data or (split if split.is_dir() else said.get("table"))
+            if own is None:
+                raise FunnelcastError(f"{run} does not say which table it was trained on; give it with --data TABLE")
+            found[model] = diagnose(folder, own, by=by, item=item)
             progress("diagnose", done, len(pairs), "models", model)
     write_atomic(run / "diagnosis.json", json.dumps(found, allow_nan=False).encode())
     return found
+
+
+def is_due(run: Path, *, anew: bool) -> bool:
+    """Whether a diagnosis is wanted: `anew`, or of a benchmark on a table that is there whose results are newer."""
+    claim, told, results = run / "benchmark.json", run / "diagnosis.json", run / "results.json"
+    if anew or not (claim.is_file() and results.is_file()):
+        return anew
+    table = json.loads(claim.read_text()).get("table")
+    is_stale = not told.is_file() or told.stat().st_mtime < results.stat().st_mtime
+    return is_stale and table is not None and (Path(table) / "manifest.json").is_file()
 
 
 def _first_runs(run: Path, models: list[str]) -> Iterator[tuple[str, Path]]:

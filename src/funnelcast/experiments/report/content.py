@@ -1,0 +1,157 @@
+"""What stands in a report, of either kind of run: sentences, tables, figures, and how to make the run again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from funnelcast.experiments.benchmark.suite import slug
+from funnelcast.experiments.report.beside import beside, published_of
+from funnelcast.experiments.report.compared import (
+    cost_table,
+    failed_table,
+    lift_table,
+    main_table,
+    quality_table,
+    sharing_table,
+)
+from funnelcast.experiments.report.compared_figures import compared
+from funnelcast.experiments.report.conclusion import Conclusion, conclude, headline
+from funnelcast.experiments.report.diagnosed import pictures
+from funnelcast.experiments.report.diagnosis_tables import numbers_of
+from funnelcast.experiments.report.drawing.svg import Picture
+from funnelcast.experiments.report.logs import Log
+from funnelcast.experiments.report.measured import boosters_table, metrics_table
+from funnelcast.experiments.report.reading import BenchmarkRun, TrainingRun
+from funnelcast.experiments.report.table import Table
+from funnelcast.experiments.report.verdict import judge
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained model, looked into."""
+
+    name: str
+    anchor: str
+    pictures: Sequence[Picture]
+    tables: Sequence[Table]
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Content:
+    """Everything that the page, the Markdown and the JSON are made of."""
+
+    kind: str
+    title: str
+    summary: str
+    """What it is, in a sentence."""
+    protocol: Mapping[str, str]
+    headline: str
+    """All of it in a sentence, where one can say it."""
+    conclusions: Sequence[Conclusion]
+    tables: Sequence[Table]
+    """The first one is the one to look at."""
+    pictures: Sequence[Picture]
+    models: Sequence[Model]
+    commands: Sequence[str]
+    files: Mapping[str, Any]
+    results: Mapping[str, Any]
+    diagnoses: Mapping[str, Any]
+    published: Table | None = None
+    remarks: Sequence[str] = field(default=())
+    """On what is published."""
+
+    @property
+    def every_picture(self) -> list[Picture]:
+        """In the order of the page."""
+        return [*self.pictures, *(picture for model in self.models for picture in model.pictures)]
+
+
+def of_benchmark(run: BenchmarkRun) -> Content:
+    """A benchmark's report."""
+    results, found = run.results, published_of(run.results)
+    published, remarks = beside(results, found) if found else (None, [])
+    made = (main_table, failed_table, quality_table, sharing_table, lift_table, cost_table)
+    tables = [table for make in made if (table := make(results)) is not None]
+    diagnoses = {name: _diagnosis(run.diagnoses.get(name, {}), run.logs.get(name)) for name in results["models"]}
+    return Content(
+        "benchmark",
+        results["title"],
+        _summary(results),
+        results["protocol"],
+        headline(results),
+        conclude(results),
+        tables,
+        list(compared(run)),
+        [_model(name, diagnoses[name], run.logs.get(name), run.settings.get(name, {})) for name in results["models"]],
+        list(_commands(run)),
+        run.files,
+        results,
+        diagnoses,
+        published,
+        remarks,
+    )
+
+
+def of_training(run: TrainingRun) -> Content:
+    """The report of one training run."""
+    name = run.settings.get("name", "run")
+    diagnosis = _diagnosis(run.diagnosis, run.log)
+    model = run.settings.get("model", {}).get("name", "a model")
+    parts = sorted(run.results, key=lambda part: part != "test")
+    return Content(
+        "run",
+        name,
+        f"One training run: {model}, seed {run.settings.get('seed', 0)}, measured on its {' and '.join(parts)} rows.",
+        run.protocol,
+        "",
+        judge(run.results, diagnosis.get("epochs", [])),
+        [metrics_table(part, run.results[part]) for part in parts],
+        [],
+        [_model(name, diagnosis, run.log, run.settings, "")],
+        [f"funnelcast train EXPERIMENT.toml --data TABLE --out {run.folder}", f"funnelcast report {run.folder}"],
+        run.files,
+        run.results,
+        {name: diagnosis},
+    )
+
+
+def _summary(results: Mapping[str, Any]) -> str:
+    models = results["models"]
+    seeds = sorted({len(model["seeds"]) for model in models.values()})
+    told = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    over = f"Gains are over {results['reference']}."
+    if results.get("splits") is not None:
+        return f"{len(models)} models, each trained and measured on the same {told} random splits of all rows. {over}"
+    seed = "seed" if seeds == [1] else "seeds"
+    return (
+        f"{len(models)} models with {told} {seed} each, trained on the same rows and measured on the same "
+        f"{results['test_rows']:,} test rows. {over}"
+    )
+
+
+def _diagnosis(given: Mapping[str, Any], log: Log | None) -> dict[str, Any]:
+    """With the epochs of the log where it has none."""
+    return {"epochs": log.epochs if log else []} | {key: value for key, value in given.items() if value}
+
+
+def _model(
+    name: str, diagnosis: Mapping[str, Any], log: Log | None, settings: Mapping[str, Any], stem: str | None = None
+) -> Model:
+    place = slug(name)
+    drawn = pictures(diagnosis, f"{place}-" if stem is None else stem, name)
+    boosters = boosters_table(log.boosters if log else [])
+    tables = [*([boosters] if boosters else []), *numbers_of(diagnosis)]
+    return Model(name, f"model-{place}", drawn, tables, settings)
+
+
+def _commands(run: BenchmarkRun) -> Iterator[str]:
+    seeds = max(
+        (seed + 1 for m in run.results["models"].values() for seed in (*m["seeds"], *map(int, m["failed"]))), default=1
+    )
+    data = "" if (run.folder / "table").is_dir() else f" --data {run.table or 'TABLE'}"
+    repeats = "" if run.results.get("splits") else f" --seeds {seeds}"
+    yield f"funnelcast benchmark {run.suite or 'SUITE.toml'}{data}{repeats} --out {run.folder}"
+    yield f"funnelcast report {run.folder}"
