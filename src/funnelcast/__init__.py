@@ -3,6 +3,7 @@
 prepare a log, train on the table, evaluate the bundle, load it and predict:
 
     manifest = funnelcast.prepare("schema.toml", "table", train="log.parquet")
+    report = funnelcast.doctor("table")
     run = funnelcast.train(funnelcast.Experiment(), "table", "run")
     figures = funnelcast.evaluate("run/bundle", "table")
     model = funnelcast.load("run/bundle")
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from funnelcast.experiments.benchmark.run import benchmark
     from funnelcast.experiments.compare import compare
     from funnelcast.experiments.diagnosis.diagnose import diagnose
+    from funnelcast.experiments.doctor.examine import doctor
     from funnelcast.experiments.evaluate import evaluate
     from funnelcast.experiments.experiment import Experiment
     from funnelcast.experiments.predict import predict_file
@@ -60,6 +62,7 @@ _HOMES = {
     "benchmark": "experiments.benchmark.run",
     "compare": "experiments.compare",
     "diagnose": "experiments.diagnosis.diagnose",
+    "doctor": "experiments.doctor.examine",
     "evaluate": "experiments.evaluate",
     "generate": "data.datasets.generator.generate",
     "load": "serving.predictor",
@@ -88,6 +91,7 @@ __all__ = [
     "benchmark",
     "compare",
     "diagnose",
+    "doctor",
     "evaluate",
     "generate",
     "load",

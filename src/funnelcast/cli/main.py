@@ -13,7 +13,7 @@ from funnelcast.cli import (
     compare,
     datasets,
     demo,
-   
+    doctor,
     evaluate,
     predict,
     prepare,
@@ -34,6 +34,7 @@ app = typer.Typer(
 app.command()(demo.demo)
 app.add_typer(datasets.app, name="datasets")
 app.command()(prepare.prepare)
+app.command()(doctor.doctor)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(compare.compare)
