@@ -67,7 +67,9 @@ def labelled(batch: Batch, steps: int) -> Batch:
 @pytest.mark.parametrize("form", ["paper", "kendall"])
 def test_torch_rechub_every_learnable_loss_weight_moves(form: str, stage: str, table: Table, tmp_path: Path) -> None:
     """There uncertainty weights are not given to the optimizer. To their optimum: tests/training/test_losses."""
-    experiment = tiny.experiment(loss={"form": form}, stages=[{"train": stage, "epochs": 1}])
+    experiment = tiny.experiment(
+        loss={"weighting": "uncertainty", "form": form}, stages=[{"train": stage, "epochs": 1}]
+    )
     (learned,) = run(experiment, table, tmp_path).loss_weights.parameters()
     assert learned.shape == (2,) and torch.all(learned != 0)
 

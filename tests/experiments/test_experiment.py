@@ -17,7 +17,11 @@ from funnelcast.schema.config import Config
 from funnelcast.schema.dataset import Schema
 from tests import tiny
 
-EXPERIMENTS = sorted(Path(__file__).parents[2].glob("experiments/**/*.toml"))
+OTHERS = ("tables", "search")
+"""Folders of files that name experiments."""
+EXPERIMENTS = sorted(
+    path for path in Path(__file__).parents[2].glob("experiments/**/*.toml") if path.parent.name not in OTHERS
+)
 
 
 def faults_of(error: ConfigError) -> dict[str, str]:

@@ -20,7 +20,9 @@ class Source(Config):
     """A paper, or a re-implementation with figures."""
 
     name: str
+    """By which it is cited."""
     kind: Literal["paper", "re-implementation"]
+    """Whose figures they are."""
     place: str
     """Where the figures stand."""
     protocol: str
@@ -50,6 +52,7 @@ class Published(Config):
     test_rows: int = Field(ge=1)
     """Of the real file, by which it is told from a generated log."""
     sources: tuple[Source, ...]
+    """Papers and re-implementations."""
 
     @classmethod
     def of(cls, name: str) -> Published:
