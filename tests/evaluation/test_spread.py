@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import kurtosis, norm, t
 
-from funnelcast.evaluation.spread import effective_rows, logit_interval, quantile, summarise, welch
+from funnelcast.evaluation.spread import effective_rows, logit_interval, quantile, summarise, welch, wilson
 
 
 @pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
@@ -66,3 +66,9 @@ def test_the_logit_scale_by_hand() -> None:
     low, high = logit_interval(0.8, 0.16)
     logits = [math.log(p / (1 - p)) for p in (low, high)]
     assert logits == pytest.approx([math.log(4) - 1, math.log(4) + 1])
+
+
+def test_wilson() -> None:
+    """Against Brown, Cai and DasGupta's formula in numbers: 0 of 10 and 15 of 50."""
+    assert wilson(0.0, 10) == pytest.approx((0, 0.27753), abs=1e-4)
+    assert wilson(0.3, 50) == pytest.approx((0.19104, 0.43750), abs=1e-3)

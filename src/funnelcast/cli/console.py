@@ -50,7 +50,7 @@ def resumable(quiet: bool) -> Iterator[OnProgress]:
         try:
             yield progress
         except KeyboardInterrupt:
-            sys.stderr.write("\nstopped; a checkpoint is written, and the same command goes on from it\n")
+            sys.stderr.write("\nstopped; the same command goes on where it was\n")
             raise typer.Exit(1) from None
 
 

@@ -79,3 +79,11 @@ def _variance(values: Floats, w: Floats) -> tuple[float, float]:
     total = float(terms.sum())
     beyond = float(terms @ terms) - total**2 / size
     return total / (1 - float(share @ share)), min(size - 1, 2 * total**2 / beyond) if beyond > 0 else size - 1
+
+
+def wilson(rate: float, size: float, level: float = 0.95) -> tuple[float, float]:
+    """The interval of a rate in [0, 1] of `size` (> 0) rows, in [0, 1] (Wilson 1927)."""
+    z = quantile(level)
+    centre, half = rate + z * z / (2 * size), z * math.sqrt(rate * (1 - rate) / size + z * z / (4 * size * size))
+    scale = 1 + z * z / size
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)

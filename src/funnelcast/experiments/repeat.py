@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ def summarise(results: list[dict[str, Any]]) -> dict[str, Any]:
     """
     return {
         part: {
-            name: {key: _spread([_figure(r[part][name], key) for r in results]) for key in FIGURES} for name in outputs
+            name: {key: _spread([figure_of(r[part][name], key) for r in results]) for key in FIGURES}
+            for name in outputs
         }
         for part, outputs in results[0].items()
     }
@@ -72,7 +74,8 @@ def summarise(results: list[dict[str, Any]]) -> dict[str, Any]:
 FIGURES = ("auc", "log_loss", "normalised_entropy", "calibration_error", "observed_over_predicted")
 
 
-def _figure(metrics: dict[str, Any], key: str) -> float | None:
+def figure_of(metrics: Mapping[str, Any], key: str) -> float | None:
+    """One of FIGURES, of an output's metrics as JSON has them."""
     value = metrics[key]["estimate"] if key == "auc" else metrics[key]
     return None if value is None else float(value)
 

@@ -13,9 +13,12 @@ from typing import Any
 
 import pytest
 
+from funnelcast.data.progress import silent
 from funnelcast.errors import ConfigError, FunnelcastError
 from funnelcast.experiments.benchmark.pool import Cell
 from funnelcast.experiments.benchmark.run import Plan, benchmark
+from funnelcast.experiments.benchmark.source import open_data
+from funnelcast.experiments.benchmark.suite import Suite
 from tests import tiny
 from tests.experiments.benchmark.suites import BOTTOM, MMOE, write_suite
 
@@ -120,6 +123,19 @@ def test_without_ali_ccp_it_says_where_to_get_it(tmp_path: Path) -> None:
     assert all(part in said for part in ("Tianchi", "GB", "minutes", "--data", f"benchmark {suite} --generated 400000"))
     with pytest.raises(FunnelcastError, match="names no data"):
         benchmark(write_suite(tmp_path), None, tmp_path / "out")
+
+
+def test_a_table_that_was_generated_is_not_taken_for_another(tmp_path: Path) -> None:
+    """Neither for Ali-CCP, nor for a log of another size."""
+    made = tiny.write_table(tmp_path / "out/generated-3000")
+    (tmp_path / "out/table").mkdir()
+    suite = Suite(name="s", source="ali-ccp", models={"M": Path("man-paper")}, rows=3000)
+    with pytest.raises(FunnelcastError, match="Tianchi"):
+        open_data(suite, Path("s.toml"), None, tmp_path / "out", silent)
+    generated = suite.model_copy(update={"source": "generated"})
+    assert open_data(generated, Path("s.toml"), None, tmp_path / "out", silent).folder == made.folder
+    other = open_data(generated.model_copy(update={"rows": 1000}), Path("s.toml"), None, tmp_path / "out", silent)
+    assert other.rows("test") == 333
 
 
 @pytest.mark.slow

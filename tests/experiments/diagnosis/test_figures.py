@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from funnelcast.experiments.diagnosis.calibration import bins_of, wilson
+from funnelcast.evaluation.spread import wilson
+from funnelcast.experiments.diagnosis.calibration import bins_of
 from funnelcast.experiments.diagnosis.conflict import conflict
 from funnelcast.experiments.diagnosis.frequency import buckets
 from funnelcast.experiments.diagnosis.parts import attention, gates

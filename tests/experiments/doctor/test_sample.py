@@ -7,7 +7,7 @@ import pytest
 
 from funnelcast.data.columns import Columns
 from funnelcast.experiments.doctor.sample import BLOCK, Sample, spread
-from funnelcast.experiments.doctor.shares import by_stretches, wilson
+from funnelcast.experiments.doctor.shares import by_stretches
 
 
 def sample(rows: int) -> Sample:
@@ -42,9 +42,3 @@ def test_the_error_of_a_share_knows_of_users() -> None:
     assert clumped.error == pytest.approx(binomial * np.sqrt(50), rel=0.3)
     assert alone.error == pytest.approx(binomial, rel=0.4) and alone.error >= binomial
     assert clumped.low == pytest.approx(clumped.value - 1.96 * clumped.error)
-
-
-def test_wilson() -> None:
-    """Against Brown, Cai and DasGupta's formula in numbers: 0 of 10 and 15 of 50."""
-    assert wilson(0, 10) == pytest.approx((0, 0.27753), abs=1e-4)
-    assert wilson(15, 50) == pytest.approx((0.19104, 0.43750), abs=1e-3)

@@ -93,6 +93,7 @@ def test_a_trial_that_cannot_be_trained_is_told_and_counts(table: Path, tmp_path
     found = search(write_search(tmp_path, space, method="grid"), table, tmp_path / "out")
     good, bad = found["models"]["MMoE"]["trials"]
     assert good["state"] == "complete" and bad["state"] == "fail" and "diverged" in bad["why"]
+    assert not list((tmp_path / "out/trials").glob("*/*"))
 
 
 def test_a_hopeless_trial_is_stopped(table: Path, tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from funnelcast.experiments.benchmark.pool import Cell
 from funnelcast.experiments.benchmark.protocol import require_one
 from funnelcast.experiments.benchmark.suite import Suite
 from funnelcast.experiments.evaluate import true_metrics
+from funnelcast.experiments.repeat import FIGURES, figure_of
 
-FIGURES = ("auc", "log_loss", "normalised_entropy", "calibration_error", "observed_over_predicted")
 COSTS = ("parameters", "epochs", "rows_per_s", "training_seconds", "seconds", "peak_bytes")
 TRUTH = {
     "rows_and_seeds": "difference of the expected AUCs, over test rows of this law and over seeds",
@@ -65,15 +65,10 @@ def _figures(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "rows": metrics[0][output]["rows"],
             "positives": metrics[0][output]["positives"],
             "note": metrics[0][output]["auc"]["note"],
-            **{name: _spread([_figure(each[output], name) for each in metrics]) for name in FIGURES},
+            **{name: _spread([figure_of(each[output], name) for each in metrics]) for name in FIGURES},
         }
         for output in metrics[0]
     }
-
-
-def _figure(metrics: Mapping[str, Any], name: str) -> float | None:
-    value = metrics[name]["estimate"] if name == "auc" else metrics[name]
-    return None if value is None else float(value)
 
 
 def _spread(values: Sequence[float | None]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Running a benchmark: a folder that goes on where it stopped.
 
 RUN/benchmark.json   what it compares: settings of every model, and the table's protocol and checksums
-RUN/table/           the prepared table, where none was given
+RUN/table/           the prepared table, where none was given; RUN/generated-ROWS/ of a generated log
 RUN/splits/N/        the tables of random splits, where these are asked for
 RUN/cells/MODEL/N/   a model with the seed N, on the split N
 RUN/results.json, RUN/results.md
@@ -24,7 +24,7 @@ from funnelcast.experiments.benchmark.estimate import Estimate, estimate
 from funnelcast.experiments.benchmark.markdown import markdown
 from funnelcast.experiments.benchmark.pool import Cell, run_cells
 from funnelcast.experiments.benchmark.results import results_of
-from funnelcast.experiments.benchmark.source import open_data
+from funnelcast.experiments.benchmark.source import GENERATED, open_data
 from funnelcast.experiments.benchmark.splits import split_tables
 from funnelcast.experiments.benchmark.suite import Suite, slug
 from funnelcast.experiments.experiment import Experiment
@@ -94,7 +94,8 @@ def benchmark(
     _check_folder(folder)
     table = open_data(suite, Path(file), None if data is None else Path(data), folder, progress)
     _check(file, experiments, table)
-    _claim(folder, suite, experiments, table, Path(file))
+    options = f"--generated {generated}" if generated is not None else "" if data is None else f"--data {data}"
+    _claim(folder, suite, experiments, table, {"suite": str(file), "options": options})
     tables = [table] * suite.seeds
     if suite.splits is not None:
         tables = split_tables(table, folder / "splits", suite.splits, suite.split_by)
@@ -144,11 +145,13 @@ def _check(file: Path | str, experiments: Mapping[str, Experiment], table: Table
 
 def _check_folder(folder: Path) -> None:
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if "benchmark.json" not in found and any(not n.startswith(".") for n in found - {"table"}):
+    if "benchmark.json" not in found and any(not n.startswith((".", GENERATED)) for n in found - {"table"}):
         raise FunnelcastError(f"{folder} is not empty and holds no benchmark; choose another folder with --out")
 
 
-def _claim(folder: Path, suite: Suite, experiments: Mapping[str, Experiment], table: Table, file: Path) -> None:
+def _claim(
+    folder: Path, suite: Suite, experiments: Mapping[str, Experiment], table: Table, command: Mapping[str, str]
+) -> None:
     """Mark the folder as of these models on this table, or see that it is; models may be added to it. Raises
     FunnelcastError."""
     path = folder / "benchmark.json"
@@ -156,7 +159,7 @@ def _claim(folder: Path, suite: Suite, experiments: Mapping[str, Experiment], ta
     settings = {n: e.model_dump(mode="json", exclude=LEFT_OUT | {"seed"}) for n, e in experiments.items()}
     said = {"name": suite.name, "protocol": table.protocol, "files": table.manifest["files"], "models": settings}
     said |= {"split": suite.splits is not None, "by": suite.split_by}
-    said = json.loads(json.dumps(said | {"table": str(table.folder.resolve()), "suite": str(file)}))
+    said = json.loads(json.dumps(said | {"table": str(table.folder.resolve()), **command}))
     if path.is_file():
         before = json.loads(path.read_text())
         if (before["protocol"], before["files"]) != (said["protocol"], said["files"]):

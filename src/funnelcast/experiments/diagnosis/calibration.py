@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from funnelcast.evaluation.rows import Array, Floats, cumulative, midpoints, tie_starts
-from funnelcast.evaluation.spread import quantile
+from funnelcast.evaluation.spread import wilson
 from funnelcast.experiments.diagnosis.scored import Rows, Scored
 from funnelcast.experiments.groups import group_by
 
@@ -56,11 +55,3 @@ def bins_of(labels: Array, p: Floats, weight: Floats, bins: int = BINS) -> list[
             told = {"predicted": float(np.average(p[rows], weights=w)), "observed": observed, "low": low, "high": high}
             found.append({**told, "rows": len(rows)})
     return found
-
-
-def wilson(rate: float, size: float, level: float = 0.95) -> tuple[float, float]:
-    """The interval of a rate of `size` rows, in [0, 1]."""
-    z = quantile(level)
-    centre, half = rate + z * z / (2 * size), z * math.sqrt(rate * (1 - rate) / size + z * z / (4 * size * size))
-    scale = 1 + z * z / size
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)

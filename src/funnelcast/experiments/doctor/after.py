@@ -9,11 +9,11 @@ import numpy as np
 
 from funnelcast.data.encoder import Encoder
 from funnelcast.evaluation.funnel import sample_space
+from funnelcast.evaluation.spread import wilson
 from funnelcast.experiments.doctor import words
 from funnelcast.experiments.doctor.copies import FEWEST
 from funnelcast.experiments.doctor.finding import AFTER, Finding
 from funnelcast.experiments.doctor.reading import Column
-from funnelcast.experiments.doctor.shares import wilson
 from funnelcast.schema.funnel import Funnel, Output
 
 SURE = 0.9
@@ -53,8 +53,8 @@ class _Known(NamedTuple):
         """Whether the step can be told from it, beyond chance."""
         if self.known < FEWEST_KNOWN or self.share < TIMES * self.share_others:
             return False
-        sure, _ = wilson(self.known, self.known + self.known_others)
-        _, most = wilson(self.known_others, self.others)
+        sure, _ = wilson(self.known / (self.known + self.known_others), self.known + self.known_others)
+        _, most = wilson(self.known_others / self.others, self.others)
         return sure >= SURE and self.share >= TIMES / 5 * most
 
 

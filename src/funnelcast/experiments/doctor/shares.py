@@ -28,13 +28,6 @@ class Share(NamedTuple):
         return min(1.0, self.value + Z * self.error)
 
 
-def wilson(hits: int, rows: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927), of at least one row."""
-    share, extra = hits / rows, Z**2 / rows
-    half = Z * math.sqrt(share * (1 - share) / rows + extra / (4 * rows))
-    return (share + extra / 2 - half) / (1 + extra), (share + extra / 2 + half) / (1 + extra)
-
-
 def by_stretches(sample: Sample, hits: NDArray[np.bool_], among: NDArray[np.bool_]) -> Share:
     """The share, by weight, of rows `among` (n,) that are `hits` (n,), and what stretches of the rows say of its error.
 

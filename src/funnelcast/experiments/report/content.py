@@ -151,7 +151,7 @@ def _commands(run: BenchmarkRun) -> Iterator[str]:
     seeds = max(
         (seed + 1 for m in run.results["models"].values() for seed in (*m["seeds"], *map(int, m["failed"]))), default=1
     )
-    data = "" if (run.folder / "table").is_dir() else f" --data {run.table or 'TABLE'}"
+    options = f" {run.options}" if run.options else ""
     repeats = "" if run.results.get("splits") else f" --seeds {seeds}"
-    yield f"funnelcast benchmark {run.suite or 'SUITE.toml'}{data}{repeats} --out {run.folder}"
+    yield f"funnelcast benchmark {run.suite or 'SUITE.toml'}{options}{repeats} --out {run.folder}"
     yield f"funnelcast report {run.folder}"

@@ -27,8 +27,8 @@ class BenchmarkRun:
     """By model."""
     files: dict[str, Any]
     """Of the table, with their checksums."""
-    table: str
-    """Its folder, where the benchmark says it."""
+    options: str
+    """By which the benchmark was told of its data, if it was."""
     suite: str
     """The file of the benchmark, where it says it."""
     aucs: dict[str, dict[str, list[dict[str, Any]]]]
@@ -121,7 +121,7 @@ def _benchmark(folder: Path, said: dict[str, Any], results: dict[str, Any], diag
             aucs[name] = {output: [each[output]["auc"] for each in found] for output in found[0]}
         if cells:
             logs[name] = read_log(cells[0] / "run" / "log.jsonl")
-    named = said.get("table", ""), said.get("suite", "")
+    named = said.get("options", ""), said.get("suite", "")
     return BenchmarkRun(folder, results, said["models"], said["files"], *named, aucs, logs, diagnoses)
 
 

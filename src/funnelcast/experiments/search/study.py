@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,11 @@ class Study:
             study_name=slug(model), storage=storage, direction="maximize", load_if_exists=True,
             pruner=pruner if config.pruning else optuna.pruners.NopPruner(),
         )  # fmt: skip
-        states = optuna.trial.TrialState
-        self.ended = (states.COMPLETE, states.PRUNED, states.FAIL)
 
     def run(self, table: Table, folder: Path, progress: Progress, on_trial: OnTrial) -> dict[str, Any]:
         """Until there are as many trials as asked for."""
         self._take_up()
+        shutil.rmtree(folder, ignore_errors=True)  # what a killed trial left
         while (number := len(self._done())) < self._budget():
             self.study.sampler = self._sampler(number)
             trial = self.study.ask()
@@ -54,14 +54,15 @@ class Study:
 
     def _done(self) -> list[Any]:
         """Trials that came to an end; those that a kill cut short are run again."""
-        return [t for t in self.study.get_trials(deepcopy=False) if t.state in self.ended and "cut" not in t.user_attrs]
+        states, trials = self.optuna.trial.TrialState, self.study.get_trials(deepcopy=False)
+        ended = (states.COMPLETE, states.PRUNED)
+        return [t for t in trials if t.state in ended or (t.state == states.FAIL and "failed" in t.user_attrs)]
 
     def _take_up(self) -> None:
         """The first trials of a new study; of one that was killed, the trial that was running."""
         states, known = self.optuna.trial.TrialState, self.study.get_trials(deepcopy=False)
         for trial in known:
             if trial.state == states.RUNNING:
-                self.study._storage.set_trial_user_attr(trial._trial_id, "cut", True)
                 self.study.tell(trial.number, state=states.FAIL)
                 self.study.enqueue_trial(trial.params)
         if not known and self.config.method == "grid":

@@ -37,12 +37,9 @@ def run_trial(
 
     try:
         run = train(experiment, table, folder, parts=("dev",), progress=progress)
-    except Pruned:
-        shutil.rmtree(folder)
-        raise
-    value = value_of(run.results["dev"], metric, table.schema.funnel)
-    shutil.rmtree(folder)
-    return value
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return value_of(run.results["dev"], metric, table.schema.funnel)
 
 
 def value_of(outputs: dict[str, Any], metric: str, funnel: Funnel) -> float:
