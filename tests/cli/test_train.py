@@ -152,7 +152,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_the_same_command_goes_on(made: Path, tmp
     process.send_signal(signal.SIGINT)
     _, said = process.communicate()
     assert process.returncode == 1, said
-    assert "Traceback" not in said and "the same command goes on from it" in said
+    assert "Traceback" not in said and "the same command goes on where it was" in said
     assert (tmp_path / "run/checkpoint").is_dir() and not (tmp_path / "run/results.json").exists()
     assert call("train", path, "--data", made / "table", "--out", tmp_path / "run").code == 0
     assert call("train", path, "--data", made / "table", "--out", tmp_path / "whole").code == 0
