@@ -100,6 +100,17 @@ def test_placements_of_either_class_average_to_the_auc() -> None:
     np.testing.assert_allclose(negatives, pairs.mean(0), atol=1e-12)
 
 
+@pytest.mark.parametrize("block", [1, 2, 7])
+def test_ties_are_halved_over_the_edges_of_blocks(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    rng = np.random.default_rng(0)
+    y, s, w = rng.random(60) < 0.5, rng.integers(0, 9, 60) / 9, rng.random(60)
+    monkeypatch.setattr("funnelcast.evaluation.auc.BLOCK", block)
+    above = kernel(y, s)
+    positives, negatives = placements(y, s, w)
+    assert positives == pytest.approx(np.average(above, axis=1, weights=w[~y]), abs=1e-14)
+    assert negatives == pytest.approx(np.average(above, axis=0, weights=w[y]), abs=1e-14)
+
+
 def test_constant_scores_are_a_half_for_certain() -> None:
     y = np.r_[np.ones(12, np.uint8), np.zeros(200, np.uint8)]
     assert auc_interval(y, np.full(212, 2e-4, np.float32))[:4] == (0.5, 0.5, 0.5, 0.0)

@@ -34,12 +34,12 @@ def tie_starts(*ordered: Array) -> Starts:
     return np.flatnonzero(np.concatenate([np.ones(min(1, len(ordered[0])), bool), np.logical_or.reduce(changes)]))
 
 
-def cumulative(mass: Floats) -> Floats:
-    """(N,) -> (N + 1,): the mass before each row, and the total."""
-    return np.concatenate([np.zeros(1), np.cumsum(mass)])
+def cumulative(mass: Floats, before: float = 0.0) -> Floats:
+    """(N,) -> (N + 1,): the mass before each row, `before` of it before the first, and the total."""
+    return np.cumsum(np.concatenate([[before], mass]))
 
 
 def midpoints(cum: Floats, starts: Starts) -> Floats:
     """(N,) the mass before each row's run of ties plus half the run's own."""
-    bounds = np.append(starts, len(cum) - 1)
-    return np.repeat((cum[bounds[:-1]] + cum[bounds[1:]]) / 2, np.diff(bounds))
+    ends = np.append(starts[1:], len(cum) - 1)
+    return np.repeat((cum[starts] + cum[ends]) / 2, ends - starts)
