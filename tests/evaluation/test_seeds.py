@@ -236,9 +236,9 @@ def test_too_few_rows_get_no_interval(m: int, n: int, note: str) -> None:
 def test_other_shapes_are_refused() -> None:
     y, a, b = draw(11, 20, 30)
     for scores, shape in ((a[0], r"\(50,\)"), (a[:0], r"\(0, 50\)"), (a[:, 1:], r"\(4, 49\)")):
-        with pytest.raises(ComparisonError, match=f"scores of a are {shape} for labels \\(50,\\)"):
+        with pytest.raises(ComparisonError, match=f"scores are {shape} for labels \\(50,\\)"):
             rows_and_seeds(y, scores, b)
-    with pytest.raises(ComparisonError, match="scores of b"):
+    with pytest.raises(ComparisonError, match="scores are"):
         rows_and_seeds(y, a, b[:, 1:])
     with pytest.raises(ValueError, match="255"):
         rows_and_seeds(np.full(50, 255), a, b)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from funnelcast.errors import ComparisonError
 from funnelcast.evaluation.auc import TOO_FEW, Interval, placements
-from funnelcast.evaluation.rows import Array, Bools, Floats, check_rows
+from funnelcast.evaluation.rows import Array, Floats, check_rows
 from funnelcast.evaluation.spread import quantile, welch
 
 BLOCKS = 2_000
@@ -69,6 +70,8 @@ class Measured(NamedTuple):
     aucs: Floats
     positives: Floats
     negatives: Floats
+    note: str = ""
+    """Why there are none."""
 
 
 def over_seeds(a: Floats, b: Floats, level: float = 0.95) -> Interval:
@@ -129,30 +132,63 @@ def rows_and_seeds(
     A model with one seed has no part for its seeds, which `note` tells. No interval with under 10 effective rows of a
     class; all NaN where an AUC is undefined. Raises ComparisonError for scores of other shapes, ValueError as `auc`.
     """
-    models = {"a": scores_a, "b": scores_b}
-    _check(labels, models)
-    y, w = check_rows(labels, weights=weights)
-    if note := _undefined(y, w, models.values()):
-        return Interval(math.nan, math.nan, math.nan, math.nan, note)
-    rng = np.random.default_rng(seed)
-    positives, negatives = Units.of(w[y], rng), Units.of(w[~y], rng)
-    a, b = (_measure(y, w, scores, positives, negatives) for scores in models.values())
-    estimate = float(a.aucs.mean() - b.aucs.mean())
-    for name, units in (("positives", positives), ("negatives", negatives)):
-        if units.size < TOO_FEW - 1e-6:
-            return Interval(estimate, math.nan, math.nan, math.nan, f"too few {name}")
-    of_seeds = [seeds_part(model.aucs) for model in (a, b) if len(model.aucs) > 1]
-    of_rows = [
-        rows_part(a.positives, b.positives, positives.size),
-        rows_part(a.negatives, b.negatives, negatives.size),
-    ]
-    error = float(np.sqrt(np.mean(sum(part.draw(rng, replicates) for part in of_seeds + of_rows) ** 2)))
-    half = quantile(level, freedom_of(of_seeds, of_rows)) * error
-    single = " and ".join(name for name, scores in models.items() if len(scores) == 1)
-    notes = [f"one seed of {single}: what seeds add is not in the interval"] if single else []
-    if error < 1e-15:
-        notes.append("no spread: all rows differ alike")
-    return Interval(estimate, max(-1.0, estimate - half), min(1.0, estimate + half), error, ", ".join(notes))
+    rows = Resampling(labels, weights, seed)
+    return rows.difference(rows.measure(scores_a), rows.measure(scores_b), level, replicates)
+
+
+class Resampling:
+    """`rows_and_seeds` of many models: each is measured once, and any two are compared at little cost."""
+
+    def __init__(self, labels: Array, weights: Array | None = None, seed: int = 0) -> None:
+        """Arguments and errors as for `rows_and_seeds`."""
+        self._y, self._w = check_rows(labels, weights=weights)
+        self._rng = np.random.default_rng(seed)
+        self._units: dict[str, Units] = {}
+        if all(np.any(self._w[rows]) for rows in (self._y, ~self._y)):
+            named = {"positives": self._y, "negatives": ~self._y}
+            self._units = {name: Units.of(self._w[rows], self._rng) for name, rows in named.items()}
+
+    def measure(self, scores: Array) -> Measured:
+        """Of a model's scores (S, N), one sort per seed. Raises ComparisonError for other shapes."""
+        if scores.ndim != 2 or not len(scores) or scores.shape[1:] != self._y.shape:
+            raise ComparisonError(
+                f"scores are {scores.shape} for labels {self._y.shape}; give a row of scores per seed, of the same "
+                "rows in the same order as the labels"
+            )
+        nothing = np.full(len(scores), math.nan)
+        if not self._units:
+            return Measured(nothing, nothing, nothing, "undefined: one class only" if len(self._y) else "no rows")
+        if np.isnan(scores).any():
+            return Measured(nothing, nothing, nothing, "undefined: a score is NaN")
+        aucs, above, below = [], [], []
+        for row in scores:
+            outscored, outscoring = placements(self._y, row, self._w)
+            aucs.append(float(np.average(outscored, weights=self._w[self._y])))
+            above.append(self._units["positives"].deviations(outscored))
+            below.append(self._units["negatives"].deviations(outscoring))
+        return Measured(np.array(aucs), np.array(above), np.array(below))
+
+    def difference(self, a: Measured, b: Measured, level: float = 0.95, replicates: int = 2_000) -> Interval:
+        """As `rows_and_seeds`, which has the formulas; the same draws for any pair."""
+        if note := a.note or b.note:
+            return Interval(math.nan, math.nan, math.nan, math.nan, note)
+        estimate = float(a.aucs.mean() - b.aucs.mean())
+        for name, units in self._units.items():
+            if units.size < TOO_FEW - 1e-6:
+                return Interval(estimate, math.nan, math.nan, math.nan, f"too few {name}")
+        of_seeds = [seeds_part(model.aucs) for model in (a, b) if len(model.aucs) > 1]
+        of_rows = [
+            rows_part(a.positives, b.positives, self._units["positives"].size),
+            rows_part(a.negatives, b.negatives, self._units["negatives"].size),
+        ]
+        rng = copy.deepcopy(self._rng)
+        error = float(np.sqrt(np.mean(sum(part.draw(rng, replicates) for part in of_seeds + of_rows) ** 2)))
+        half = quantile(level, freedom_of(of_seeds, of_rows)) * error
+        single = " and ".join(name for name, model in (("a", a), ("b", b)) if len(model.aucs) == 1)
+        notes = [f"one seed of {single}: what seeds add is not in the interval"] if single else []
+        if error < 1e-15:
+            notes.append("no spread: all rows differ alike")
+        return Interval(estimate, max(-1.0, estimate - half), min(1.0, estimate + half), error, ", ".join(notes))
 
 
 def seeds_part(aucs: Floats) -> Part:
@@ -199,29 +235,3 @@ def freedom_of(seeds: Sequence[Part], rows: Sequence[Part]) -> float:
         known.append((1 + 3 / freedom) * sum(seen))
         freedoms.append(freedom)
     return welch(known, freedoms)
-
-
-def _check(labels: Array, models: dict[str, Array]) -> None:
-    for name, scores in models.items():
-        if scores.ndim != 2 or not len(scores) or scores.shape[1:] != labels.shape:
-            raise ComparisonError(
-                f"scores of {name} are {scores.shape} for labels {labels.shape}; give a row of scores per seed, of the "
-                "same rows in the same order as the labels"
-            )
-
-
-def _undefined(y: Bools, w: Floats, models: Iterable[Array]) -> str:
-    if not (np.any(w[y]) and np.any(w[~y])):
-        return "undefined: one class only" if len(y) else "no rows"
-    return "undefined: a score is NaN" if any(np.isnan(row).any() for scores in models for row in scores) else ""
-
-
-def _measure(y: Bools, w: Floats, scores: Array, positives: Units, negatives: Units) -> Measured:
-    """One sort per seed."""
-    aucs, above, below = [], [], []
-    for row in scores:
-        outscored, outscoring = placements(y, row, w)
-        aucs.append(float(np.average(outscored, weights=w[y])))
-        above.append(positives.deviations(outscored))
-        below.append(negatives.deviations(outscoring))
-    return Measured(np.array(aucs), np.array(above), np.array(below))

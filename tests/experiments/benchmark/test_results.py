@@ -69,6 +69,23 @@ def test_gains_are_over_the_reference_and_of_the_means(results: dict[str, Any]) 
     assert json.loads(json.dumps(results, allow_nan=False)) == results
 
 
+def test_the_best_is_compared_with_all_others_and_counts_all_pairs(
+    table: Table, cells: list[Cell], tmp_path: Path
+) -> None:
+    models = [*MODELS, "third"]
+    more = finished_cells(tmp_path, table, {"third": MMOE.replace("experts = 2", "experts = 3")})
+    suite = SUITE.model_copy(update={"models": dict.fromkeys(models, Path("x.toml"))})
+    found = results_of(suite, [*cells, *more], table)
+    for output, best in found["best"].items():
+        means = {name: found["models"][name]["figures"][output]["auc"]["mean"] for name in models}
+        assert best["model"] == max(means, key=lambda name: means[name]) and len(best["others"]) == 2
+        for name, gain in best["others"].items():
+            assert gain["estimate"] == pytest.approx(means[name] - means[best["model"]], abs=1e-7)
+            assert gain["p_adjusted"] == pytest.approx(min(1.0, 3 * gain["p"]))
+            if best["model"] == "bottom":  # the reference
+                assert gain["low"] == found["models"][name]["gains"][output]["low"]
+
+
 def test_a_cell_of_another_protocol_is_refused(table: Table, cells: list[Cell], tmp_path: Path) -> None:
     other = tiny.write_table(tmp_path / "table", seed=7)
     (odd,) = finished_cells(tmp_path, other, {"MMoE": MMOE}, seeds=1)

@@ -9,63 +9,106 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from funnelcast.data.columns import Columns
 from funnelcast.data.table import Table
 from funnelcast.evaluation.auc import Interval
 from funnelcast.evaluation.funnel import conditional, sample_space
 from funnelcast.evaluation.multiple import holm, p_value
 from funnelcast.evaluation.power import smallest_difference
 from funnelcast.evaluation.resampled import resampled_interval
-from funnelcast.evaluation.seeds import over_seeds, rows_and_seeds
+from funnelcast.evaluation.seeds import Measured, Resampling, over_seeds
 from funnelcast.experiments.benchmark.cell import scores_of
 from funnelcast.experiments.benchmark.pool import Cell
 from funnelcast.experiments.benchmark.splits import TEST_SHARE
 from funnelcast.experiments.benchmark.suite import Suite
 from funnelcast.schema.funnel import Output
 
+Gain = dict[str, Any]
 
-def gains_over(suite: Suite, base: str, by_model: Mapping[str, Sequence[Cell]]) -> dict[str, dict[str, Any]]:
-    """AUC over another model's, by model and output, with p values that are corrected over the models."""
-    found = dict[str, dict[str, Any]]()
-    others = {model: cells for model, cells in by_model.items() if model != base and cells}
-    if not by_model[base] or not others:
-        return found
-    table = Table.open(by_model[base][0].table)
+
+def gains_of(
+    suite: Suite, by_model: Mapping[str, Sequence[Cell]], bases: Sequence[str]
+) -> tuple[dict[str, dict[str, dict[str, Gain]]], dict[str, dict[str, Any]]]:
+    """AUC over others', with p values that are corrected over the models.
+
+    Gains over each of `bases` by base, model and output; and by output the model with the highest mean AUC, and the
+    gains of the others over it, which are not above 0. Which one that is shows in these same scores, so its p values
+    count all pairs of models (Bonferroni). A model without a finished cell has no part in it.
+    """
+    known = {model: cells for model, cells in by_model.items() if cells}
+    over: dict[str, dict[str, dict[str, Gain]]] = {base: {} for base in bases}
+    best = dict[str, dict[str, Any]]()
+    if not known:
+        return over, best
+    table = Table.open(next(iter(known.values()))[0].table)
     for output in table.schema.funnel.outputs:
-        if suite.splits is not None:
-            own = {model: _over_splits(output, cells, by_model[base]) for model, cells in others.items()}
-        else:
-            rows = table.part("test")
-            own = {model: _gain(output, cells, by_model[base], rows) for model, cells in others.items()}
-        adjusted = holm(np.array([each["p"] for each in own.values()], np.float64))
-        for (model, gain), p in zip(own.items(), adjusted, strict=True):
-            found.setdefault(model, {})[output.name] = gain | {"p_adjusted": _json(float(p))}
-    return found
+        pairs = _Splits(output, known) if suite.splits is not None else _Rows(output, known, table)
+        for base in bases:
+            for model, gain in _corrected(pairs.gains(base)).items():
+                over[base].setdefault(model, {})[output.name] = gain
+        if (top := pairs.top()) is not None:
+            best[output.name] = {"model": top, "others": _corrected(pairs.gains(top), math.comb(len(known), 2))}
+    return over, best
 
 
-def _over_splits(output: Output, cells: Sequence[Cell], others: Sequence[Cell]) -> dict[str, Any]:
-    """On the splits that both models have."""
-    own, base = ({cell.seed: _auc(cell, output) for cell in group} for group in (cells, others))
-    differences = np.array([own[split] - base[split] for split in sorted(own.keys() & base.keys())], np.float64)
-    found = resampled_interval(differences, TEST_SHARE)
+class _Pairs:
+    """Any two models on one output."""
+
+    def __init__(self, output: Output, known: Mapping[str, Sequence[Cell]]) -> None:
+        self.aucs = {model: {cell.seed: _auc(cell, output) for cell in cells} for model, cells in known.items()}
+        """By model and seed (or split)."""
+
+    def gain(self, model: str, base: str) -> Gain:
+        raise NotImplementedError
+
+    def gains(self, base: str) -> dict[str, Gain]:
+        """Of all other models over one; none where that one has no cells."""
+        return {model: self.gain(model, base) for model in self.aucs if model != base} if base in self.aucs else {}
+
+    def top(self) -> str | None:
+        """The model with the highest mean AUC."""
+        means = {model: float(np.mean(list(aucs.values()))) for model, aucs in self.aucs.items()}
+        known = [model for model, mean in means.items() if not math.isnan(mean)]
+        return max(known, key=lambda model: means[model], default=None)
+
+
+class _Splits(_Pairs):
+    def gain(self, model: str, base: str) -> Gain:
+        """Over the splits that both models have."""
+        own, others = self.aucs[model], self.aucs[base]
+        differences = np.array([own[split] - others[split] for split in sorted(own.keys() & others.keys())], np.float64)
+        return _told(resampled_interval(differences, TEST_SHARE))
+
+
+class _Rows(_Pairs):
+    def __init__(self, output: Output, known: Mapping[str, Sequence[Cell]], table: Table) -> None:
+        """Of a table's test rows."""
+        super().__init__(output, known)
+        rows = table.part("test")
+        assert rows.labels is not None
+        where = sample_space(output, rows.labels)
+        weight = None if rows.weight is None else np.asarray(rows.weight[where], np.float64)
+        self._rows = Resampling(rows.labels[where, output.step], weight)
+        self._measured: dict[str, Measured] = {
+            model: self._rows.measure(np.stack([_scores(cell, output, where) for cell in cells]))
+            for model, cells in known.items()
+        }
+
+    def gain(self, model: str, base: str) -> Gain:
+        own, others = (list(self.aucs[name].values()) for name in (model, base))
+        a, b = (np.array(each[: min(len(own), len(others))], np.float64) for each in (own, others))
+        both = self._rows.difference(self._measured[model], self._measured[base])
+        return _told(both) | {"seeds": _interval(over_seeds(a, b))}
+
+
+def _corrected(gains: Mapping[str, Gain], comparisons: int | None = None) -> dict[str, Gain]:
+    """With p values for all of these gains (Holm), or for so many comparisons (Bonferroni)."""
+    p = np.array([gain["p"] for gain in gains.values()], np.float64)
+    adjusted = holm(p) if comparisons is None else np.minimum(1.0, comparisons * p)
+    return {n: gain | {"p_adjusted": _json(float(p))} for (n, gain), p in zip(gains.items(), adjusted, strict=True)}
+
+
+def _told(found: Interval) -> Gain:
     return {**_interval(found), "p": _json(p_value(found)), "smallest": _json(smallest_difference(found.std_error))}
-
-
-def _gain(output: Output, cells: Sequence[Cell], others: Sequence[Cell], rows: Columns) -> dict[str, Any]:
-    assert rows.labels is not None
-    where = sample_space(output, rows.labels)
-    labels = rows.labels[where, output.step]
-    weight = None if rows.weight is None else np.asarray(rows.weight[where], np.float64)
-    own, base = (np.stack([_scores(cell, output, where) for cell in group]) for group in (cells, others))
-    both = rows_and_seeds(labels, own, base, weight)
-    aucs = [[_auc(cell, output) for cell in group] for group in (cells, others)]
-    a, b = (np.array(each[: min(map(len, aucs))], np.float64) for each in aucs)
-    return {
-        **_interval(both),
-        "p": _json(p_value(both)),
-        "seeds": _interval(over_seeds(a, b)),
-        "smallest": _json(smallest_difference(both.std_error)),
-    }
 
 
 def _auc(cell: Cell, output: Output) -> float:

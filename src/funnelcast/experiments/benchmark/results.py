@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from funnelcast.data.table import Table
-from funnelcast.experiments.benchmark.gains import gains_over
+from funnelcast.experiments.benchmark.gains import gains_of
 from funnelcast.experiments.benchmark.pool import Cell
 from funnelcast.experiments.benchmark.protocol import require_one
 from funnelcast.experiments.benchmark.suite import Suite
@@ -29,8 +29,9 @@ def results_of(suite: Suite, cells: Sequence[Cell], table: Table) -> dict[str, A
     read = {cell.name: cell.read() for cell in finished}
     by_model = {model: [c for c in finished if c.model == model] for model in suite.models}
     protocol = _protocol(suite, cells, read)
-    gains = gains_over(suite, suite.base, by_model) if by_model[suite.base] else {}
     alone = next((cell.model for cell in finished if cell.experiment.model.name == "single_task"), None)
+    bases = list(dict.fromkeys([suite.base, *([alone] if alone else [])]))
+    gains, best = gains_of(suite, by_model, bases)
     models = {}
     for model, own in by_model.items():
         found = [read[cell.name] for cell in own]
@@ -39,7 +40,7 @@ def results_of(suite: Suite, cells: Sequence[Cell], table: Table) -> dict[str, A
             "failed": {cell.seed: cell.failure for cell in cells if cell.model == model and cell.failure},
             "figures": _figures([each["metrics"] for each in found]),
             "cost": {name: _spread([each["cost"][name] for each in found]) for name in COSTS} if found else {},
-            "gains": gains.get(model, {}),
+            "gains": gains[suite.base].get(model, {}),
         }
     return {
         "name": suite.name,
@@ -51,7 +52,8 @@ def results_of(suite: Suite, cells: Sequence[Cell], table: Table) -> dict[str, A
         "published": suite.published,
         "splits": suite.splits,
         "true_model": {} if suite.splits is not None else true_metrics(table),
-        "control": None if alone is None else {"model": alone, "gains": gains_over(suite, alone, by_model)},
+        "best": best,
+        "control": None if alone is None else {"model": alone, "gains": gains[alone]},
         "models": models,
     }
 

@@ -31,7 +31,7 @@ COSTS = {
 def main_table(results: Results) -> Table:
     """AUCs with gains over the reference."""
     models, base, outputs = results["models"], results["reference"], outputs_of(results)
-    bests = {output: best_of(models, base, output) for output in outputs}
+    bests = {output: best_of(results, output) for output in outputs}
     columns = [Column("model", is_text=True, falls=False)]
     for output in outputs:
         columns += [Column("AUC", output), Column("gain", output), Column("p", output, falls=False)]

@@ -38,7 +38,7 @@ def conclude(results: Mapping[str, Any]) -> list[Conclusion]:
 
 def headline(results: Mapping[str, Any]) -> str:
     """Who is ahead, where, and of how many of the others that is sure."""
-    bests = {o: best_of(results["models"], results["reference"], o) for o in outputs_of(results)}
+    bests = {o: best_of(results, o) for o in outputs_of(results)}
     known = {output: best for output, best in bests.items() if best is not None}
     leaders = list(dict.fromkeys(best.model for best in known.values()))
     told = []
@@ -54,7 +54,7 @@ def headline(results: Mapping[str, Any]) -> str:
 
 def _of_output(results: Mapping[str, Any], output: str) -> Iterator[str]:
     models, base = results["models"], results["reference"]
-    best = best_of(models, base, output)
+    best = best_of(results, output)
     if best is None:
         yield "No model has an AUC: the test rows are of one class."
         return
@@ -78,7 +78,7 @@ def _beside_the_best(models: Mapping[str, Any], best: Best, output: str) -> Iter
         told = [f"{name} (± {short(models[name]['figures'][output]['auc']['std'])})" for name in unsteady]
         yield f"Lower, but their repeats differ too much to be sure; more would decide: {listing(told)}."
     if lower:
-        yield f"Lower for sure (p < .05, corrected for the number of models): {listing(lower)}."
+        yield f"Lower for sure (p < .05, corrected for all pairs of models): {listing(lower)}."
 
 
 def _is_far(models: Mapping[str, Any], best: Best, output: str, model: str) -> bool:
