@@ -107,6 +107,15 @@ def test_the_page(results: dict[str, Any]) -> None:
     assert "would be missed more often than one time in five" in page
 
 
+def test_boosters_have_no_epochs_and_no_rows_per_second(table: Table, tmp_path: Path) -> None:
+    cells = finished_cells(tmp_path, table, {"bottom": 'model = {name = "lightgbm", rounds = 3}\n'}, seeds=1)
+    found = results_of(SUITE, cells, table)
+    cost = found["models"]["bottom"]["cost"]
+    assert cost["epochs"]["mean"] is None and cost["rows_per_s"]["mean"] is None
+    assert cost["parameters"]["mean"] > 0 and cost["training_seconds"]["mean"] > 0
+    assert f"| bottom | 1 | {cost['parameters']['mean']:,.0f} | – | – |" in markdown(found, None)
+
+
 def test_published_figures_stand_beside_ours_and_are_marked_where_protocols_differ(results: dict[str, Any]) -> None:
     published = Published.of("ali-ccp")
     page = markdown(results, published)

@@ -65,10 +65,11 @@ def scores_of(folder: Path) -> NDArray[np.float32]:
 
 def _cost(run: Run, seconds: float) -> dict[str, Any]:
     lines = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    epochs = [line["rows_per_s"] for line in lines if "epoch" in line]  # boosters have none
     return {
         "parameters": run.bundle.model.size,
-        "epochs": sum("epoch" in line for line in lines),
-        "rows_per_s": statistics.median(line["rows_per_s"] for line in lines),
+        "epochs": len(epochs) or None,
+        "rows_per_s": statistics.median(epochs) if epochs else None,
         "training_seconds": round(sum(line["seconds"] for line in lines), 3),
         "seconds": round(seconds, 3),
         "peak_bytes": peak_memory(),

@@ -116,7 +116,8 @@ def _costs(model: Mapping[str, Any]) -> Iterator[str]:
         ("peak_bytes", 0, 1e6),
         ("seconds", 0, 1),
     ):
-        yield f"{cost[name]['mean'] / scale:,.{digits}f}" if cost else "–"
+        mean = cost[name]["mean"] if cost else None
+        yield "–" if mean is None else f"{mean / scale:,.{digits}f}"
 
 
 def _power(results: Mapping[str, Any]) -> Iterator[str]:

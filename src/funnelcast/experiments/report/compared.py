@@ -146,7 +146,7 @@ def cost_table(results: Results) -> Table:
     columns += [Column(title, falls=key == "rows_per_s") for key, (title, _, _) in COSTS.items()]
     rows = []
     for name, model in results["models"].items():
-        means = {key: (model["cost"][key]["mean"] or None) if model["cost"] else None for key in COSTS}
+        means = {key: model["cost"][key]["mean"] if model["cost"] else None for key in COSTS}
         seeds = len(model["seeds"])
         cells = [Cell(number(means[key], digits, scale), means[key]) for key, (_, digits, scale) in COSTS.items()]
         rows.append([text(name), Cell(str(seeds), seeds), *cells])
