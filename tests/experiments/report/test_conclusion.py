@@ -71,7 +71,7 @@ def test_who_is_ahead_and_who_is_not() -> None:
     text = said(found)
     assert "highest mean AUC is that of a, .6500." in text
     assert "Not told apart from it: b." in text
-    assert "Lower for sure (p < .05, corrected for all pairs of models): base, c and d." in text
+    assert "Lower for sure (p < .05, corrected for the number of models): base, c and d." in text
     assert "Ahead of base with p < .05: a (+.0500, p < .001) and b (+.0495, p < .001)." in text
     assert "Behind base with p < .05: d (−.0500, p < .001)." in text
     assert "Neither ahead nor behind for sure: c." in text

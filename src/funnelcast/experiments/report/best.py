@@ -14,7 +14,7 @@ class Best:
     model: str
     auc: float
     p: dict[str, float | None]
-    """Of the other models, corrected for all pairs; none where a gain has no interval."""
+    """Of the other models, corrected for their number; none where a gain has no interval."""
 
     def is_apart(self, model: str) -> bool:
         """Whether a model is lower for sure."""

@@ -78,7 +78,7 @@ def _beside_the_best(models: Mapping[str, Any], best: Best, output: str) -> Iter
         told = [f"{name} (± {short(models[name]['figures'][output]['auc']['std'])})" for name in unsteady]
         yield f"Lower, but their repeats differ too much to be sure; more would decide: {listing(told)}."
     if lower:
-        yield f"Lower for sure (p < .05, corrected for all pairs of models): {listing(lower)}."
+        yield f"Lower for sure (p < .05, corrected for the number of models): {listing(lower)}."
 
 
 def _is_far(models: Mapping[str, Any], best: Best, output: str, model: str) -> bool:
