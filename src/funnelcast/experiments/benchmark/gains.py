@@ -31,9 +31,9 @@ def gains_of(
     """AUC over others', with p values that are corrected over the models.
 
     Gains over each of `bases` by base, model and output; and by output the model with the highest mean AUC, and the
-    gains of the others over it, which are not above 0. Unless that is the reference, which was chosen before, it shows in
-    these same scores: its p values then count all others (Bonferroni, as Hsu's 1984 comparisons with the best), by which
-    the model that truly is the best is told to be lower at most α of the time, whichever it is. A model without a finished
+    gains of the others over it, which are not above 0. Unless that is the reference, chosen before, it shows in these
+    same scores: its p values then count all others (Bonferroni, as Hsu's 1984 comparisons with the best), by which the
+    model that truly is the best is told to be lower at most α of the time, whichever it is. A model without a finished
     cell has no part in it.
     """
     known = {model: cells for model, cells in by_model.items() if cells}
