@@ -18,7 +18,6 @@ from bench.proofs.few_shot import few_shot
 from bench.proofs.kills import kills
 from bench.proofs.law import law
 from bench.proofs.memory import memory
-from bench.proofs.models import models
 from bench.proofs.mutations import mutations
 from bench.proofs.sequences import sequences
 from bench.proofs.step_size import step_size
@@ -26,7 +25,7 @@ from bench.proofs.step_size import step_size
 PROOFS: dict[str, Callable[..., bool]] = {
     proof.__name__.replace("_", "-"): proof
     for proof in (
-        kills, mutations, memory, law, census, models, bias, sequences, ablation, step_size, few_shot, coverage,
+        kills, mutations, memory, law, census, bias, sequences, ablation, step_size, few_shot, coverage,
         benchmark_kills,
     )
 }  # fmt: skip

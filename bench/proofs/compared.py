@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from statistics import mean, median, stdev, variance
+from statistics import mean, stdev, variance
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
@@ -33,18 +33,10 @@ class Trained(NamedTuple):
     """Of all of them, as one command."""
 
     @property
-    def rows_per_s(self) -> float:
-        """Median over the epochs, or steps, of all runs."""
-        return float(median(line["rows_per_s"] for line in self._log()))
-
-    @property
     def epochs(self) -> float:
         """Mean over the seeds; 0 of boosters, which have none."""
-        return sum("epoch" in line for line in self._log()) / len(self.bundles)
-
-    def _log(self) -> list[dict[str, Any]]:
         texts = [(bundle.parent / "log.jsonl").read_text() for bundle in self.bundles]
-        return [json.loads(line) for text in texts for line in text.splitlines()]
+        return sum("epoch" in json.loads(line) for text in texts for line in text.splitlines()) / len(self.bundles)
 
 
 @contextmanager
