@@ -53,3 +53,12 @@ def test_a_fault_of_an_experiment_names_it_and_the_suite(tmp_path: Path) -> None
 
 def test_folders_of_names() -> None:
     assert slug("without meta, attention") == "without-meta-attention"
+
+
+def test_the_heading_says_what_rows_are_made(tmp_path: Path) -> None:
+    path = write_suite(tmp_path, title="Two models", source="ali-ccp")
+    assert Suite.read(path)[0].heading == "Two models"
+    made = Suite.read(path, source="generated", rows=20_000)[0]
+    assert made.heading == "Two models on a generated log of 20,000 rows in Ali-CCP's format"
+    assert Suite.read(path, source=None)[0].heading == "Two models"
+    assert Suite.read(write_suite(tmp_path))[0].heading == "small"

@@ -44,7 +44,7 @@ def results_of(suite: Suite, cells: Sequence[Cell], table: Table) -> dict[str, A
         }
     return {
         "name": suite.name,
-        "title": suite.title or suite.name,
+        "title": suite.heading,
         "protocol": dict(protocol),
         "test_rows": table.rows("test"),
         "reference": suite.base,

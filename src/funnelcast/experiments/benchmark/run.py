@@ -88,6 +88,8 @@ def benchmark(
     changes: dict[str, Any] = {"seeds": seeds} if seeds is not None else {}
     if generated is not None:
         changes |= {"source": "generated", "rows": generated, "data": None}
+    elif data is not None:
+        changes |= {"source": None}
     suite, experiments = Suite.read(file, **changes)
     folder = Path(out or Path("runs") / suite.name)
     require_folder(folder)

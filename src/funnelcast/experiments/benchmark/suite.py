@@ -16,13 +16,20 @@ from funnelcast.schema.config import Config
 Source = Literal["ali-ccp", "census-income", "generated"]
 
 
+MADE = {
+    "generated": "on a generated log of {rows:,} rows in Ali-CCP's format",
+    "census-income": "on Census-Income (KDD)",
+}
+"""What stands after the title, where the rows are made from a source."""
+
+
 class Suite(Config):
     """The models of a table, and the data that all of them see."""
 
     name: str = Field(pattern=r"^\w[\w.-]*$", max_length=100)
     """Stands in results; the run's folder is runs/NAME by default."""
     title: str = ""
-    """Above the table."""
+    """Above the table, and after it what the rows are, where they are made from `source`."""
     source: Source | None = None
     """Where the data comes from, if `data` is not there: `generated` and `census-income` are made, of `ali-ccp` it is
     told where to get it."""
@@ -65,6 +72,11 @@ class Suite(Config):
     def base(self) -> str:
         """The model that gains are over."""
         return self.reference or next(iter(self.models))
+
+    @property
+    def heading(self) -> str:
+        """Title and rows, above the table."""
+        return " ".join([self.title or self.name, MADE.get(self.source or "", "").format(rows=self.rows)]).strip()
 
     @classmethod
     def read(cls, file: Path | str, **changes: Any) -> tuple[Self, dict[str, Experiment]]:

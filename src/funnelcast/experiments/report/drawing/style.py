@@ -106,6 +106,6 @@ def plain_steps(value: float, _: int = 0) -> str:
 PLAIN = FuncFormatter(plain_steps)
 
 
-def legend(axes: Axes, columns: int = 2) -> None:
-    """Above the axes, where it hides nothing."""
-    axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=columns, handlelength=2.2, columnspacing=1.2)
+def legend(axes: Axes) -> None:
+    """Above the axes, where it hides nothing, to their right end: names of rows leave them little width."""
+    axes.legend(loc="lower right", bbox_to_anchor=(1.02, 1.0), ncols=2, handlelength=2.2, columnspacing=1.2)
