@@ -244,6 +244,7 @@ def test_other_shapes_are_refused() -> None:
         rows_and_seeds(np.full(50, 255), a, b)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seeds", "noise"), [((3, 3), 0.5), ((5, 5), 2.0)])
 def test_the_variance_is_that_of_repeated_comparisons(seeds: tuple[int, int], noise: float) -> None:
     """New rows and new seeds each time: the standard errors' root mean square is the deviation of the estimates."""

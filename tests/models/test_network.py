@@ -31,7 +31,7 @@ def parts_of(name: str, attention: str) -> set[str]:
     ("name", "attention"),
     [(n, a) for n in NETWORKS for a in ("gated", "tower_top", "none") if n == "man" or a == "none"],
 )
-@pytest.mark.parametrize("levels", [1, 2])
+@pytest.mark.parametrize("levels", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_groups_part_the_parameters(name: str, attention: str, levels: int) -> None:
     settings = small(name, pooling=POOLING) | ({"attention": attention} if name == "man" else {})
     model = build(settings | ({"levels": levels} if name in ("man", "ple") else {}), TREE, LISTED)

@@ -71,7 +71,7 @@ def large(rows: int) -> tuple[pa.Table, NDArray[np.str_]]:
     return with_columns(log, campaign=campaign), campaign
 
 
-@pytest.mark.parametrize("rows", [3 * PIECE + 5, BLOCK + BLOCK // 2 + 7])
+@pytest.mark.parametrize("rows", [3 * PIECE + 5, pytest.param(BLOCK + BLOCK // 2 + 7, marks=pytest.mark.slow)])
 def test_many_rows(rows: int) -> None:
     """Across the pieces of a network, and the blocks that are embedded at once."""
     log, campaign = large(rows)

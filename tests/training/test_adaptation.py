@@ -66,7 +66,7 @@ def by_hand(
     return model
 
 
-@pytest.mark.parametrize("inner", ["all", "top", ["towers"]])
+@pytest.mark.parametrize("inner", ["all", "top", pytest.param(["towers"], marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", MODELS)
 def test_it_takes_plain_gradient_steps(name: str, inner: Any) -> None:
     """On losses over the rows that count for each step, weighed, and shrunk by what the rows tell."""
@@ -204,7 +204,9 @@ PLAIN = replace(STARTING, weights=(1.0, 1.0), information=(0.0, 0.0))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fitted", [True, False], ids=["offsets and steps", "steps alone"])
+@pytest.mark.parametrize(
+    "fitted", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["offsets and steps", "steps alone"]
+)
 def test_on_rows_of_its_own_law_it_changes_little_or_nothing(fitted: bool) -> None:
     """An offset that is fitted is hardly ever exactly nothing; steps alone often are."""
     losses, steps = [], []

@@ -233,7 +233,7 @@ def test_nothing_leaks_from_an_inner_step_into_the_model(config: dict[str, Any])
 
 
 @pytest.mark.parametrize("times", [8, pytest.param(333, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("order", ["second", "first", "reptile"])
+@pytest.mark.parametrize("order", ["second", *(pytest.param(o, marks=pytest.mark.slow) for o in ("first", "reptile"))])
 def test_threads_give_what_one_thread_gives(order: Any, times: int) -> None:
     """A thousand steps bit for bit: an adapted parameter of one task must not be seen by another."""
     objective = objective_of(tower_dropout=[0.2, 0.1])
@@ -304,7 +304,9 @@ def reading(table: Any, batch: Batch, rows: Tensor) -> set[int]:
     return found.union(*(table.list_rows(part, name).tolist() for name in table.lists))
 
 
-@pytest.mark.parametrize("inner", ["all", "top", ("towers",), ("pooling", "towers")])
+@pytest.mark.parametrize(
+    "inner", ["all", "top", pytest.param(("towers",), marks=pytest.mark.slow), ("pooling", "towers")]
+)
 @pytest.mark.parametrize("model", ["man", "ple", "aitm"])
 def test_the_fast_form_gives_what_plain_operations_give(
     model: str, inner: Any, monkeypatch: pytest.MonkeyPatch

@@ -96,7 +96,7 @@ def test_a_small_log_by_hand(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "work").exists()
 
 
-@pytest.mark.parametrize("row_group", [500, 100_000])
+@pytest.mark.parametrize("row_group", [500, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_rows_stay_in_the_order_of_files_and_rows(tmp_path: Path, row_group: int) -> None:
     for i, start in enumerate((0, 150_000)):
         ids = np.arange(start, start + 150_000)

@@ -161,6 +161,7 @@ def test_other_funnels(funnel: str, tmp_path: Path) -> None:
     assert told == [("error", COPY, "x"), ("error", AFTER, "seconds")]
 
 
+@pytest.mark.slow
 def test_large_parts_are_looked_at_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of long lists fewer rows still, of duplicates one in some hashes; faults are found all the same."""
     train, test = logs.draw(9000), logs.draw(4000, seed=1)

@@ -82,7 +82,7 @@ def test_a_clean_log_that_is_prepared(tmp_path: Path) -> None:
     assert logs.told(logs.prepared(tmp_path, logs.draw(3000))) == []
 
 
-@pytest.mark.parametrize("rows", [2000, 20_000])
+@pytest.mark.parametrize("rows", [2000, pytest.param(20_000, marks=pytest.mark.slow)])
 def test_a_generated_log(rows: int, tmp_path: Path) -> None:
     """Whose test part has users of its own: a third of the rows, or half."""
     generate(tmp_path / "raw", rows, seed=rows)

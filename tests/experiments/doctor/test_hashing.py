@@ -57,6 +57,7 @@ def test_any_number_of_lists_is_hashed_at_once(monkeypatch: pytest.MonkeyPatch) 
     assert len(of_lists(ragged([]), ordered=True)) == 0
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_rows_have_as_many_hashes() -> None:
     ids = np.stack(np.unravel_index(np.arange(100_000), (10, 100, 100)), 1)
     rows = columns(ids, np.zeros(100_000), x=ragged([[row % 7, row % 3] for row in range(100_000)]))

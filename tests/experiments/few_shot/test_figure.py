@@ -49,6 +49,7 @@ def test_the_svg_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_the_same_figures_give_the_same_bytes(tmp_path: Path) -> None:
     first = [path.read_bytes() for path in draw(tmp_path / "a")]
     assert first == [path.read_bytes() for path in draw(tmp_path / "b")]

@@ -30,7 +30,9 @@ from tests.experiments.few_shot.tiny import CLICK, CONVERSION, bundle, tasks, tr
 SIZES = (0, 40)
 
 
-@pytest.mark.parametrize("asked", [CLICK, CONVERSION], ids=["click", "conversion"])
+@pytest.mark.parametrize(
+    "asked", [CLICK, pytest.param(CONVERSION, marks=pytest.mark.slow)], ids=["click", "conversion"]
+)
 def test_all_methods_on_four_tasks(asked: Asked) -> None:
     methods = standard_methods(bundle(0), bundle(1), asked, *training_rows(), Adapting(steps=3, folds=2))
     measured = few_shot(tasks(asked), methods, asked, SIZES, workers=2)

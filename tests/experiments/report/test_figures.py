@@ -98,6 +98,7 @@ def test_in_the_page_figures_have_its_colours_and_alone_their_own(drawn: list[Pi
         ElementTree.fromstring(each.standalone)
 
 
+@pytest.mark.slow
 def test_the_same_numbers_give_the_same_bytes(drawn: list[Picture]) -> None:
     assert [each.svg for each in pictures(diagnosis(), "m-", "m")] == [each.svg for each in drawn]
 

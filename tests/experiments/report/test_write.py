@@ -133,6 +133,7 @@ def test_names_are_text_and_no_code(benchmark_report: Path) -> None:
         assert "<b>" not in path.read_text()
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(benchmark_run: Path, benchmark_report: Path, tmp_path: Path) -> None:
     said = report(benchmark_run, tmp_path / "again", {ODD: diagnosis(), "bottom": {"time": diagnosis()["time"]}})
     assert files_of(tmp_path / "again") == files_of(benchmark_report)
@@ -158,6 +159,7 @@ def test_a_folder_of_something_else_is_not_replaced(training_run: Path, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.md"]
 
 
+@pytest.mark.slow
 def test_figures_that_would_make_the_page_too_large_are_linked(
     training_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

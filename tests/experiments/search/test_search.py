@@ -47,7 +47,7 @@ def test_winners_are_the_best_trials_and_can_be_run(table: Path, tmp_path: Path)
     assert not list((tmp_path / "out/trials").glob("*/*"))
 
 
-@pytest.mark.parametrize("cut", [1, 6])
+@pytest.mark.parametrize("cut", [1, pytest.param(6, marks=pytest.mark.slow)])
 def test_cut_short_it_goes_on_to_the_same(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int
 ) -> None:

@@ -116,6 +116,7 @@ def test_a_conversion_without_its_click_is_dropped_and_counted(table: Table) -> 
     assert 80 not in table.side("train")["search_id"].to_pylist() + table.side("dev")["search_id"].to_pylist()
 
 
+@pytest.mark.slow
 def test_an_index_beside_the_columns_and_ids_as_floats_change_nothing(
     raw: dict[str, pa.Table], table: Table, tmp_path: Path
 ) -> None:
