@@ -23,7 +23,7 @@ from funnelcast.experiments.few_shot.figure import draw_curves
 from funnelcast.experiments.few_shot.methods import Method
 from funnelcast.experiments.few_shot.protocol import SIZES, Measured
 from funnelcast.experiments.few_shot.protocol import few_shot as measure
-from funnelcast.experiments.few_shot.report import gains, report
+from funnelcast.experiments.few_shot.report import gains, measured_of, report
 from funnelcast.experiments.few_shot.standard import META, META_ADAPTED, OFFSET, PLAIN, standard_methods
 from funnelcast.experiments.few_shot.tasks import Asked
 from funnelcast.experiments.groups import group_by
@@ -69,12 +69,19 @@ def few_shot(small: bool = False, folder: Path | None = None) -> bool:
     with kept(folder) as out:
         for prefix, differences in LAWS.items():
             for output in UNITS:
-                measured = _measure(CampaignLaw(0, differences), output, out / f"{prefix}runs", share)
-                tell(measured, out / f"{prefix}{output}", UNITS[output], CEILING)
+                stem, law = out / f"{prefix}{output}", CampaignLaw(0, differences)
+                measured = _kept(stem) or _measure(law, output, out / f"{prefix}runs", share)
+                tell(measured, stem, UNITS[output], CEILING)
                 holds &= small or (_is_harmless(measured) if prefix else _is_better(measured))
         if not small:
-            tell(census_states(out / "census"), out / "census", "people")
+            tell(_kept(out / "census") or census_states(out / "census"), out / "census", "people")
     return holds
+
+
+def _kept(stem: Path) -> Measured | None:
+    """What was measured before the proof was stopped."""
+    path = stem.with_suffix(".json")
+    return measured_of(json.loads(path.read_text())) if path.is_file() else None
 
 
 def _measure(law: CampaignLaw, output: str, runs: Path, share: Share) -> Measured:

@@ -8,7 +8,7 @@ import pytest
 
 from funnelcast.evaluation.rows import Floats
 from funnelcast.experiments.few_shot.protocol import Figures, Measured
-from funnelcast.experiments.few_shot.report import gains, report
+from funnelcast.experiments.few_shot.report import gains, measured_of, report
 
 NAN = math.nan
 
@@ -49,3 +49,12 @@ def test_the_report_by_hand() -> None:
     assert two["calibration_error"][0]["note"].startswith("1 of 4 undefined")
     assert told["gain_over"]["one"]["two"][1]["estimate"] == 2.5 and "one" not in told["gain_over"]["one"]
     assert told["by_task"]["one"]["auc"][0] == [0.5, None, 0.7, 0.6]
+
+
+def test_what_was_measured_is_read_again_from_its_report() -> None:
+    again = measured_of(json.loads(json.dumps(report(MEASURED))))
+    assert (again.output, again.sizes, again.tasks) == (MEASURED.output, MEASURED.sizes, MEASURED.tasks)
+    for name, own in MEASURED.figures.items():
+        for figure, values in own._asdict().items():
+            np.testing.assert_allclose(getattr(again.figures[name], figure), values, rtol=1e-6, err_msg=figure)
+    assert report(again) == report(measured_of(report(again)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,14 @@ def report(measured: Measured) -> dict[str, Any]:
         "gain_over": pairs,
         "by_task": {name: {f: _plain(getattr(own, f)) for f in Figures._fields} for name, own in figures.items()},
     }
+
+
+def measured_of(told: Mapping[str, Any]) -> Measured:
+    """What a report is of, to its 7 digits."""
+    figures = {
+        name: Figures(*(np.array(own[f], np.float64) for f in Figures._fields)) for name, own in told["by_task"].items()
+    }
+    return Measured(told["output"], tuple(told["sizes"]), tuple(told["tasks"]), figures)
 
 
 def _gains(measured: Measured, method: str, over: str) -> list[dict[str, Any]]:
