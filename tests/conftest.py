@@ -2,6 +2,7 @@
 threads yield their core while they wait; and files are not forced to the disk, which is for a loss of power alone."""
 
 import os
+from collections.abc import Iterator
 
 os.environ.setdefault("GOMP_SPINCOUNT", "0")  # read when the library is loaded
 
@@ -12,5 +13,7 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _without_forcing_files_to_the_disk() -> None:
-    os.fsync = lambda _: None  # type: ignore[assignment]
+def _without_forcing_files_to_the_disk() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield

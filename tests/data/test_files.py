@@ -30,6 +30,24 @@ def dead_pid() -> int:
     return process.pid
 
 
+def test_all_is_on_the_disk_before_it_appears(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forced: list[int] = []
+
+    def force(descriptor: int) -> None:
+        forced.append(os.fstat(descriptor).st_ino)
+        assert not (tmp_path / "table").exists() and not (tmp_path / "file").exists()
+
+    monkeypatch.setattr(os, "fsync", force)
+    write_atomic(tmp_path / "file", b"x")
+    assert forced == [(tmp_path / "file").stat().st_ino]
+    (tmp_path / "file").rename(tmp_path / "other")
+    with new_folder(tmp_path / "table") as folder:
+        (folder / "a").write_text("x")
+        (folder / "deep").mkdir()
+        (folder / "deep/b").write_text("x")
+    assert set(forced[1:]) == {(tmp_path / "table" / name).stat().st_ino for name in ("a", "deep/b")}
+
+
 def test_a_folder_appears_when_its_block_ends(tmp_path: Path) -> None:
     with new_folder(tmp_path / "deep" / "table") as folder:
         (folder / "a").write_text("x")

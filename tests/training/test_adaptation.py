@@ -204,9 +204,7 @@ PLAIN = replace(STARTING, weights=(1.0, 1.0), information=(0.0, 0.0))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "fitted", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["offsets and steps", "steps alone"]
-)
+@pytest.mark.parametrize("fitted", [True, False], ids=["offsets and steps", "steps alone"])
 def test_on_rows_of_its_own_law_it_changes_little_or_nothing(fitted: bool) -> None:
     """An offset that is fitted is hardly ever exactly nothing; steps alone often are."""
     losses, steps = [], []
@@ -311,7 +309,9 @@ def test_rows_without_weight_teach_nothing() -> None:
     assert adapt(model, PLAIN, replace(batch, weight=torch.zeros(20)), Adapting()).parameters == {}
 
 
-@pytest.mark.parametrize("fitted", [True, False], ids=["offsets and steps", "steps alone"])
+@pytest.mark.parametrize(
+    "fitted", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["offsets and steps", "steps alone"]
+)
 def test_the_model_stays_as_it_is_and_threads_do_not_meet(fitted: bool) -> None:
     model, rows = law(1, 100, 1.5)
     before, state = model(asked()).log_p, copy.deepcopy(model.state_dict())

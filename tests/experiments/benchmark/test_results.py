@@ -74,17 +74,30 @@ def test_the_best_is_compared_with_all_others_and_counts_all_of_them(
 ) -> None:
     models = [*MODELS, "third"]
     more = finished_cells(tmp_path, table, {"third": MMOE.replace("experts = 2", "experts = 3")})
-    suite = SUITE.model_copy(update={"models": dict.fromkeys(models, Path("x.toml"))})
-    found = results_of(suite, [*cells, *more], table)
-    for output, best in found["best"].items():
-        means = {name: found["models"][name]["figures"][output]["auc"]["mean"] for name in models}
-        assert best["model"] == max(means, key=lambda name: means[name]) and len(best["others"]) == 2
-        for name, gain in best["others"].items():
-            assert gain["estimate"] == pytest.approx(means[name] - means[best["model"]], abs=1e-7)
-            if best["model"] == suite.base:
-                assert gain == found["models"][name]["gains"][output]
-            else:
-                assert gain["p_adjusted"] == pytest.approx(min(1.0, 2 * gain["p"]))
+    is_base = []
+    for base in models:
+        suite = SUITE.model_copy(update={"models": dict.fromkeys(models, Path("x.toml")), "reference": base})
+        found = results_of(suite, [*cells, *more], table)
+        for output, best in found["best"].items():
+            means = {name: found["models"][name]["figures"][output]["auc"]["mean"] for name in models}
+            assert best["model"] == max(means, key=lambda name: means[name]) and len(best["others"]) == 2
+            is_base.append(best["model"] == base)
+            for name, gain in best["others"].items():
+                assert gain["estimate"] == pytest.approx(means[name] - means[best["model"]], abs=1e-7)
+                if best["model"] == base:
+                    assert gain == found["models"][name]["gains"][output]
+                else:
+                    assert gain["p_adjusted"] == pytest.approx(min(1.0, 2 * gain["p"]))
+    assert sum(is_base) == len(is_base) / 3  # each reference was tried with each output
+
+
+def test_seeds_are_paired_by_their_number(table: Table, cells: list[Cell]) -> None:
+    """Where one of a model failed, the others keep their pairs."""
+    left = [cell for cell in cells if (cell.model, cell.seed) != ("MMoE", 0)]
+    found = results_of(SUITE, left, table)["models"]
+    for output, gain in found["MMoE"]["gains"].items():
+        (own,), others = (found[model]["figures"][output]["auc"]["values"] for model in ("MMoE", "bottom"))
+        assert gain["seeds"]["estimate"] == pytest.approx(own - others[1])
 
 
 def test_a_cell_of_another_protocol_is_refused(table: Table, cells: list[Cell], tmp_path: Path) -> None:

@@ -69,6 +69,16 @@ def test_a_model_that_lacks_a_part_is_named(benchmark_run: Path, tmp_path: Path)
         read_run(folder)
 
 
+def test_results_of_before_there_was_a_best_are_told(benchmark_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(benchmark_run, folder)
+    results = json.loads((folder / "results.json").read_text())
+    del results["best"]
+    (folder / "results.json").write_text(json.dumps(results))
+    with pytest.raises(FunnelcastError, match="best"):
+        read_run(folder)
+
+
 def test_without_cells_there_are_no_intervals_and_no_curves(benchmark_run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(benchmark_run, folder, ignore=shutil.ignore_patterns("cells"))

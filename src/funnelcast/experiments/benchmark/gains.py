@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from funnelcast.evaluation.funnel import conditional, sample_space
 from funnelcast.evaluation.multiple import holm, p_value
 from funnelcast.evaluation.power import smallest_difference
 from funnelcast.evaluation.resampled import resampled_interval
+from funnelcast.evaluation.rows import Floats
 from funnelcast.evaluation.seeds import Measured, Resampling, over_seeds
 from funnelcast.experiments.benchmark.cell import scores_of
 from funnelcast.experiments.benchmark.pool import Cell
@@ -53,15 +55,22 @@ def gains_of(
     return over, best
 
 
-class _Pairs:
+class _Pairs(ABC):
     """Any two models on one output."""
 
     def __init__(self, output: Output, known: Mapping[str, Sequence[Cell]]) -> None:
         self.aucs = {model: {cell.seed: _auc(cell, output) for cell in cells} for model, cells in known.items()}
         """By model and seed (or split)."""
 
+    @abstractmethod
     def gain(self, model: str, base: str) -> Gain:
-        raise NotImplementedError
+        """Of one over the other."""
+
+    def shared(self, model: str, base: str) -> tuple[Floats, Floats]:
+        """AUCs of the seeds (or splits) that both have."""
+        own, others = self.aucs[model], self.aucs[base]
+        both = sorted(own.keys() & others.keys())
+        return np.array([own[seed] for seed in both], np.float64), np.array([others[seed] for seed in both], np.float64)
 
     def gains(self, base: str) -> dict[str, Gain]:
         """Of all other models over one; none where that one has no cells."""
@@ -76,10 +85,8 @@ class _Pairs:
 
 class _Splits(_Pairs):
     def gain(self, model: str, base: str) -> Gain:
-        """Over the splits that both models have."""
-        own, others = self.aucs[model], self.aucs[base]
-        differences = np.array([own[split] - others[split] for split in sorted(own.keys() & others.keys())], np.float64)
-        return _told(resampled_interval(differences, TEST_SHARE))
+        own, others = self.shared(model, base)
+        return _told(resampled_interval(own - others, TEST_SHARE))
 
 
 class _Rows(_Pairs):
@@ -97,10 +104,8 @@ class _Rows(_Pairs):
         }
 
     def gain(self, model: str, base: str) -> Gain:
-        own, others = (list(self.aucs[name].values()) for name in (model, base))
-        a, b = (np.array(each[: min(len(own), len(others))], np.float64) for each in (own, others))
         both = self._rows.difference(self._measured[model], self._measured[base])
-        return _told(both) | {"seeds": _interval(over_seeds(a, b))}
+        return _told(both) | {"seeds": _interval(over_seeds(*self.shared(model, base)))}
 
 
 def _corrected(gains: Mapping[str, Gain], comparisons: int | None = None) -> dict[str, Gain]:

@@ -14,8 +14,6 @@ from funnelcast.experiments.presets import find
 from funnelcast.schema.config import Config
 
 Source = Literal["ali-ccp", "census-income", "generated"]
-
-
 MADE = {
     "generated": "on a generated log of {rows:,} rows in Ali-CCP's format",
     "census-income": "on Census-Income (KDD)",

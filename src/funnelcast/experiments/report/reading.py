@@ -108,7 +108,7 @@ def _benchmark(folder: Path, said: dict[str, Any], results: dict[str, Any], diag
     for name, model in models.items():
         if missing := [part for part in PARTS if part not in model]:
             raise KeyError(f"{', '.join(missing)} of {name}")
-    for key in ("title", "protocol", "test_rows", "reference", "truth"):
+    for key in ("title", "protocol", "test_rows", "reference", "truth", "best"):
         results[key]
     for name in diagnoses:
         if name not in models:
