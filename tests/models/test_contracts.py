@@ -14,12 +14,14 @@ from funnelcast.testing.learning import learns_64_rows_by_heart, learns_no_noise
 TARGET_ATTENTION = 17 * 6 + 7
 TRANSFORMER = 4 * 4 + (4 * 4**2 + 4) + (5 * 6 + 7 * 4) + 2 * 2 * 4
 """Positions; query, key, value and mix; the network after them; two norms."""
+NUMBERS = 2 + 4
+"""Two as they are, and one in four pieces."""
 READING = {
     "categorical": ((7 + 5) * 4, 3 * 4),
-    "numeric": (0, 3),
+    "numeric": (0, NUMBERS),
     "multi": ((6 + 7) * 4, 3 * 4),
     "sequence": (7 * 4 + TARGET_ATTENTION + TRANSFORMER, 4 * 4),
-    "all": ((7 + 5 + 6) * 4 + TARGET_ATTENTION + TRANSFORMER, 9 * 4 + 3),
+    "all": ((7 + 5 + 6) * 4 + TARGET_ATTENTION + TRANSFORMER, 9 * 4 + NUMBERS),
 }
 """By kind of features, with embeddings of 4: parameters of embedding and pooling, and numbers of a row."""
 
@@ -163,7 +165,7 @@ def test_promises_that_take_long(promise: Promise, kept_by: list[Case]) -> None:
 
 def hashed(case: Case) -> int:
     """Of an MMoE with 3 experts on 16 places and the numbers."""
-    width, steps = 16 + len(case.inputs.numeric), len(case.funnel.names)
+    width, steps = 16 + (NUMBERS if case.inputs.numeric else 0), len(case.funnel.names)
     return 3 * perceptron(width) + steps * (width + 1) * 3 + towers(case, 6)
 
 

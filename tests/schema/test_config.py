@@ -38,8 +38,8 @@ def test_all_faults_of_a_file_are_told_at_once() -> None:
         ({"kind": "numeric", "transfrm": "bins"}, "features.x.transfrm: is not a setting; did you mean 'transform'? "
                                                    "(its value is 'bins')"),
         ({"clumn": "y"}, "features.x.clumn: is not a setting; did you mean 'column'? (its value is 'y')"),
-        ({"kind": "numeric", "transform": "bin"}, "features.x.transform: 'bin' is not one of standard, bins; "
-                                                  "did you mean 'bins'?"),
+        ({"kind": "numeric", "transform": "bin"}, "features.x.transform: 'bin' is not one of standard, piecewise, "
+                                                  "bins; did you mean 'bins'?"),
         ({"kind": "sequence", "max_length": 0}, "features.x.max_length: 0 is not allowed: "
                                                 "input should be greater than or equal to 1; give 1 or more"),
     ],

@@ -89,7 +89,7 @@ def test_a_setting_that_came_later_left_the_fingerprints_of_schemas_without_it()
          "features.b.separator: is ';', but '|' for 'a', of the column 'a' too; give both the same"),
         ({"a": {"kind": "multi", "column": "b", "weights": "w", "separator": "|"}, "w": {"kind": "sequence"}}, {},
          "features.w.separator: is None, but '|' for 'a', of the column 'w' too"),
-        ({"a": {"kind": "numeric", "bins": 4}}, {}, "features.a: bins = 4 needs transform = 'bins'"),
+        ({"a": {"kind": "numeric", "bins": 4}}, {}, "features.a: bins = 4 has no effect with transform = 'standard'"),
     ],
 )  # fmt: skip
 def test_faults(features: dict[str, Any] | None, settings: dict[str, Any], expected: str) -> None:

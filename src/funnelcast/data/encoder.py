@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from funnelcast.data.columns import Columns, Ragged
-from funnelcast.data.numeric import LARGEST, Bins, Standard
+from funnelcast.data.numeric import LARGEST, Bins, Piecewise, Standard
 from funnelcast.data.texts import as_numbers, is_text, split
 from funnelcast.data.vocabulary import Vocabulary
 from funnelcast.errors import InputError, did_you_mean
@@ -47,6 +47,9 @@ class InputSpec:
     """The numeric features, in column order."""
     lists: tuple[ListSpec, ...] = ()
     """The multi-valued features and the sequences."""
+    knots: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    """By numeric feature that a network shall read piece by piece: where one piece ends and the next starts, ascending,
+    in scaled numbers."""
 
     @property
     def vocabularies(self) -> tuple[str, ...]:
@@ -72,6 +75,7 @@ class Encoder:
             sizes={name: len(vocabulary) for name, vocabulary in self.vocabularies.items()} | bins,
             numeric=tuple(name for name, transform in self.numbers.items() if isinstance(transform, Standard)),
             lists=tuple(self._list_spec(name) for name in self.schema.lists),
+            knots={name: t.knots for name, t in self.numbers.items() if isinstance(t, Piecewise)},
         )
 
     def _list_spec(self, name: str) -> ListSpec:
@@ -180,8 +184,12 @@ class Encoder:
     def load(cls, folder: Path) -> Encoder:
         described: dict[str, Any] = json.loads((folder / "encoder.json").read_text())
         vocabularies = {name: Vocabulary.load(folder / path) for name, path in described["vocabularies"].items()}
-        numbers = {name: (Bins if "edges" in t else Standard).from_dict(t) for name, t in described["numbers"].items()}
+        numbers = {name: _transform(t).from_dict(t) for name, t in described["numbers"].items()}
         return cls(Schema.from_dict(described["schema"]), vocabularies, numbers)
+
+
+def _transform(described: dict[str, Any]) -> type[Standard] | type[Bins]:
+    return Bins if "mean" not in described else Piecewise if "edges" in described else Standard
 
 
 def as_float(column: pa.Array, name: str) -> NDArray[np.float64]:

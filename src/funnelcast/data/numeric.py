@@ -1,4 +1,4 @@
-"""Fitted transforms of numbers: standardising, and binning by training quantiles."""
+"""Fitted transforms of numbers: standardising, for networks with knots too, and binning by training quantiles."""
 
 from __future__ import annotations
 
@@ -24,6 +24,18 @@ class Standard(Config):
         scaled = (values - self.mean) / self.std
         scaled[~np.isfinite(values)] = 0
         return scaled.clip(-LARGEST, LARGEST, out=scaled).astype(np.float32)
+
+
+class Piecewise(Standard):
+    """Standardised, with the knots between which a network shall read it."""
+
+    edges: tuple[float, ...]
+    """Distinct training values, ascending, from the least to the greatest."""
+
+    @property
+    def knots(self) -> tuple[float, ...]:
+        """The edges, standardised; those that float32 cannot tell apart as one."""
+        return tuple(np.unique(self(np.asarray(self.edges, np.float64))).tolist())
 
 
 class Bins(Config):

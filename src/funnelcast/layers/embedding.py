@@ -14,6 +14,7 @@ from torch.nn import functional
 from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.lists import Bag, Elements, Pool, bag_of
+from funnelcast.layers.numbers import Numbers
 
 Init = Literal["xavier_uniform", "normal"]
 
@@ -158,7 +159,7 @@ class Embedding(nn.Module):
             EmbeddingTable(inputs, [n for n, k in keys.items() if k == key], key[0], pools, frozen=key[1])
             for key in sorted(set(keys.values()))
         )
-        self.numeric = inputs.numeric
+        self.numbers = Numbers(inputs)
 
     def all_tables(self) -> list[EmbeddingTable]:
         return [table for table in self.tables if isinstance(table, EmbeddingTable)]
@@ -172,7 +173,7 @@ class Embedding(nn.Module):
     def layout(self) -> list[Block]:
         """What stands where in a row of `Embedded.flat`."""
         named = [(n, t.weight.shape[1], self.copies) for t in self.all_tables() for n in [*t.fields, *t.pooled]]
-        named += [(name, 1, 1) for name in self.numeric]
+        named += [(name, width, 1) for name, width in self.numbers.widths.items()]
         starts = accumulate((width for _, width, _ in named), initial=0)
         return [Block(name, start, width, n) for (name, width, n), start in zip(named, starts, strict=False)]
 
@@ -195,6 +196,6 @@ class Embedding(nn.Module):
     def forward(self, batch: Batch) -> Embedded:
         tables = self.all_tables()
         parts = [part for table in tables for part in table(batch)]
-        parts += [batch.numeric] if self.numeric else []
+        parts += [self.numbers(batch.numeric)] if self.numbers.widths else []
         flat = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0] if parts else batch.numeric
         return Embedded(flat, tuple(table.elements(batch, name) for table in tables for name in table.attended))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.embedding import Block, Embedded, EmbeddingTable, Init
 from funnelcast.layers.lists import Pool, bag_of, owners
+from funnelcast.layers.numbers import Numbers
 
 _MIX = 0x9E3779B1  # an odd number near 2^32 / golden ratio: multiplied by it, neighbours fall far apart
 _BITS = 32
@@ -25,7 +27,7 @@ class HashedIds(nn.Module):
 
     def __init__(self, inputs: InputSpec, places: int, pools: Mapping[str, Pool]) -> None:
         super().__init__()
-        self.places, self.numeric, self.pools = places, inputs.numeric, dict(pools)
+        self.places, self.numbers, self.pools = places, Numbers(inputs), dict(pools)
         salts = {name: salt for salt, name in enumerate(inputs.vocabularies)}
         self.salts: Tensor
         self.register_buffer("salts", torch.tensor([salts[v] for _, v in inputs.fields], dtype=torch.int64), False)
@@ -34,13 +36,14 @@ class HashedIds(nn.Module):
     @property
     def layout(self) -> list[Block]:
         """What stands where in a row."""
-        numbers = [Block(name, self.places + i, 1, 1) for i, name in enumerate(self.numeric)]
-        return [Block("hashed ids", 0, self.places, 1), *numbers]
+        widths = {"hashed ids": self.places, **self.numbers.widths}
+        starts = accumulate(widths.values(), initial=0)
+        return [Block(name, start, width, 1) for (name, width), start in zip(widths.items(), starts, strict=False)]
 
     @property
     def width(self) -> int:
         """D, the numbers per row."""
-        return self.places + len(self.numeric)
+        return self.places + self.numbers.width
 
     def all_tables(self) -> list[EmbeddingTable]:
         return []
@@ -69,4 +72,4 @@ class HashedIds(nn.Module):
             rows = owners(lists.offsets, lists.ids.shape[0])
             at = rows * self.places + self.place(lists.ids, self.list_salts[name])
             flat = flat.index_add(0, at, bag_of(lists, pool).factors.to(kind))
-        return Embedded(torch.cat([flat.view(x.shape), batch.numeric], dim=1))
+        return Embedded(torch.cat([flat.view(x.shape), self.numbers(batch.numeric)], dim=1))

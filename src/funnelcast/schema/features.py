@@ -40,16 +40,18 @@ class Numeric(Feature):
 
     kind: Literal["numeric"] = "numeric"
     """One number per row."""
-    transform: Literal["standard", "bins"] = "standard"
-    """`standard`: (x - mean) / std, missing is 0. `bins`: the index of a training quantile, embedded like an id,
-    missing is id 0."""
+    transform: Literal["standard", "piecewise", "bins"] = "standard"
+    """`standard`: (x - mean) / std, missing is 0. `piecewise`: the same, and networks have a slope for each of its bins
+    and not one for all; for numbers that lie unevenly, such as amounts. `bins`: the index of a training quantile,
+    embedded like an id, missing is id 0."""
     bins: int = Field(default=32, ge=2, le=65536)
-    """Number of quantile bins; equal quantiles collapse into one."""
+    """Number of quantile bins; equal quantiles collapse into one. With `piecewise`, values that would fill a bin are
+    edges of their own, and the quantiles are of the others."""
 
     @model_validator(mode="after")
     def _check_bins(self) -> Self:
-        if self.transform != "bins" and self.bins != type(self).model_fields["bins"].default:
-            raise ValueError(f"bins = {self.bins} needs transform = 'bins', and it is {self.transform!r}; set it")
+        if self.transform == "standard" and self.bins != type(self).model_fields["bins"].default:
+            raise ValueError(f"bins = {self.bins} has no effect with transform = 'standard'; set 'piecewise' or 'bins'")
         return self
 
 

@@ -17,6 +17,7 @@ from funnelcast.data.episodes import Halves, Keyed, Loading
 from funnelcast.data.loader import Loader
 from funnelcast.errors import FunnelcastError
 from funnelcast.models.network import FunnelModel
+from funnelcast.training.averaging import Average
 from funnelcast.training.gradients import Gradients
 from funnelcast.training.losses import LossConfig, LossWeights
 from funnelcast.training.meta import MetaStep
@@ -58,6 +59,8 @@ class Course:
     optimizer: Optimizer
     rates: nn.ParameterList
     """What the inner step's α is multiplied by, where that is learned."""
+    average: Average | None
+    """Of what is trained of the model, where that is what is measured and kept."""
 
 
 def course_of(
@@ -69,14 +72,15 @@ def course_of(
     is_learned = meta is not None and meta.learned
     rates = nn.ParameterList([torch.ones_like(p) for p in adapted.values()] if is_learned else [])
     optimizer = _optimizer(objective, stage, plan, rates)
+    average = Average(optimizer.of_model, stage.average) if stage.average is not None else None
     trained = Trained([*optimizer.dense.values(), *optimizer.loss_weights.values()], bool(optimizer.tables))
     size = plan.optimizer.micro_batch
     loader = Loader.of(train, plan.optimizer.batch_size, plan.seed, plan.keep_negatives)
     if meta is None:
-        return Course(stage, loader, PlainStep(objective, trained, size), optimizer, rates)
+        return Course(stage, loader, PlainStep(objective, trained, size), optimizer, rates, average)
     step = MetaStep.of(objective, trained, meta, adapted, list(rates), size, plan.workers)
     tasks = Halves(loader, meta.tasks) if meta.by is None else _keyed(meta, meta.by, plan, train, keys)
-    return Course(stage, tasks, step, optimizer, rates)
+    return Course(stage, tasks, step, optimizer, rates, average)
 
 
 def check_stages(model: FunnelModel, stages: Sequence[Stage]) -> None:

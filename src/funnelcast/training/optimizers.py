@@ -69,6 +69,11 @@ class Optimizer:
         """Those whose gradients `step` takes, in its order."""
         return [*self.dense.values(), *self.loss_weights.values(), *self.rates.values()]
 
+    @property
+    def of_model(self) -> list[nn.Parameter]:
+        """What is trained of the model: dense parameters and tables."""
+        return [*self.dense.values(), *(table.weight for table in self.tables)]
+
     def step(
         self, grads: list[Tensor], batch: Batch, embedded: Embedded | None, touching: Tensor | None = None
     ) -> None:

@@ -59,6 +59,9 @@ class Stage(Config):
     `auc_conversion_given_click`, …), higher is better; or `log_loss`, the sum over steps, lower is better."""
     learning_rate: float | None = Field(default=None, gt=0)
     """Instead of the optimizer's."""
+    average: float | None = Field(default=None, gt=0, lt=1)
+    """Measure and keep as the best not the parameters themselves but their moving average, which is steadier from epoch
+    to epoch; 0.98 is over about the last 50 steps."""
     meta: Meta | None = None
     """Train by meta-learning; plainly if not given."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from funnelcast.training.course import Course, KeysOf, Plan, check_stages, cours
 from funnelcast.training.interrupt import Interruption
 from funnelcast.training.log import EpochLog
 from funnelcast.training.losses import LossWeights
-from funnelcast.training.optimizers import Optimizer
 from funnelcast.training.progress import Progress
 from funnelcast.training.stages import Stage
 from funnelcast.training.workers import threads
@@ -73,11 +73,10 @@ class Trainer:
             while not self.at.done:
                 stage = plan.stages[self.at.stage]
                 course = course_of(stage, self.model, self.loss_weights, plan, train, self.keys)
-                optimizer = course.optimizer
                 if stage.meta is not None:  # a plain stage leaves those of the last one as they are
                     self.rates = course.rates
                 if resumed is not None:
-                    self._restore(resumed[0], optimizer)
+                    self._restore(resumed[0], course)
                     resumed = None
                 if not self.at.begun:
                     self._begin_stage(stage, dev, trained or self.at.stage > 0)
@@ -100,18 +99,18 @@ class Trainer:
         self.at.begun = True
 
     def _run_stage(self, course: Course, dev: Columns, workers: Executor | None, interruption: Interruption) -> None:
-        stage, optimizer, loader = course.stage, course.optimizer, course.loader
+        stage, loader = course.stage, course.loader
         while self.at.epoch < stage.epochs and self.at.waited < stage.patience:
             self.log.begin(stage, loader, self.at)
             for batch in loader.epoch(self._epoch_number(), self.at.batch):
                 self._train_batch(course, batch.to(self.model.device), workers)
                 self.log.report(self.at, self.loss_weights.task_weights())
                 if interruption.wanted or self._is_due():
-                    self.save(optimizer)
+                    self.save(course)
                 if interruption.wanted:
                     raise KeyboardInterrupt
-            self._end_epoch(stage, dev)
-            self.save(optimizer)
+            self._end_epoch(course, dev)
+            self.save(course)
             if interruption.wanted:
                 raise KeyboardInterrupt
         self._load(self.best)
@@ -127,6 +126,8 @@ class Trainer:
             raise self._diverged(f"the loss is {losses} in batch {self.at.batch} of epoch {self.at.epoch}")
         course.optimizer.step(gradients.parameters, gradients.rows, gradients.embedded, gradients.touching)
         self.loss_weights.clamp_()
+        if course.average is not None:
+            course.average.update()
         self.at.count(losses, gradients.weights.tolist())
         self.at.hear(gradients.told)
         self.at.batch += 1
@@ -134,15 +135,16 @@ class Trainer:
     def _diverged(self, what: str) -> FunnelcastError:
         return FunnelcastError(f"{what}: training diverged; lower optimizer.learning_rate, or set optimizer.clip")
 
-    def _end_epoch(self, stage: Stage, dev: Columns) -> None:
+    def _end_epoch(self, course: Course, dev: Columns) -> None:
         speed = self.log.speed(self.at)
-        metrics = self._measure(dev)
-        value = stage.value(metrics, self.funnel)
-        if self.at.best is None or value > self.at.best:
-            self.at.best, self.at.best_epoch, self.at.waited = value, self.at.epoch, 0
-            self.best = self._state()
-        else:
-            self.at.waited += 1
+        with course.average.in_place() if course.average is not None else nullcontext():
+            metrics = self._measure(dev)
+            value = course.stage.value(metrics, self.funnel)
+            if self.at.best is None or value > self.at.best:
+                self.at.best, self.at.best_epoch, self.at.waited = value, self.at.epoch, 0
+                self.best = self._state()
+            else:
+                self.at.waited += 1
         self.at.log_bytes = self.log.write(self.at, self.loss_weights.task_weights(), metrics, speed)
         self.at.epoch, self.at.batch, self.at.loss_sum, self.at.weight_sum = self.at.epoch + 1, 0, [], []
         self.at.told = {}
@@ -161,10 +163,12 @@ class Trainer:
     def _is_due(self) -> bool:
         return time.monotonic() - self._saved >= self.plan.checkpoint_seconds
 
-    def save(self, optimizer: Optimizer | None) -> None:
+    def save(self, course: Course | None) -> None:
         """Write a checkpoint of this moment."""
         tensors = self._state() | {f"best.{name}": t for name, t in self.best.items()}
-        tensors |= {f"optimizer.{name}": t for name, t in (optimizer.state() if optimizer else {}).items()}
+        if course is not None:
+            tensors |= {f"optimizer.{name}": t for name, t in course.optimizer.state().items()}
+            tensors |= {f"average.{n}": t for n, t in (course.average.state() if course.average else {}).items()}
         save_checkpoint(self.checkpoint, tensors, self.at)
         self._saved = time.monotonic()
 
@@ -181,12 +185,13 @@ class Trainer:
             self.rates = nn.ParameterList([rates[str(i)] for i in range(len(rates))])
         self.rates.load_state_dict(rates)
 
-    def _restore(self, tensors: dict[str, Tensor], optimizer: Optimizer | None) -> None:
+    def _restore(self, tensors: dict[str, Tensor], course: Course | None) -> None:
         self._load(tensors)
         self.best = _below("best.", tensors)
-        state = _below("optimizer.", tensors)
-        if optimizer is not None and state:
-            optimizer.load(state)
+        parts = [course.optimizer, course.average] if course is not None else []
+        for part, prefix in zip(parts, ("optimizer.", "average."), strict=False):
+            if part is not None and (state := _below(prefix, tensors)):
+                part.load(state)
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import ibis
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from funnelcast.data.encoder import Encoder, as_float
 from funnelcast.data.log.audit import usable, usable_rows
 from funnelcast.data.log.engine import Engine, engine_errors
 from funnelcast.data.log.moments import Moments
+from funnelcast.data.log.quantiles import bin_edges, piece_edges
 from funnelcast.data.log.splits import value_counts
 from funnelcast.data.log.staging import BROKEN, FAULT, PART, Staged
-from funnelcast.data.numeric import Bins, Standard
+from funnelcast.data.numeric import Bins, Piecewise, Standard
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.vocabulary import Vocabulary
 from funnelcast.errors import DataError
 from funnelcast.schema.dataset import Schema
-from funnelcast.schema.features import IdFeature
+from funnelcast.schema.features import IdFeature, Numeric
 
 
 def fit_encoder(
@@ -113,7 +111,7 @@ def _ids(column: Any) -> Any | None:
 def _moments(staged: Staged, schema: Schema) -> dict[str, Moments]:
     """Those of the columns that are standardised, of training rows, all in one pass."""
     numeric = (name for name, feature in schema.features.items() if feature.kind == "numeric")
-    found = {schema.column(name): Moments() for name in numeric if not _has_bins(schema, name)}
+    found = {schema.column(name): Moments() for name in numeric if _kind(schema, name) is not Bins}
     for batch in staged.batches([*found, FAULT, PART, BROKEN]) if found else ():
         rows = usable_rows(batch, schema, "train")
         for column, moments in found.items():
@@ -121,20 +119,29 @@ def _moments(staged: Staged, schema: Schema) -> dict[str, Moments]:
     return found
 
 
-def _has_bins(schema: Schema, name: str) -> bool:
+_KINDS: dict[str, type[Standard] | type[Bins]] = {"standard": Standard, "piecewise": Piecewise, "bins": Bins}
+
+
+def _kind(schema: Schema, name: str) -> type[Standard] | type[Bins]:
     feature = schema.features[name]
-    return feature.kind == "numeric" and feature.transform == "bins"
+    assert isinstance(feature, Numeric)
+    return _KINDS[feature.transform]
 
 
 def _fit_number(engine: Engine, rows: Any, schema: Schema, name: str, moments: dict[str, Moments]) -> Standard | Bins:
-    feature, column = schema.features[name], schema.column(name)
-    if feature.kind == "numeric" and feature.transform == "bins":
+    feature, column, kind = schema.features[name], schema.column(name), _kind(schema, name)
+    assert isinstance(feature, Numeric)
+    if kind is not Standard:
         with engine_errors(f"feature {name!r}"):
-            return Bins(edges=tuple(bin_edges(engine, finite(rows[column]), feature.bins)))
+            find = bin_edges if kind is Bins else piece_edges
+            edges = tuple(find(engine, finite(rows[column]), feature.bins))
+    if kind is Bins:
+        return Bins(edges=edges)
     try:
-        return moments[column].standard()
+        standard = moments[column].standard()
     except DataError as error:
         raise DataError(f"feature {name!r}: {error}") from None
+    return standard if kind is Standard else Piecewise(mean=standard.mean, std=standard.std, edges=edges)
 
 
 def _grown(init: Encoder, name: str, found: Vocabulary) -> Vocabulary:
@@ -148,8 +155,8 @@ def _grown(init: Encoder, name: str, found: Vocabulary) -> Vocabulary:
 
 
 def _kept(init: Encoder, schema: Schema, name: str) -> Standard | Bins:
-    found, wanted = init.numbers.get(name), Bins if _has_bins(schema, name) else Standard
-    if isinstance(found, wanted):
+    found, wanted = init.numbers.get(name), _kind(schema, name)
+    if type(found) is wanted:
         return found
     has = "no such number" if found is None else f"it as {type(found).__name__.lower()}"
     raise DataError(f"feature {name!r} is {wanted.__name__.lower()}, the bundle has {has}; use the bundle's schema")
@@ -161,27 +168,3 @@ def finite(column: Any) -> Any:
         column = column.cast("int8")
     value = column.try_cast("float64") if column.type().is_string() else column.cast("float64")
     return (value.isnan() | value.isinf()).ifelse(ibis.null("float64"), value)
-
-
-def bin_edges(engine: Engine, column: Any, bins: int) -> list[float]:
-    """Ascending starts of the bins after the first: the quantiles k / bins, and where one value holds several of them,
-    the value after it too, so that it has a bin of its own (zeros apart from the smallest amount)."""
-    total = int(engine.fetch(column.count()).as_py())
-    ranks = np.unique(np.arange(1, bins) * total // bins)
-    edges: list[float] = []
-    below, after_heavy = 0, False
-    for values, counts in _sorted_counts(engine, column):
-        ends = below + np.cumsum(counts)
-        held = np.searchsorted(ranks, ends) - np.searchsorted(ranks, ends - counts)
-        follows = np.concatenate([[after_heavy], held[:-1] > 1])
-        starts = (held > 0) | follows
-        starts[0] &= below > 0
-        edges += values[starts].tolist()
-        below, after_heavy = int(ends[-1]), bool(held[-1] > 1)
-    return edges
-
-
-def _sorted_counts(engine: Engine, column: Any) -> Iterator[tuple[NDArray[np.float64], NDArray[np.int64]]]:
-    for batch in engine.stream(value_counts(column)):
-        if batch.num_rows:
-            yield batch.column("value").to_numpy(), batch.column("n").to_numpy()

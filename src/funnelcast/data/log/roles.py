@@ -8,7 +8,7 @@ from typing import Any
 
 from funnelcast.schema.dataset import Schema
 
-NUMERIC_ROLES = frozenset({"standard", "bins"})
+NUMERIC_ROLES = frozenset({"standard", "piecewise", "bins"})
 NUMBER_ROLES = NUMERIC_ROLES | {"label", "weight", "weights"}
 
 
@@ -119,6 +119,7 @@ _PROBLEMS = {
     "label": _label_problem,
     "weight": _number_problem,
     "standard": _number_problem,
+    "piecewise": _number_problem,
     "bins": _number_problem,
     "categorical": _id_problem,
     "multi": _list_problem,
