@@ -84,15 +84,15 @@ def require_optuna() -> Any:
 
 
 def _sample(table: Table, config: Search, folder: Path) -> Table:
-    """A table of some of the training rows, and as large a share of the dev rows; the test part stays behind."""
+    """A table of some of the training rows, and at most as many dev rows; the test part stays behind."""
     assert config.train_rows is not None
-    path, share = folder / "sample", min(1.0, config.train_rows / table.rows("train"))
+    path = folder / "sample"
     if not (path / "manifest.json").is_file():
         rng = np.random.default_rng(config.seed)
         with new_folder(path, replace=True, mark="manifest.json") as partial, TableWriter(partial) as writer:
             for part in ("train", "dev"):
                 size = table.rows(part)
-                rows = np.sort(rng.choice(size, max(1, round(size * share)), replace=False))
+                rows = np.sort(rng.choice(size, min(size, config.train_rows), replace=False))
                 writer.part(part).append(table.part(part).take(rows), table.side(part).take(rows))
             writer.finish(table.encoder, {})
     return Table.open(path)
