@@ -24,7 +24,7 @@ class Search(Suite):
     pruning: bool = True
     """Stop a trial whose dev metric is worse than the median of others after as many epochs."""
     train_rows: int | None = Field(default=None, ge=100)
-    """Search on so many training rows, drawn at random, and at most as many dev rows: trials are told apart by these."""
+    """Search on so many training rows, drawn at random, and at most as many dev rows, which tell trials apart."""
     seed: int = Field(default=0, ge=0)
     """Of the choice of settings, and of the models."""
     space: Space = Field(default_factory=dict)
