@@ -24,14 +24,18 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
     return tiny.write_table(tmp_path_factory.mktemp("averaging") / "table", train=140, dev=50)
 
 
+def state_after(step: int) -> torch.Tensor:
+    return torch.randn(3, dtype=torch.float64, generator=torch.Generator().manual_seed(step))
+
+
 def test_the_average_is_the_weighted_sum_of_every_eighth_state() -> None:
     parameter = nn.Parameter(torch.zeros(3, dtype=torch.float64))
     average, seen = Average([parameter], 0.97), []
     for step in range(400):
         with torch.no_grad():
-            parameter.copy_(torch.randn(3, dtype=torch.float64, generator=torch.Generator().manual_seed(step)))
+            parameter.copy_(state_after(step))
         average.update()
-        seen += [parameter.detach().clone()] if step % EVERY == 0 else []
+        seen += [state_after(step)] if step % EVERY == 0 else []
         decays = [min(0.97**EVERY, n / (n + 9)) for n in range(len(seen))]
         weights = [(1 - d) * torch.tensor(decays[i + 1 :]).prod().item() for i, d in enumerate(decays)]
         assert sum(weights) == pytest.approx(1)
@@ -39,11 +43,7 @@ def test_the_average_is_the_weighted_sum_of_every_eighth_state() -> None:
         torch.testing.assert_close(average.values[0], expected, rtol=1e-6, atol=1e-7)
     with average.in_place():
         assert torch.equal(parameter, average.values[0])
-    assert torch.equal(parameter, seen[-1]) is False and torch.equal(parameter, _last(399))
-
-
-def _last(step: int) -> torch.Tensor:
-    return torch.randn(3, dtype=torch.float64, generator=torch.Generator().manual_seed(step))
+    assert torch.equal(parameter, state_after(399))
 
 
 def test_what_is_measured_and_kept_is_the_average_and_training_goes_on_without_it(table: Table, tmp_path: Path) -> None:

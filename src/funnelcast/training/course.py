@@ -72,7 +72,7 @@ def course_of(
     is_learned = meta is not None and meta.learned
     rates = nn.ParameterList([torch.ones_like(p) for p in adapted.values()] if is_learned else [])
     optimizer = _optimizer(objective, stage, plan, rates)
-    average = Average(optimizer.of_model, stage.average) if stage.average is not None else None
+    average = Average(optimizer.model_parameters, stage.average) if stage.average is not None else None
     trained = Trained([*optimizer.dense.values(), *optimizer.loss_weights.values()], bool(optimizer.tables))
     size = plan.optimizer.micro_batch
     loader = Loader.of(train, plan.optimizer.batch_size, plan.seed, plan.keep_negatives)

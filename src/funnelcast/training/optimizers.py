@@ -70,7 +70,7 @@ class Optimizer:
         return [*self.dense.values(), *self.loss_weights.values(), *self.rates.values()]
 
     @property
-    def of_model(self) -> list[nn.Parameter]:
+    def model_parameters(self) -> list[nn.Parameter]:
         """What is trained of the model: dense parameters and tables."""
         return [*self.dense.values(), *(table.weight for table in self.tables)]
 

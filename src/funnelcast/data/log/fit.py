@@ -21,6 +21,9 @@ from funnelcast.errors import DataError
 from funnelcast.schema.dataset import Schema
 from funnelcast.schema.features import IdFeature, Numeric
 
+_KINDS: dict[str, type[Standard] | type[Bins]] = {"standard": Standard, "piecewise": Piecewise, "bins": Bins}
+"""By the transform that a schema names."""
+
 
 def fit_encoder(
     engine: Engine,
@@ -117,9 +120,6 @@ def _moments(staged: Staged, schema: Schema) -> dict[str, Moments]:
         for column, moments in found.items():
             moments.add(as_float(batch.column(column), column), rows)
     return found
-
-
-_KINDS: dict[str, type[Standard] | type[Bins]] = {"standard": Standard, "piecewise": Piecewise, "bins": Bins}
 
 
 def _kind(schema: Schema, name: str) -> type[Standard] | type[Bins]:
