@@ -100,7 +100,7 @@ def test_another_experiment_does_not_go_on(made: Path, tmp_path: Path) -> None:
     run = ("--data", made / "table", "--out", tmp_path / "run")
     assert call("train", made / "man.toml", *run).code == 0
     said = refused("train", written(tmp_path, EXPERIMENT + "seed = 5"), *run)
-    assert "holds a run of another experiment or table" in said and "--out" in said
+    assert "holds a run of another experiment: seed is 0 there, 5 here; choose another folder with --out" in said
     (tmp_path / "run/experiment.json").write_text("{")
     assert "experiment.json is damaged" in refused("train", made / "man.toml", *run)
 

@@ -57,18 +57,25 @@ def test_a_finished_run_is_not_trained_again(finished: Run, table: Table) -> Non
 
 
 @pytest.mark.parametrize(
-    "changes", [{"seed": 1}, {"optimizer": {"l2": 0.5}}, {"model": tiny.MODEL | {"expert": [9, 4]}}]
+    ("changes", "said"),
+    [
+        ({"seed": 1}, "seed is 0 there, 1 here"),
+        ({"optimizer": {}}, "optimizer.learning_rate is 0.01 there, 0.001 here"),
+        ({"model": tiny.MODEL | {"expert": [9, 4]}}, "model.expert.0 is 8 there, 9 here"),
+        ({"model": tiny.MODEL | {"expert": [8]}}, r"model.expert is \[8, 4\] there, \[8\] here"),
+    ],
 )
-def test_another_experiment_in_the_same_folder(finished: Run, table: Table, changes: dict[str, Any]) -> None:
-    with pytest.raises(FunnelcastError, match="holds a run of another experiment or table; choose another folder"):
+def test_another_experiment_in_the_same_folder(finished: Run, table: Table, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(FunnelcastError, match=f"a run of another experiment: {said}; choose another folder"):
         train(tiny.experiment(**changes), table, finished.folder)
 
 
 def test_another_table_or_start_in_the_same_folder(finished: Run, table: Table, tmp_path: Path) -> None:
     other = tiny.write_table(tmp_path / "table", seed=1)
-    for changed in ({"table": other}, {"init": finished.bundle}):
-        with pytest.raises(FunnelcastError, match="holds a run of another experiment or table"):
-            train(tiny.experiment(), folder=finished.folder, **{"table": table, **changed})  # type: ignore[arg-type]
+    with pytest.raises(FunnelcastError, match="holds a run on another table; choose another folder"):
+        train(tiny.experiment(), other, finished.folder)
+    with pytest.raises(FunnelcastError, match="holds a run that started from another model; choose another folder"):
+        train(tiny.experiment(), table, finished.folder, init=finished.bundle)
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bundle(finished: Run, table: Table, tmp_path: Path) -> None:

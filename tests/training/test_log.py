@@ -101,6 +101,29 @@ def test_what_is_told(log: EpochLog, clock: list[float], calls: Calls) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("rows", "times", "told"),
+    [
+        (200, 3, "; click is observed 3 times as often as predicted"),
+        (200, 0.4, "; click is observed 0.4 times as often as predicted"),
+        (200, 1.9, ""),
+        (200, 0.51, ""),
+        (196, 3, ""),
+    ],
+)
+def test_a_rate_that_is_predicted_wrongly_is_told(
+    log: EpochLog, calls: Calls, rows: int, times: float, told: str
+) -> None:
+    """With 50 clicks or more, a quarter of the rows."""
+    labels = np.array([[1], [0], [0], [0]] * 50, np.uint8)[:rows]
+    p = np.full(labels.shape, labels.mean() / times)
+    metrics = measure_funnel(Funnel.parse("click"), labels, np.log(p), np.log1p(-p))
+    at = Progress(loss_sum=[2.0, 1.0], weight_sum=[4.0, 4.0])
+    log.begin(Stage(), LOADER, at)
+    log.write(at, WEIGHTS, metrics, {})
+    assert calls[-1][4] == f"dev AUC: click 0.5000 (best){told}"
+
+
 def test_an_auc_of_one_class_is_null(log: EpochLog) -> None:
     at = Progress(loss_sum=[5.0, 2.5], weight_sum=[10.0, 10.0])
     log.begin(Stage(), LOADER, at)

@@ -206,8 +206,26 @@ def _claim(folder: Path, experiment: Experiment, table: Table, init: Bundle | No
     if not found - {path.name, "log.jsonl"}:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(path, json.dumps(claim, indent=1).encode())
-    elif _read(path) != claim:
-        raise FunnelcastError(f"{folder} holds a run of another experiment or table; choose another folder with --out")
+    elif (before := _read(path)) != claim:
+        raise FunnelcastError(f"{folder} holds a run {_otherwise(before, claim)}; choose another folder with --out")
+
+
+def _otherwise(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """How the run of one claim is not that of another."""
+    if before["experiment"] != now["experiment"]:
+        return f"of another experiment: {_first_change(before['experiment'], now['experiment'])}"
+    return "that started from another model" if before["init"] != now["init"] else "on another table"
+
+
+def _first_change(before: Any, now: Any, name: str = "") -> str:
+    """The first setting that is not the same, with both values."""
+    for inner in [*before, *now] if isinstance(before, dict) and isinstance(now, dict) else []:
+        if before.get(inner) != now.get(inner):
+            return _first_change(before.get(inner), now.get(inner), f"{name}.{inner}".lstrip("."))
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        at = next(i for i, pair in enumerate(zip(before, now, strict=True)) if pair[0] != pair[1])
+        return _first_change(before[at], now[at], f"{name}.{at}")
+    return f"{name} is {json.dumps(before)} there, {json.dumps(now)} here"
 
 
 def _read(path: Path) -> Any:

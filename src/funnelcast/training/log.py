@@ -16,6 +16,9 @@ from funnelcast.training.meta_log import adapting, meta_line
 from funnelcast.training.progress import Progress
 from funnelcast.training.stages import Stage
 
+FAR, LEAST = 2.0, 50
+"""A rate that is predicted so many times too high or too low is told, where so many rows reached the step."""
+
 
 class EpochLog:
     """Call `begin`, `report` after each batch, `speed` after the last one, and `write` when dev rows are measured."""
@@ -84,4 +87,12 @@ class EpochLog:
 def _summary(line: dict[str, Any]) -> str:
     found = {name: m for name, m in line["dev"].items() if m["auc"]["estimate"] is not None}
     aucs = ", ".join(f"{name} {m['auc']['estimate']:.4f}" for name, m in found.items())
-    return f"dev AUC: {aucs}" + (" (best)" if line["is_best"] else "") + adapting(line.get("meta"))
+    best = " (best)" if line["is_best"] else ""
+    return f"dev AUC: {aucs}{best}{_uncalibrated(found)}{adapting(line.get('meta'))}"
+
+
+def _uncalibrated(found: dict[str, Any]) -> str:
+    """Which outputs' rates are far from the observed ones, of which AUC sees nothing."""
+    ratios = {name: m["observed_over_predicted"] for name, m in found.items() if m["positives"] >= LEAST}
+    far = {name: ratio for name, ratio in ratios.items() if ratio and not 1 / FAR <= ratio <= FAR}
+    return "".join(f"; {name} is observed {ratio:.2g} times as often as predicted" for name, ratio in far.items())
