@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -12,8 +11,6 @@ from pathlib import Path
 from statistics import mean, stdev, variance
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
-
-from safetensors.torch import load_file
 
 from bench.proofs.cost import Cost, cost
 from funnelcast.evaluation.spread import quantile
@@ -77,16 +74,6 @@ def predictions(trained: Trained, table: Path) -> list[Path]:
         if not file.is_file():
             cost("predict", bundle, table, "--out", file)
     return files
-
-
-def parameters(bundle: Path) -> str:
-    """How much a bundle's model has learned: numbers of a network, leaves of boosted trees."""
-    weights = bundle / "weights.safetensors"
-    if weights.is_file():
-        return f"{sum(tensor.numel() for tensor in load_file(weights).values()):,}"
-    texts = [path.read_text() for path in sorted(bundle.glob("*.txt"))]
-    leaves = sum(int(found) for text in texts for found in re.findall(r"^num_leaves=(\d+)$", text, re.MULTILINE))
-    return f"{leaves:,} leaves"
 
 
 def auc_differences(files: list[Path], others: list[Path]) -> list[str]:
