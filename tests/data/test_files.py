@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from funnelcast.data.files import new_file, new_folder, sha256, work_folder, write_atomic
+from funnelcast.data.files import alone_in, new_file, new_folder, sha256, work_folder, write_atomic
 from funnelcast.errors import FunnelcastError
 from tests.kill import kills
 
@@ -155,3 +155,26 @@ def test_a_file_killed_anywhere_is_the_old_one_or_the_new_one(tmp_path: Path) ->
         write_atomic(path, b"newer")
         assert names(tmp_path) == ["a"] and path.read_bytes() == b"newer"
     assert seen == {b"old", b"new"} and path.read_bytes() == b"new"
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from funnelcast.data.files import alone_in
+with alone_in(Path(sys.argv[1])):
+    print("in", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_one_process_at_a_time_works_in_a_folder(tmp_path: Path) -> None:
+    """A killed one holds nothing."""
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"in\n"
+        with pytest.raises(FunnelcastError, match="at work in .*; wait until it ends"), alone_in(tmp_path):
+            pytest.fail("both are in")
+        other.kill()
+    with alone_in(tmp_path), pytest.raises(FunnelcastError, match="another process"), alone_in(tmp_path):
+        pytest.fail("both are in")
+    with alone_in(tmp_path, wait=True):
+        assert not list(tmp_path.iterdir())

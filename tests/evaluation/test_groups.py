@@ -85,3 +85,11 @@ def test_shifting_a_whole_group_changes_nothing(rows: list[tuple[bool, int, int]
     )
     np.testing.assert_array_equal(got.auc, shifted.auc)
     np.testing.assert_allclose(got.auc, 1 - flipped.auc, atol=1e-12)
+
+
+def test_light_groups_beside_heavy_ones_keep_their_auc() -> None:
+    heavy = 100_000
+    labels = np.append(np.arange(heavy) % 2, [0, 1]).astype(np.uint8)
+    scores, groups = np.append(np.zeros(heavy), [0.0, 1]), np.append(np.zeros(heavy, int), [1, 1])
+    found = grouped_auc(labels, scores, groups, np.append(np.full(heavy, 1000.0), [1e-9, 1e-9]))
+    np.testing.assert_allclose(found.auc, [0.5, 1], rtol=1e-9)

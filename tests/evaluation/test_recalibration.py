@@ -50,3 +50,13 @@ def test_the_prior_of_many_groups_is_found_again(std: float) -> None:
 def test_a_prior_without_spread_is_a_constant() -> None:
     log_p, _ = recalibrated(OffsetPrior(0.5, 0.0), np.zeros(3), np.ones(3, np.uint8), np.array([-1.0, 2]))
     np.testing.assert_allclose(np.exp(log_p), sigmoid(np.array([-0.5, 2.5])))
+
+
+def test_a_prior_fitted_block_by_block_is_that_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    groups, logits = rng.integers(0, 50, 2000), rng.normal(-1, 0.5, 2000)
+    labels = (rng.random(2000) < sigmoid(logits + rng.normal(0.3, 0.6, 50)[groups])).astype(np.uint8)
+    whole = OffsetPrior.fit(logits, labels, groups)
+    for size in (1, 7, 50):
+        monkeypatch.setattr("funnelcast.evaluation.recalibration.BLOCK", size)
+        assert OffsetPrior.fit(logits, labels, groups) == whole

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from bench.proofs.killed import content
+from funnelcast.data.files import alone_in
 from funnelcast.data.loader import Loader
 from funnelcast.data.table import Table
 from funnelcast.errors import FunnelcastError
@@ -117,6 +118,19 @@ def test_what_two_kills_left_of_a_claim_is_removed(finished: Run, table: Table, 
         (tmp_path / name).write_bytes((finished.folder / "experiment.json").read_bytes())
     train(tiny.experiment(), table, tmp_path)
     assert content(tmp_path) == content(finished.folder)
+
+
+def test_parts_that_were_not_measured_are_measured_later(finished: Run, table: Table, tmp_path: Path) -> None:
+    assert list(train(tiny.experiment(), table, tmp_path, parts=("dev",)).results) == ["dev"]
+    later = train(tiny.experiment(), table, tmp_path)
+    assert later.results == finished.results == later.bundle.metrics == Bundle.load(tmp_path / "bundle").metrics
+    assert content(tmp_path) == content(finished.folder)
+
+
+def test_two_processes_do_not_share_a_folder(table: Table, tmp_path: Path) -> None:
+    train(tiny.experiment(), table, tmp_path)
+    with alone_in(tmp_path), pytest.raises(FunnelcastError, match="another process is at work in"):
+        train(tiny.experiment(), table, tmp_path)
 
 
 def test_the_test_rows_are_not_touched_before_training_ends(

@@ -132,13 +132,13 @@ def test_an_auc_of_one_class_is_null(log: EpochLog) -> None:
     assert dev["conversion"]["auc"]["estimate"] is None and dev["click"]["auc"]["estimate"] == 0.75
 
 
-def test_a_resumed_epoch_is_as_fast_as_its_rest(log: EpochLog, clock: list[float]) -> None:
-    """Its loss is the whole epoch's all the same."""
-    at = Progress(batch=2, loss_sum=[4.0, 2.0], weight_sum=[8.0, 8.0])
+def test_a_resumed_epoch_took_what_all_its_processes_took(log: EpochLog, clock: list[float]) -> None:
+    at = Progress(batch=2, loss_sum=[4.0, 2.0], weight_sum=[8.0, 8.0], seconds=2.0)
     log.begin(Stage(), LOADER, at)
     clock[0] += 0.5
+    assert log.seconds == 2.5
     at.batch = 3
-    assert log.speed(at) == {"seconds": 0.5, "rows_per_s": 4}
+    assert log.speed(at) == {"seconds": 2.5, "rows_per_s": 4}
 
 
 def test_a_cut_drops_what_came_after_the_checkpoint(log: EpochLog) -> None:

@@ -95,8 +95,9 @@ def test_meta_settings_that_make_no_sense(meta: dict[str, Any], said: str) -> No
             {"stages": [{"meta": {"adapt_loss_weights": True}}], "loss": {"weighting": "fixed"}},
             "stages.0.meta.adapt_loss_weights: the loss weights are fixed",
         ),
+        ({"stages": [{"epochs": 1}, {"train": "top"}]}, "stages.1.name: 'general' is the name of two stages"),
     ],
 )
-def test_meta_settings_that_do_not_fit_the_experiment(changes: dict[str, Any], said: str) -> None:
+def test_settings_that_do_not_fit_the_experiment(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         tiny.experiment(**changes).check(tiny.fitted_encoder())

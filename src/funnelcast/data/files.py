@@ -58,6 +58,34 @@ def new_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def alone_in(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Of the blocks that ask for this folder, in any process, one runs at a time; a killed process holds nothing.
+
+    Raises FunnelcastError where another one runs and this one shall not `wait`. Where the file system has no locks, or
+    the operating system none of this kind, all run.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        os.close(handle)
+        raise FunnelcastError(
+            f"another process is at work in {folder}; wait until it ends, or choose another folder with --out"
+        ) from None
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
 def work_folder(path: Path) -> Iterator[Path]:
     """A temporary folder to make `path` in; of a killed run it is removed by the next one that makes `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -47,8 +47,10 @@ def grouped_auc(labels: Array, scores: Array, groups: Array, weights: Array | No
     def per_group(mass: Array) -> Floats:
         return np.asarray(np.bincount(codes, weights=mass, minlength=len(names)), np.float64)
 
-    impressions, won = per_group(w), per_group(_mass_won(y, scores, codes, w))
-    pairs = per_group(w * y) * per_group(w * ~y)
+    impressions = per_group(w)
+    share = w / np.where(impressions > 0, impressions, 1.0)[codes]  # one sum runs over heavy and light groups
+    won = per_group(_mass_won(y, scores, codes, share))
+    pairs = per_group(share * y) * per_group(share * ~y)
     has_both = (per_group((w > 0) & y) > 0) & (per_group((w > 0) & ~y) > 0)
     auc = np.divide(won, pairs, out=np.full(len(names), math.nan), where=has_both)
     return GroupedAuc(

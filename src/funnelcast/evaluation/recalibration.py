@@ -19,6 +19,8 @@ OFFSETS = np.linspace(-6, 6, 241)
 """δ, where the prior is fitted."""
 MEANS = np.linspace(-1.5, 1.5, 61)
 STDS = np.linspace(0, 2, 41)
+BLOCK = 1000
+"""Groups at a time, for whose likelihoods under every prior there has to be memory."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,9 @@ class OffsetPrior:
         means, stds = (grid.flatten() for grid in np.meshgrid(MEANS, STDS))
         spread = np.maximum(stds, 1e-3)  # all mass on one node
         prior = np.exp(-(((OFFSETS[:, None] - means) / spread) ** 2) / 2)
-        told = np.log(likelihood @ (prior / prior.sum(0)) + np.finfo(float).tiny).sum(0)
+        prior /= prior.sum(0)
+        blocks = np.split(likelihood, range(BLOCK, len(likelihood), BLOCK))
+        told = sum(np.log(block @ prior + np.finfo(float).tiny).sum(0) for block in blocks)
         best = int(np.argmax(told))
         return cls(float(means[best]), float(stds[best]))
 
@@ -59,4 +63,6 @@ def _of_groups(logits: Floats, labels: Array, groups: Array) -> Floats:
     odds, positives = np.exp(logits), np.bincount(codes, labels, len(names))
     columns = [positives * d - np.bincount(codes, np.log1p(odds * np.exp(d)), len(names)) for d in OFFSETS]
     told = np.stack(columns, 1)
-    return np.asarray(np.exp(told - told.max(1, keepdims=True)))
+    told -= told.max(1, keepdims=True)
+    np.exp(told, out=told)
+    return told

@@ -26,10 +26,12 @@ class RatePrior:
         """
         _, codes = np.unique(groups, return_inverse=True)
         rows, positives = np.bincount(codes), np.bincount(codes, labels)
-        rate, total = float(positives.sum() / rows.sum()), float(rows.sum())
-        spread = float(rows @ (positives / rows - rate) ** 2) / max(rate * (1 - rate), np.finfo(float).tiny)
+        total = float(rows.sum())
+        rate = float(np.clip(positives.sum(), 0.5, total - 0.5)) / total
+        spread = float(rows @ (positives / rows - rate) ** 2) / (rate * (1 - rate))
         within = len(rows) - 1
-        share = (spread - within) / max(total - float(rows @ rows) / total - within, 1.0)
+        room = total - float(rows @ rows) / total - within  # 0 if all groups have one row, which tell nothing of ρ
+        share = (spread - within) / max(room, 1.0) if room > 0 else 0.0
         share = min(max(share, 1e-6), 1 - 1e-6)
         return cls(rate, 1 / share - 1)
 

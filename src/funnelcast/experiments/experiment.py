@@ -69,7 +69,11 @@ class Experiment(Config):
 
     def _training_faults(self, funnel: Funnel) -> list[Fault]:
         faults = self.loss.check(funnel)
+        names = [stage.name for stage in self.stages]
         for i, stage in enumerate(self.stages):
+            if stage.name in names[:i]:
+                problem = f"{stage.name!r} is the name of two stages, which the log tells apart by it"
+                faults.append(Fault(f"stages.{i}.name", problem, "give each its own"))
             faults += stage.check(funnel, f"stages.{i}")
             if stage.meta is not None:
                 faults += self._meta_faults(stage.meta, f"stages.{i}.meta")

@@ -28,7 +28,7 @@ class Groups:
     keys: NDArray[Any]
     """(N,), sortable."""
     is_known: NDArray[np.bool_]
-    """(N,) whether the row's group is one: missing and unknown ids are not."""
+    """(N,) whether the row's group is one: nulls, missing and unknown ids are not."""
     name: Callable[[Any], str]
     """What a key is called in the raw data."""
 
@@ -37,7 +37,7 @@ def group_by(table: Table, rows: Columns, side: pa.Table, by: str) -> Groups:
     """The rows of a part by a kept column in `side`, or by an id feature. Raises TableError."""
     fields = [name for name, _ in table.encoder.inputs.fields]
     if by in side.column_names:
-        return Groups(_plain(side[by], by), np.ones(len(side), np.bool_), str)
+        return Groups(_plain(side[by], by), np.asarray(side[by].is_valid()), str)
     if by in fields:
         ids = np.asarray(rows.ids[:, fields.index(by)])
         return Groups(ids, ids > 0, _names(table.encoder, by))
@@ -84,11 +84,11 @@ def _json(value: float) -> float | None:
 
 
 def _plain(column: pa.ChunkedArray, name: str) -> NDArray[Any]:
-    """Values that can be sorted: integers as they are, everything else as text, null too."""
-    if pa.types.is_integer(column.type) and not column.null_count:
-        return np.asarray(column.to_numpy())
+    """Values that can be sorted: integers as they are, everything else as text; 0 or "" where there is none."""
+    if pa.types.is_integer(column.type):
+        return np.asarray(column.fill_null(0).to_numpy())
     try:
-        return np.asarray(column.cast(pa.string()).fill_null("null").to_numpy())
+        return np.asarray(column.cast(pa.string()).fill_null("").to_numpy())
     except pa.ArrowException:
         raise TableError(f"column {name!r} holds {column.type}, not one value per row; group by another") from None
 

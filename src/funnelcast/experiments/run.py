@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.data.encoder import Encoder
-from funnelcast.data.files import clear_stale, require_folder, write_atomic
+from funnelcast.data.files import alone_in, clear_stale, require_folder, write_atomic
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
 from funnelcast.errors import FunnelcastError
@@ -76,21 +76,36 @@ def train(
     if init is not None:
         require_networks(experiment.model, init)
     _claim(folder, experiment, table, init)
+    with alone_in(folder):
+        return _run(experiment, table, folder, init, parts, progress)
+
+
+def _run(
+    experiment: Experiment, table: Table, folder: Path, init: Bundle | None, parts: Sequence[str], progress: Progress
+) -> Run:
+    """In a folder that is this run's alone."""
     finished = folder / "results.json"
     if finished.is_file():
-        drop_checkpoint(folder / "checkpoint")
-        return Run(folder, Bundle.load(folder / "bundle"), _read(finished))
+        bundle, results = Bundle.load(folder / "bundle"), _read(finished)
+    else:
+        bundle, results = _fitted(experiment, table, folder, init, progress), {}
+    missing = [part for part in parts if table.rows(part) and part not in results]
+    if missing or not finished.is_file():
+        results |= {part: evaluate(bundle, table, part)["outputs"] for part in missing}
+        bundle = replace(bundle, metrics=results)
+        bundle.save(folder / "bundle", replace=True)
+        write_atomic(finished, json.dumps(results, indent=1).encode())
+    drop_checkpoint(folder / "checkpoint")
+    return Run(folder, bundle, results)
+
+
+def _fitted(experiment: Experiment, table: Table, folder: Path, init: Bundle | None, progress: Progress) -> Bundle:
+    """The trained model, not measured yet."""
     encoder = table.encoder if init is None else grown_encoder(table.encoder, init)
     fit = _fit_network if experiment.model.differentiable else _fit_boosters
     model, starting = fit(experiment, table, encoder, init, folder, progress)
     described, rates = experiment.model_dump(mode="json"), table.label_rates("train")
-    bundle = Bundle(model, encoder, described, table.protocol, rates, {}, starting)
-    results = {part: evaluate(bundle, table, part)["outputs"] for part in parts if table.rows(part)}
-    bundle = replace(bundle, metrics=results)
-    bundle.save(folder / "bundle", replace=True)
-    write_atomic(finished, json.dumps(results, indent=1).encode())
-    drop_checkpoint(folder / "checkpoint")
-    return Run(folder, bundle, results)
+    return Bundle(model, encoder, described, table.protocol, rates, {}, starting)
 
 
 def build_model(experiment: Experiment, encoder: Encoder) -> FunnelModel:

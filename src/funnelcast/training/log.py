@@ -25,8 +25,7 @@ class EpochLog:
 
     _stage: Stage
     _loader: Loading
-    _first: int  # batch of the epoch that this process began with
-    _started: float
+    _started: float  # when the epoch would have begun, had no process been stopped in it
 
     def __init__(self, file: Path, steps: tuple[str, ...], on_progress: OnProgress) -> None:
         """`steps`: names of the funnel's steps."""
@@ -40,21 +39,25 @@ class EpochLog:
 
     def begin(self, stage: Stage, loader: Loading, at: Progress) -> None:
         """An epoch, or the rest of one."""
-        self._stage, self._loader, self._first, self._started = stage, loader, at.batch, time.perf_counter()
+        self._stage, self._loader, self._started = stage, loader, time.perf_counter() - at.seconds
 
     def report(self, at: Progress, weights: Tensor) -> None:
         """Mean losses of the epoch up to here; `weights` (T,): the task weights."""
         rows = self._rows(at.batch)
-        rate = (rows - self._rows(self._first)) / (time.perf_counter() - self._started)
+        rate = rows / self.seconds
         loss = " ".join(f"{value:.4f}" for value in at.losses())
         weighed = " ".join(f"{weight:.3f}" for weight in weights.tolist())
         self._tell(at, rows, f"{rate:,.0f} rows/s, loss {loss}, weights {weighed}")
 
+    @property
+    def seconds(self) -> float:
+        """Of the epoch up to here, in all processes that trained in it."""
+        return time.perf_counter() - self._started
+
     def speed(self, at: Progress) -> dict[str, float]:
-        """Since `begin`."""
-        seconds = time.perf_counter() - self._started
-        rows = self._rows(at.batch) - self._rows(self._first)
-        return {"seconds": round(seconds, 3), "rows_per_s": round(rows / seconds)}
+        """Of the epoch."""
+        seconds = self.seconds
+        return {"seconds": round(seconds, 3), "rows_per_s": round(self._rows(at.batch) / seconds)}
 
     def write(self, at: Progress, weights: Tensor, metrics: FunnelMetrics, speed: dict[str, float]) -> int:
         """The epoch's line; returns the size of the file with it."""

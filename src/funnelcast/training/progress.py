@@ -23,6 +23,7 @@ class Progress:
     told: dict[str, list[float]] = field(default_factory=dict)  # sums of what this epoch's meta steps told
     log_bytes: int = 0  # of the log that belong to the past
     done: bool = False
+    seconds: float = 0.0  # that this epoch took up to here
 
     def count(self, losses: list[float], weights: list[float]) -> None:
         """Mean losses of a batch, per step, and the weights of its rows that observed the step."""

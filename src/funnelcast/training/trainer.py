@@ -106,6 +106,7 @@ class Trainer:
                 self._train_batch(course, batch.to(self.model.device), workers)
                 self.log.report(self.at, self.loss_weights.task_weights())
                 if interruption.wanted or self._is_due():
+                    self.at.seconds = self.log.seconds
                     self.save(course)
                 if interruption.wanted:
                     raise KeyboardInterrupt
@@ -147,7 +148,7 @@ class Trainer:
                 self.at.waited += 1
         self.at.log_bytes = self.log.write(self.at, self.loss_weights.task_weights(), metrics, speed)
         self.at.epoch, self.at.batch, self.at.loss_sum, self.at.weight_sum = self.at.epoch + 1, 0, [], []
-        self.at.told = {}
+        self.at.told, self.at.seconds = {}, 0.0
 
     def _measure(self, dev: Columns) -> FunnelMetrics:
         log_p, log_q = score(self.model, dev, self.plan.keep_negatives)

@@ -10,7 +10,6 @@ CELL/failed.txt    why it is not; gone when it is tried again
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import hashlib
 import io
 import json
@@ -28,7 +27,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from funnelcast.data.files import write_atomic
+from funnelcast.data.files import alone_in, write_atomic
 from funnelcast.data.table import Table
 from funnelcast.errors import FunnelcastError
 from funnelcast.evaluation.score import score
@@ -41,6 +40,7 @@ def run_cell(experiment: Experiment, table: Table, folder: Path, started: float 
     """Train, or go on, measure the test rows, and write the cell; returns what `cell.json` has. `started`: when its
     process did, in seconds since the epoch. Raises FunnelcastError."""
     started = time.time() if started is None else started
+    started -= _trained(folder / "run")
     run = train(experiment, table, folder / "run")
     columns = table.part("test")
     log_p, _ = score(run.bundle.model, columns, run.bundle.keep_negatives)
@@ -64,7 +64,7 @@ def scores_of(folder: Path) -> NDArray[np.float32]:
 
 
 def _cost(run: Run, seconds: float) -> dict[str, Any]:
-    lines = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
+    lines = _lines(run.folder)
     epochs = [line["rows_per_s"] for line in lines if "epoch" in line]  # boosters have none
     return {
         "parameters": run.bundle.model.size,
@@ -74,6 +74,16 @@ def _cost(run: Run, seconds: float) -> dict[str, Any]:
         "seconds": round(seconds, 3),
         "peak_bytes": peak_memory(),
     }
+
+
+def _lines(run: Path) -> list[dict[str, Any]]:
+    log = run / "log.jsonl"
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
+
+
+def _trained(run: Path) -> float:
+    """Seconds that processes trained which were stopped, as far as they wrote it."""
+    return float(sum(line["seconds"] for line in _lines(run)))
 
 
 def peak_memory() -> int:
@@ -95,8 +105,7 @@ def _alone(folder: Path, parent: int) -> Iterator[None]:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:
         raise FunnelcastError("the benchmark ended before its cell began")
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone_in(folder, wait=True):
         yield
 
 
