@@ -41,6 +41,7 @@ ONE = ("--out", "one.safetensors")
         (ONE, without("click"), "rows.parquet: the rows lack the label column 'click'; adapting learns from rows with"),
         (ONE, without("user"), "lack 1 of the model's 2 columns: user"),
         ((*ONE, "--key", "campaign=sprig"), None, "no row has campaign = 'sprig'; did you mean 'spring'?"),
+        ((*ONE, "--key", "campain=spring"), None, "lack the column 'campain' of the key; did you mean 'campaign'?"),
         ((*ONE, "--key", "campaign=x"), nulls, "no row has campaign = 'x'; every value is missing"),
         (ONE, lambda log: log.slice(0, 1), "there are 1 rows to adapt to, and one is held out; give 2 or more"),
         (ONE, lambda log: log.slice(0, 0), "there are 0 rows to adapt to"),

@@ -149,5 +149,5 @@ def test_paired_difference_with_itself_is_zero() -> None:
 
 def test_thresholds_are_where_they_are_said() -> None:
     notes = [auc_interval(*draw(15, m, 80)).note for m in (9, 10, 49, 50)]
-    few = "few positives: interval on the logit scale"
+    few = "few positives: the interval is rough"
     assert notes == ["too few positives", few, few, ""]

@@ -143,3 +143,8 @@ def test_what_is_no_bundle_at_all(saved: Path, tmp_path: Path) -> None:
         Bundle.load(tmp_path)
     with pytest.raises(BundleError, match="a run's bundle is RUN/bundle"):
         Bundle.load(saved.parent)
+    (tmp_path / "manifest.json").touch()
+    with pytest.raises(BundleError, match="so it is no bundle but a prepared table; the bundle comes first"):
+        Bundle.load(tmp_path)
+    with pytest.raises(BundleError, match="is not a folder, so it is no bundle; the bundle comes first"):
+        Bundle.load(tmp_path / "manifest.json")

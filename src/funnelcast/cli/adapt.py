@@ -18,7 +18,9 @@ def adapt(
     bundle: Annotated[Path, typer.Argument(help="A trained bundle.")],
     support: Annotated[Path, typer.Option(help="Rows with labels: .parquet, .csv, .csv.gz.")],
     to: Annotated[Path, typer.Option("--out", help="The delta, a .safetensors file; with --by a folder of them.")],
-    key: Annotated[str | None, typer.Option(help="COLUMN=VALUE: the rows that the delta is for; else all.")] = None,
+    key: Annotated[
+        str | None, typer.Option(help="COLUMN=VALUE: the rows that the delta is for; all if they lack the column.")
+    ] = None,
     by: Annotated[str | None, typer.Option(help="A column: one delta for each of its values.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="NAME=VALUE, such as steps=5; docs/guide/settings.md has all.")
@@ -61,7 +63,8 @@ def show_delta(path: Path, made: dict[str, Any]) -> None:
     if made["reason"]:
         out.print(f"  Nothing is changed: {made['reason']}")
     else:
-        told = f"{number(loss['before'], 5)} before, {number(loss['after'], 5)} after {made['steps']} steps"
+        steps = "1 step" if made["steps"] == 1 else f"{made['steps']} steps"
+        told = f"{number(loss['before'], 5)} before, {number(loss['after'], 5)} after {steps}"
         out.print(f"  held-out loss {told}; new ids: {_new_ids(new) or 'none'}")
     out.print(f"Wrote {path}, {made['bytes'] / 1000:,.1f} kB")
 
@@ -82,14 +85,14 @@ def show_deltas(folder: Path, by: str, made: dict[str, Any]) -> None:
         )
         for delta in deltas[:LARGEST]
     ]
-    head = (by, "rows", *deltas[0]["positives"], "held-out loss", "adapted", "steps", "new ids", "kB")
+    head = (by, "rows", *deltas[0]["positives"], "held-out loss before", "after", "steps", "new ids", "kB")
     show(
         rows,
         head,
         f"{len(deltas):,} deltas in {folder}" + (f", the {LARGEST} largest" if len(deltas) > LARGEST else ""),
     )
-    same = sum(bool(delta["reason"]) for delta in deltas)
-    out.print(f"  {same:,} of them change nothing; {folder / 'deltas.json'} says why")
+    if same := sum(bool(delta["reason"]) for delta in deltas):
+        out.print(f"  {same:,} of them change nothing; {folder / 'deltas.json'} says why")
     if made["skipped"]:
         out.print(f"  {made['skipped']:,} values have fewer than 2 rows, and no delta")
     out.print(f"  {sum(delta['bytes'] for delta in deltas) / 1e6:,.2f} MB in all")

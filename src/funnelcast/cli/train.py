@@ -11,7 +11,7 @@ from funnelcast.cli.console import AsJson, number, out, resumable, show, show_js
 
 
 def train(
-    experiment: Annotated[Path, typer.Argument(help="A TOML file, or man-recommended, man-tabular, man-paper.")],
+    experiment: Annotated[Path, typer.Argument(help="A TOML file, or the name of a preset, such as man-recommended.")],
     data: Annotated[Path | None, typer.Option(help="The prepared table, instead of the file's `data`.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Train this many seeds, from the file's seed on.")] = 1,
     init: Annotated[Path | None, typer.Option(help="Start from a bundle; new ids get new rows.")] = None,

@@ -62,7 +62,7 @@ def auc_interval(labels: Array, scores: Array, weights: Array | None = None, lev
         return Interval(estimate, low, high, error, "perfect separation: bound from disjoint pairs")
     few = _below(FEW, sizes)
     low, high = logit_interval(estimate, quantile(level, freedom) * error)
-    return Interval(estimate, low, high, error, f"few {few}: interval on the logit scale" if few else "")
+    return Interval(estimate, low, high, error, f"few {few}: the interval is rough" if few else "")
 
 
 def auc_difference(

@@ -30,6 +30,7 @@ from funnelcast.errors import FunnelcastError
 from funnelcast.experiments.evaluate import evaluate
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.groups import group_by
+from funnelcast.experiments.presets import find
 from funnelcast.experiments.starting import starting_of
 from funnelcast.experiments.warm import grown_encoder, require_networks, warm_start
 from funnelcast.models.base import Model
@@ -55,7 +56,7 @@ class Run:
 
 
 def train(
-    experiment: Experiment,
+    experiment: Experiment | Path | str,
     table: Table | Path | str,
     folder: Path | str,
     *,
@@ -65,9 +66,10 @@ def train(
 ) -> Run:
     """Train, or go on where a killed run of the same experiment and table stopped, and measure the `parts`.
 
-    The test part is not opened before training ends, and never where it is not among them. `init`: a bundle to start
-    from. Raises FunnelcastError.
+    `experiment`: its TOML file too, or the name of a preset. The test part is not opened before training ends, and
+    never where it is not among them. `init`: a bundle to start from. Raises FunnelcastError.
     """
+    experiment = experiment if isinstance(experiment, Experiment) else Experiment.from_toml(find(experiment))
     table, folder = table if isinstance(table, Table) else Table.open(table), Path(folder)
     init = None if init is None else bundle_of(init)
     require_folder(folder)

@@ -23,7 +23,7 @@ def require_lightgbm() -> Any:
     except (ImportError, OSError) as error:  # OSError: without libgomp
         raise FunnelcastError(
             f"the model 'lightgbm' needs the package lightgbm, which cannot be imported ({error}); install it with: "
-            'pip install "funnelcast[lightgbm]"'
+            "python -m pip install lightgbm"
         ) from None
 
 

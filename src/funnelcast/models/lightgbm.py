@@ -21,7 +21,7 @@ NotNegative = Annotated[float, Field(ge=0)]
 class LightGBM(Recipe):
     """logit_t = Σ_k tree_tk(x): a binary model per step, on the rows of the step's loss space.
 
-    Needs the package lightgbm: `pip install "funnelcast[lightgbm]"`.
+    Needs the package lightgbm: `python -m pip install lightgbm`.
     """
 
     name: Literal["lightgbm"] = "lightgbm"

@@ -101,7 +101,13 @@ def _describe(folder: Path) -> dict[str, Any]:
     path = folder / "bundle.json"
     if not path.is_file():
         what = "has no bundle.json" if folder.is_dir() else "is not a folder"
-        hint = "; a run's bundle is RUN/bundle" if (folder / "bundle").is_dir() else "; make one with: funnelcast train"
+        hint = "; make one with: funnelcast train"
+        if (folder / "bundle").is_dir():
+            hint = "; a run's bundle is RUN/bundle"
+        elif (folder / "manifest.json").is_file():
+            hint = " but a prepared table; the bundle comes first"
+        elif folder.is_file():
+            hint = "; the bundle comes first"
         raise BundleError(f"{folder} {what}, so it is no bundle{hint}")
     try:
         described: dict[str, Any] = json.loads(path.read_text())

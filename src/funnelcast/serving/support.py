@@ -58,8 +58,12 @@ def read_support(table: pa.Table, schema: Schema) -> Support:
 
 
 def of_key(table: pa.Table, key: dict[str, str]) -> pa.Table:
-    """The rows of a key, where they have its column; else all. Raises InputError where the column has no such value."""
+    """The rows of a key, where they have its column; else all. Raises InputError where the column has no such value, or
+    another one has nearly its name."""
     for column, value in key.items():
+        hint = did_you_mean(column, table.column_names)
+        if column not in table.column_names and hint.startswith("did"):
+            raise InputError(f"the rows lack the column {column!r} of the key; {hint}")
         if column in table.column_names:
             texts = key_texts(table, column)
             found = table.filter(pc.fill_null(pc.equal(texts, value), False))

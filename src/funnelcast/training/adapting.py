@@ -25,7 +25,8 @@ class Adapting(Config):
     """Size of a step; 0.1 for a network that was trained plainly. A step that overshoots, by the loss of its own rows,
     ends where a parabola through what is known is lowest."""
     steps: int | None = Field(default=None, ge=1, le=1000)
-    """At most so many steps; 5 for a network that was trained plainly. Fewer are taken where held-out rows say so."""
+    """At most so many steps, beside the offsets; 5 for a network that was trained plainly. Fewer are taken where
+    held-out rows say so."""
     folds: int = Field(default=5, ge=2, le=100)
     """The rows are held out in so many parts, one after the other, to find the number of steps."""
     prior: float | None = Field(default=None, ge=0)
@@ -35,7 +36,7 @@ class Adapting(Config):
     adapts. It is 2 for a network that was trained plainly, or reads the key."""
     offsets: bool = True
     """Fit the bias of every logit first, to the peak of its posterior, and again after each step; where it adapts, and
-    rows count by their likelihood. That is the first of the steps that are counted."""
+    rows count by their likelihood. What is told of an adaptation counts that as its first step."""
     new_ids: Start = "unknown"
     """What ids that training has not seen start from: the row of `unknown` ids, which the network takes for them
     anyway, the `mean` of the ids it knows; `none` for no rows of their own."""

@@ -296,7 +296,7 @@ def test_bad_rows_of_a_folder_are_listed_by_file_and_row(tmp_path: Path) -> None
         prepare(schema(features, split=split), tmp_path / "out", train=tmp_path / "log", max_bad=0.5)
     assert listed(tmp_path / "out") == [
         ("b.parquet", "1", "tw differs in length from its ids"),
-        ("b.parquet", "2", "user is no whole number"),
+        ("b.parquet", "2", "user is no whole number: declare it numeric, or cast it to string"),
         ("b.parquet", "3", "t is missing"),
     ]
 

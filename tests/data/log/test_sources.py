@@ -170,7 +170,7 @@ def test_files_that_differ_in_type(tmp_path: Path) -> None:
             "1 × user is a float of 9007199254740992 or more, where ids run together: cast it to int64",
         ),
         (pa.array([-(2.0**24)], pa.float32()), "1 × user is a float of 16777216 or more, where ids run together"),
-        (pa.array([1.5]), "1 × user is no whole number"),
+        (pa.array([1.5]), "1 × user is no whole number: declare it numeric"),
     ],
     ids=["uint64", "float64", "float32", "fraction"],
 )

@@ -135,7 +135,10 @@ def _no_ids(column: Any, name: str) -> Iterator[tuple[Any, str]]:
     kind = column.type().value_type if column.type().is_array() else column.type()
     if kind.is_floating():
         limit = whole_below(kind.nbytes)
-        yield _any(column, lambda id_: ~id_.isnan() & (id_ % 1 != 0)), f"{name} is no whole number"
+        yield (
+            _any(column, lambda id_: ~id_.isnan() & (id_ % 1 != 0)),
+            f"{name} is no whole number: declare it numeric, or cast it to string",
+        )
         yield (
             _any(column, lambda id_: ~id_.isnan() & (id_.abs() >= limit)),
             f"{name} is a float of {limit:.0f} or more, where ids run together: cast it to int64 or string",
