@@ -122,9 +122,10 @@ def show_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     counts = dict(manifest["counts"])
     sizes = [name for name in counts if name.startswith(_VOCABULARY)]
     told = [_told(name.removeprefix(_VOCABULARY), counts.pop(name), counts) for name in sizes]
+    words = {"broken": "rows that contradict the funnel", "quarantined": f"listed in {folder.name}.quarantine.csv"}
     for reason, count in counts.items():
         if count:
-            out.print(f"  {reason}: {count:,}")
+            out.print(f"  {words.get(reason, reason)}: {count:,}")
     if told:
         out.print(f"  ids of each vocabulary, the unknown one included: {', '.join(told)}")
 
