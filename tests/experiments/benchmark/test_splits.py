@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from funnelcast.experiments.benchmark.cell import run_cell
 from funnelcast.experiments.benchmark.markdown import markdown
 from funnelcast.experiments.benchmark.pool import Cell
 from funnelcast.experiments.benchmark.results import results_of
-from funnelcast.experiments.benchmark.splits import split_tables
+from funnelcast.experiments.benchmark.splits import PARTS, split_tables
 from funnelcast.experiments.benchmark.suite import Suite, slug
 from funnelcast.experiments.experiment import Experiment
 from tests import tiny
@@ -62,8 +63,8 @@ def test_what_is_there_is_taken_and_groups_stay_whole(table: Table, tmp_path: Pa
     assert [t.folder for t in split_tables(table, tmp_path, 3, "item")][:2] == [t.folder for t in first]
     assert (tmp_path / "1/manifest.json").stat().st_mtime_ns == before
     for own in first:
-        tested, trained = (set(np.asarray(own.part(part).ids[:, 1]).tolist()) for part in ("test", "train"))
-        assert tested and not tested & trained
+        groups = [set(np.asarray(own.part(part).ids[:, 1]).tolist()) for part in PARTS]
+        assert all(groups) and not any(a & b for a, b in combinations(groups, 2))
     with pytest.raises(TableError, match="did you mean 'campaign'"):
         split_tables(table, tmp_path / "other", 2, "campain")
 

@@ -20,20 +20,19 @@ TEST_SHARE, DEV_SHARE = 0.2, 0.1
 
 def split_tables(table: Table, folder: Path, splits: int, by: str | None = None) -> list[Table]:
     """So many tables below `folder`, made unless they are there; each tests a fifth of the rows, and takes a tenth of
-    the others for dev. `by`: whole groups of a kept column or id feature are tested. Ids stay those of `table`, which
-    were chosen in its training part. Raises TableError for `by`, ComparisonError for too few rows."""
+    the others for dev. `by`: no group of a kept column or id feature has rows in two parts. Ids stay those of `table`,
+    which were chosen in its training part. Raises TableError for `by`, ComparisonError for too few rows or groups."""
     places = [folder / str(i) for i in range(splits)]
     if not all((place / "manifest.json").is_file() for place in places):
         labels = np.concatenate([np.asarray(table.part(part).labels) for part in _parts(table)])
-        found = repeated_splits(len(labels), splits, TEST_SHARE, 0, labels, None if by is None else _keys(table, by))
+        groups = None if by is None else _keys(table, by)
+        found = repeated_splits(len(labels), splits, TEST_SHARE, 0, labels, groups)
         for i, (place, split) in enumerate(zip(places, found, strict=True)):
             if not (place / "manifest.json").is_file():
-                (dev,) = repeated_splits(len(split.train), 1, DEV_SHARE, i, labels[split.train])
-                _write(
-                    table,
-                    place,
-                    dict(zip(PARTS, (split.train[dev.train], split.train[dev.test], split.test), strict=True)),
-                )
+                own = None if groups is None else groups[split.train]
+                (dev,) = repeated_splits(len(split.train), 1, DEV_SHARE, i, labels[split.train], own)
+                rows = split.train[dev.train], split.train[dev.test], split.test
+                _write(table, place, dict(zip(PARTS, rows, strict=True)))
     return [Table.open(place) for place in places]
 
 
