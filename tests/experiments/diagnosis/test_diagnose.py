@@ -111,6 +111,14 @@ def test_of_a_benchmark_every_models_first_seed(table: Table, tmp_path: Path) ->
     assert json.loads((tmp_path / "diagnosis.json").read_text()) == found
 
 
+def test_of_a_benchmark_models_that_were_taken_out_are_not_diagnosed(table: Table, tmp_path: Path) -> None:
+    finished_cells(tmp_path, table, {"B": BOTTOM, "M": MMOE}, seeds=1)
+    said = {"models": {"B": {}, "M": {}}, "table": str(table.folder)}
+    (tmp_path / "benchmark.json").write_text(json.dumps(said))
+    (tmp_path / "results.json").write_text(json.dumps({"models": {"B": {}}}))
+    assert list(diagnose_run(tmp_path)) == ["B"]
+
+
 def test_of_one_run_the_table_must_be_said(run: Run, table: Table, tmp_path: Path) -> None:
     with pytest.raises(FunnelcastError, match="--data TABLE"):
         diagnose_run(run.folder)

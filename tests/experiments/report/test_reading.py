@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from funnelcast.errors import FunnelcastError
+from funnelcast.experiments.report.content import of_benchmark
 from funnelcast.experiments.report.reading import BenchmarkRun, TrainingRun, read_run
 from tests.experiments.report.runs import MODELS, ODD, OUTPUTS
 
@@ -77,6 +78,17 @@ def test_results_of_before_there_was_a_best_are_told(benchmark_run: Path, tmp_pa
     (folder / "results.json").write_text(json.dumps(results))
     with pytest.raises(FunnelcastError, match="best"):
         read_run(folder)
+
+
+def test_an_old_diagnosis_of_a_model_that_was_taken_out_is_no_error(benchmark_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(benchmark_run, folder)
+    results = json.loads((folder / "results.json").read_text())
+    del results["models"]["absent"]
+    (folder / "results.json").write_text(json.dumps(results))
+    (folder / "diagnosis.json").write_text('{"absent": {}}')
+    run = read_run(folder)
+    assert isinstance(run, BenchmarkRun) and "absent" not in of_benchmark(run).diagnoses
 
 
 def test_without_cells_there_are_no_intervals_and_no_curves(benchmark_run: Path, tmp_path: Path) -> None:

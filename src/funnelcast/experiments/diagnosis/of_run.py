@@ -1,4 +1,4 @@
-"""Diagnoses of a whole run: of one training, or of the first seed of every model of a benchmark."""
+"""Diagnoses of a whole run: of one training, or of the first seed of every model in a benchmark's results."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ def diagnose_run(
             raise FunnelcastError(f"{run} does not say which table it was trained on; give it with --data TABLE")
         found = diagnose(run, data, by=by, item=item)
     else:
-        said = json.loads(claim.read_text())
-        pairs = list(_first_runs(run, said["models"]))
+        said, results = json.loads(claim.read_text()), run / "results.json"
+        told = json.loads(results.read_text()) if results.is_file() else said
+        pairs = list(_first_runs(run, told["models"]))  # the claim has those that were taken out of the suite too
         found = {}
         for done, (model, folder) in enumerate(pairs, 1):
             split = run / "splits" / folder.parent.name
