@@ -7,8 +7,9 @@ import pytest
 from scipy.stats import multivariate_normal, norm, t
 
 from funnelcast.errors import ComparisonError
-from funnelcast.evaluation.auc import auc_difference
-from funnelcast.evaluation.power import planned_error, power_note, smallest_difference
+from funnelcast.evaluation.auc import Interval, auc_difference
+from funnelcast.evaluation.power import planned_error, power_note, smallest_difference, smallest_of
+from funnelcast.evaluation.resampled import resampled_interval
 
 
 def test_the_usual_2_8_errors() -> None:
@@ -23,6 +24,19 @@ def test_power_with_few_degrees_of_freedom_by_simulation(freedom: int) -> None:
     error = np.sqrt(rng.chisquare(freedom, 400_000) / freedom)
     estimate = smallest_difference(1.0, freedom) + rng.normal(size=400_000)
     assert np.mean(estimate > t.ppf(0.975, freedom) * error) == pytest.approx(0.8, abs=0.003)
+
+
+def test_of_an_interval_it_has_its_degrees_of_freedom() -> None:
+    differences = np.array([0.01, 0.03, 0.02, 0.05, 0.02])
+    found = resampled_interval(differences, 0.2)
+    assert smallest_of(found) == pytest.approx(smallest_difference(found.std_error, 4), rel=1e-5)
+    assert smallest_of(found) == pytest.approx(3.76106 * found.std_error, rel=1e-5)
+    cut = Interval(0.99, 0.99 - 1.959964 * 0.02, 1.0, 0.02)
+    assert smallest_of(cut) == pytest.approx(smallest_difference(0.02), rel=1e-5)
+
+
+def test_of_no_interval_nothing_is_known() -> None:
+    assert math.isnan(smallest_of(Interval(0.1, math.nan, math.nan, 0.2))) and smallest_of(Interval(0, 0, 0, 0)) == 0
 
 
 @pytest.mark.parametrize("auc", [0.5, 0.7, 0.95])

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-from scipy.special import nctdtrinc, ndtri, owens_t
+from scipy.special import nctdtrinc, ndtri, owens_t, stdtridf
 
 from funnelcast.errors import ComparisonError
+from funnelcast.evaluation.auc import Interval
 from funnelcast.evaluation.spread import quantile
 
 
@@ -22,6 +23,17 @@ def smallest_difference(std_error: float, freedom: float = math.inf, level: floa
     if math.isinf(freedom):
         return std_error * (edge + float(ndtri(power)))
     return std_error * float(nctdtrinc(freedom, 1 - power, edge))
+
+
+def smallest_of(found: Interval, level: float = 0.95, power: float = 0.8) -> float:
+    """`smallest_difference` of a difference's interval that was made at `level`, with the degrees of freedom that its
+    half width tells, as in `p_value`. NaN where there is no interval, 0 without spread.
+    """
+    estimate, low, high, error, _ = found
+    if math.isnan(low) or error < 1e-15:
+        return math.nan if math.isnan(low) else 0.0
+    freedom = stdtridf((1 + level) / 2, max(high - estimate, estimate - low) / error)  # the wider: ends are cut at ±1
+    return smallest_difference(error, float(freedom), level, power)
 
 
 def planned_error(positives: int, negatives: int, auc: float, correlation: float) -> float:

@@ -11,6 +11,7 @@ import pytest
 
 from funnelcast.data.table import Table
 from funnelcast.errors import TableError
+from funnelcast.evaluation.power import smallest_difference
 from funnelcast.evaluation.resampled import resampled_interval
 from funnelcast.experiments.benchmark.cell import run_cell
 from funnelcast.experiments.benchmark.markdown import markdown
@@ -84,6 +85,7 @@ def test_gains_are_over_the_splits(table: Table, tables: list[Table], tmp_path: 
     expected = resampled_interval(np.subtract(aucs["M"], aucs["B"]), 0.2)
     gain = results["models"]["M"]["gains"]["click"]
     assert (gain["estimate"], gain["low"]) == (pytest.approx(expected.estimate), pytest.approx(expected.low))
+    assert gain["smallest"] == pytest.approx(smallest_difference(expected.std_error, 2), rel=1e-5)
     assert "3 random splits of all rows" in results["protocol"]["text"]
     assert "corrected resampled t interval" in markdown(results, None)
     assert json.loads(json.dumps(results, allow_nan=False)) == results

@@ -14,7 +14,7 @@ from funnelcast.data.table import Table
 from funnelcast.evaluation.auc import Interval
 from funnelcast.evaluation.funnel import conditional, sample_space
 from funnelcast.evaluation.multiple import holm, p_value
-from funnelcast.evaluation.power import smallest_difference
+from funnelcast.evaluation.power import smallest_of
 from funnelcast.evaluation.resampled import resampled_interval
 from funnelcast.evaluation.rows import Floats
 from funnelcast.evaluation.seeds import Measured, Resampling, over_seeds
@@ -116,7 +116,7 @@ def _corrected(gains: Mapping[str, Gain], comparisons: int | None = None) -> dic
 
 
 def _told(found: Interval) -> Gain:
-    return {**_interval(found), "p": _json(p_value(found)), "smallest": _json(smallest_difference(found.std_error))}
+    return {**_interval(found), "p": _json(p_value(found)), "smallest": _json(smallest_of(found))}
 
 
 def _auc(cell: Cell, output: Output) -> float:
