@@ -10,13 +10,16 @@ import json
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from funnelcast.data.columns import Columns
 from funnelcast.data.table import Table
@@ -24,6 +27,7 @@ from funnelcast.errors import FunnelcastError
 from funnelcast.experiments.benchmark.cell import peak_memory
 from funnelcast.experiments.benchmark.pool import Cell, environment
 from funnelcast.experiments.experiment import Experiment
+from funnelcast.experiments.groups import group_by
 from funnelcast.experiments.run import build_model, fit_boosters, trainer_of
 from funnelcast.training.stages import Stage
 
@@ -45,23 +49,26 @@ class Estimate:
 
 def estimate(cells: Sequence[Cell], table: Path, workers: int) -> dict[str, Estimate]:
     """Of a cell, by model; a model that some rows cannot be trained on has none."""
-    found, asked = dict[str, Estimate](), dict[str, Experiment]()
+    costs, asked = dict[str, list[dict[str, Any]]](), dict[str, Experiment]()
     for cell in cells:
         if cell.is_finished:
-            cost = cell.read()["cost"]
-            costs = [found[cell.model]] if cell.model in found else []
-            costs.append(Estimate(cost["seconds"], cost["peak_bytes"]))
-            found[cell.model] = Estimate(mean(c.seconds for c in costs), max(c.bytes for c in costs), is_measured=True)
+            costs.setdefault(cell.model, []).append(cell.read()["cost"])
         else:
             asked.setdefault(cell.model, cell.experiment.model_copy(update={"workers": workers}))
+    found = {name: _measured(own) for name, own in costs.items()}
     unknown = {name: experiment.model_dump(mode="json") for name, experiment in asked.items() if name not in found}
     if unknown:
         command = [sys.executable, "-m", "funnelcast.experiments.benchmark.estimate", str(table), str(time.time())]
         asking = json.dumps(unknown).encode()
         told = subprocess.run(command, input=asking, stdout=subprocess.PIPE, env=environment(), check=False)
-        probed = json.loads(told.stdout) if told.returncode == 0 else {}
-        found |= {name: Estimate(**each) for name, each in probed.items()}
+        for line in told.stdout.splitlines():
+            found |= {name: Estimate(**each) for name, each in json.loads(line).items()}
     return found
+
+
+def _measured(costs: Sequence[dict[str, Any]]) -> Estimate:
+    """Of those of the finished cells of a model."""
+    return Estimate(mean(c["seconds"] for c in costs), max(c["peak_bytes"] for c in costs), is_measured=True)
 
 
 def probe(experiment: Experiment, table: Table, folder: Path) -> Estimate:
@@ -73,14 +80,22 @@ def probe(experiment: Experiment, table: Table, folder: Path) -> Estimate:
         seconds = sum(json.loads(text)["seconds"] for text in (folder / "log.jsonl").read_text().splitlines())
         return Estimate(seconds * len(train) / len(rows), peak_memory())
     rows, seconds, size = _first(train, BATCHES * experiment.optimizer.batch_size), 0.0, 0
-    for stage in experiment.stages:
+    for number, stage in enumerate(experiment.stages):
         changes = {"epochs": 2, "patience": 2, "metric": "log_loss"}  # the first epoch compiles
         once = experiment.model_copy(update={"stages": (stage.model_copy(update=changes),)})
-        model, own = build_model(once, table.encoder), folder / stage.name
-        trainer_of(once, table, model, own).run(rows, dev)
+        model, own = build_model(once, table.encoder), folder / str(number)
+        trainer = trainer_of(once, table, model, own)
+        trainer.keys = lambda by: _keys(table, rows, by)
+        trainer.run(rows, dev)
         line = json.loads((own / "log.jsonl").read_text().splitlines()[-1])
         seconds, size = seconds + _epochs(stage) * len(train) / line["rows_per_s"], model.size
     return Estimate(seconds, peak_memory() + COPIES * 4 * size)
+
+
+def _keys(table: Table, rows: Columns, by: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Of the first training rows, and whether they are known."""
+    groups = group_by(table, rows, table.side("train").slice(0, len(rows)), by)
+    return groups.keys, groups.is_known
 
 
 def _epochs(stage: Stage) -> int:
@@ -92,17 +107,20 @@ def _first(columns: Columns, rows: int) -> Columns:
 
 
 def main(arguments: list[str]) -> int:
-    """Of experiments by name, JSON on stdin, on the table of the first argument; JSON on stdout. The second is when
-    this process was started, which is what each cell's start takes."""
-    table, found, start = Table.open(arguments[0]), {}, time.time() - float(arguments[1])
+    """Of experiments by name, JSON on stdin, on the table of the first argument; a line of JSON for each on stdout,
+    none of those that fail. The second is when this process was started, which is what each cell's start takes."""
+    table, start = Table.open(arguments[0]), time.time() - float(arguments[1])
     for name, experiment in json.load(sys.stdin).items():
         try:
             with TemporaryDirectory() as folder:
                 own = probe(Experiment.from_dict(experiment), table, Path(folder))
-            found[name] = asdict(replace(own, seconds=start + own.seconds))
         except FunnelcastError:
             continue
-    sys.stdout.write(json.dumps(found))
+        except Exception:  # a fault of ours, which costs no more than this estimate
+            traceback.print_exc()
+            continue
+        sys.stdout.write(json.dumps({name: asdict(replace(own, seconds=start + own.seconds))}) + "\n")
+        sys.stdout.flush()
     return 0
 
 

@@ -59,8 +59,8 @@ class Plan:
     @property
     def bytes(self) -> int:
         """Of memory, at the same time."""
-        largest = sorted((e.bytes for name, e in self.estimates.items()), reverse=True)
-        return sum(largest[: self.jobs]) if largest else 0
+        known = [self.estimates[cell.model].bytes for cell in self.left if cell.model in self.estimates]
+        return sum(sorted(known, reverse=True)[: self.jobs])
 
     @property
     def disk(self) -> int:
