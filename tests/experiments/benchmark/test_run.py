@@ -115,6 +115,12 @@ def test_faults_of_all_models_are_told_at_once(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_table_and_a_generated_log_are_not_taken_together(tmp_path: Path) -> None:
+    with pytest.raises(FunnelcastError, match=r"--data table and --generated 3000 were both given.*leave one out"):
+        benchmark(write_suite(tmp_path), "table", tmp_path / "out", generated=3000)
+    assert not (tmp_path / "out").exists()
+
+
 def test_without_ali_ccp_it_says_where_to_get_it(tmp_path: Path) -> None:
     suite = write_suite(tmp_path, source="ali-ccp", data="nowhere")
     with pytest.raises(FunnelcastError) as caught:

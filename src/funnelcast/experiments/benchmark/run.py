@@ -83,8 +83,13 @@ def benchmark(
     """Train and measure every model of the suite `file` with every seed; returns and writes the results.
 
     `data`: the prepared table, instead of the suite's own; `generated`: rows of a generated log to take instead;
-    `jobs`: cells side by side. Finished cells are not run again; those that failed are. Raises FunnelcastError.
+    `jobs`: cells side by side. Finished cells are not run again; those that failed are. Raises FunnelcastError, also
+    for both `data` and `generated`.
     """
+    if data is not None and generated is not None:
+        raise FunnelcastError(
+            f"--data {data} and --generated {generated} were both given, and all models see one table; leave one out"
+        )
     changes: dict[str, Any] = {"seeds": seeds} if seeds is not None else {}
     if generated is not None:
         changes |= {"source": "generated", "rows": generated, "data": None}
