@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from pathlib import Path
@@ -12,6 +13,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import StepPatch
 
 from funnelcast.errors import FunnelcastError
 from funnelcast.experiments.report.compared_figures import compared
@@ -20,7 +23,7 @@ from funnelcast.experiments.report.diagnosed import pictures
 from funnelcast.experiments.report.diagnosis_tables import numbers_of
 from funnelcast.experiments.report.drawing.calibration import _limits
 from funnelcast.experiments.report.drawing.dots import Dot, paint_dots
-from funnelcast.experiments.report.drawing.scores import ticks_of
+from funnelcast.experiments.report.drawing.scores import label_of, paint_scores, ticks_of
 from funnelcast.experiments.report.drawing.style import LIGHT
 from funnelcast.experiments.report.drawing.svg import Picture, _as_attributes, picture
 from funnelcast.experiments.report.reading import BenchmarkRun, read_run
@@ -150,9 +153,33 @@ def test_small_rates_stand_on_logarithmic_axes(drawn: list[Picture]) -> None:
 
 @pytest.mark.parametrize(("low", "high"), [(1e-4, 1), (0.19, 0.33), (0.012, 0.013), (1e-7, 0.4), (0.5, 1)])
 def test_ticks_of_probabilities_are_few_and_inside(low: float, high: float) -> None:
-    ticks = ticks_of(low, high)
-    assert 3 <= len(ticks) <= 7 and all(low <= tick <= high * 1.001 for tick in ticks)
+    ticks = [10**tick for tick in ticks_of(math.log10(low), math.log10(high))]
+    assert 3 <= len(ticks) <= 7 and all(low * (1 - 1e-8) <= tick <= high * 1.001 for tick in ticks)
     assert list(np.argsort(ticks)) == list(range(len(ticks)))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (-4.0, 0.0, ["0.0001", "0.001", "0.01", "0.1", "1"]),
+        (math.log10(0.12), math.log10(0.4), ["0.15", "0.2", "0.3"]),
+        (-420.0, 0.0, ["1e-420", "1e-359", "1e-298", "1e-237", "1e-176", "1e-115", "1e-54"]),
+        (-400.9, -400.2, ["1.5e-401", "2e-401", "3e-401", "5e-401"]),
+        (-400.5, -400.5 + 1e-6, ["3.2e-401"] * 3),
+    ],
+)
+def test_labels_of_ticks(low: float, high: float, expected: list[str]) -> None:
+    assert [label_of(tick) for tick in ticks_of(low, high)] == expected
+
+
+@pytest.mark.parametrize("low", [-3.0, -400.0])
+def test_scores_of_little_weight_and_of_tiny_probabilities(low: float) -> None:
+    figure = Figure()
+    axes = figure.subplots()
+    paint_scores(axes, [low, low / 2, 0.0], [0.1, 0.3], [0.0, 0.0])
+    shares = [np.asarray(patch.get_data()[0]).tolist() for patch in axes.patches if isinstance(patch, StepPatch)]
+    assert shares[0] == pytest.approx([0.25, 0.75]) and shares[-1] == [0, 0]
+    figure.draw_without_rendering()
 
 
 def test_stages_and_kept_epochs() -> None:
