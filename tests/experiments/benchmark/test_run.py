@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from funnelcast.data.progress import silent
 from funnelcast.errors import ConfigError, FunnelcastError
+from funnelcast.experiments.benchmark import run
 from funnelcast.experiments.benchmark.pool import Cell
 from funnelcast.experiments.benchmark.run import Plan, benchmark
 from funnelcast.experiments.benchmark.source import open_data
@@ -100,6 +102,15 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("x")
     with pytest.raises(FunnelcastError, match="holds no benchmark"):
         benchmark(write_suite(tmp_path / "suite"), tmp_path / "table", tmp_path)
+
+
+def test_the_claim_has_the_options_as_a_shell_takes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tiny.write_table(tmp_path / "my table").folder
+    monkeypatch.setattr(run, "estimate", lambda *_: {})
+    monkeypatch.setattr(run, "run_cells", lambda *_: None)
+    benchmark(write_suite(tmp_path), data, tmp_path / "out")
+    said = json.loads((tmp_path / "out/benchmark.json").read_text())
+    assert shlex.split(said["options"]) == ["--data", str(data)]
 
 
 def test_faults_of_all_models_are_told_at_once(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,6 +16,8 @@ import pytest
 from funnelcast.errors import FunnelcastError
 from funnelcast.experiments.benchmark.markdown import spread
 from funnelcast.experiments.report import page as page_module
+from funnelcast.experiments.report.content import of_benchmark, of_training
+from funnelcast.experiments.report.reading import BenchmarkRun, TrainingRun, read_run
 from funnelcast.experiments.report.write import report
 from tests.experiments.report.runs import ODD, OUTPUTS, diagnosis
 
@@ -48,6 +52,19 @@ class Parsed(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
+
+
+def test_commands_are_those_of_a_shell(benchmark_run: Path, training_run: Path) -> None:
+    folder, suite, data = Path("my runs/it's"), "my suites/$a.toml", shlex.quote("the table")
+    run, trained = read_run(benchmark_run), read_run(training_run)
+    assert isinstance(run, BenchmarkRun) and isinstance(trained, TrainingRun)
+    said = of_benchmark(replace(run, folder=folder, suite=suite, options=f"--data {data}")).commands
+    seeds = ["--seeds", "2", "--out", str(folder)]
+    assert shlex.split(said[0]) == ["funnelcast", "benchmark", suite, "--data", "the table", *seeds]
+    report_it = ["funnelcast", "report", str(folder)]
+    assert shlex.split(said[1]) == report_it
+    said = of_training(replace(trained, folder=folder)).commands
+    assert shlex.split(said[0])[-2:] == ["--out", str(folder)] and shlex.split(said[1]) == report_it
 
 
 @pytest.fixture(params=["benchmark_report", "training_report"])

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +102,8 @@ def benchmark(
     _check_folder(folder)
     table = open_data(suite, Path(file), None if data is None else Path(data), folder, progress)
     _check(file, experiments, table)
-    options = f"--generated {generated}" if generated is not None else "" if data is None else f"--data {data}"
+    said = {"--data": data, "--generated": generated}
+    options = " ".join(f"{name} {shlex.quote(str(value))}" for name, value in said.items() if value is not None)
     _claim(folder, suite, experiments, table, {"suite": str(file), "options": options})
     tables = [table] * suite.seeds
     if suite.splits is not None:

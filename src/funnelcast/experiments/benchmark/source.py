@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from funnelcast.data.datasets.aliccp.prepare import prepare_aliccp
@@ -32,7 +33,7 @@ def open_data(suite: Suite, file: Path, data: Path | None, folder: Path, progres
     if named is not None and (data is not None or suite.source is None or (named / "manifest.json").is_file()):
         return Table.open(named)
     if suite.source == "ali-ccp":
-        raise FunnelcastError(NO_ALICCP.format(name=suite.name, file=file, rows=suite.rows))
+        raise FunnelcastError(NO_ALICCP.format(name=suite.name, file=shlex.quote(str(file)), rows=suite.rows))
     made = folder / (f"{GENERATED}{suite.rows}" if suite.source == "generated" else "table")
     if not (made / "manifest.json").is_file():
         _make(suite, file, made, progress)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from funnelcast.experiments.benchmark.suite import slug
@@ -111,7 +113,7 @@ def of_training(run: TrainingRun) -> Content:
         [metrics_table(part, run.results[part]) for part in parts],
         [],
         [_model(name, diagnosis, run.log, run.settings, "")],
-        [f"funnelcast train EXPERIMENT.toml --data TABLE --out {run.folder}", f"funnelcast report {run.folder}"],
+        [f"funnelcast train EXPERIMENT.toml --data TABLE --out {_quoted(run.folder)}", _reporting(run)],
         run.files,
         run.results,
         {name: diagnosis},
@@ -153,5 +155,14 @@ def _commands(run: BenchmarkRun) -> Iterator[str]:
     )
     options = f" {run.options}" if run.options else ""
     repeats = "" if run.results.get("splits") else f" --seeds {seeds}"
-    yield f"funnelcast benchmark {run.suite or 'SUITE.toml'}{options}{repeats} --out {run.folder}"
-    yield f"funnelcast report {run.folder}"
+    yield f"funnelcast benchmark {_quoted(run.suite or 'SUITE.toml')}{options}{repeats} --out {_quoted(run.folder)}"
+    yield _reporting(run)
+
+
+def _reporting(run: BenchmarkRun | TrainingRun) -> str:
+    return f"funnelcast report {_quoted(run.folder)}"
+
+
+def _quoted(path: Path | str) -> str:
+    """For a shell."""
+    return shlex.quote(str(path))
