@@ -90,7 +90,7 @@ def _adapt_each(
 def _parted(rows: pa.Table, by: str) -> Iterator[tuple[str, pa.Table]]:
     """The rows of each known value."""
     texts = key_texts(rows, by)
-    chosen = rows.filter(pc.is_valid(texts))
+    chosen = rows.filter(pc.is_valid(texts)).combine_chunks()  # each `take` joins what there are
     encoded = pa.chunked_array(texts.drop_null()).combine_chunks().dictionary_encode()
     codes = encoded.indices.to_numpy()
     order, ends = np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes, minlength=len(encoded.dictionary)))
