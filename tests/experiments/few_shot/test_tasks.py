@@ -1,13 +1,19 @@
 """Which rows count, how many a support has, and tasks of a table."""
 
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from funnelcast.data.columns import UNOBSERVED, Columns
 from funnelcast.errors import DataError, TableError
+from funnelcast.experiments.few_shot import tasks
 from funnelcast.experiments.few_shot.tasks import Asked, tasks_of
+from funnelcast.experiments.groups import Groups
 from tests import tiny
 from tests.experiments.few_shot.tiny import CLICK, CONVERSION, FUNNEL, law
 
@@ -57,6 +63,39 @@ def test_tasks_of_a_tables_column(tmp_path: Path) -> None:
     again, other = (tasks_of(table, "test", "campaign", 30, 20, seed)[0] for seed in (1, 2))
     assert np.array_equal(again.support.ids, found[0].support.ids)
     assert not np.array_equal(other.support.ids, found[0].support.ids)
+
+
+def of_keys(keys: NDArray[np.int64], monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Groups]:
+    """A table of rows with these keys, a seventh of which are not known, and its groups."""
+    rows = Columns(np.arange(len(keys), dtype=np.int32)[:, None], np.empty((len(keys), 0), np.float32))
+    groups = Groups(keys, keys % 7 > 0, str)
+    monkeypatch.setattr(tasks, "group_by", lambda *_: groups)
+    return SimpleNamespace(part=lambda _: rows, side=lambda _: None), groups
+
+
+def test_the_rows_of_a_task_are_those_of_its_key_in_their_random_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    table, groups = of_keys(np.random.default_rng(0).integers(0, 300, 1200), monkeypatch)
+    found = tasks_of(table, "test", "key", 2, 1)
+    mixed = np.random.default_rng(0).permutation(np.flatnonzero(groups.is_known))
+    owned = {k: mixed[groups.keys[mixed] == k] for k in range(300)}
+    assert [int(task.name) for task in found] == [k for k, own in owned.items() if len(own) >= 3]
+    for task in found:
+        own = owned[int(task.name)].tolist()
+        assert (task.support.ids[:, 0].tolist(), task.query.ids[:, 0].tolist()) == (own[:2], own[2:])
+    assert tasks_of(table, "test", "key", 99, 1) == []
+
+
+def test_a_task_costs_no_look_at_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many tasks take little more than few of as many rows, most of which are of one."""
+
+    def seconds_of(count: int) -> float:
+        table, _ = of_keys(np.minimum(np.arange(500_000) // 4, count), monkeypatch)
+        started = time.process_time()
+        assert tasks_of(table, "test", "key", 2, 1)
+        return time.process_time() - started
+
+    few, many = (min(seconds_of(count) for _ in range(2)) for count in (9, 6_000))
+    assert many < 8 * few  # 20 times, with a mask for each
 
 
 def test_tasks_of_an_id_feature_leave_out_unknown_ids(tmp_path: Path) -> None:

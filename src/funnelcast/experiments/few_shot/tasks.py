@@ -81,8 +81,9 @@ def tasks_of(table: Table, part: str, by: str, support: int, query: int, seed: i
     known = np.flatnonzero(groups.is_known)
     mixed = np.random.default_rng(seed).permutation(known)
     keys, codes, counts = np.unique(groups.keys[mixed], return_inverse=True, return_counts=True)
-    found = []
-    for k in np.flatnonzero(counts >= support + query):
-        own = mixed[codes == k]
-        found.append(Task(groups.name(keys[k]), rows.take(own[:support]), rows.take(own[support:])))
-    return found
+    each = np.split(mixed[np.argsort(codes, kind="stable")], np.cumsum(counts))[:-1]
+    return [
+        Task(groups.name(key), rows.take(own[:support]), rows.take(own[support:]))
+        for key, own in zip(keys, each, strict=True)
+        if len(own) >= support + query
+    ]
