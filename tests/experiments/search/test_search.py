@@ -113,3 +113,13 @@ def test_what_is_refused(table: Path, tmp_path: Path) -> None:
     path.write_text(path.read_text().replace('name = "small"', 'name = "small"\nmetric = "auc_clicks"'))
     with pytest.raises(FunnelcastError, match="did you mean 'auc_click'"):
         search(path, table, tmp_path / "new")
+
+
+def test_a_folder_of_something_else_is_left_alone(table: Path, tmp_path: Path) -> None:
+    trial = tmp_path / "out/trials/mmoe"
+    trial.mkdir(parents=True)
+    (tmp_path / "out/results.json").write_text("{}")
+    with pytest.raises(FunnelcastError, match="is not empty and holds no search; choose another folder with --out"):
+        search(write_search(tmp_path), table, tmp_path / "out")
+    assert (tmp_path / "out/results.json").read_text() == "{}" and trial.is_dir()
+    assert len(list((tmp_path / "out").iterdir())) == 2

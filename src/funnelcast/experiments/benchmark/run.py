@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from funnelcast.data.files import clear_stale, require_folder, write_atomic
+from funnelcast.data.files import clear_stale, write_atomic
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
 from funnelcast.errors import ConfigError, Fault, FunnelcastError
@@ -25,7 +25,7 @@ from funnelcast.experiments.benchmark.estimate import Estimate, estimate
 from funnelcast.experiments.benchmark.markdown import markdown
 from funnelcast.experiments.benchmark.pool import Cell, run_cells
 from funnelcast.experiments.benchmark.results import results_of
-from funnelcast.experiments.benchmark.source import GENERATED, open_data
+from funnelcast.experiments.benchmark.source import check_folder, open_data
 from funnelcast.experiments.benchmark.splits import split_tables
 from funnelcast.experiments.benchmark.suite import Suite, slug
 from funnelcast.experiments.experiment import Experiment
@@ -98,8 +98,7 @@ def benchmark(
         changes |= {"source": None}
     suite, experiments = Suite.read(file, **changes)
     folder = Path(out or Path("runs") / suite.name)
-    require_folder(folder)
-    _check_folder(folder)
+    check_folder(folder, "benchmark")
     table = open_data(suite, Path(file), None if data is None else Path(data), folder, progress)
     _check(file, experiments, table)
     said = {"--data": data, "--generated": generated}
@@ -150,12 +149,6 @@ def _check(file: Path | str, experiments: Mapping[str, Experiment], table: Table
             faults.append(Fault("data", f"{table.folder} has no {part} rows", "prepare it with a split"))
     if faults:
         raise ConfigError(faults, str(file))
-
-
-def _check_folder(folder: Path) -> None:
-    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if "benchmark.json" not in found and any(not n.startswith((".", GENERATED)) for n in found - {"table"}):
-        raise FunnelcastError(f"{folder} is not empty and holds no benchmark; choose another folder with --out")
 
 
 def _claim(

@@ -8,7 +8,7 @@ from pathlib import Path
 from funnelcast.data.datasets.aliccp.prepare import prepare_aliccp
 from funnelcast.data.datasets.census.prepare import prepare_census
 from funnelcast.data.datasets.generator.generate import generate
-from funnelcast.data.files import work_folder
+from funnelcast.data.files import require_folder, work_folder
 from funnelcast.data.progress import Progress
 from funnelcast.data.table import Table
 from funnelcast.errors import FunnelcastError
@@ -25,6 +25,15 @@ Preparing takes some minutes on one core (560,000 rows a second of a generated l
 disk; this command says beforehand how long training takes.
 To run every line of the table on a generated log instead, with known true probabilities:
   funnelcast benchmark {file} --generated {rows}"""
+
+
+def check_folder(folder: Path, what: str, *made: str) -> None:
+    """Raises FunnelcastError where `folder` is a file, or holds no WHAT.json but other things than data and those
+    `made`."""
+    require_folder(folder)
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if f"{what}.json" not in found and any(not n.startswith((".", GENERATED)) for n in found - {"table", *made}):
+        raise FunnelcastError(f"{folder} is not empty and holds no {what}; choose another folder with --out")
 
 
 def open_data(suite: Suite, file: Path, data: Path | None, folder: Path, progress: Progress) -> Table:

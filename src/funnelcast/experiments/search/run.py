@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from funnelcast.data.files import new_folder, require_folder, write_atomic
+from funnelcast.data.files import new_folder, write_atomic
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table, TableWriter
 from funnelcast.errors import ConfigError, FunnelcastError
-from funnelcast.experiments.benchmark.source import open_data
+from funnelcast.experiments.benchmark.source import check_folder, open_data
 from funnelcast.experiments.benchmark.suite import slug
 from funnelcast.experiments.search.config import Search
 from funnelcast.experiments.search.space import Space, check
@@ -51,7 +51,7 @@ def search(
     for model, experiment in experiments.items():
         check(spaces[model], experiment, model)
     folder = Path(out or Path("runs") / config.name)
-    require_folder(folder)
+    check_folder(folder, "search", "sample")
     optuna = require_optuna()
     whole = open_data(config, Path(file), None if data is None else Path(data), folder, progress)
     table = _sample(whole, config, folder) if config.train_rows is not None else whole
