@@ -115,6 +115,13 @@ def test_what_is_refused(table: Path, tmp_path: Path) -> None:
         search(path, table, tmp_path / "new")
 
 
+def test_another_table_is_refused_though_the_sample_is_there(table: Path, tmp_path: Path) -> None:
+    path, other = write_search(tmp_path, train_rows=100), tiny.write_table(tmp_path / "other", seed=1).folder
+    search(path, table, tmp_path / "out", trials=1)
+    with pytest.raises(FunnelcastError, match="or one on another table"):
+        search(path, other, tmp_path / "out", trials=1)
+
+
 def test_a_folder_of_something_else_is_left_alone(table: Path, tmp_path: Path) -> None:
     trial = tmp_path / "out/trials/mmoe"
     trial.mkdir(parents=True)

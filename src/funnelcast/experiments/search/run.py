@@ -2,7 +2,8 @@
 
 RUN/search.json      what is searched, and on which table
 RUN/journal.log      every trial, by Optuna
-RUN/table/           the data, or the rows of it that are searched on
+RUN/table/           the data, where none was given; RUN/generated-ROWS/ of a generated log
+RUN/sample/          the rows of it that are searched on, where not all are
 RUN/results.json     trials by model, and the best
 RUN/best/            the winners as experiment files, and suite.toml, a benchmark of them
 """
@@ -24,7 +25,7 @@ from funnelcast.errors import ConfigError, FunnelcastError
 from funnelcast.experiments.benchmark.source import check_folder, open_data
 from funnelcast.experiments.benchmark.suite import slug
 from funnelcast.experiments.search.config import Search
-from funnelcast.experiments.search.space import Space, check
+from funnelcast.experiments.search.space import check
 from funnelcast.experiments.search.study import OnTrial, Study
 from funnelcast.experiments.search.winners import write_winners
 from funnelcast.training.stages import Stage
@@ -54,10 +55,10 @@ def search(
     check_folder(folder, "search", "sample")
     optuna = require_optuna()
     whole = open_data(config, Path(file), None if data is None else Path(data), folder, progress)
-    table = _sample(whole, config, folder) if config.train_rows is not None else whole
-    if faults := Stage(metric=config.metric).check(table.schema.funnel, "search"):
+    if faults := Stage(metric=config.metric).check(whole.schema.funnel, "search"):
         raise ConfigError(faults, str(file))
-    _claim(folder, config, spaces, table)
+    _claim(folder, config, whole)
+    table = _sample(whole, config, folder) if config.train_rows is not None else whole
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / "journal.log")))
     found = {}
     for model, experiment in experiments.items():
@@ -98,7 +99,7 @@ def _sample(table: Table, config: Search, folder: Path) -> Table:
     return Table.open(path)
 
 
-def _claim(folder: Path, config: Search, spaces: Mapping[str, Space], table: Table) -> None:
+def _claim(folder: Path, config: Search, table: Table) -> None:
     """Mark the folder as of this search, or see that it is. Raises FunnelcastError."""
     left_out = {"trials", "seeds", "data", "title", "published", "reference"}
     said = {"search": config.model_dump(mode="json", exclude=left_out), "files": table.manifest["files"]}
