@@ -27,6 +27,17 @@ def test_the_own_values_are_known_where_the_space_has_them() -> None:
     assert own_values(space | {"model.experts": (3,)}, MMOE) is None
 
 
+@pytest.mark.parametrize("path", ["optimizer.clip", "stages.0.learning_rate", "workers"])
+def test_an_own_value_that_is_no_number_is_in_no_range(path: str) -> None:
+    space: Space = {path: Range(low=1, high=2)}
+    assert own_values(space, MMOE) is None
+    assert own_values(space, with_settings(MMOE, {path: 2}, "MMoE")) == {path: 2}
+
+
+def test_an_own_value_that_is_not_there_is_in_no_space() -> None:
+    assert own_values({"model.pooling.last.heads": (1, 2)}, MMOE) is None
+
+
 def test_a_grid_has_every_combination() -> None:
     found = list(grid({"a": (1, 2), "b": ("x", "y", "z")}))
     assert len(found) == 6 and found[0] == {"a": 1, "b": "x"} and found[-1] == {"a": 2, "b": "z"}
@@ -39,6 +50,11 @@ def test_a_grid_has_every_combination() -> None:
     ({"optimizer.l2": Range(low=-1.0, high=1.0)}, "optimizer.l2 = -1.0"),
     ({"model.towers": ([8],)}, "did you mean 'tower'"),
     ({"model.tower": ()}, "has no values"),
+    ({"stages.0.meta.tasks": (2,)}, "stages.0.meta.tasks: stages.0.meta is not set, so nothing in it can be; give"),
+    ({"stages.5.patience": (2,)}, "stages.5: stages is a list of 1; count from 0, or search stages as a whole"),
+    ({"stages.general.patience": (2,)}, "stages.general: stages is a list of 1; count from 0"),
+    ({"model.tower.1": (2,)}, "model.tower.1: model.tower is a list of 1"),
+    ({"optimizer.learning_rate.x": (2,)}, "is 0.001, so nothing in it can be; search optimizer.learning_rate itself"),
 ])  # fmt: skip
 def test_what_is_no_setting_is_told_before_anything_runs(space: Any, message: str) -> None:
     with pytest.raises(ConfigError) as caught:

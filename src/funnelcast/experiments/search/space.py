@@ -45,13 +45,11 @@ Space = dict[str, Range | Choices]
 def with_settings(experiment: Experiment, settings: Mapping[str, Any], name: str) -> Experiment:
     """The experiment with settings by their paths. Raises ConfigError for a path or value that is none."""
     values = experiment.model_dump(mode="json")
+    source = f"{name} with {', '.join(f'{p} = {v}' for p, v in settings.items())}"
     for path, value in settings.items():
-        *way, last = path.split(".")
-        at: Any = values
-        for part in way:
-            at = at[int(part)] if isinstance(at, list) else at.setdefault(part, {})
-        at[int(last) if isinstance(at, list) else last] = value
-    return Experiment.from_dict(values, source=f"{name} with {', '.join(f'{p} = {v}' for p, v in settings.items())}")
+        at, key = _place(values, path, source)
+        at[key] = value
+    return Experiment.from_dict(values, source=source)
 
 
 def check(space: Space, experiment: Experiment, name: str) -> None:
@@ -67,13 +65,11 @@ def own_values(space: Space, experiment: Experiment) -> dict[str, Any] | None:
     """What the experiment has itself, where all of it is in the space."""
     values, found = experiment.model_dump(mode="json"), dict[str, Any]()
     for path, known in space.items():
-        at: Any = values
-        for part in path.split("."):
-            at = at[int(part)] if isinstance(at, list) else at.get(part)
-        inside = known.low <= at <= known.high if isinstance(known, Range) else at in [*map(_plain, known)]
-        if not inside:
+        at, key = _place(values, path, experiment.name)
+        own = at[key] if isinstance(at, list) else at.get(key)
+        if not _is_inside(own, known):
             return None
-        found[path] = at
+        found[path] = own
     return found
 
 
@@ -88,6 +84,31 @@ def grid(space: Space) -> Iterator[dict[str, Any]]:
     )
     for combination in product(*choices):
         yield dict(zip(paths, combination, strict=True))
+
+
+def _place(values: dict[str, Any], path: str, source: str) -> tuple[Any, Any]:
+    """The table or list that a setting is in, and its key there. Raises ConfigError for a path that leads nowhere."""
+    where, _, last = path.rpartition(".")
+    if not where:
+        return values, last
+    outer, key = _place(values, where, source)
+    at = outer.setdefault(key, {}) if isinstance(outer, dict) else outer[key]
+    if isinstance(at, dict):
+        return at, last
+    if not isinstance(at, list):
+        problem = f"{where} is {'not set' if at is None else json.dumps(at)}, so nothing in it can be"
+        fix = f"give {where} in the file of the model" if at is None else f"search {where} itself"
+    elif last.isdecimal() and int(last) < len(at):
+        return at, int(last)
+    else:
+        problem, fix = f"{where} is a list of {len(at)}", f"count from 0, or search {where} as a whole"
+    raise ConfigError([Fault(path, problem, fix)], source)
+
+
+def _is_inside(value: Any, known: Range | Choices) -> bool:
+    if isinstance(known, Range):
+        return isinstance(value, int | float) and known.low <= value <= known.high
+    return value in [*map(_plain, known)]
 
 
 def _plain(value: Any) -> Any:
