@@ -1,15 +1,17 @@
 """Which groups a stage trains, and which number it watches."""
 
+import json
 import math
 from typing import Any
 
 import numpy as np
 import pytest
 
+from funnelcast.data.columns import UNOBSERVED
 from funnelcast.errors import ConfigError
 from funnelcast.evaluation.funnel import FunnelMetrics, measure_funnel
 from funnelcast.schema.funnel import Funnel
-from funnelcast.training.stages import Stage
+from funnelcast.training.stages import Stage, value_of
 from tests import tiny
 
 FUNNEL = Funnel.parse("click; conversion after click")
@@ -54,6 +56,14 @@ def test_undefined_aucs_are_left_out_of_the_mean() -> None:
     assert Stage().value(metrics, FUNNEL) == metrics.outputs["click"].auc.estimate
     assert math.isnan(Stage(metric="auc_conversion").value(metrics, FUNNEL))
     assert math.isnan(Stage().value(measured([[0, 0], [0, 0]]), FUNNEL))
+
+
+def test_a_step_that_is_never_observed_leaves_the_log_loss_undefined() -> None:
+    metrics = measured([[0, UNOBSERVED], [1, UNOBSERVED]])
+    assert math.isnan(Stage(metric="log_loss").value(metrics, FUNNEL))
+    logged = json.loads(json.dumps({name: own.as_dict() for name, own in metrics.outputs.items()}))
+    assert math.isnan(value_of(logged, "log_loss", FUNNEL))
+    assert value_of(logged, "auc_mean", FUNNEL) == metrics.outputs["click"].auc.estimate
 
 
 def test_a_metric_that_the_funnel_does_not_have() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -80,11 +81,17 @@ class Stage(Config):
         return TOP if self.train == "top" else self.train
 
     def value(self, metrics: FunnelMetrics, funnel: Funnel) -> float:
-        """The stage's metric, turned so that higher is better; undefined AUCs are left out of the mean."""
-        if self.metric == "log_loss":
-            return -sum(metrics.outputs[name].log_loss for name in funnel.names)
-        if self.metric != "auc_mean":
-            return metrics.outputs[self.metric.removeprefix("auc_")].auc.estimate
-        aucs = [metrics.outputs[name].auc.estimate for name in funnel.names]
-        values = [auc for auc in aucs if not math.isnan(auc)]
-        return sum(values) / len(values) if values else math.nan
+        """The stage's metric, as `value_of`."""
+        return value_of({name: own.as_dict() for name, own in metrics.outputs.items()}, self.metric, funnel)
+
+
+def value_of(outputs: Mapping[str, Mapping[str, Any]], metric: str, funnel: Funnel) -> float:
+    """Of metrics by output, as JSON has them, turned so that higher is better; undefined AUCs are left out of the mean.
+    NaN where it is undefined."""
+    if metric == "log_loss":
+        losses = [outputs[name]["log_loss"] for name in funnel.names]
+        return math.nan if None in losses else -sum(losses)
+    names = funnel.names if metric == "auc_mean" else (metric.removeprefix("auc_"),)
+    aucs = [outputs[name]["auc"]["estimate"] for name in names]
+    known = [auc for auc in aucs if auc is not None]
+    return sum(known) / len(known) if known else math.nan

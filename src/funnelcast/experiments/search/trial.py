@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from funnelcast.data.table import Table
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.run import train
-from funnelcast.schema.funnel import Funnel
+from funnelcast.training.stages import value_of
 
 
 class Pruned(Exception):  # noqa: N818  not an error
@@ -40,16 +39,6 @@ def run_trial(
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return value_of(run.results["dev"], metric, table.schema.funnel)
-
-
-def value_of(outputs: dict[str, Any], metric: str, funnel: Funnel) -> float:
-    """Of the metrics by output, higher is better; NaN where it is undefined."""
-    if metric == "log_loss":
-        return -float(sum(outputs[name]["log_loss"] for name in funnel.names))
-    names = funnel.names if metric == "auc_mean" else (metric.removeprefix("auc_"),)
-    aucs: list[float | None] = [outputs[name]["auc"]["estimate"] for name in names]
-    known = [auc for auc in aucs if auc is not None]
-    return sum(known) / len(known) if known else math.nan
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
