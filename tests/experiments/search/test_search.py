@@ -130,3 +130,10 @@ def test_a_folder_of_something_else_is_left_alone(table: Path, tmp_path: Path) -
         search(write_search(tmp_path), table, tmp_path / "out")
     assert (tmp_path / "out/results.json").read_text() == "{}" and trial.is_dir()
     assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+def test_boosters_are_not_stopped(table: Path, tmp_path: Path) -> None:
+    path = write_search(tmp_path, '[spaces.B]\n"model.num_leaves" = [2, 3]\n', models={"B": "models/b.toml"}, trials=2)
+    (tmp_path / "models/b.toml").write_text('model = {name = "lightgbm", rounds = 2, patience = 2}\n')
+    states = [trial["state"] for trial in search(path, table, tmp_path / "out")["models"]["B"]["trials"]]
+    assert states == ["complete", "complete"]

@@ -22,12 +22,15 @@ def run_trial(
     experiment: Experiment, table: Table, folder: Path, metric: str, is_hopeless: Callable[[int, float], bool]
 ) -> float:
     """The dev metric, higher is better, of the trained model; the test part stays closed. `is_hopeless` is asked after
-    each epoch, with its number and value. Raises Pruned, and FunnelcastError where it cannot be trained."""
+    each epoch of a network, with its number and value.
+
+    Raises Pruned, and FunnelcastError where it cannot be trained.
+    """
     told = 0
 
     def progress(stage: str, done: int, total: int, unit: str, note: str = "") -> None:
         nonlocal told
-        if done >= total > 0:
+        if done >= total > 0 and experiment.model.differentiable:
             lines = _lines(folder / "log.jsonl")
             for number, line in enumerate(lines[told:], told):
                 if "dev" in line and is_hopeless(number, value_of(line["dev"], metric, table.schema.funnel)):
