@@ -96,6 +96,41 @@ def test_a_trial_that_cannot_be_trained_is_told_and_counts(table: Path, tmp_path
     assert not list((tmp_path / "out/trials").glob("*/*"))
 
 
+@pytest.mark.parametrize(("error", "why"), [(MemoryError(), "MemoryError"), (RuntimeError("CUDA"), "CUDA")])
+def test_a_trial_that_runs_out_of_memory_is_told_and_counts(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, why: str
+) -> None:
+    def died(*arguments: Any) -> float:
+        raise error
+
+    monkeypatch.setattr(study, "run_trial", died)
+    found = search(write_search(tmp_path), table, tmp_path / "out", trials=1)
+    assert [(t["state"], t["why"]) for t in found["models"]["MMoE"]["trials"]] == [("fail", why)]
+
+
+@pytest.mark.parametrize(("error", "tries"), [(SystemExit, 2), (KeyboardInterrupt, 3)])
+def test_a_trial_that_ends_the_search_twice_has_failed_unless_somebody_stopped_it(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], tries: int
+) -> None:
+    path = write_search(tmp_path, models={"B": "models/bottom.toml"})
+    ran = list[float]()
+
+    def dying(experiment: Experiment, *arguments: Any) -> float:
+        ran.append(experiment.optimizer.learning_rate)
+        if len(ran) <= tries:
+            raise error
+        return 0.5
+
+    monkeypatch.setattr(study, "run_trial", dying)
+    for _ in range(tries):
+        with pytest.raises(error):
+            search(path, table, tmp_path / "out", trials=2)
+    trials = search(path, table, tmp_path / "out", trials=2)["models"]["B"]["trials"]
+    assert len(trials) == 2 and trials[0]["settings"]["optimizer.learning_rate"] == 0.001 and len(set(ran[:tries])) == 1
+    assert [t["state"] for t in trials] == (["fail", "complete"] if error is SystemExit else ["complete"] * 2)
+    assert "died twice" in trials[0].get("why", "") or error is KeyboardInterrupt
+
+
 def test_a_hopeless_trial_is_stopped(table: Path, tmp_path: Path) -> None:
     space = '[space]\n"optimizer.learning_rate" = [1e-2, 2e-2, 3e-2, 4e-2, 5e-2, 1e-9]\n'
     path = write_search(tmp_path, space, method="grid", trials=6, metric="log_loss", models={"B": "models/b.toml"})

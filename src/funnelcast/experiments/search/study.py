@@ -63,8 +63,9 @@ class Study:
         states, known = self.optuna.trial.TrialState, self.study.get_trials(deepcopy=False)
         for trial in known:
             if trial.state == states.RUNNING:
+                died = trial.user_attrs.get("died", 0) + ("stopped" not in trial.user_attrs)
                 self.study.tell(trial.number, state=states.FAIL)
-                self.study.enqueue_trial(trial.params)
+                self.study.enqueue_trial(trial.params, {"died": died})
         if not known and self.config.method == "grid":
             for values in grid(self.space):
                 self.study.enqueue_trial(_encoded(values, self.space))
@@ -87,6 +88,8 @@ class Study:
             return bool(trial.should_prune())
 
         try:
+            if trial.user_attrs.get("died", 0) > 1:
+                raise FunnelcastError("the search died twice in this trial, as it does where memory runs out")
             experiment = with_settings(self.experiment, settings, self.model)
             value = run_trial(experiment, table, folder, self.config.metric, is_hopeless)
             if math.isnan(value):
@@ -94,8 +97,11 @@ class Study:
         except Pruned:
             self.study.tell(trial, state=states.PRUNED)
             return None
-        except FunnelcastError as error:
-            trial.set_user_attr("failed", str(error))
+        except KeyboardInterrupt:
+            trial.set_user_attr("stopped", True)  # which says nothing against the trial
+            raise
+        except (FunnelcastError, MemoryError, RuntimeError) as error:
+            trial.set_user_attr("failed", str(error) or type(error).__name__)
             self.study.tell(trial, state=states.FAIL)
             return None
         self.study.tell(trial, value)
