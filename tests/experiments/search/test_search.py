@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna import Study
 
 from funnelcast.data.table import Table
 from funnelcast.errors import FunnelcastError
@@ -86,6 +87,27 @@ def test_a_grid_and_some_of_the_rows(table: Path, tmp_path: Path) -> None:
     assert towers == [[4], [8], [4, 4]]
     sample = Table.open(tmp_path / "out/sample")
     assert (sample.rows("train"), sample.rows("dev"), sample.rows("test")) == (100, 80, 0)
+
+
+def test_a_grid_that_was_killed_before_all_of_it_was_laid_out_is_tried_whole(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = '[space]\n"model.tower" = [[4], [8]]\n"optimizer.batch_size" = [32, 64, 128]\n'
+    path = write_search(tmp_path, space, method="grid", trials=6, models={"B": "models/bottom.toml"})
+    laid_out = iter(range(100))
+    enqueue = Study.enqueue_trial
+
+    def killed(*arguments: Any, **options: Any) -> None:
+        if next(laid_out) == 2:
+            raise KeyboardInterrupt
+        enqueue(*arguments, **options)
+
+    monkeypatch.setattr(Study, "enqueue_trial", killed)
+    monkeypatch.setattr(study, "run_trial", lambda *arguments: 0.5)
+    with pytest.raises(KeyboardInterrupt):
+        search(path, table, tmp_path / "out")
+    tried = [tuple(t["settings"].values()) for t in search(path, table, tmp_path / "out")["models"]["B"]["trials"]]
+    assert tried == [(tower, size) for tower in ([4], [8]) for size in (32, 64, 128)]
 
 
 def test_a_trial_that_cannot_be_trained_is_told_and_counts(table: Path, tmp_path: Path) -> None:

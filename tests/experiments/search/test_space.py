@@ -41,6 +41,7 @@ def test_an_own_value_that_is_not_there_is_in_no_space() -> None:
 def test_a_grid_has_every_combination() -> None:
     found = list(grid({"a": (1, 2), "b": ("x", "y", "z")}))
     assert len(found) == 6 and found[0] == {"a": 1, "b": "x"} and found[-1] == {"a": 2, "b": "z"}
+    assert list(grid({"a": (1, 1), "b": ([4], [8], [4])})) == [{"a": 1, "b": [4]}, {"a": 1, "b": [8]}]
     with pytest.raises(ConfigError, match=r"space.a: is a range, and a grid needs a list"):
         list(grid({"a": Range(low=1, high=2)}))
 
@@ -72,6 +73,14 @@ def test_faults_of_a_file(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Search.from_dict({"name": "s", "models": {"M": "man-paper"}} | values)
     assert message in str(caught.value)
+
+
+def test_a_grid_needs_a_trial_for_each_combination() -> None:
+    space = {"model.tower": [[4], [8]], "optimizer.l2": [1e-6, 1e-5, 1e-4]}
+    said = {"name": "s", "models": {"M": "man-paper"}, "method": "grid", "space": space}
+    assert Search.from_dict({**said, "trials": 6}).space_of("M", MMOE)
+    with pytest.raises(ConfigError, match="trials: 5 trials are too few for the 6 combinations of M's grid; allow 6"):
+        Search.from_dict({**said, "trials": 5}).space_of("M", MMOE)
 
 
 def test_every_model_needs_a_space_and_every_space_a_model() -> None:

@@ -9,7 +9,7 @@ from pydantic import Field
 from funnelcast.errors import ConfigError, Fault, did_you_mean
 from funnelcast.experiments.benchmark.suite import Suite
 from funnelcast.experiments.experiment import Experiment
-from funnelcast.experiments.search.space import Space
+from funnelcast.experiments.search.space import Space, grid_size
 
 
 class Search(Suite):
@@ -33,10 +33,13 @@ class Search(Suite):
     """By model, added to `space`, or in place of parts of it."""
 
     def space_of(self, model: str, experiment: Experiment) -> Space:
-        """What is searched of a model. Raises ConfigError where that is nothing."""
+        """What is searched of a model. Raises ConfigError where that is nothing, or a grid with too few trials."""
         space = {**(self.space if experiment.model.differentiable else {}), **self.spaces.get(model, {})}
         if not space:
             raise ConfigError([Fault(f"spaces.{model}", "is missing", "give it a space of its own")])
+        if self.method == "grid" and self.trials < (size := grid_size(space)):
+            problem = f"{self.trials} trials are too few for the {size} combinations of {model}'s grid"
+            raise ConfigError([Fault("trials", problem, f"allow {size} or more, or list fewer values")])
         return space
 
     def check_names(self) -> None:

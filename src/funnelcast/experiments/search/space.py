@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any, Self
@@ -75,15 +76,24 @@ def own_values(space: Space, experiment: Experiment) -> dict[str, Any] | None:
 
 def grid(space: Space) -> Iterator[dict[str, Any]]:
     """Every combination. Raises ConfigError for a range, which has no end of values."""
+    choices = _choices(space)
+    for combination in product(*choices.values()):
+        yield dict(zip(choices, combination, strict=True))
+
+
+def grid_size(space: Space) -> int:
+    """How many combinations there are. Raises ConfigError for a range."""
+    return math.prod(map(len, _choices(space).values()))
+
+
+def _choices(space: Space) -> dict[str, list[Any]]:
+    """By path, each value once."""
+    found = {}
     for path, values in space.items():
         if isinstance(values, Range):
             raise ConfigError([Fault(f"space.{path}", "is a range, and a grid needs a list", "list its values")])
-    paths, choices = (
-        list(space),
-        [list(map(_plain, values)) for values in space.values() if not isinstance(values, Range)],
-    )
-    for combination in product(*choices):
-        yield dict(zip(paths, combination, strict=True))
+        found[path] = [json.loads(text) for text in dict.fromkeys(map(json.dumps, values))]
+    return found
 
 
 def _place(values: dict[str, Any], path: str, source: str) -> tuple[Any, Any]:

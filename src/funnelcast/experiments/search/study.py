@@ -16,7 +16,7 @@ from funnelcast.errors import FunnelcastError
 from funnelcast.experiments.benchmark.suite import slug
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.search.config import Search
-from funnelcast.experiments.search.space import Range, Space, grid, own_values, with_settings
+from funnelcast.experiments.search.space import Range, Space, grid, grid_size, own_values, with_settings
 from funnelcast.experiments.search.trial import Pruned, run_trial
 
 OnTrial = Callable[[str, int, float | None], None]
@@ -48,9 +48,7 @@ class Study:
         return self._told()
 
     def _budget(self) -> int:
-        if self.config.method != "grid":
-            return self.config.trials
-        return min(self.config.trials, len(list(grid(self.space))))
+        return grid_size(self.space) if self.config.method == "grid" else self.config.trials
 
     def _done(self) -> list[Any]:
         """Trials that came to an end; those that a kill cut short are run again."""
@@ -59,18 +57,22 @@ class Study:
         return [t for t in trials if t.state in ended or (t.state == states.FAIL and "failed" in t.user_attrs)]
 
     def _take_up(self) -> None:
-        """The first trials of a new study; of one that was killed, the trial that was running."""
-        states, known = self.optuna.trial.TrialState, self.study.get_trials(deepcopy=False)
-        for trial in known:
+        """The trial that was running when the search was killed, and those of the first that are not there yet."""
+        states = self.optuna.trial.TrialState
+        for trial in self.study.get_trials(deepcopy=False):
             if trial.state == states.RUNNING:
                 died = trial.user_attrs.get("died", 0) + ("stopped" not in trial.user_attrs)
                 self.study.tell(trial.number, state=states.FAIL)
                 self.study.enqueue_trial(trial.params, {"died": died})
-        if not known and self.config.method == "grid":
-            for values in grid(self.space):
-                self.study.enqueue_trial(_encoded(values, self.space))
-        elif not known and (own := own_values(self.space, self.experiment)):
-            self.study.enqueue_trial(_encoded(own, self.space))
+        for values in self._first():
+            self.study.enqueue_trial(_encoded(values, self.space), skip_if_exists=True)
+
+    def _first(self) -> list[dict[str, Any]]:
+        """What is tried before anything is chosen."""
+        if self.config.method == "grid":
+            return list(grid(self.space))
+        own = own_values(self.space, self.experiment)
+        return [own] if own is not None else []
 
     def _sampler(self, number: int) -> Any:
         """With a seed for each trial, so that a search that was killed makes the same choices."""
