@@ -48,6 +48,15 @@ def test_winners_are_the_best_trials_and_can_be_run(table: Path, tmp_path: Path)
     assert not list((tmp_path / "out/trials").glob("*/*"))
 
 
+def test_the_winners_are_compared_on_the_splits_that_the_search_names(
+    table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study, "run_trial", lambda *arguments: 0.5)
+    search(write_search(tmp_path, splits=3, split_by="campaign"), table, tmp_path / "out", trials=1)
+    suite, _ = Suite.read(tmp_path / "out/best/suite.toml")
+    assert (suite.splits, suite.split_by) == (3, "campaign")
+
+
 @pytest.mark.parametrize("cut", [1, pytest.param(6, marks=pytest.mark.slow)])
 def test_cut_short_it_goes_on_to_the_same(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int

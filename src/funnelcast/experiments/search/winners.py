@@ -35,7 +35,7 @@ def write_winners(
         text = said + _toml(named)
         write_atomic(folder / f"{slug(model)}.toml", text.encode())
         models[model] = f"{slug(model)}.toml"
-    kept = {"name", "title", "source", "rows", "data", "seeds", "reference", "published"}
+    kept = {"name", "title", "source", "rows", "data", "seeds", "splits", "split_by", "reference", "published"}
     suite = config.model_dump(mode="json", include=kept, exclude_defaults=True)
     suite |= {"name": f"{config.name}-winners", "models": models}
     if config.reference not in models:
