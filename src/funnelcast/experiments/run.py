@@ -10,7 +10,6 @@ RUN/results.json      metrics on the dev and test parts
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,6 +43,7 @@ from funnelcast.training.checkpoint import drop_checkpoint
 from funnelcast.training.course import Plan
 from funnelcast.training.losses import build_loss_weights, rates_given_parent
 from funnelcast.training.trainer import Trainer
+from funnelcast.training.workers import cores
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def fit_boosters(
 
 def workers_of(experiment: Experiment) -> int:
     """Threads that train."""
-    return (os.cpu_count() or 1) if experiment.workers == "auto" else experiment.workers
+    return cores() if experiment.workers == "auto" else experiment.workers
 
 
 def training_rates(experiment: Experiment, table: Table) -> list[float]:

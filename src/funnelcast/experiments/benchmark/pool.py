@@ -15,6 +15,7 @@ from typing import Any
 
 from funnelcast.data.files import write_atomic
 from funnelcast.experiments.experiment import Experiment
+from funnelcast.training.workers import cores
 
 PAUSE = 0.05
 LAST_LINES = 12
@@ -87,7 +88,7 @@ def run_cells(cells: Sequence[Cell], jobs: int, on_end: Callable[[Cell], None], 
     `workers`: threads of each; by default the cores are shared out. Ctrl-C lets every process write a checkpoint.
     """
     waiting = [cell for cell in cells if not cell.is_finished]
-    workers = workers or max(1, len(os.sched_getaffinity(0)) // jobs)
+    workers = workers or max(1, cores() // jobs)
     running: list[tuple[Cell, subprocess.Popen[bytes]]] = []
     try:
         while waiting or running:

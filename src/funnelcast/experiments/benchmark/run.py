@@ -10,7 +10,6 @@ RUN/results.json, RUN/results.md
 from __future__ import annotations
 
 import json
-import os
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from funnelcast.experiments.benchmark.splits import split_tables
 from funnelcast.experiments.benchmark.suite import Suite, slug
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.published import Published
+from funnelcast.training.workers import cores
 
 LEFT_OUT = {"data", "workers", "checkpoint_seconds", "device"}
 """Settings of an experiment that do not decide its figures."""
@@ -112,7 +112,7 @@ def benchmark(
         for seed, own in enumerate(tables)
         for m, e in experiments.items()
     ]
-    workers = max(1, len(os.sched_getaffinity(0)) // jobs)
+    workers = max(1, cores() // jobs)
     plan = Plan(cells, estimate(cells, table.folder, workers), jobs, table)
     on_plan(plan)
     ended = len(cells) - len(plan.left)

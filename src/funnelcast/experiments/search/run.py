@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from funnelcast.data.files import new_folder, write_atomic
+from funnelcast.data.files import alone_in, new_folder, write_atomic
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table, TableWriter
 from funnelcast.errors import ConfigError, FunnelcastError
@@ -58,16 +58,17 @@ def search(
     if faults := Stage(metric=config.metric).check(whole.schema.funnel, "search"):
         raise ConfigError(faults, str(file))
     _claim(folder, config, whole)
-    table = _sample(whole, config, folder) if config.train_rows is not None else whole
-    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(folder / "journal.log")))
-    found = {}
-    for model, experiment in experiments.items():
-        own = experiment.model_copy(update={"seed": config.seed})
-        study = Study(optuna, storage, config, model, own, spaces[model])
-        found[model] = study.run(table, folder / "trials" / slug(model), progress, on_trial)
-        _write(folder, config, table, found)
-    write_winners(folder / "best", config, experiments, found)
-    return _write(folder, config, table, found)
+    with alone_in(folder):
+        table = _sample(whole, config, folder) if config.train_rows is not None else whole
+        journal = optuna.storages.journal.JournalFileBackend(str(folder / "journal.log"))
+        storage, found = optuna.storages.JournalStorage(journal), {}
+        for model, experiment in experiments.items():
+            own = experiment.model_copy(update={"seed": config.seed})
+            study = Study(optuna, storage, config, model, own, spaces[model])
+            found[model] = study.run(table, folder / "trials" / slug(model), progress, on_trial)
+            _write(folder, config, table, found)
+        write_winners(folder / "best", config, experiments, found)
+        return _write(folder, config, table, found)
 
 
 def require_optuna() -> Any:
@@ -78,7 +79,7 @@ def require_optuna() -> Any:
     except ImportError as error:
         raise FunnelcastError(
             f"searching needs the packages optuna and tomli-w, which cannot be imported ({error}); install them with: "
-            'pip install "funnelcast[search]"'
+            "python -m pip install optuna tomli-w"
         ) from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna
