@@ -90,6 +90,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bundle(finished: Run, table: Tab
         with pytest.raises(KeyboardInterrupt):
             train(tiny.experiment(), table, tmp_path / "run", progress=progress)
         assert not (tmp_path / "run/bundle").exists()
+        assert json.loads((tmp_path / "run/checkpoint/progress.json").read_text())["seconds"] > 0
     resumed = train(tiny.experiment(workers=2), table, tmp_path / "run")
     assert resumed.bundle.fingerprint == finished.bundle.fingerprint
     assert resumed.results == finished.results

@@ -1,6 +1,5 @@
 """Which rows count, how many a support has, and tasks of a table."""
 
-import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -83,19 +82,6 @@ def test_the_rows_of_a_task_are_those_of_its_key_in_their_random_order(monkeypat
         own = owned[int(task.name)].tolist()
         assert (task.support.ids[:, 0].tolist(), task.query.ids[:, 0].tolist()) == (own[:2], own[2:])
     assert tasks_of(table, "test", "key", 99, 1) == []
-
-
-def test_a_task_costs_no_look_at_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many tasks take little more than few of as many rows, most of which are of one."""
-
-    def seconds_of(count: int) -> float:
-        table, _ = of_keys(np.minimum(np.arange(500_000) // 4, count), monkeypatch)
-        started = time.process_time()
-        assert tasks_of(table, "test", "key", 2, 1)
-        return time.process_time() - started
-
-    few, many = (min(seconds_of(count) for _ in range(2)) for count in (9, 6_000))
-    assert many < 8 * few  # 20 times, with a mask for each
 
 
 def test_tasks_of_an_id_feature_leave_out_unknown_ids(tmp_path: Path) -> None:
