@@ -114,7 +114,7 @@ def test_faults_that_show_only_beside_the_table() -> None:
     experiment = tiny.experiment(
         model=tiny.MODEL | {"embedding_dims": {"itm": 3}},
         loss={"weighting": "fixed", "weights": [1, 2, 3]},
-        stages=[{}, {"metric": "auc_conversio"}],
+        stages=[{}, {"name": "next", "metric": "auc_conversio"}],
     )
     with pytest.raises(ConfigError) as caught:
         experiment.check(tiny.fitted_encoder(), "file.toml")
