@@ -1,6 +1,5 @@
 """Workers are as many threads as asked for, each with one math thread; the caller's own number comes back."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -47,7 +46,6 @@ def test_the_callers_number_comes_back_after_an_error() -> None:
     assert torch.get_num_threads() == 2
 
 
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processes are not tied to cores here")
 def test_cores_are_those_that_the_process_may_use() -> None:
     ask = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); import funnelcast.training.workers as w"
     said = subprocess.run([sys.executable, "-c", f"{ask}; print(w.cores())"], stdout=subprocess.PIPE, check=True)

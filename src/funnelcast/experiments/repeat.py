@@ -13,7 +13,7 @@ from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
 from funnelcast.errors import FunnelcastError
 from funnelcast.experiments.experiment import Experiment
-from funnelcast.experiments.presets import find
+from funnelcast.experiments.presets import experiment_of
 from funnelcast.experiments.run import train
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor, bundle_of
@@ -33,7 +33,7 @@ def train_seeds(
     bundle to start from. Every seed that is finished already is not trained again. Raises FunnelcastError.
     """
     source = experiment.name if isinstance(experiment, Experiment) else str(experiment)
-    experiment = experiment if isinstance(experiment, Experiment) else Experiment.from_toml(find(experiment))
+    experiment = experiment_of(experiment)
     data = data or experiment.data
     if data is None:
         raise FunnelcastError(f'{source} names no data; add `data = "TABLE"`, or give --data TABLE')

@@ -29,7 +29,7 @@ from funnelcast.errors import FunnelcastError
 from funnelcast.experiments.evaluate import evaluate
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.groups import group_by
-from funnelcast.experiments.presets import find
+from funnelcast.experiments.presets import experiment_of
 from funnelcast.experiments.starting import starting_of
 from funnelcast.experiments.warm import grown_encoder, require_networks, warm_start
 from funnelcast.models.base import Model
@@ -69,7 +69,7 @@ def train(
     `experiment`: its TOML file too, or the name of a preset. The test part is not opened before training ends, and
     never where it is not among them. `init`: a bundle to start from. Raises FunnelcastError.
     """
-    experiment = experiment if isinstance(experiment, Experiment) else Experiment.from_toml(find(experiment))
+    experiment = experiment_of(experiment)
     table, folder = table if isinstance(table, Table) else Table.open(table), Path(folder)
     init = None if init is None else bundle_of(init)
     require_folder(folder)
@@ -146,9 +146,14 @@ def _fit_network(
 
 
 def trainer_of(
-    experiment: Experiment, table: Table, model: FunnelModel, folder: Path, progress: Progress = silent
+    experiment: Experiment,
+    table: Table,
+    model: FunnelModel,
+    folder: Path,
+    progress: Progress = silent,
+    rows: int | None = None,
 ) -> Trainer:
-    """What trains an experiment's network."""
+    """What trains an experiment's network. `rows`: that only so many are trained on, the first ones."""
     loss_weights = build_loss_weights(experiment.loss, training_rates(experiment, table)).to(model.device)
     plan = Plan(
         experiment.loss,
@@ -159,12 +164,16 @@ def trainer_of(
         workers_of(experiment),
         experiment.checkpoint_seconds,
     )
-    return Trainer(model, loss_weights, table.schema.funnel, plan, folder, progress, lambda by: _keys(table, by))
+    return Trainer(model, loss_weights, table.schema.funnel, plan, folder, progress, lambda by: _keys(table, by, rows))
 
 
-def _keys(table: Table, by: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Of the training rows, and whether they are known. Raises TableError for a name that is none."""
-    groups = group_by(table, table.part("train"), table.side("train"), by)
+def _keys(table: Table, by: str, rows: int | None) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Of the training rows, or the first of them, and whether they are known. Raises TableError for a name that is
+    none."""
+    train, side = table.part("train"), table.side("train")
+    if rows is not None:
+        train, side = train.take(np.arange(min(rows, len(train)))), side.slice(0, rows)
+    groups = group_by(table, train, side, by)
     return groups.keys, groups.is_known
 
 

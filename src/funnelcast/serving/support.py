@@ -61,16 +61,17 @@ def of_key(table: pa.Table, key: dict[str, str]) -> pa.Table:
     """The rows of a key, where they have its column; else all. Raises InputError where the column has no such value, or
     another one has nearly its name."""
     for column, value in key.items():
-        hint = did_you_mean(column, table.column_names)
-        if column not in table.column_names and hint.startswith("did"):
-            raise InputError(f"the rows lack the column {column!r} of the key; {hint}")
-        if column in table.column_names:
-            texts = key_texts(table, column)
-            found = table.filter(pc.fill_null(pc.equal(texts, value), False))
-            if not len(found) and len(table):
-                near = did_you_mean(value, pc.unique(texts).drop_null().to_pylist()[:1000]) or "every value is missing"
-                raise InputError(f"no row has {column} = {value!r}; {near}")
-            table = found
+        if column not in table.column_names:
+            hint = did_you_mean(column, table.column_names)
+            if hint.startswith("did"):
+                raise InputError(f"the rows lack the column {column!r} of the key; {hint}")
+            continue
+        texts = key_texts(table, column)
+        found = table.filter(pc.fill_null(pc.equal(texts, value), False))
+        if not len(found) and len(table):
+            near = did_you_mean(value, pc.unique(texts).drop_null().to_pylist()[:1000]) or "every value is missing"
+            raise InputError(f"no row has {column} = {value!r}; {near}")
+        table = found
     return table
 
 

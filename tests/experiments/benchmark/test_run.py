@@ -74,10 +74,8 @@ def test_killed_it_leaves_no_process_and_goes_on(tmp_path: Path) -> None:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    ends = time.monotonic() + 30  # a cell that was still importing sees that it is alone when it begins
-    while alive := [pid for pid in Path("/proc").glob("[0-9]*") if str(out).encode() in _command(pid)]:
-        assert time.monotonic() < ends, alive
-        time.sleep(0.05)
+    time.sleep(0.2)
+    assert not [pid for pid in Path("/proc").glob("[0-9]*") if str(out).encode() in _command(pid)]
     resumed = benchmark(suite, table, out)
     whole = benchmark(suite, table, tmp_path / "whole")
     assert columns_of(resumed, out) == columns_of(whole, tmp_path / "whole")

@@ -9,18 +9,13 @@ CELL/failed.txt    why it is not; gone when it is tried again
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import io
 import json
-import os
 import re
-import signal
 import statistics
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,25 +93,14 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-@contextmanager
-def _alone(folder: Path, parent: int) -> Iterator[None]:
-    """One process at a time works in a cell, and none outlives the benchmark that started it."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if os.getppid() != parent:
-        raise FunnelcastError("the benchmark ended before its cell began")
-    with alone_in(folder, wait=True):
-        yield
-
-
 def main(arguments: list[str]) -> int:
-    """Runs the cell of EXPERIMENT.json and TABLE in FOLDER for the process PARENT, which started it at the time
-    STARTED; why it failed is its last line."""
+    """Runs the cell of EXPERIMENT.json and TABLE in FOLDER, which was started at the time STARTED; why it failed is its
+    last line."""
     experiment, table, folder = map(Path, arguments[:3])
     try:
-        with _alone(folder, int(arguments[3])):
+        with alone_in(folder, wait=True):
             settings = Experiment.from_dict(json.loads(experiment.read_text()))
-            run_cell(settings, Table.open(table), folder, float(arguments[4]))
+            run_cell(settings, Table.open(table), folder, float(arguments[3]))
     except KeyboardInterrupt:
         return 130
     except FunnelcastError as error:

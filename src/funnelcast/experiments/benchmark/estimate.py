@@ -19,15 +19,14 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from funnelcast.data.columns import Columns
 from funnelcast.data.table import Table
 from funnelcast.errors import FunnelcastError
 from funnelcast.experiments.benchmark.cell import peak_memory
 from funnelcast.experiments.benchmark.pool import Cell, environment
+from funnelcast.experiments.benchmark.tied import tied_command
 from funnelcast.experiments.experiment import Experiment
-from funnelcast.experiments.groups import group_by
 from funnelcast.experiments.run import build_model, fit_boosters, trainer_of
 from funnelcast.training.stages import Stage
 
@@ -58,7 +57,7 @@ def estimate(cells: Sequence[Cell], table: Path, workers: int) -> dict[str, Esti
     found = {name: _measured(own) for name, own in costs.items()}
     unknown = {name: experiment.model_dump(mode="json") for name, experiment in asked.items() if name not in found}
     if unknown:
-        command = [sys.executable, "-m", "funnelcast.experiments.benchmark.estimate", str(table), str(time.time())]
+        command = tied_command("funnelcast.experiments.benchmark.estimate", table, time.time())
         asking = json.dumps(unknown).encode()
         told = subprocess.run(command, input=asking, stdout=subprocess.PIPE, env=environment(), check=False)
         for line in told.stdout.splitlines():
@@ -84,18 +83,10 @@ def probe(experiment: Experiment, table: Table, folder: Path) -> Estimate:
         changes = {"epochs": 2, "patience": 2, "metric": "log_loss"}  # the first epoch compiles
         once = experiment.model_copy(update={"stages": (stage.model_copy(update=changes),)})
         model, own = build_model(once, table.encoder), folder / str(number)
-        trainer = trainer_of(once, table, model, own)
-        trainer.keys = lambda by: _keys(table, rows, by)
-        trainer.run(rows, dev)
+        trainer_of(once, table, model, own, rows=len(rows)).run(rows, dev)
         line = json.loads((own / "log.jsonl").read_text().splitlines()[-1])
         seconds, size = seconds + _epochs(stage) * len(train) / line["rows_per_s"], model.size
     return Estimate(seconds, peak_memory() + COPIES * 4 * size)
-
-
-def _keys(table: Table, rows: Columns, by: str) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Of the first training rows, and whether they are known."""
-    groups = group_by(table, rows, table.side("train").slice(0, len(rows)), by)
-    return groups.keys, groups.is_known
 
 
 def _epochs(stage: Stage) -> int:

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from funnelcast.data.files import write_atomic
+from funnelcast.experiments.benchmark.tied import tied_command
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.training.workers import cores
 
@@ -58,10 +58,10 @@ class Cell:
         path = self.folder / "experiment.json"
         write_atomic(path, json.dumps(experiment.model_dump(mode="json")).encode())
         module = "funnelcast.experiments.benchmark.cell"
-        told = [str(path), str(self.table.resolve()), str(self.folder), str(os.getpid()), str(time.time())]
+        command = tied_command(module, path, self.table.resolve(), self.folder, time.time())
         with (self.folder / "errors.txt").open("wb") as errors:
             return subprocess.Popen(
-                [sys.executable, "-m", module, *told],
+                command,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
                 env=environment(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from funnelcast.experiments.experiment import Experiment
 from funnelcast.schema.config import require_file
 
 PRESETS = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.toml"))}
@@ -14,3 +15,8 @@ def find(experiment: Path | str) -> Path:
     path = PRESETS.get(str(experiment), Path(experiment))
     require_file(path, PRESETS)
     return path
+
+
+def experiment_of(experiment: Experiment | Path | str) -> Experiment:
+    """Itself, or that of a file or of a preset's name. Raises ConfigError."""
+    return experiment if isinstance(experiment, Experiment) else Experiment.from_toml(find(experiment))
