@@ -27,7 +27,6 @@ def test_it_is_killed_with_the_other() -> None:
     program = f"from funnelcast.experiments.benchmark.tied import tied_command; {asked}"
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
-        number = int(other.stdout.readline())
+        assert int(other.stdout.readline())
         other.kill()
         assert other.stdout.read() == b""  # ends when nobody holds it any more
-    assert number
