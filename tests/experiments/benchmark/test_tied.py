@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 from funnelcast.experiments.benchmark.tied import tied_command
 
@@ -22,11 +23,12 @@ def test_it_does_not_begin_when_the_other_has_ended() -> None:
 
 def test_it_is_killed_with_the_other() -> None:
     """Which is killed itself while the one that is tied sleeps."""
-    inner = "[*tied_command('timeit', '-n', '1', '-r', '1', 'import time; time.sleep(60)')]"
-    asked = f"import subprocess; p = subprocess.Popen({inner}); print(p.pid, flush=True); p.wait()"
-    program = f"from funnelcast.experiments.benchmark.tied import tied_command; {asked}"
+    sleeping = "import time; print('in', flush=True); time.sleep(60)"
+    command = f"tied_command('timeit', '-n', '1', '-r', '1', {sleeping!r})"
+    program = f"import subprocess; from {tied_command.__module__} import tied_command; subprocess.run({command})"
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None
-        assert int(other.stdout.readline())
+        assert other.stdout is not None and other.stdout.readline() == b"in\n"
         other.kill()
+        started = time.monotonic()
         assert other.stdout.read() == b""  # ends when nobody holds it any more
+    assert time.monotonic() - started < 30
