@@ -16,14 +16,12 @@ from typing import TypedDict
 from bench.proofs.compared import EXPERIMENTS, kept, train
 from bench.proofs.few_shot_census import census_states
 from bench.proofs.show import show
-from funnelcast.data.files import write_atomic
 from funnelcast.data.table import Table
 from funnelcast.evaluation.auc import Interval
-from funnelcast.experiments.few_shot.figure import draw_curves
 from funnelcast.experiments.few_shot.methods import Method
-from funnelcast.experiments.few_shot.protocol import SIZES, Measured
-from funnelcast.experiments.few_shot.protocol import few_shot as measure
-from funnelcast.experiments.few_shot.report import gains, measured_of, report
+from funnelcast.experiments.few_shot.protocol import SIZES, Measured, measure
+from funnelcast.experiments.few_shot.report import gains, measured_of
+from funnelcast.experiments.few_shot.run import write
 from funnelcast.experiments.few_shot.standard import META, META_ADAPTED, OFFSET, PLAIN, standard_methods
 from funnelcast.experiments.few_shot.tasks import Asked
 from funnelcast.experiments.groups import group_by
@@ -109,12 +107,9 @@ def _bundle(experiment: Path, table: Table, runs: Path) -> Bundle:
 
 def tell(measured: Measured, stem: Path, rows: str, ceiling: str | None = None) -> None:
     """Print the gains over the plain network, write the figures and draw the curves."""
-    curves = {name: gains(measured, name, PLAIN) for name in measured.figures if name != PLAIN}
+    curves = write(measured, stem, rows=rows, over=PLAIN, ceiling=ceiling)
     head = (f"{stem.name}: gain over {PLAIN}", *(f"{size:,} {rows}" for size in measured.sizes))
     show(head, [(name, *map(_cell, intervals)) for name, intervals in curves.items()])
-    write_atomic(stem.with_suffix(".json"), json.dumps(report(measured)).encode())
-    title = f"{measured.output}: {len(measured.tasks)} tasks that no model has seen"
-    draw_curves(curves, measured.sizes, stem, title=title, rows=rows, over=PLAIN, ceiling=ceiling)
 
 
 def _cell(gain: Interval) -> str:

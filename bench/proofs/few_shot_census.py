@@ -13,7 +13,7 @@ from bench.proofs.cost import cost
 from funnelcast.data.columns import Columns
 from funnelcast.data.files import new_folder
 from funnelcast.data.table import PARTS, Table, TableWriter
-from funnelcast.experiments.few_shot.protocol import Measured, few_shot
+from funnelcast.experiments.few_shot.protocol import Measured, measure
 from funnelcast.experiments.few_shot.standard import standard_methods
 from funnelcast.experiments.few_shot.tasks import Asked, Task
 from funnelcast.serving.bundle import Bundle
@@ -38,7 +38,7 @@ def census_states(folder: Path) -> Measured:
     meta, plain = (Bundle.load(runs[kind].bundles[0]) for kind in names)
     methods = standard_methods(meta, plain, asked, rows, np.asarray(rows.ids[:, place]))
     tasks = [task_of(whole, place, state) for state in held_out]
-    return few_shot(tasks, methods, asked, SIZES, os.cpu_count() or 1)
+    return measure(tasks, methods, asked, SIZES, os.cpu_count() or 1)
 
 
 def _prepared(folder: Path) -> Table:

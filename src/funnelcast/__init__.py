@@ -11,9 +11,9 @@ prepare a log, train on the table, evaluate the bundle, load it and predict:
     delta = model.adapt(labelled_frame, key={"campaign": "123"})
     columns = model.with_deltas([delta]).predict(frame)
 
-`train_seeds`, `benchmark`, `search`, `predict_file`, `adapt_file` and `compare` do what the verbs of the command line
-do, `generate`, `prepare_aliccp`, `prepare_aliexpress` and `prepare_census` what its data sets do, all in the same
-words. Folders and files are paths or texts.
+`train_seeds`, `benchmark`, `search`, `predict_file`, `adapt_file`, `few_shot` and `compare` do what the verbs of the
+command line do, `generate`, `prepare_aliccp`, `prepare_aliexpress` and `prepare_census` what its data sets do, all in
+the same words. Folders and files are paths or texts.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from funnelcast.experiments.doctor.examine import doctor
     from funnelcast.experiments.evaluate import evaluate
     from funnelcast.experiments.experiment import Experiment
+    from funnelcast.experiments.few_shot.run import few_shot
     from funnelcast.experiments.predict import predict_file
     from funnelcast.experiments.prepare import prepare
     from funnelcast.experiments.repeat import train_seeds
@@ -64,6 +65,7 @@ _HOMES = {
     "diagnose": "experiments.diagnosis.diagnose",
     "doctor": "experiments.doctor.examine",
     "evaluate": "experiments.evaluate",
+    "few_shot": "experiments.few_shot.run",
     "generate": "data.datasets.generator.generate",
     "load": "serving.predictor",
     "predict_file": "experiments.predict",
@@ -93,6 +95,7 @@ __all__ = [
     "diagnose",
     "doctor",
     "evaluate",
+    "few_shot",
     "generate",
     "load",
     "predict_file",

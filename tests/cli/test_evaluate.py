@@ -65,7 +65,7 @@ def test_a_group_with_missing_values(made: Path, tmp_path: Path) -> None:
         "prepare", tmp_path / "schema.toml", "--train", tmp_path / "log.parquet", "--out", tmp_path / "table"
     ).code
     answer = call("evaluate", made / "run/bundle", tmp_path / "table", "--by", "campaign")
-    assert answer.code == 0 and "of 1 groups" in answer.out and "(unknown, not in GAUC)" in answer.out, answer
+    assert answer.code == 0 and "of 1 group" in answer.out and "(unknown, not in GAUC)" in answer.out, answer
 
 
 def test_wrong_folders(made: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm, t, ttest_rel
 
 from funnelcast.evaluation.auc import Interval, auc_difference
-from funnelcast.evaluation.multiple import holm, p_value, simultaneous_level
+from funnelcast.evaluation.multiple import holm, p_value
 from funnelcast.evaluation.seeds import over_seeds
 
 NAN = math.nan
@@ -94,9 +94,3 @@ def test_what_is_no_p_value_is_refused(p: Any) -> None:
     values: NDArray[np.float64] = np.array(p)
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
         holm(values)
-
-
-def test_simultaneous_intervals_share_what_may_go_wrong() -> None:
-    assert simultaneous_level(1, 0.9) == pytest.approx(0.9) and simultaneous_level(5) == pytest.approx(0.99)
-    with pytest.raises(ValueError, match="got 0"):
-        simultaneous_level(0)

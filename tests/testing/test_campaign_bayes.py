@@ -7,7 +7,7 @@ from funnelcast.data.columns import Columns
 from funnelcast.evaluation.logistic import sigmoid
 from funnelcast.evaluation.rows import Floats
 from funnelcast.experiments.few_shot.methods import Method
-from funnelcast.experiments.few_shot.protocol import few_shot
+from funnelcast.experiments.few_shot.protocol import measure
 from funnelcast.experiments.few_shot.tasks import Asked
 from funnelcast.schema.funnel import Funnel
 from funnelcast.testing.campaign_bayes import ExactBayes, NotAdapted, draw_posterior
@@ -101,7 +101,7 @@ def test_it_is_better_than_what_does_not_adapt_and_worse_than_the_truth(asked: A
     law = CampaignLaw(3, Differences(offset=1.5, taste=1.0))
     tasks = CampaignTasks(law, asked, number=8, support=200, query=200)
     methods: dict[str, Method] = {"bayes": ExactBayes(law, asked), "not adapted": NotAdapted(law, asked)}
-    found = few_shot(tasks, methods, asked, (0, 200)).figures
+    found = measure(tasks, methods, asked, (0, 200)).figures
     losses = {name: own.log_loss.mean(1) for name, own in found.items()}
     assert losses["bayes"][0] < losses["not adapted"][0] + 0.001
     truths = []

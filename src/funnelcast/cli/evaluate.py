@@ -57,12 +57,16 @@ def _remarks(metrics: dict[str, Any], cut: dict[str, int], name: str) -> str:
 def _show_groups(name: str, found: dict[str, Any]) -> None:
     """GAUC, and the largest groups of an output."""
     largest = sorted(found["by_group"], key=lambda group: -group["rows"])[:LARGEST]
-    out.print(f"\n{name}: GAUC {number(found['gauc'])} over {found['usable_groups']} of {found['groups']} groups")
+    out.print(f"\n{name}: GAUC {number(found['gauc'])} over {found['usable_groups']} of {_groups(found['groups'])}")
     unknown = [{"group": "(unknown, not in GAUC)", **found["unknown"]}] if found["unknown"] else []
     rows = [(g["group"], f"{g['rows']:,}", f"{g['positives']:,}", number(g["auc"])) for g in [*largest, *unknown]]
     show(
         rows, ("group" if len(largest) == found["groups"] else f"{LARGEST} largest groups", "rows", "positives", "AUC")
     )
+
+
+def _groups(count: int) -> str:
+    return "1 group" if count == 1 else f"{count} groups"
 
 
 def _cells(metrics: dict[str, Any], constant: dict[str, Any], truth: dict[str, Any] | None) -> list[str]:

@@ -15,6 +15,7 @@ from funnelcast.cli import (
     demo,
     doctor,
     evaluate,
+    few_shot,
     predict,
     prepare,
     report,
@@ -40,6 +41,7 @@ app.command()(evaluate.evaluate)
 app.command()(compare.compare)
 app.command()(predict.predict)
 app.command()(adapt.adapt)
+app.command()(few_shot.few_shot)
 app.command()(benchmark.benchmark)
 app.command()(search.search)
 app.command()(report.report)

@@ -1,4 +1,4 @@
-"""Several comparisons at once: p values, Holm's correction of them, and the level of simultaneous intervals."""
+"""Several comparisons at once: p values, and Holm's correction of them."""
 
 from __future__ import annotations
 
@@ -43,13 +43,3 @@ def holm(p_values: Floats) -> Floats:
     adjusted = np.full(len(given), math.nan)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return adjusted
-
-
-def simultaneous_level(comparisons: int, level: float = 0.95) -> float:
-    """Level of each of so many (>= 1) intervals, so that all hold their truths at once with probability `level`.
-
-    By Bonferroni's inequality, valid however they depend on each other. Raises ValueError for no comparisons.
-    """
-    if comparisons < 1:
-        raise ValueError(f"a level is shared by 1 comparison or more, got {comparisons}")
-    return 1 - (1 - level) / comparisons

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def summarise(results: list[dict[str, Any]]) -> dict[str, Any]:
     """
     return {
         part: {
-            name: {key: _spread([figure_of(r[part][name], key) for r in results]) for key in FIGURES}
+            name: {key: spread_of([figure_of(r[part][name], key) for r in results]) for key in FIGURES}
             for name in outputs
         }
         for part, outputs in results[0].items()
@@ -80,8 +80,9 @@ def figure_of(metrics: Mapping[str, Any], key: str) -> float | None:
     return None if value is None else float(value)
 
 
-def _spread(values: list[float | None]) -> dict[str, float | None]:
+def spread_of(values: Sequence[float | None]) -> dict[str, float | None]:
+    """Mean and standard deviation; no mean where a value is missing, and no deviation of one."""
     known = [value for value in values if value is not None]
-    if len(known) < len(values):
+    if len(known) < len(values) or not known:
         return {"mean": None, "std": None}
     return {"mean": statistics.mean(known), "std": statistics.stdev(known) if len(known) > 1 else None}

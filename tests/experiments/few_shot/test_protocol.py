@@ -8,7 +8,7 @@ import pytest
 
 from funnelcast.data.columns import Columns
 from funnelcast.errors import DataError
-from funnelcast.experiments.few_shot.protocol import few_shot
+from funnelcast.experiments.few_shot.protocol import measure
 from funnelcast.experiments.few_shot.tasks import Asked, Logs
 from tests.experiments.few_shot.tiny import CLICK, CONVERSION, tasks
 
@@ -31,7 +31,7 @@ class Counting:
 @pytest.mark.parametrize("asked", [CLICK, CONVERSION], ids=["click", "conversion"])
 def test_what_is_measured_by_hand(asked: Asked) -> None:
     method, given = Counting(asked), tasks(asked, number=3)
-    measured = few_shot(given, {"counting": method}, asked, SIZES)
+    measured = measure(given, {"counting": method}, asked, SIZES)
     assert measured.output == asked.output.name and measured.tasks == ("held-out 0", "held-out 1", "held-out 2")
     figures = measured.figures["counting"]
     assert figures.log_loss.shape == (3, 3)
@@ -47,7 +47,7 @@ def test_what_is_measured_by_hand(asked: Asked) -> None:
 
 def test_supports_grow_by_the_rows_that_count_and_queries_stay() -> None:
     method = Counting(CONVERSION)
-    few_shot(tasks(CONVERSION, number=1), {"counting": method}, CONVERSION, SIZES)
+    measure(tasks(CONVERSION, number=1), {"counting": method}, CONVERSION, SIZES)
     supports, queries = zip(*method.seen, strict=True)
     assert [int(CONVERSION.space(support).sum()) for support in supports] == list(SIZES)
     for few, more in pairwise(supports):
@@ -57,7 +57,7 @@ def test_supports_grow_by_the_rows_that_count_and_queries_stay() -> None:
 
 def test_threads_measure_the_same() -> None:
     given, methods = tasks(CLICK, number=6), {"counting": Counting(CLICK)}
-    alone, shared = (few_shot(given, methods, CLICK, SIZES, workers) for workers in (1, 3))
+    alone, shared = (measure(given, methods, CLICK, SIZES, workers) for workers in (1, 3))
     for one, other in zip(alone.figures["counting"], shared.figures["counting"], strict=True):
         np.testing.assert_array_equal(one, other)
     assert alone.tasks == shared.tasks
@@ -66,14 +66,14 @@ def test_threads_measure_the_same() -> None:
 def test_queries_are_cut_to_the_rows_that_count() -> None:
     task = tasks(CLICK, number=1, query=400)[0]
     method = Counting(CONVERSION)
-    few_shot([replace(task, name="mixed")], {"counting": method}, CONVERSION, (0,))
+    measure([replace(task, name="mixed")], {"counting": method}, CONVERSION, (0,))
     assert 0 < len(method.seen[0][1]) < 60
 
 
 def test_tasks_with_too_few_rows_are_named() -> None:
     task = tasks(CLICK, number=1)[0]
     with pytest.raises(DataError, match="held-out 0 has 40 support rows that count for click, and a support of 41"):
-        few_shot([task], {"counting": Counting(CLICK)}, CLICK, (0, 41))
+        measure([task], {"counting": Counting(CLICK)}, CLICK, (0, 41))
     empty = replace(task, query=task.query.take(np.arange(0)))
     with pytest.raises(DataError, match="held-out 0 has no query rows that count for click"):
-        few_shot([empty], {"counting": Counting(CLICK)}, CLICK, (0,))
+        measure([empty], {"counting": Counting(CLICK)}, CLICK, (0,))

@@ -8,7 +8,7 @@ import pytest
 
 from funnelcast.errors import ComparisonError
 from funnelcast.experiments.few_shot.methods import Adapted
-from funnelcast.experiments.few_shot.protocol import few_shot
+from funnelcast.experiments.few_shot.protocol import measure
 from funnelcast.experiments.few_shot.report import report
 from funnelcast.experiments.few_shot.standard import (
     META,
@@ -35,7 +35,7 @@ SIZES = (0, 40)
 )
 def test_all_methods_on_four_tasks(asked: Asked) -> None:
     methods = standard_methods(bundle(0), bundle(1), asked, *training_rows(), Adapting(steps=3, folds=2))
-    measured = few_shot(tasks(asked), methods, asked, SIZES, workers=2)
+    measured = measure(tasks(asked), methods, asked, SIZES, workers=2)
     assert set(measured.figures) == {META_ADAPTED, PLAIN_ADAPTED, OFFSET, META, PLAIN, OWN_RATE, SCRATCH}
     assert all(np.isfinite(own.log_loss).all() for own in measured.figures.values())
     json.dumps(report(measured), allow_nan=False)

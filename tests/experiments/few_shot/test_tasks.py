@@ -1,20 +1,13 @@
 """Which rows count, how many a support has, and tasks of a table."""
 
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
-
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from funnelcast.data.columns import UNOBSERVED, Columns
+from funnelcast.data.table import Table
 from funnelcast.errors import DataError, TableError
-from funnelcast.experiments.few_shot import tasks
-from funnelcast.experiments.few_shot.tasks import Asked, tasks_of
-from funnelcast.experiments.groups import Groups
-from tests import tiny
-from tests.experiments.few_shot.tiny import CLICK, CONVERSION, FUNNEL, law
+from funnelcast.experiments.few_shot.tasks import Asked, unseen_tasks
+from tests.experiments.few_shot.tiny import CLICK, CONVERSION, FUNNEL, write_table
 
 LABELS = [[0, 0], [1, 0], [UNOBSERVED, 0], [1, 1], [1, UNOBSERVED], [0, 0], [1, 0]]
 
@@ -48,45 +41,47 @@ def test_an_unknown_output_is_named() -> None:
         Asked.of(FUNNEL, "conversions")
 
 
-def test_tasks_of_a_tables_column(tmp_path: Path) -> None:
-    table = law().write_table(tmp_path / "table", train=600, dev=300, test=900, campaigns=20)
-    found = tasks_of(table, "test", "campaign", support=30, query=20, seed=1)
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
+    return write_table(tmp_path_factory.mktemp("few") / "table")
+
+
+def test_the_tasks_of_a_table_are_what_test_rows_alone_have(table: Table) -> None:
+    found = unseen_tasks(table, "campaign", CLICK, support=30, query=20, seed=1)
+    assert [task.name for task in found] == ["22", "23", "24", "25", "26"]
     campaign = table.side("test")["campaign"].to_numpy()
-    names, counts = np.unique(campaign, return_counts=True)
-    assert [task.name for task in found] == [str(name) for name in names[counts >= 50]] and len(found) >= 3
     for task in found:
         own = table.part("test").ids[campaign == int(task.name)]
         mine = np.concatenate([task.support.ids, task.query.ids])
         assert len(task.support) == 30 and sorted(map(tuple, mine.tolist())) == sorted(map(tuple, own.tolist()))
         assert not np.array_equal(mine, own)
-    again, other = (tasks_of(table, "test", "campaign", 30, 20, seed)[0] for seed in (1, 2))
+    again, other = (unseen_tasks(table, "campaign", CLICK, 30, 20, seed)[0] for seed in (1, 2))
     assert np.array_equal(again.support.ids, found[0].support.ids)
     assert not np.array_equal(other.support.ids, found[0].support.ids)
 
 
-def of_keys(keys: NDArray[np.int64], monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Groups]:
-    """A table of rows with these keys, a seventh of which are not known, and its groups."""
-    rows = Columns(np.arange(len(keys), dtype=np.int32)[:, None], np.empty((len(keys), 0), np.float32))
-    groups = Groups(keys, keys % 7 > 0, str)
-    monkeypatch.setattr(tasks, "group_by", lambda *_: groups)
-    return SimpleNamespace(part=lambda _: rows, side=lambda _: None), groups
+def test_a_support_of_clicks_has_the_rows_between_them(table: Table) -> None:
+    """A smaller support begins with the same rows; those with too few clicks are no tasks."""
+    small, large = (unseen_tasks(table, "campaign", CONVERSION, size, 1) for size in (1, 3))
+    by_name = {task.name: task for task in small}
+    campaign, clicked = table.side("test")["campaign"].to_numpy(), CONVERSION.space(table.part("test"))
+    clicks = {str(c): int(clicked[campaign == c].sum()) for c in range(22, 27)}
+    assert [task.name for task in large] == [name for name, count in clicks.items() if count >= 4] != list(clicks)
+    for task in large:
+        few = by_name[task.name]
+        assert [int(CONVERSION.space(each.support).sum()) for each in (few, task)] == [1, 3]
+        assert CONVERSION.space(task.support)[-1] and CONVERSION.space(task.query).any()
+        assert np.array_equal(task.support.ids[: len(few.support)], few.support.ids)
 
 
-def test_the_rows_of_a_task_are_those_of_its_key_in_their_random_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    table, groups = of_keys(np.random.default_rng(0).integers(0, 300, 1200), monkeypatch)
-    found = tasks_of(table, "test", "key", 2, 1)
-    mixed = np.random.default_rng(0).permutation(np.flatnonzero(groups.is_known))
-    owned = {k: mixed[groups.keys[mixed] == k] for k in range(300)}
-    assert [int(task.name) for task in found] == [k for k, own in owned.items() if len(own) >= 3]
-    for task in found:
-        own = owned[int(task.name)].tolist()
-        assert (task.support.ids[:, 0].tolist(), task.query.ids[:, 0].tolist()) == (own[:2], own[2:])
-    assert tasks_of(table, "test", "key", 99, 1) == []
-
-
-def test_tasks_of_an_id_feature_leave_out_unknown_ids(tmp_path: Path) -> None:
-    table = tiny.write_table(tmp_path / "table", test=600)
-    found = tasks_of(table, "test", "user", support=10, query=10)
-    assert {task.name for task in found} == {f"u{i}" for i in range(tiny.USERS)}
-    with pytest.raises(TableError, match="no column 'users'"):
-        tasks_of(table, "test", "users", 1, 1)
+@pytest.mark.parametrize(
+    ("by", "support", "query", "message"),
+    [
+        ("campaign", 1000, 10, "of 5 values of 'campaign' that test rows alone have, 0 have 1,000 \\+ 10 rows"),
+        ("f0", 1, 1, "has no f0 in its test rows that train and dev rows have not; keep some out"),
+        ("campain", 1, 1, "no column 'campain' to group by; did you mean 'campaign'"),
+    ],
+)
+def test_too_few_tasks_are_refused(table: Table, by: str, support: int, query: int, message: str) -> None:
+    with pytest.raises(TableError, match=message):
+        unseen_tasks(table, by, CLICK, support, query)

@@ -1,12 +1,16 @@
 """Small networks on the law of campaigns, its held-out campaigns as tasks, and rows of its training campaigns."""
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from funnelcast.data.columns import Columns
+from funnelcast.data.files import new_folder
+from funnelcast.data.table import Table, TableWriter
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.few_shot.tasks import Asked
 from funnelcast.models.network import FunnelModel, NetworkRecipe
@@ -40,6 +44,19 @@ def training_rows() -> tuple[Columns, Ints]:
     campaign = np.arange(6000) % 60
     drawn = law().sample(law().draw_campaigns(60)[campaign], np.random.default_rng(0))
     return drawn.columns, campaign
+
+
+def write_table(folder: Path, rows: int = 1200) -> Table:
+    """Campaigns 0 to 19 in train, and to 21 in dev; test rows are of 15 to 27 and of none, which is a null."""
+    own, rng = law().draw_campaigns(28), np.random.default_rng(1)
+    with new_folder(folder) as partial, TableWriter(partial) as writer:
+        for name, (low, high) in {"train": (0, 20), "dev": (0, 22), "test": (15, 28)}.items():
+            campaign = rng.integers(low, high, rows)
+            mask = (campaign == 27) if name == "test" else None
+            beside = pa.table({"campaign": pa.array(campaign, mask=mask)})
+            writer.part(name).append(law().sample(own[campaign], rng).columns, beside)
+        writer.finish(encoder(), {})
+    return Table.open(folder)
 
 
 def bundle(seed: int = 0, **changes: Any) -> Bundle:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from funnelcast.experiments.published import Published
 from funnelcast.experiments.report.beside import beside, published_of
 from funnelcast.experiments.report.table import Cell, Column, Table, text
-from funnelcast.experiments.report.words import listing, number, p_text, short, signed
 
 HEADS = [Column("model"), Column("AUC", "click"), Column("p", "click"), Column("AUC", "buy")]
 
@@ -26,14 +25,6 @@ def test_markdown_has_every_cell_and_escapes_bars() -> None:
         "",
         "Note.",
     ]
-
-
-def test_numbers_in_words() -> None:
-    assert [short(x) for x in (0.62251, -0.05, None, 1.5)] == [".6225", "−.0500", "–", "1.5000"]
-    assert [signed(x) for x in (0.0352, -0.01, None)] == ["+.0352", "−.0100", "–"]
-    assert [p_text(x) for x in (0.0004, 0.05, 1.0, None)] == ["< .001", ".050", "1.000", "–"]
-    assert [listing(names) for names in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
-    assert number(2_500_000, 1, 1e6) == "2.5" and number(None) == "–"
 
 
 def test_published_figures_stand_beside_ours_with_reasons() -> None:

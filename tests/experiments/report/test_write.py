@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from funnelcast.errors import FunnelcastError
-from funnelcast.experiments.benchmark.markdown import spread
 from funnelcast.experiments.report import page as page_module
 from funnelcast.experiments.report.content import of_benchmark, of_training
 from funnelcast.experiments.report.reading import BenchmarkRun, TrainingRun, read_run
 from funnelcast.experiments.report.write import report
+from funnelcast.experiments.words import spread
 from tests.experiments.report.runs import ODD, OUTPUTS, diagnosis
 
 

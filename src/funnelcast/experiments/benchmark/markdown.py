@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from funnelcast.experiments.published import Figure, Published
+from funnelcast.experiments.words import NONE, interval, number, p_text, short, spread
 
 Row = Sequence[str]
 
@@ -36,10 +37,10 @@ def tables(results: Mapping[str, Any]) -> Iterator[tuple[Row, list[Row]]]:
     )
     if results["true_model"]:
         head = ["share of the true model's lift", *outputs]
-        yield (
-            head,
-            [[name, *(_lift(model, o, results["true_model"][o]) for o in outputs)] for name, model in models.items()],
-        )
+        shares = {
+            name: [share_of_lift(model, o, results["true_model"]) for o in outputs] for name, model in models.items()
+        }
+        yield head, [[name, *(short(share, 3) for share in own)] for name, own in shares.items()]
     head = ["model", "seeds", "parameters", "epochs", "training, rows/s", "peak MB", "s a cell"]
     yield head, [[name, *_costs(model)] for name, model in models.items()]
 
@@ -48,13 +49,6 @@ def figure(model: Mapping[str, Any], output: str, name: str) -> Mapping[str, Any
     """Mean, deviation and values of a figure; none where no cell has it."""
     found: Mapping[str, Any] | None = model["figures"].get(output, {}).get(name)
     return found
-
-
-def spread(found: Mapping[str, Any] | None, digits: int = 4) -> str:
-    """`.6225 ± .0003`; – where there is none."""
-    if found is None or found["mean"] is None:
-        return "–"
-    return _short(found["mean"], digits) + (f" ± {_short(found['std'], digits)}" if found["std"] is not None else "")
 
 
 def _lines(results: Mapping[str, Any], published: Published | None) -> Iterator[str]:
@@ -86,24 +80,16 @@ def _aucs(model: Mapping[str, Any], outputs: Sequence[str], is_base: bool) -> It
     for output in outputs:
         yield spread(figure(model, output, "auc"))
         gain = model["gains"].get(output)
-        yield "" if is_base else interval(gain) if gain else "–"
-        yield "" if is_base else _p(gain["p_adjusted"]) if gain else "–"
+        yield "" if is_base else interval(gain) if gain else NONE
+        yield "" if is_base else p_text(gain["p_adjusted"]) if gain else NONE
 
 
-def interval(gain: Mapping[str, Any]) -> str:
-    """`+.0352 [+.0300, +.0404]`."""
-    if gain["estimate"] is None:
-        return "–"
-    bounds = "" if gain["low"] is None else f" [{_signed(gain['low'])}, {_signed(gain['high'])}]"
-    return _signed(gain["estimate"]) + bounds
-
-
-def _lift(model: Mapping[str, Any], output: str, truth: Mapping[str, Any]) -> str:
-    """Of AUC - .5, in the mean over the seeds."""
-    found, best = figure(model, output, "auc"), truth["auc"]["estimate"]
+def share_of_lift(model: Mapping[str, Any], output: str, truth: Mapping[str, Any]) -> float | None:
+    """Of AUC - .5 that the true model has, in the mean over the seeds; none where either is not known."""
+    found, best = figure(model, output, "auc"), truth[output]["auc"]["estimate"]
     if found is None or found["mean"] is None or best is None or best <= 0.5:
-        return "–"
-    return _short((found["mean"] - 0.5) / (best - 0.5), 3)
+        return None
+    return float((found["mean"] - 0.5) / (best - 0.5))
 
 
 def _costs(model: Mapping[str, Any]) -> Iterator[str]:
@@ -116,8 +102,7 @@ def _costs(model: Mapping[str, Any]) -> Iterator[str]:
         ("peak_bytes", 0, 1e6),
         ("seconds", 0, 1),
     ):
-        mean = cost[name]["mean"] if cost else None
-        yield "–" if mean is None else f"{mean / scale:,.{digits}f}"
+        yield number(cost[name]["mean"] if cost else None, digits, scale)
 
 
 def _power(results: Mapping[str, Any]) -> Iterator[str]:
@@ -128,7 +113,7 @@ def _power(results: Mapping[str, Any]) -> Iterator[str]:
             if gain["smallest"] is not None:
                 smallest[output] = min(gain["smallest"], smallest.get(output, 1.0))
     if smallest:
-        told = ", ".join(f"{_short(value, 4)} of {output}" for output, value in smallest.items())
+        told = ", ".join(f"{short(value, 4)} of {output}" for output, value in smallest.items())
         yield f"A true difference under {told} would be missed more often than one time in five."
 
 
@@ -154,7 +139,7 @@ def _beside(results: Mapping[str, Any], published: Published) -> Iterator[str]:
             others = [each for each in every if each.source.kind != "paper"][:1]
             if every:
                 cells = (
-                    "; ".join(_told(f, published, protocol, rows, marks) for f in group) or "–"
+                    "; ".join(_told(f, published, protocol, rows, marks) for f in group) or NONE
                     for group in (papers, others)
                 )
                 found.append([name, output, spread(figure(model, output, "auc")), *cells])
@@ -168,23 +153,10 @@ def _beside(results: Mapping[str, Any], published: Published) -> Iterator[str]:
 
 
 def _told(figure: Figure, published: Published, protocol: str, rows: int, marks: dict[str, str]) -> str:
-    text = _short(figure.value, 4) + (f" ± {_short(figure.std, 4)}" if figure.std is not None else "")
+    text = short(figure.value, 4) + (f" ± {short(figure.std, 4)}" if figure.std is not None else "")
     if published.is_comparable(figure.source, protocol, rows):
         return f"{text} ({figure.source.name})"
     marks[figure.source.name] = (
         f"another protocol or other rows than ours: {figure.source.protocol} ({figure.source.place})"
     )
     return f"{text} † ({figure.source.name})"
-
-
-def _short(value: float, digits: int) -> str:
-    text = f"{value:.{digits}f}"
-    return text.removeprefix("0") if text.startswith("0.") else text
-
-
-def _signed(value: float) -> str:
-    return ("+" if value >= 0 else "−") + _short(abs(value), 4)
-
-
-def _p(value: float | None) -> str:
-    return "–" if value is None else "< .001" if value < 0.001 else _short(value, 3)

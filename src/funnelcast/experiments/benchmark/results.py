@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from funnelcast.experiments.benchmark.pool import Cell
 from funnelcast.experiments.benchmark.protocol import require_one
 from funnelcast.experiments.benchmark.suite import Suite
 from funnelcast.experiments.evaluate import true_metrics
-from funnelcast.experiments.repeat import FIGURES, figure_of
+from funnelcast.experiments.repeat import FIGURES, figure_of, spread_of
 
 COSTS = ("parameters", "epochs", "rows_per_s", "training_seconds", "seconds", "peak_bytes")
 TRUTH = {
@@ -74,12 +73,7 @@ def _figures(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _spread(values: Sequence[float | None]) -> dict[str, Any]:
-    """No mean where a seed has no value; no deviation of one."""
-    known = [value for value in values if value is not None]
-    if len(known) < len(values) or not known:
-        return {"mean": None, "std": None, "values": list(values)}
-    std = statistics.stdev(known) if len(known) > 1 else None
-    return {"mean": statistics.mean(known), "std": std, "values": known}
+    return {**spread_of(values), "values": list(values)}
 
 
 def _protocol(suite: Suite, cells: Sequence[Cell], read: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

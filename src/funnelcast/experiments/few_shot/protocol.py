@@ -41,7 +41,7 @@ class Measured:
     """By method."""
 
 
-def few_shot(
+def measure(
     tasks: Sequence[Task],
     methods: Mapping[str, Method],
     asked: Asked,

@@ -30,18 +30,27 @@ def standard_methods(
     where the networks read the task itself. Raises ComparisonError unless both bundles are networks of the same funnel
     and ids.
     """
-    config, unadapted = config or Adapting(), _unadapted(plain, asked)
+    config = config or Adapting()
     _require_alike(meta, plain)
-    experiment = Experiment.from_dict(plain.experiment)
-    scratch = Scratch(cast(NetworkRecipe, experiment.model), plain.encoder, asked, experiment.loss)
     return {
         META_ADAPTED: _adapted(meta, asked, config),
-        PLAIN_ADAPTED: _adapted(plain, asked, _steps_of(meta, config)),
-        OFFSET: Recalibrated.fit(unadapted, rows, groups),
         META: _unadapted(meta, asked),
+        **methods_of(plain, asked, rows, groups, _steps_of(meta, config)),
+    }
+
+
+def methods_of(
+    plain: Bundle, asked: Asked, rows: Columns, groups: Array, config: Adapting | None = None
+) -> dict[str, Method]:
+    """`standard_methods` of one network alone."""
+    adapted, unadapted = _adapted(plain, asked, config or Adapting()), _unadapted(plain, asked)
+    experiment = Experiment.from_dict(plain.experiment)
+    return {
+        PLAIN_ADAPTED: adapted,
+        OFFSET: Recalibrated.fit(unadapted, rows, groups),
         PLAIN: unadapted,
         OWN_RATE: SmoothedRate.fit(asked, rows, groups),
-        SCRATCH: scratch,
+        SCRATCH: Scratch(cast(NetworkRecipe, experiment.model), plain.encoder, asked, experiment.loss),
     }
 
 

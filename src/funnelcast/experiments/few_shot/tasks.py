@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from funnelcast.data.columns import Columns
 from funnelcast.data.table import Table
-from funnelcast.errors import DataError, did_you_mean
+from funnelcast.errors import DataError, TableError, did_you_mean
 from funnelcast.evaluation.funnel import conditional, sample_space
+from funnelcast.evaluation.paired import TOO_FEW
 from funnelcast.evaluation.rows import Array, Bools, Floats
-from funnelcast.experiments.groups import group_by
+from funnelcast.experiments.groups import Groups, group_by
 from funnelcast.schema.funnel import Funnel, Output
 
 Logs = tuple[Floats, Floats]
@@ -44,6 +46,11 @@ class Asked:
             raise DataError(f"{name!r} is no output of this funnel; {did_you_mean(name, outputs)}")
         return cls(outputs[name])
 
+    def unit(self, funnel: Funnel) -> str:
+        """What the rows that count are."""
+        given = self.output.given
+        return "rows" if given is None else f"rows that reached {funnel.names[given]}"
+
     def space(self, rows: Columns) -> Bools:
         """(N,) the rows that count: of a step given its parent, those that reached it."""
         assert rows.labels is not None
@@ -72,18 +79,45 @@ class Asked:
         return p, q
 
 
-def tasks_of(table: Table, part: str, by: str, support: int, query: int, seed: int = 0) -> list[Task]:
-    """A task of every value of `by`, a kept column or an id feature, that has `support` + `query` rows in a part; all
-    rows that are not of the support are the query's. `seed`: of the rows' order. Raises TableError.
+def unseen_tasks(table: Table, by: str, asked: Asked, support: int, query: int, seed: int = 0) -> list[Task]:
+    """A task of every value of the kept column `by` that test rows alone have, with support + query rows that count.
+
+    `support` of these, and the rows between them, are its support, all others its query; `seed`: of the rows' order.
+    Raises TableError for fewer than four tasks, and for a column that is not there.
     """
-    rows, side = table.part(part), table.side(part)
-    groups = group_by(table, rows, side, by)
-    known = np.flatnonzero(groups.is_known)
-    mixed = np.random.default_rng(seed).permutation(known)
-    keys, codes, counts = np.unique(groups.keys[mixed], return_inverse=True, return_counts=True)
-    each = np.split(mixed[np.argsort(codes, kind="stable")], np.cumsum(counts))[:-1]
-    return [
-        Task(groups.name(key), rows.take(own[:support]), rows.take(own[support:]))
-        for key, own in zip(keys, each, strict=True)
-        if len(own) >= support + query
-    ]
+    rows, groups = table.part("test"), _groups(table, "test", by)
+    seen = np.concatenate([np.unique(_groups(table, part, by).keys) for part in ("train", "dev")])
+    new = np.flatnonzero(groups.is_known & ~np.isin(groups.keys, seen))
+    mixed = np.random.default_rng(seed).permutation(new)
+    keys, codes, sizes = np.unique(groups.keys[mixed], return_inverse=True, return_counts=True)
+    each = np.split(mixed[np.argsort(codes, kind="stable")], np.cumsum(sizes))[:-1]
+    counted = asked.space(rows)
+    enough = [(key, own) for key, own in zip(keys, each, strict=True) if counted[own].sum() >= support + query]
+    if len(enough) < TOO_FEW:
+        have = [int(counted[own].sum()) for own in each]
+        raise TableError(_too_few(table.folder, by, asked, have, support, query))
+    return [_task(groups.name(key), rows.take(own), asked, support) for key, own in enough]
+
+
+def _groups(table: Table, part: str, by: str) -> Groups:
+    return group_by(table, table.part(part), table.side(part), by)
+
+
+def _task(name: str, rows: Columns, asked: Asked, support: int) -> Task:
+    first = asked.first(rows, support)
+    return Task(name, first, rows.take(np.arange(len(first), len(rows))))
+
+
+def _too_few(folder: Path, by: str, asked: Asked, have: list[int], support: int, query: int) -> str:
+    """`have`: rows that count, of each value."""
+    if not have:
+        return (
+            f"{folder} has no {by} in its test rows that train and dev rows have not; keep some out of what is trained "
+            f"on, and prepare with their rows as --test and {by!r} among what the schema keeps"
+        )
+    enough = sum(count >= support + query for count in have)
+    return (
+        f"of {len(have)} values of {by!r} that test rows alone have, {enough} have {support:,} + {query:,} rows that "
+        f"count for {asked.output.name}, and {TOO_FEW} are needed (the largest has {max(have):,}); ask for smaller "
+        "sizes, or for fewer query rows"
+    )

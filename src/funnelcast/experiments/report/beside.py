@@ -8,7 +8,7 @@ from typing import Any
 from funnelcast.experiments.benchmark.markdown import figure
 from funnelcast.experiments.published import FILES, Figure, Published
 from funnelcast.experiments.report.table import Cell, Column, Table, text
-from funnelcast.experiments.report.words import short, spread
+from funnelcast.experiments.words import short, spread
 
 
 def published_of(results: Mapping[str, Any]) -> Published | None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from funnelcast.experiments.benchmark.markdown import figure
+from funnelcast.experiments.benchmark.markdown import figure, share_of_lift
 from funnelcast.experiments.report.best import Best, best_of
 from funnelcast.experiments.report.conclusion import SURE, outputs_of
 from funnelcast.experiments.report.table import Cell, Column, Table, text
-from funnelcast.experiments.report.words import NONE, listing, number, p_text, repeats, short, signed, spread
+from funnelcast.experiments.words import NONE, listing, number, p_text, repeats, short, signed, spread
 
 Results = Mapping[str, Any]
 QUALITY = {
@@ -109,7 +109,7 @@ def lift_table(results: Results) -> Table | None:
         return None
     columns = [Column("model", is_text=True, falls=False), *(Column(output) for output in outputs)]
     rows = [
-        [text(name), *(_lift(figure(model, o, "auc"), truth[o]["auc"]["estimate"]) for o in outputs)]
+        [text(name), *(Cell(short(share, 3), share) for share in (share_of_lift(model, o, truth) for o in outputs))]
         for name, model in results["models"].items()
     ]
     told = listing([f"{short(truth[output]['auc']['estimate'])} of {output}" for output in outputs])
@@ -117,13 +117,6 @@ def lift_table(results: Results) -> Table | None:
         f"(mean AUC − .5) over that of the true probabilities, whose AUC is {told}: 1 is all that these rows can show."
     )
     return Table("Share of the true lift", columns, rows, note)
-
-
-def _lift(found: Results | None, best: float | None) -> Cell:
-    if found is None or found["mean"] is None or best is None or best <= 0.5:
-        return Cell(NONE)
-    share = (found["mean"] - 0.5) / (best - 0.5)
-    return Cell(short(share, 3), share)
 
 
 def sharing_table(results: Results) -> Table | None:

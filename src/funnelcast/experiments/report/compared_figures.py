@@ -15,7 +15,7 @@ from funnelcast.experiments.report.drawing.dots import Dot, paint_dots
 from funnelcast.experiments.report.drawing.style import height_of, named
 from funnelcast.experiments.report.drawing.svg import Picture, in_a_row, picture
 from funnelcast.experiments.report.reading import BenchmarkRun
-from funnelcast.experiments.report.words import repeats
+from funnelcast.experiments.words import repeats
 
 AUCS = (
     "Dot: mean over {}; upright strokes: each of them; bar: 95 % interval for other test rows, in the mean of them. "

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from funnelcast.experiments.report.best import Best, best_of
-from funnelcast.experiments.report.words import listing, p_text, repeats, short, signed
+from funnelcast.experiments.words import listing, p_text, repeats, short, signed
 
 SURE = 0.05
 FEW = 50

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from funnelcast.experiments.report.table import Cell, Column, Table, text
-from funnelcast.experiments.report.words import number, short
+from funnelcast.experiments.words import number, short
 
 Diagnosis = Mapping[str, Any]
 

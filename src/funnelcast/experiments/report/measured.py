@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from funnelcast.experiments.report.table import Cell, Column, Table, text
-from funnelcast.experiments.report.words import number, short
+from funnelcast.experiments.words import number, short
 
 
 def metrics_table(part: str, outputs: Mapping[str, Any]) -> Table:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from funnelcast.experiments.report.conclusion import FEW, OFF, Conclusion
-from funnelcast.experiments.report.words import short
+from funnelcast.experiments.words import short
 
 
 def judge(results: Mapping[str, Any], epochs: Sequence[Mapping[str, Any]]) -> list[Conclusion]:

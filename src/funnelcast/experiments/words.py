@@ -5,22 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from funnelcast.experiments.benchmark.markdown import interval, spread
-
-__all__ = ["NONE", "interval", "listing", "number", "p_text", "repeats", "short", "signed", "spread"]
-
 NONE = "–"
 
 
 def short(value: float | None, digits: int = 4) -> str:
     """`.6225`; – where there is none."""
-    sign = "−" if value is not None and value < 0 else ""
-    return sign + spread({"mean": None if value is None else abs(value), "std": None}, digits)
+    if value is None:
+        return NONE
+    text = f"{abs(value):.{digits}f}"
+    return ("−" if value < 0 else "") + (text.removeprefix("0") if text.startswith("0.") else text)
 
 
 def signed(value: float | None) -> str:
-    """`+.0352`."""
-    return interval({"estimate": value, "low": None, "high": None})
+    """`+.0352`; – where there is none."""
+    return NONE if value is None else ("+" if value >= 0 else "−") + short(abs(value))
+
+
+def spread(found: Mapping[str, Any] | None, digits: int = 4) -> str:
+    """`.6225 ± .0003`, of a mean and a deviation; – where there is none."""
+    if found is None or found["mean"] is None:
+        return NONE
+    return short(found["mean"], digits) + (f" ± {short(found['std'], digits)}" if found["std"] is not None else "")
+
+
+def interval(gain: Mapping[str, Any]) -> str:
+    """`+.0352 [+.0300, +.0404]`, of an estimate, low and high."""
+    bounds = gain["estimate"] is not None and gain["low"] is not None
+    return signed(gain["estimate"]) + (f" [{signed(gain['low'])}, {signed(gain['high'])}]" if bounds else "")
 
 
 def p_text(value: float | None) -> str:
