@@ -74,6 +74,7 @@ def test_a_text_among_numbers_is_one_bad_row_and_a_word_for_missing_none(tmp_pat
     values[late], values[late + 1], values[late + 2] = "what", "NA", "true"
     table, counts = numeric(csv(tmp_path / "a.csv", values), tmp_path / "out", X)
     assert listed(tmp_path / "out") == [("a.csv", str(late + 2), "x is not a number")]
+    assert '"x=what, ' in quarantine_path(tmp_path / "out").read_text()
     assert counts["quarantined"] == 1
     expected = np.array([float(v) if v != "true" else 1.0 for v in values if v not in ("what", "NA")])
     assert table.encoder.numbers["x"].mean == pytest.approx(expected.mean())  # type: ignore[union-attr]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from funnelcast.data.log.engine import Engine
 from funnelcast.data.log.sources import ROW
-from funnelcast.data.log.staging import BROKEN, FAULT, PART, Staged
+from funnelcast.data.log.staging import BROKEN, FAULT, PART, TEXT, Staged
 from funnelcast.data.log.text_types import as_whole, holds_text, is_no_integer, text_tables
 from funnelcast.data.quarantine import Quarantine
 from funnelcast.errors import DataError
@@ -43,7 +43,8 @@ def put_aside(engine: Engine, staged: list[Staged], quarantine: Quarantine) -> d
             quarantine.add(each.source.path, rejected.line, rejected.reason, rejected.text)
         for row in _bad_rows(engine, each):
             file, line = each.source.locate(row.pop(ROW))
-            quarantine.add(file, line, row.pop(FAULT), ", ".join(f"{name}={value}" for name, value in row.items()))
+            reason, texts = row.pop(FAULT), {name: row.pop(TEXT + name, None) or row[name] for name in each.columns}
+            quarantine.add(file, line, reason, ", ".join(f"{name}={text}" for name, text in texts.items()))
     quarantine.check(rows)
     reasons = {f"quarantined: {reason}": count for reason, count in quarantine.reasons.most_common()}
     return {"rows read": rows, "quarantined": quarantine.count, **reasons}
@@ -51,7 +52,8 @@ def put_aside(engine: Engine, staged: list[Staged], quarantine: Quarantine) -> d
 
 def _bad_rows(engine: Engine, staged: Staged) -> Iterator[dict[str, Any]]:
     if int(engine.fetch(staged.table[FAULT].count()).as_py()):
-        for batch in staged.batches([*staged.columns, ROW, FAULT]):
+        texts = [name for name in staged.table.columns if name.startswith(TEXT)]
+        for batch in staged.batches([*staged.columns, *texts, ROW, FAULT]):
             yield from batch.filter(batch.column(FAULT).is_valid()).to_pylist()
 
 

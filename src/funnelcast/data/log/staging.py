@@ -31,6 +31,8 @@ FAULT = "__fault"
 """Why a row goes to quarantine; null for a good row."""
 BROKEN = "__broken"
 """Whether the labels of a row contradict the funnel."""
+TEXT = "__text "
+"""Before the name of a column of numbers: the texts of it that are none, null for all others."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +101,11 @@ def _typed(source: Source, types: dict[str, str], uses: list[Use]) -> Any:
     table = source.table
     types = {column: kind for column, kind in types.items() if holds_text(source, column)}
     numbers = dict.fromkeys(u.column for u in uses if u.role in NUMBER_ROLES and types.get(u.column) == "float64")
-    unreadable = [(_any(table[column], is_unreadable), f"{column} is not a number") for column in numbers]
+    unreadable = {column: _any(table[column], is_unreadable) for column in numbers}
     return table.mutate(
-        **{column: as_type(table[column], kind) for column, kind in types.items()}, **{FAULT: _first(unreadable)}
+        **{column: as_type(table[column], kind) for column, kind in types.items()},
+        **{FAULT: _first([(found, f"{column} is not a number") for column, found in unreadable.items()])},
+        **{TEXT + column: _first([(found, table[column].cast("string"))]) for column, found in unreadable.items()},
     )
 
 
