@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator
 
@@ -21,6 +21,8 @@ from funnelcast.training.stages import Meta, Stage
 
 class Experiment(Config):
     """Everything that decides a trained model, but for the prepared table's content."""
+
+    file_kind: ClassVar[str] = "experiment"
 
     name: str = Field(default="experiment", pattern=r"^\w[\w.-]*$", max_length=100)
     """Stands in results."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, ErrorDetails
 
 from funnelcast.errors import ConfigError, Fault, did_you_mean
 from funnelcast.schema.fixes import fix_of
+from funnelcast.schema.kinds import require_kind
 from funnelcast.schema.location import locate
 
 
@@ -34,6 +35,9 @@ class Config(BaseModel):
         extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
     )
 
+    file_kind: ClassVar[str] = ""
+    """Of `KINDS`, where files of several kinds are given by users."""
+
     def __init__(self, **values: Any) -> None:
         """Raises ConfigError with every fault."""
         try:
@@ -54,7 +58,10 @@ class Config(BaseModel):
     @classmethod
     def from_toml(cls, path: Path | str, **overrides: Any) -> Self:
         """Read and validate a TOML file; `overrides` replace top-level keys. Raises ConfigError."""
-        return cls.from_dict({**read_toml(Path(path)), **overrides}, source=str(path))
+        settings = read_toml(Path(path))
+        if cls.file_kind:
+            require_kind(Path(path), settings, cls.file_kind)
+        return cls.from_dict({**settings, **overrides}, source=str(path))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str = "") -> Self:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -45,6 +45,8 @@ class Split(Config):
 
 class Schema(Config):
     """One TOML file that says what a log's columns mean."""
+
+    file_kind: ClassVar[str] = "schema"
 
     name: str = Field(default="log", pattern=r"^[\w.-]+$")
     """Name of the protocol; stands in results beside the fingerprint."""

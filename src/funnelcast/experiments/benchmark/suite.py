@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -23,6 +23,8 @@ MADE = {
 
 class Suite(Config):
     """The models of a table, and the data that all of them see."""
+
+    file_kind: ClassVar[str] = "benchmark"
 
     name: str = Field(pattern=r"^\w[\w.-]*$", max_length=100)
     """Stands in results; the run's folder is runs/NAME by default."""

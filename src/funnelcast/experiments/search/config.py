@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,8 @@ from funnelcast.experiments.search.space import Space, grid_size
 
 class Search(Suite):
     """A file of a search has what a benchmark's has, and spaces. `seeds` are those of the benchmark of the winners."""
+
+    file_kind: ClassVar[str] = "search"
 
     trials: int = Field(default=30, ge=1)
     """Of each model: the settings of its own file, if they are in the space, and others."""
