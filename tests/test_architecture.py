@@ -109,14 +109,17 @@ def used_names(tree: ast.Module) -> Iterator[str]:
 
 
 @cache
-def used() -> list[tuple[Path, str]]:
-    return [(path, name) for path in files("src") for name in used_names(tree_of(path))]
+def used() -> dict[str, Path]:
+    """Each name once, and a file that has it."""
+    return {name: path for path in files("src") for name in used_names(tree_of(path))}
 
 
 @pytest.mark.parametrize("what", FORBIDDEN)
 def test_src_has_no(what: str) -> None:
     assert len(used()) > 10_000
-    assert not [f"{path}: {name}" for path, name in used() if re.fullmatch(FORBIDDEN[what], name, re.IGNORECASE)]
+    assert not [
+        f"{path}: {name}" for name, path in used().items() if re.fullmatch(FORBIDDEN[what], name, re.IGNORECASE)
+    ]
 
 
 def test_src_has_no_todo() -> None:

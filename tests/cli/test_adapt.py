@@ -66,6 +66,7 @@ def test_one_delta(made: Path, rows: Path, tmp_path: Path) -> None:
     assert not same(found, load(made / "run/bundle"), rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
 @pytest.mark.parametrize("column", ["campaign", "region"], ids=["kept", "not in the schema"])
 def test_a_key(made: Path, tmp_path: Path, kind: str, column: str) -> None:

@@ -36,6 +36,7 @@ def test_outputs_that_exist(tmp_path: Path) -> None:
     assert (tmp_path / "one.jpg").exists()
 
 
+@pytest.mark.slow
 def test_the_demo(tmp_path: Path) -> None:
     answer = call("demo", "--out", tmp_path / "demo", "--rows", 1000)
     assert answer.code == 0, answer

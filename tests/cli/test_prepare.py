@@ -136,6 +136,7 @@ def test_ali_ccp(raw: Path, tmp_path: Path) -> None:
     assert "--init" in refused(*arguments, "--init", tmp_path)
 
 
+@pytest.mark.slow
 def test_aliexpress(tmp_path: Path) -> None:
     train, test = write_pair(tmp_path)
     arguments = ("prepare", "aliexpress", "--train", train, "--out", tmp_path / "table")

@@ -6,6 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
+
 from bench.proofs.calls import call
 
 
@@ -23,6 +25,7 @@ def test_a_folder_that_is_no_run_is_a_users_mistake(made: Path) -> None:
     assert done.code == 2 and "neither a benchmark nor a training run" in done.err and "Traceback" not in done.err
 
 
+@pytest.mark.slow
 def test_models_are_looked_into_where_the_table_is_known(made: Path, tmp_path: Path) -> None:
     shutil.copytree(made / "run", tmp_path / "run")
     done = call("report", tmp_path / "run", "--data", made / "table", "--by", "campaign", "--item", "user")

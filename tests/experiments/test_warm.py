@@ -129,6 +129,7 @@ def days(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Bundle]:
     return folder, Bundle.load(folder / "run/bundle")
 
 
+@pytest.mark.slow
 def test_a_table_for_retraining_keeps_numbers_and_ids_and_grows(days: tuple[Path, Bundle]) -> None:
     folder, init = days
     before, after = init.encoder, Table.open(folder / "second").encoder

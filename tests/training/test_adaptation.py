@@ -309,6 +309,7 @@ def test_rows_without_weight_teach_nothing() -> None:
     assert adapt(model, PLAIN, replace(batch, weight=torch.zeros(20)), Adapting()).parameters == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fitted", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["offsets and steps", "steps alone"]
 )

@@ -232,6 +232,7 @@ def test_nothing_leaks_from_an_inner_step_into_the_model(config: dict[str, Any])
     assert all(isinstance(p, torch.nn.Parameter) for p in objective.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [8, pytest.param(333, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("order", ["second", *(pytest.param(o, marks=pytest.mark.slow) for o in ("first", "reptile"))])
 def test_threads_give_what_one_thread_gives(order: Any, times: int) -> None:

@@ -55,6 +55,7 @@ def test_numbers_lie_apart_and_texts_do_not(tmp_path: Path) -> None:
         assert staged(csv(tmp_path / "a.csv", values), tmp_path) == (None, ["x", "click"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", [X, pytest.param(BINS, marks=pytest.mark.slow)])
 def test_numbers_read_at_once_are_those_that_texts_are_read_as(tmp_path: Path, features: dict[str, Any]) -> None:
     """A kept column is staged as text, a feature alone as numbers, unless texts are among them."""

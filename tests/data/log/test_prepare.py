@@ -96,6 +96,7 @@ def test_a_small_log_by_hand(tmp_path: Path) -> None:
     assert not (tmp_path / "out" / "work").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row_group", [500, pytest.param(100_000, marks=pytest.mark.slow)])
 def test_rows_stay_in_the_order_of_files_and_rows(tmp_path: Path, row_group: int) -> None:
     for i, start in enumerate((0, 150_000)):
@@ -364,6 +365,7 @@ def test_encoding_raw_rows_equals_the_rows_of_the_table(rows: list[tuple[Any, ..
     )
 
 
+@pytest.mark.slow
 def test_the_same_log_gives_the_same_table(tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=100_000)
     log = parquet(tmp_path / "a.parquet", {"user": np.arange(100_000) % 997, "x": x, "t": -x}, 5000)

@@ -16,6 +16,8 @@ from funnelcast.data.table import Table
 from tests.experiments.doctor import logs
 from tests.experiments.doctor.logs import FEATURES, Log
 
+pytestmark = pytest.mark.slow
+
 Parts = dict[str, Log]
 Kind = Callable[[int], tuple[Parts, dict[str, Any]]]
 """A log in parts by its seed, and what its schema says."""

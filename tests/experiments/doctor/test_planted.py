@@ -175,6 +175,7 @@ def test_copies_among_honest_repeats(features: str, copies: int, severity: str, 
     assert told == [(severity, ROWS, "test")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("times", [2, 3])
 def test_a_log_that_holds_every_row_several_times(times: int, tmp_path: Path) -> None:
     """Before it is split at random: train then repeats as much as test does."""
@@ -187,6 +188,7 @@ def test_a_log_that_holds_every_row_several_times(times: int, tmp_path: Path) ->
     assert "drop the copies before the log is split" in found[0].advice
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["number", "timestamp", "text"])
 def test_a_random_split_of_a_log_with_time(kind: str, tmp_path: Path) -> None:
     log = logs.draw(ROWS_OF_LOG)
@@ -198,6 +200,7 @@ def test_a_random_split_of_a_log_with_time(kind: str, tmp_path: Path) -> None:
     assert ("time 2024-03-0" in found.evidence) == (kind != "number")
 
 
+@pytest.mark.slow
 def test_numbers_of_the_future(tmp_path: Path) -> None:
     """When a user was last seen, over the whole log; of the time before, it is no fault, nor is the end of an offer."""
     log, rng = logs.draw(ROWS_OF_LOG), np.random.default_rng(1)

@@ -29,6 +29,8 @@ from funnelcast.experiments.report.drawing.svg import Picture, _as_attributes, p
 from funnelcast.experiments.report.reading import BenchmarkRun, read_run
 from tests.experiments.report.runs import ODD, bins, diagnosis, epoch
 
+pytestmark = pytest.mark.slow
+
 FIGURES = {
     "epochs": 3,
     "calibration": 2,

@@ -21,6 +21,8 @@ from funnelcast.experiments.report.write import report
 from funnelcast.experiments.words import spread
 from tests.experiments.report.runs import ODD, OUTPUTS, diagnosis
 
+pytestmark = pytest.mark.slow
+
 
 def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

@@ -57,6 +57,7 @@ def test_the_winners_are_compared_on_the_splits_that_the_search_names(
     assert (suite.splits, suite.split_by) == (3, "campaign")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [1, pytest.param(6, marks=pytest.mark.slow)])
 def test_cut_short_it_goes_on_to_the_same(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: int

@@ -15,6 +15,8 @@ from funnelcast.data.datasets.generator.text import FIRST_IDS
 from funnelcast.data.datasets.generator.world import MOST_CATEGORIES, MOST_ITEMS, MOST_USERS, category_starts
 from tests.data.datasets.generator.reference import Part
 
+pytestmark = pytest.mark.slow
+
 HISTORY_OF = {"508": "109_14", "509": "110_14", "702": "127_14", "853": "150_14"}
 SOURCE_OF = {"508": "206", "509": "207", "702": "216", "853": "210"}
 PRESENCE = {
