@@ -91,6 +91,7 @@ def test_a_model_whose_seeds_differ_too_much_is_set_apart() -> None:
     assert "Not told apart from it: a." in text
     assert "repeats differ too much to be sure; more would decide: b (± .0010)" in text
     assert "for the least steady model that is .1400" in text
+    assert "least steady" not in said(results(a=model(0.599, -0.001, error=1e-6), b=model(0.599, -0.001, error=2e-6)))
 
 
 def test_no_model_is_ahead_where_p_is_not_small() -> None:

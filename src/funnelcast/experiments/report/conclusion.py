@@ -118,8 +118,9 @@ def _cheapest(models: Mapping[str, Any], best: Best) -> Iterator[str]:
 
 def _power(models: Mapping[str, Any], output: str) -> Iterator[str]:
     if known := _smallest(models, output):
-        most = f"; for the least steady model that is {short(known[-1])}" if known[-1] > 1.5 * known[0] else ""
-        yield f"A true difference under {short(known[0])} would be missed more often than one time in five{most}."
+        least, most = short(known[0]), short(known[-1])
+        more = f"; for the least steady model that is {most}" if known[-1] > 1.5 * known[0] and most != least else ""
+        yield f"A true difference under {least} would be missed more often than one time in five{more}."
 
 
 def _smallest(models: Mapping[str, Any], output: str) -> list[float]:
