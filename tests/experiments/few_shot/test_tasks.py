@@ -48,8 +48,8 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
 
 def test_the_tasks_of_a_table_are_what_test_rows_alone_have(table: Table) -> None:
     found = unseen_tasks(table, "campaign", CLICK, support=30, query=20, seed=1)
-    assert [task.name for task in found] == ["22", "23", "24", "25", "26"]
-    campaign = table.side("test")["campaign"].to_numpy()
+    assert [task.name for task in found] == ["0", "22", "23", "24", "25", "26"]
+    campaign = table.side("test")["campaign"].fill_null(-1).to_numpy()
     for task in found:
         own = table.part("test").ids[campaign == int(task.name)]
         mine = np.concatenate([task.support.ids, task.query.ids])
@@ -64,8 +64,8 @@ def test_a_support_of_clicks_has_the_rows_between_them(table: Table) -> None:
     """A smaller support begins with the same rows; those with too few clicks are no tasks."""
     small, large = (unseen_tasks(table, "campaign", CONVERSION, size, 1) for size in (1, 3))
     by_name = {task.name: task for task in small}
-    campaign, clicked = table.side("test")["campaign"].to_numpy(), CONVERSION.space(table.part("test"))
-    clicks = {str(c): int(clicked[campaign == c].sum()) for c in range(22, 27)}
+    campaign, clicked = table.side("test")["campaign"].fill_null(-1).to_numpy(), CONVERSION.space(table.part("test"))
+    clicks = {str(c): int(clicked[campaign == c].sum()) for c in (0, *range(22, 27))}
     assert [task.name for task in large] == [name for name, count in clicks.items() if count >= 4] != list(clicks)
     for task in large:
         few = by_name[task.name]
@@ -77,7 +77,7 @@ def test_a_support_of_clicks_has_the_rows_between_them(table: Table) -> None:
 @pytest.mark.parametrize(
     ("by", "support", "query", "message"),
     [
-        ("campaign", 1000, 10, "of 5 values of 'campaign' that test rows alone have, 0 have 1,000 \\+ 10 rows"),
+        ("campaign", 1000, 10, "of 6 values of 'campaign' that test rows alone have, 0 have 1,000 \\+ 10 rows"),
         ("f0", 1, 1, "has no f0 in its test rows that train and dev rows have not; keep some out"),
         ("campain", 1, 1, "no column 'campain' to group by; did you mean 'campaign'"),
     ],

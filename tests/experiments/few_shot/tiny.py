@@ -47,13 +47,14 @@ def training_rows() -> tuple[Columns, Ints]:
 
 
 def write_table(folder: Path, rows: int = 1200) -> Table:
-    """Campaigns 0 to 19 in train, and to 21 in dev; test rows are of 15 to 27 and of none, which is a null."""
+    """Campaigns 1 to 20 in train, and to 21 in dev; test rows are of 15 to 26 and of 0. Some rows are of none."""
     own, rng = law().draw_campaigns(28), np.random.default_rng(1)
     with new_folder(folder) as partial, TableWriter(partial) as writer:
-        for name, (low, high) in {"train": (0, 20), "dev": (0, 22), "test": (15, 28)}.items():
+        for name, (low, high) in {"train": (1, 21), "dev": (1, 22), "test": (15, 28)}.items():
             campaign = rng.integers(low, high, rows)
-            mask = (campaign == 27) if name == "test" else None
-            beside = pa.table({"campaign": pa.array(campaign, mask=mask)})
+            campaign[campaign == 27] = 0
+            none = (campaign == 20) if name == "train" else (campaign == 15)
+            beside = pa.table({"campaign": pa.array(campaign, mask=none)})
             writer.part(name).append(law().sample(own[campaign], rng).columns, beside)
         writer.finish(encoder(), {})
     return Table.open(folder)

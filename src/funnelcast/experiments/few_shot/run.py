@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from funnelcast.data.files import check_free, new_folder, write_atomic
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
@@ -60,26 +62,34 @@ def few_shot(
         )
     check_free(out, replace=replace, mark=f"{STEM}.json")
     asked = Asked.of(table.schema.funnel, output or table.schema.funnel.outputs[0].name)
-    methods, over = _methods(bundle_of(bundle), None if meta is None else bundle_of(meta), table, by, asked, config)
+    plain, meta = bundle_of(bundle), None if meta is None else bundle_of(meta)
+    for each in (plain, meta) if meta else (plain,):
+        require_same_ids(each.encoder, table)
     tasks = unseen_tasks(table, by, asked, sizes[-1], query)
+    methods, over = _methods(plain, meta, table, by, asked, config)
     measured = measure(tasks, methods, asked, sizes, cores(), progress)
     with new_folder(out, replace=replace, mark=f"{STEM}.json") as partial:
         write(measured, partial / STEM, rows=asked.unit(table.schema.funnel), over=over)
-    return {"over": over, **report(measured)}
+    return _told(measured, over)
 
 
 def _methods(
     plain: Bundle, meta: Bundle | None, table: Table, by: str, asked: Asked, config: Adapting | None
 ) -> tuple[dict[str, Method], str]:
     """And the one that the others are compared with. One network alone may be trained either way."""
-    for bundle in (plain, meta) if meta else (plain,):
-        require_same_ids(bundle.encoder, table)
     rows = table.part("train")
     groups = group_by(table, rows, table.side("train"), by)
+    keys = groups.keys[groups.is_known]
+    if len(keys) < len(rows):
+        rows = rows.take(np.flatnonzero(groups.is_known))
     if meta is not None:
-        return standard_methods(meta, plain, asked, rows, groups.keys, config), PLAIN
-    alone = methods_of(plain, asked, rows, groups.keys, config)
+        return standard_methods(meta, plain, asked, rows, keys, config), PLAIN
+    alone = methods_of(plain, asked, rows, keys, config)
     return {_alone(name): method for name, method in alone.items()}, _alone(PLAIN)
+
+
+def _told(measured: Measured, over: str) -> dict[str, Any]:
+    return {"over": over, **report(measured)}
 
 
 def _alone(name: str) -> str:
@@ -94,7 +104,7 @@ def write(
     `rows`: what sizes are of; `ceiling`: the method that nothing can be better than.
     """
     curves = {name: gains(measured, name, over) for name in measured.figures if name != over}
-    write_atomic(stem.with_suffix(".json"), json.dumps(report(measured)).encode())
+    write_atomic(stem.with_suffix(".json"), json.dumps(_told(measured, over)).encode())
     title = f"{measured.output}: {len(measured.tasks)} tasks that no model has seen"
     draw_curves(curves, measured.sizes, stem, title=title, rows=rows, over=over, ceiling=ceiling)
     return curves

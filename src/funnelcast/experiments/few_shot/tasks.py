@@ -86,7 +86,8 @@ def unseen_tasks(table: Table, by: str, asked: Asked, support: int, query: int, 
     Raises TableError for fewer than four tasks, and for a column that is not there.
     """
     rows, groups = table.part("test"), _groups(table, "test", by)
-    seen = np.concatenate([np.unique(_groups(table, part, by).keys) for part in ("train", "dev")])
+    trained = [_groups(table, part, by) for part in ("train", "dev")]
+    seen = np.concatenate([np.unique(own.keys[own.is_known]) for own in trained])
     new = np.flatnonzero(groups.is_known & ~np.isin(groups.keys, seen))
     mixed = np.random.default_rng(seed).permutation(new)
     keys, codes, sizes = np.unique(groups.keys[mixed], return_inverse=True, return_counts=True)
