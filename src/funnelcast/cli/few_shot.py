@@ -56,7 +56,7 @@ def _show(folder: Path, found: dict[str, Any]) -> None:
     """Gains over the network as it is."""
     over, sizes = found["over"], found["sizes"]
     rows = [(name, *map(_cell, gains[over])) for name, gains in found["gain_over"].items() if name != over]
-    head = ("method", *(f"{size:,} rows" for size in sizes))
+    head = (f"support, {found['sizes_of']}", *(f"{size:,}" for size in sizes))
     title = f"{found['output']}: log-loss saved over {over!r}, thousandths of a nat a row, {len(found['tasks'])} tasks"
     show(rows, head, title)
     out.print(f"Wrote {folder}: few-shot.json, few-shot.svg, few-shot.png")

@@ -19,7 +19,7 @@ class Kind:
     verb: str
     """What takes it."""
     marks: tuple[str, ...]
-    """One of these settings is in every such file, and in none of the kinds below it."""
+    """Any of these settings tells the kind, unless one above it in `KINDS` is told."""
     others: tuple[str, ...] = ()
     """Settings that such files have as well, and not every kind has."""
 

@@ -40,7 +40,7 @@ def test_it_is_the_protocol_on_the_campaigns_of_test_rows(table: Table, tmp_path
     assert 0 < len(known) < len(campaign)
     methods = standard_methods(bundle(0), bundle(1), CLICK, *train, FEW)
     expected = report(measure(unseen_tasks(table, "campaign", CLICK, 20, 20), methods, CLICK, SIZES))
-    assert found == {"over": PLAIN, **expected} and {META, META_ADAPTED} < set(found["methods"])
+    assert found == {"over": PLAIN, "sizes_of": "rows", **expected} and {META, META_ADAPTED} < set(found["methods"])
     assert sorted(path.name for path in out.iterdir()) == FILES
     assert json.loads((out / "few-shot.json").read_text()) == found
 
@@ -52,7 +52,7 @@ def test_one_network_alone_is_neither_plain_nor_meta_trained(table: Table, tmp_p
     assert found["over"] == "not adapted" and found["sizes"] == [0, 2] and found["output"] == CONVERSION.output.name
     own = methods_of(bundle(1), CONVERSION, table.part("train"), np.zeros(table.rows("train"), np.int64))
     assert list(found["methods"]) == [name.removeprefix("plain, ") for name in own]
-    assert "rows that reached click of the new task" not in (tmp_path / "curves/few-shot.json").read_text()
+    assert found["sizes_of"] == "rows that reached click"
 
 
 def test_the_command_says_what_python_returns(table: Table, tmp_path: Path) -> None:
@@ -64,6 +64,7 @@ def test_the_command_says_what_python_returns(table: Table, tmp_path: Path) -> N
     assert json.loads(told.out) == found
     shown = call("few-shot", *given, "--out", tmp_path / "a", "--replace").out
     assert "click: log-loss saved over 'not adapted', thousandths of a nat a row, 6 tasks" in shown
+    assert "support, rows " in shown
     gain = found["gain_over"]["offset alone"]["not adapted"][1]
     assert f"{1e3 * gain['estimate']:+.2f} [{1e3 * gain['low']:+.2f}, {1e3 * gain['high']:+.2f}]" in shown
     assert f"Wrote {tmp_path / 'a'}: few-shot.json" in shown
