@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from funnelcast.layers.banks import MLPBank
 from funnelcast.layers.gates import GateBank, GatedExperts, extraction_levels, own_and_shared
+from funnelcast.layers.kernels import BLOCK
 from funnelcast.layers.leaves import Leaves
 from funnelcast.layers.mode import Mode
 from tests.layers.reference import draw, randomise
@@ -80,6 +81,14 @@ def test_the_same_through_levels(shared: int, dtype: torch.dtype) -> None:
     trunk = extraction_levels(7, (6, 4), 3, 2, shared, 3).to(dtype)
     randomise(trunk, scale=0.5)
     x = draw(1, 37, 7, dtype=dtype)
+    expected = results(copy.deepcopy(trunk).double(), x.double(), Mode())
+    assert_close(results(trunk, x, FAST), expected, dtype)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_more_rows_than_go_through_at_a_time(dtype: torch.dtype) -> None:
+    """And layers that end inside a tile."""
+    trunk, x = trunk_of((70, 33, 17), own_and_shared(2, 1, 2), dtype), draw(1, 2 * BLOCK + 5, 7, dtype=dtype)
     expected = results(copy.deepcopy(trunk).double(), x.double(), Mode())
     assert_close(results(trunk, x, FAST), expected, dtype)
 

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from funnelcast.layers.blas import FLOAT, sgemm_address
-from funnelcast.layers.kernels import BANK, LAYER, SEEN, backward
+from funnelcast.layers.kernels import BANK, BLOCK, LAYER, SEEN, backward
 from funnelcast.layers.kernels_twice import backward_twice
 from funnelcast.layers.mode import Dropout
-from funnelcast.layers.workspace import Lease, lend
+from funnelcast.layers.products import FLOAT, PANEL, ROWS
+from funnelcast.layers.workspace import lend
 
 
 class Seen(NamedTuple):
@@ -75,8 +75,9 @@ class WayBack:
         weights, biases = self.parameters[0::2], self.parameters[1::2]
         grad_x = self.x.new_empty(self.x.shape) if wanted.x else None
         grad_gates = torch.empty_like(self.gates) if self.gates is not None else None
-        grads = [torch.empty_like(p) if wanted.parameters else None for p in weights]
-        grads_bias = [torch.empty_like(p) for p in biases]
+        make = torch.empty_like if self.rows else torch.zeros_like  # a sum over no rows is never written
+        grads = [make(p) if wanted.parameters else None for p in weights]
+        grads_bias = [make(p) for p in biases]
         kept = keep and any(wanted)
         if kept:
             self.lease, self.deltas = lend(self._shapes())
@@ -84,7 +85,7 @@ class WayBack:
         layers["grad_weight"], layers["grad_bias"] = _addresses(grads), _addresses(grads_bias)
         layers["delta"] = _addresses(self.deltas) if kept else 0
         layers["toward"][: len(toward)] = _addresses(toward)
-        self._call(backward, {"grad_x": grad_x, "grad_gates": grad_gates})
+        self._call(backward, {"grad_x": grad_x, "grad_gates": grad_gates}, BLOCK)
         pairs = zip(grads, grads_bias, strict=True)
         return grad_x, grad_gates, *(each if wanted.parameters else None for pair in pairs for each in pair)
 
@@ -111,22 +112,40 @@ class WayBack:
         layers["toward"], layers["grad_weight"] = _addresses(toward), _addresses(grads)
         if own or turn_x is not None or turn_gates is not None:
             turned = {"turn_x": turn_x, "turn_gates": turn_gates, "turn_grad": turn_grad}
-            self._call(backward_twice, {"grad_x": grad_x, "grad_gates": grad_gates, **turned})
+            self._call(backward_twice, {"grad_x": grad_x, "grad_gates": grad_gates, **turned}, self.rows)
         return Again(grad_x, grad_gates, turn_grad, toward, [each for grad in grads for each in (grad, None)])
 
     def _shapes(self) -> list[tuple[int, int, int]]:
         return [(self.networks, self.rows, w.shape[2]) for w in self.parameters[0::2]]
 
-    def _call(self, kernel: Any, tensors: dict[str, Tensor | None]) -> None:
-        bank, width = bank_of(self.x, self.gates, self.networks), int(self.layers["width"].max())
-        scratch = Lease(2 * self.rows * width)
-        bank["grad"], bank["scratch"] = self.grad.data_ptr(), scratch.memory.data_ptr()
-        bank["scratch_step"] = self.rows * width * FLOAT
+    def _call(self, kernel: Any, tensors: dict[str, Tensor | None], scratch_rows: int) -> None:
+        bank = bank_of(self.x, self.gates, self.networks)
+        bank["grad"] = self.grad.data_ptr()
         for name, tensor in tensors.items():
             bank[name] = _address(tensor)
         for name in ("grad_x", "turn_x"):
             bank[f"{name}_step"] = _step(tensors.get(name))
-        kernel(bank, self.layers, *by_network(self.job.seen, self.networks))
+        run(kernel, bank, self.layers, self.job.seen, scratch_rows)
+
+
+def run(kernel: Any, bank: NDArray[np.void], layers: NDArray[np.void], seen: tuple[Seen, ...], rows: int = 0) -> None:
+    """Runs a loop with the spaces that it needs; `rows` of the scratch."""
+    size, networks = rows * int(layers["width"].max()), int(bank["networks"][0])
+    lease, spaces = lend([(size,), (size,), (networks * _packed_size(layers),), (ROWS * PANEL,)])
+    bank["scratch"], bank["scratch_step"] = spaces[0].data_ptr(), spaces[1].data_ptr() - spaces[0].data_ptr()
+    bank["packed"], bank["room"] = (space.data_ptr() for space in spaces[2:])
+    kernel(bank, layers, *by_network(seen, networks))
+    del lease
+
+
+def _packed_size(layers: NDArray[np.void]) -> int:
+    """Numbers of a network's weights in panels, turned or not."""
+    pairs = [(int(layer["width_in"]), int(layer["width"])) for layer in layers]
+    return sum(max(a * _whole_panels(b), b * _whole_panels(a)) for a, b in pairs)
+
+
+def _whole_panels(columns: int) -> int:
+    return -(-columns // PANEL) * PANEL
 
 
 def by_rows(x: Tensor) -> Tensor:
@@ -161,7 +180,7 @@ def layers_of(x: Tensor, parameters: Sequence[Tensor], dropout: Sequence[Dropout
 def bank_of(x: Tensor, gates: Tensor | None, networks: int) -> NDArray[np.void]:
     """A call with its input."""
     bank = np.zeros(1, BANK)
-    bank["sgemm"], bank["networks"], bank["rows"] = sgemm_address(), networks, x.shape[-2]
+    bank["networks"], bank["rows"] = networks, x.shape[-2]
     bank["x"], bank["x_step"] = x.data_ptr(), _step(x)
     if gates is not None:
         bank["gates"], bank["columns"] = gates.data_ptr(), gates.shape[1]

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from funnelcast.compiled import compiled_for_speed
-from funnelcast.layers.blas import FLOAT, matrix, multiply, multiply_by_turned, multiply_turned, shorts
+from funnelcast.layers.products import FLOAT, matrix, pack, packed_size, shorts, times, turned_times
 
 LAYER: Final = np.dtype([(name, np.int64) for name in (
     "width_in", "width",
@@ -25,14 +25,16 @@ LAYER: Final = np.dtype([(name, np.int64) for name in (
 """A layer of all networks. What is not needed is 0."""
 
 BANK: Final = np.dtype([(name, np.int64) for name in (
-    "sgemm", "networks", "rows",
+    "networks", "rows",
     "x", "x_step",  # (B, width_in), and the bytes from one network's to the next one's; 0 where they share it
     "gates", "columns",  # (B, K); K is 0 without gates
     "mixed",  # (T, B, H), zeros
     "grad",  # (T, B, H) of the mixture, or (N, B, H) of the last outputs
     "grad_x", "grad_x_step", "grad_gates",
     "turn_x", "turn_x_step", "turn_gates", "turn_grad",  # a gradient of the three above; that of `grad`
-    "scratch", "scratch_step",  # two spaces for (B, widest layer), and the bytes between them
+    "scratch", "scratch_step",  # two spaces for (BLOCK, widest layer), and the bytes between them
+    "packed",  # space for the weights of a network in panels
+    "room",  # for a tile
 )])  # fmt: skip
 """A call: what is not needed is 0."""
 
@@ -40,58 +42,92 @@ SEEN: Final = np.dtype([("step", np.int64), ("column", np.int64)])
 """A step that sees a network, and the column of its gate weight."""
 
 SHORT: Final = 2  # bytes
+BLOCK: Final = 192
+"""Rows that go through all layers of a network at a time, so that they stay in the cache."""
 
 
 @compiled_for_speed
 def forward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
     """Fills every layer's `output` and, with gates, `mixed`. `seen` (K,) by network, those of n from `first[n]` on."""
     bank = banks[0]
-    rows, last = bank.rows, len(layers) - 1
+    last = len(layers) - 1
+    packed = bank.packed
     for n in range(bank.networks):
-        x = bank.x + n * bank.x_step
         for i in range(len(layers)):
-            layer = layers[i]
-            k, width = layer.width_in, layer.width
-            y = of(layer.output, n, rows, width)
-            multiply(bank.sgemm, x, of(layer.weight, n, k, width), y, rows, k, width, 0.0)
-            _activate(y, n, rows, layer)
-            x = y
-        if bank.columns:
-            _mix(bank, x, layers[last].width, seen[first[n] : first[n + 1]])
+            k, width = layers[i].width_in, layers[i].width
+            pack(of(layers[i].weight, n, k, width), width * FLOAT, FLOAT, k, width, packed)
+            packed += packed_size(k, width)
+    for start in range(0, bank.rows, BLOCK):
+        rows, packed = min(BLOCK, bank.rows - start), bank.packed
+        for n in range(bank.networks):
+            x = bank.x + n * bank.x_step + start * layers[0].width_in * FLOAT
+            for i in range(len(layers)):
+                layer = layers[i]
+                k, width = layer.width_in, layer.width
+                y = of(layer.output, n, bank.rows, width) + start * width * FLOAT
+                times(x, packed, y, rows, k, width, 0, bank.room)
+                packed += packed_size(k, width)
+                _activate(y, n, start, rows, bank.rows, layer)
+                x = y
+            if bank.columns:
+                _mix(bank, x, start, rows, layers[last].width, seen[first[n] : first[n + 1]])
 
 
 @compiled_for_speed
 def backward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
     """Fills `grad_gates` and, of `grad_x`, `delta`, every `grad_weight` and `grad_bias`, what has room."""
     bank = banks[0]
-    rows, last = bank.rows, len(layers) - 1
+    last = len(layers) - 1
     through = bank.grad_x or layers[last].grad_weight
     for n in range(bank.networks):
-        layer = layers[last]
-        g = of(layer.delta, n, rows, layer.width) if layer.delta else bank.scratch
-        if bank.columns:
-            to = g if through else 0
-            _unmix(bank, of(layer.output, n, rows, layer.width), to, layer.width, seen[first[n] : first[n + 1]])
-        else:
-            matrix(g, rows, layer.width)[:] = matrix(of(bank.grad, n, rows, layer.width), rows, layer.width)
+        packed = bank.packed
         for i in range(last if through else -1, -1, -1):
             layer = layers[i]
             k, width = layer.width_in, layer.width
-            if layer.toward:
-                _add(of(layer.toward, n, rows, width), g, rows, width)
-            _deactivate(g, n, rows, layer)
-            if layer.grad_weight:
-                x = of(layers[i - 1].output, n, rows, k) if i else bank.x + n * bank.x_step
-                multiply_turned(bank.sgemm, x, g, of(layer.grad_weight, n, k, width), k, rows, width)
-            weight = of(layer.weight, n, k, width)
-            if i:
-                kept = layers[i - 1].delta
-                before = of(kept, n, rows, k) if kept else bank.scratch + (last - i + 1) % 2 * bank.scratch_step
-                multiply_by_turned(bank.sgemm, g, weight, before, rows, width, k, 0.0)
+            bias = matrix(of(layer.grad_bias, n, 1, width), 1, width)
+            for j in range(width):
+                bias[0, j] = 0
+            if i or bank.grad_x:
+                pack(of(layer.weight, n, k, width), FLOAT, width * FLOAT, width, k, packed)
+                packed += packed_size(width, k)
+        for start in range(0, bank.rows, BLOCK):
+            rows, packed = min(BLOCK, bank.rows - start), bank.packed
+            layer = layers[last]
+            g, y = _delta(bank, layer, n, start, 0), of(layer.output, n, bank.rows, layer.width)
+            if bank.columns:
+                to = g if through else 0
+                y += start * layer.width * FLOAT
+                _unmix(bank, y, to, start, rows, layer.width, seen[first[n] : first[n + 1]])
+            else:
+                grad = of(bank.grad, n, bank.rows, layer.width) + start * layer.width * FLOAT
+                matrix(g, rows, layer.width)[:] = matrix(grad, rows, layer.width)
+            if through:
+                _deactivate(g, n, start, rows, bank.rows, layer)
+            for i in range(last if through else -1, -1, -1):
+                layer, before = layers[i], g
+                k, width = layer.width_in, layer.width
+                if i:
+                    before = _delta(bank, layers[i - 1], n, start, (last - i + 1) % 2)
+                    times(g, packed, before, rows, width, k, 0, bank.room)
+                    packed += packed_size(width, k)
+                    _deactivate(before, n, start, rows, bank.rows, layers[i - 1])  # fetches what is turned next
+                elif bank.grad_x:
+                    keep = 1 if n > 0 and bank.grad_x_step == 0 else 0
+                    to = bank.grad_x + n * bank.grad_x_step + start * k * FLOAT
+                    times(g, packed, to, rows, width, k, keep, bank.room)
+                if layer.grad_weight:
+                    x = of(layers[i - 1].output, n, bank.rows, k) if i else bank.x + n * bank.x_step
+                    to = of(layer.grad_weight, n, k, width)
+                    turned_times(x + start * k * FLOAT, g, to, k, rows, width, 1 if start else 0, bank.room)
                 g = before
-            elif bank.grad_x:
-                keep = 1.0 if n > 0 and bank.grad_x_step == 0 else 0.0
-                multiply_by_turned(bank.sgemm, g, weight, bank.grad_x + n * bank.grad_x_step, rows, width, k, keep)
+
+
+@compiled_for_speed
+def _delta(bank: Any, layer: Any, n: int, start: int, turn: int) -> Any:
+    """Where a block's gradient before a layer's activation goes: where it is kept, or into a scratch space."""
+    if layer.delta:
+        return of(layer.delta, n, bank.rows, layer.width) + start * layer.width * FLOAT
+    return bank.scratch + turn * bank.scratch_step
 
 
 @compiled_for_speed
@@ -101,12 +137,12 @@ def of(address: int, n: int, rows: int, columns: int) -> int:
 
 
 @compiled_for_speed
-def _activate(output: int, n: int, rows: int, layer: Any) -> None:
-    """y = dropout(relu(y + bias))."""
+def _activate(output: int, n: int, start: int, rows: int, all_rows: int, layer: Any) -> None:
+    """y = dropout(relu(y + bias)) of a block."""
     width, limit, scale = layer.width, layer.limit, layer.scale
     y, bias = matrix(output, rows, width), matrix(of(layer.bias, n, 1, width), 1, width)
     if layer.draws:
-        draws = shorts(layer.draws + n * rows * width * SHORT, rows, width)
+        draws = shorts(layer.draws + (n * all_rows + start) * width * SHORT, rows, width)
         for r in range(rows):
             for j in range(width):
                 value = y[r, j] + bias[0, j]
@@ -119,16 +155,17 @@ def _activate(output: int, n: int, rows: int, layer: Any) -> None:
 
 
 @compiled_for_speed
-def _deactivate(grad: int, n: int, rows: int, layer: Any) -> None:
-    """In place, the gradient before bias, ReLU and dropout from that after them; and the bias's.
+def _deactivate(grad: int, n: int, start: int, rows: int, all_rows: int, layer: Any) -> None:
+    """In place, the gradient before bias, ReLU and dropout of a block from that after them, `toward` it included; and
+    adds up the bias's.
 
     An output of 0 tells that the number fell away. In place, as loops that might overlap are not vectorised.
     """
     width, scale = layer.width, layer.scale
-    g, y = matrix(grad, rows, width), matrix(of(layer.output, n, rows, width), rows, width)
-    bias = matrix(of(layer.grad_bias, n, 1, width), 1, width)
-    for j in range(width):
-        bias[0, j] = 0
+    y = matrix(of(layer.output, n, all_rows, width) + start * width * FLOAT, rows, width)
+    g, bias = matrix(grad, rows, width), matrix(of(layer.grad_bias, n, 1, width), 1, width)
+    if layer.toward:
+        _add(of(layer.toward, n, all_rows, width) + start * width * FLOAT, grad, rows, width)
     for r in range(rows):
         for j in range(width):
             value = g[r, j] * scale
@@ -138,12 +175,12 @@ def _deactivate(grad: int, n: int, rows: int, layer: Any) -> None:
 
 
 @compiled_for_speed
-def _mix(bank: Any, output: int, width: int, seen: Any) -> None:
-    """Adds a network's output, times its gate weight, to the mixture of each step that sees it."""
-    rows = bank.rows
-    y, gates = matrix(output, rows, width), matrix(bank.gates, rows, bank.columns)
+def _mix(bank: Any, output: int, start: int, rows: int, width: int, seen: Any) -> None:
+    """Adds a block of a network's output, times its gate weight, to the mixture of each step that sees it."""
+    y, gates = matrix(output, rows, width), matrix(bank.gates + start * bank.columns * FLOAT, rows, bank.columns)
     for s in range(len(seen)):
-        mixed, column = matrix(of(bank.mixed, seen[s].step, rows, width), rows, width), seen[s].column
+        mixed = matrix(of(bank.mixed, seen[s].step, bank.rows, width) + start * width * FLOAT, rows, width)
+        column = seen[s].column
         for r in range(rows):
             weight = gates[r, column]
             for j in range(width):
@@ -151,13 +188,14 @@ def _mix(bank: Any, output: int, width: int, seen: Any) -> None:
 
 
 @compiled_for_speed
-def _unmix(bank: Any, output: int, to: int, width: int, seen: Any) -> None:
-    """The gradients of a network's gate weights, and unless `to` is 0 that of its output."""
-    rows = bank.rows
-    y, g = matrix(output, rows, width), matrix(to, rows, width)
-    gates, grad_gates = matrix(bank.gates, rows, bank.columns), matrix(bank.grad_gates, rows, bank.columns)
+def _unmix(bank: Any, output: int, to: int, start: int, rows: int, width: int, seen: Any) -> None:
+    """The gradients of a network's gate weights for a block, and unless `to` is 0 that of its output."""
+    y, g, skipped = matrix(output, rows, width), matrix(to, rows, width), start * bank.columns * FLOAT
+    gates = matrix(bank.gates + skipped, rows, bank.columns)
+    grad_gates = matrix(bank.grad_gates + skipped, rows, bank.columns)
     for s in range(len(seen)):
-        grad, column = matrix(of(bank.grad, seen[s].step, rows, width), rows, width), seen[s].column
+        grad = matrix(of(bank.grad, seen[s].step, bank.rows, width) + start * width * FLOAT, rows, width)
+        column = seen[s].column
         for r in range(rows):
             weight, product = gates[r, column], np.float32(0)
             for j in range(width):

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from funnelcast.compiled import compiled_for_speed
-from funnelcast.layers.blas import matrix, multiply, multiply_by_turned, multiply_turned
 from funnelcast.layers.kernels import of
+from funnelcast.layers.products import FLOAT, matrix, pack, times, turned_times
 
 
 @compiled_for_speed
@@ -39,18 +39,18 @@ def backward_twice(banks: Any, layers: Any, seen: Any, first: Any) -> None:
                 if layer.turn_weight:
                     turn = of(layer.turn_weight, n, k, width)
                     x = of(layers[i - 1].output, n, rows, k) if i else bank.x + n * bank.x_step
-                    multiply(bank.sgemm, x, turn, e, rows, k, width, 0.0)
+                    _times(bank, x, turn, e, rows, k, width, 0)
                     if i:
                         toward = of(layers[i - 1].toward, n, rows, k)
-                        multiply_by_turned(bank.sgemm, delta, turn, toward, rows, width, k, 0.0)
+                        _times_turned(bank, delta, turn, toward, rows, width, k, 0)
                     elif bank.grad_x:
-                        keep = 1.0 if n > 0 and bank.grad_x_step == 0 else 0.0
+                        keep = 1 if n > 0 and bank.grad_x_step == 0 else 0
                         grad_x = bank.grad_x + n * bank.grad_x_step
-                        multiply_by_turned(bank.sgemm, delta, turn, grad_x, rows, width, k, keep)
+                        _times_turned(bank, delta, turn, grad_x, rows, width, k, keep)
                 if before:
-                    keep = 1.0 if layer.turn_weight else 0.0
-                    multiply(bank.sgemm, before, of(layer.weight, n, k, width), e, rows, k, width, keep)
-                    multiply_turned(bank.sgemm, before, delta, of(layer.grad_weight, n, k, width), k, rows, width)
+                    keep = 1 if layer.turn_weight else 0
+                    _times(bank, before, of(layer.weight, n, k, width), e, rows, k, width, keep)
+                    turned_times(before, delta, of(layer.grad_weight, n, k, width), k, rows, width, 0, bank.room)
                 _mask(e, n, rows, layer)
                 before = e
         if bank.columns:
@@ -58,6 +58,20 @@ def backward_twice(banks: Any, layers: Any, seen: Any, first: Any) -> None:
         else:
             width = layers[last].width
             matrix(of(bank.turn_grad, n, rows, width), rows, width)[:] = matrix(e, rows, width)
+
+
+@compiled_for_speed
+def _times(bank: Any, x: int, w: int, y: int, rows: int, k: int, columns: int, keep: int) -> None:
+    """Y = X W + keep · Y."""
+    pack(w, columns * FLOAT, FLOAT, k, columns, bank.packed)
+    times(x, bank.packed, y, rows, k, columns, keep, bank.room)
+
+
+@compiled_for_speed
+def _times_turned(bank: Any, g: int, w: int, x: int, rows: int, k: int, columns: int, keep: int) -> None:
+    """X = G Wᵀ + keep · X, of W (columns, k)."""
+    pack(w, FLOAT, k * FLOAT, k, columns, bank.packed)
+    times(g, bank.packed, x, rows, k, columns, keep, bank.room)
 
 
 @compiled_for_speed
