@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from funnelcast.layers.products import LANES, PANEL, pack, packed_size, times, turned_times
+from funnelcast.layers.products import PANEL, pack, packed_size, times, turned_times
+from funnelcast.layers.tiles import LANES
 
 SHAPES = [(1, 1, 1), (2, 3, LANES), (6, 90, PANEL), (7, 5, PANEL + LANES), (13, 8, 3 * PANEL - 1), (50, 33, LANES + 1)]
 GUARD = np.float32(77)

@@ -10,7 +10,8 @@ from typing import Any, Final
 import numpy as np
 
 from funnelcast.compiled import compiled_for_speed
-from funnelcast.layers.products import FLOAT, matrix, pack, packed_size, shorts, times, turned_times
+from funnelcast.layers.products import matrix, pack, packed_size, shorts, times, turned_times
+from funnelcast.layers.tiles import FLOAT
 
 LAYER: Final = np.dtype([(name, np.int64) for name in (
     "width_in", "width",
@@ -80,16 +81,8 @@ def backward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
     last = len(layers) - 1
     through = bank.grad_x or layers[last].grad_weight
     for n in range(bank.networks):
-        packed = bank.packed
-        for i in range(last if through else -1, -1, -1):
-            layer = layers[i]
-            k, width = layer.width_in, layer.width
-            bias = matrix(of(layer.grad_bias, n, 1, width), 1, width)
-            for j in range(width):
-                bias[0, j] = 0
-            if i or bank.grad_x:
-                pack(of(layer.weight, n, k, width), FLOAT, width * FLOAT, width, k, packed)
-                packed += packed_size(width, k)
+        if through:
+            _begin(bank, layers, n)
         for start in range(0, bank.rows, BLOCK):
             rows, packed = min(BLOCK, bank.rows - start), bank.packed
             layer = layers[last]
@@ -120,6 +113,21 @@ def backward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
                     to = of(layer.grad_weight, n, k, width)
                     turned_times(x + start * k * FLOAT, g, to, k, rows, width, 1 if start else 0, bank.room)
                 g = before
+
+
+@compiled_for_speed
+def _begin(bank: Any, layers: Any, n: int) -> None:
+    """The weights of a network in panels, turned, the last layer's first; and no gradients of biases yet."""
+    packed = bank.packed
+    for i in range(len(layers) - 1, -1, -1):
+        layer = layers[i]
+        k, width = layer.width_in, layer.width
+        bias = matrix(of(layer.grad_bias, n, 1, width), 1, width)
+        for j in range(width):
+            bias[0, j] = 0
+        if i or bank.grad_x:
+            pack(of(layer.weight, n, k, width), FLOAT, width * FLOAT, width, k, packed)
+            packed += packed_size(width, k)
 
 
 @compiled_for_speed

@@ -16,7 +16,8 @@ import numpy as np
 
 from funnelcast.compiled import compiled_for_speed
 from funnelcast.layers.kernels import of
-from funnelcast.layers.products import FLOAT, matrix, pack, times, turned_times
+from funnelcast.layers.products import matrix, pack, times, turned_times
+from funnelcast.layers.tiles import FLOAT
 
 
 @compiled_for_speed

@@ -1,0 +1,115 @@
+"""A tile of a matrix product, as code that holds its sums in this processor's registers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils, config
+from numba.extending import intrinsic
+
+FLOAT: Final = 4  # bytes
+_FEATURES: Final = config.CPU_FEATURES
+_HAS: Final = _FEATURES if _FEATURES is not None else binding.get_host_cpu_features().flatten()
+_MANY_REGISTERS: Final = "+avx512f" in _HAS or "+neon" in _HAS  # 32, others have 16
+LANES: Final = 16 if "+avx512f" in _HAS else 8 if "+avx" in _HAS else 4
+"""Numbers in a register."""
+VECTORS: Final = 4 if _MANY_REGISTERS else 2
+"""Registers in a row of a tile."""
+ROWS: Final = 6
+"""Rows of a tile. ROWS × VECTORS sums, a row of B and a number of A fit the registers."""
+
+_I32: Final = ir.IntType(32)
+_I64: Final = ir.IntType(64)
+_REAL: Final = ir.FloatType()
+_VECTOR: Final = ir.VectorType(_REAL, LANES)
+_ZEROS: Final = ir.Constant(_VECTOR, [0.0] * LANES)
+
+
+def tile_of(vectors: int) -> Any:
+    """A function for compiled loops that fills a tile C = A B + keep · C of ROWS × (vectors · LANES).
+
+    It takes the address of A, and the bytes to its next row and its next column; of B, to its next row; of C, to its
+    next row; how many of the rows C has; the columns of A; and `keep`, 0 or 1. All are int64, numbers are float32.
+    """
+
+    def tile(
+        typing: Any, a: Any, a_row: Any, a_step: Any, b: Any, b_step: Any, c: Any, c_row: Any, rows: Any, depth: Any,
+        keep: Any,
+    ) -> Any:  # fmt: skip
+        return types.void(*[types.int64] * 10), _code(vectors)
+
+    return intrinsic(tile)
+
+
+def _code(vectors: int) -> Callable[..., Any]:
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        a, a_row, a_step, b, b_step, c, c_row, rows, depth, keep = values
+        rows_a, rows_c = _rows(builder, a, a_row, rows), _rows(builder, c, c_row, rows)
+        places = [builder.add(row, _I64(v * LANES * FLOAT)) for row in rows_c for v in range(vectors)]
+        _fetch(builder, places)  # while sums are made
+        start, kept, loop, end = builder.block, *map(builder.append_basic_block, ("kept", "loop", "end"))
+        builder.cbranch(builder.icmp_signed("!=", keep, _I64(0)), kept, loop)
+
+        builder.position_at_end(kept)
+        before = [_load(builder, place) for place in places]
+        builder.branch(loop)
+
+        builder.position_at_end(loop)
+        k, sums = builder.phi(_I64), [builder.phi(_VECTOR) for _ in places]
+        at_a, at_b = builder.mul(k, a_step), builder.add(b, builder.mul(k, b_step))
+        own = [_load(builder, builder.add(at_b, _I64(v * LANES * FLOAT))) for v in range(vectors)]
+        numbers = [_spread(builder, builder.add(row, at_a)) for row in rows_a]
+        pairs = [(number, vector) for number in numbers for vector in own]
+        after = [_add_product(builder, *pair, total) for pair, total in zip(pairs, sums, strict=True)]
+        following = builder.add(k, _I64(1))
+        builder.cbranch(builder.icmp_signed("<", following, depth), loop, end)
+        for block, value in ((start, _I64(0)), (kept, _I64(0)), (loop, following)):
+            k.add_incoming(value, block)
+        for total, own_before, own_after in zip(sums, before, after, strict=True):
+            for block, value in ((start, _ZEROS), (kept, own_before), (loop, own_after)):
+                total.add_incoming(value, block)
+
+        builder.position_at_end(end)
+        for place, total in zip(places, after, strict=True):
+            builder.store(total, builder.inttoptr(place, _VECTOR.as_pointer())).align = FLOAT
+        return context.get_dummy_value()
+
+    return code
+
+
+def _rows(builder: Any, begin: Any, step: Any, rows: Any) -> list[Any]:
+    """Addresses of ROWS rows; past the last one there is, that one again."""
+    last = builder.sub(rows, _I64(1))
+    taken = [builder.select(builder.icmp_signed("<", _I64(r), last), _I64(r), last) for r in range(ROWS)]
+    return [builder.add(begin, builder.mul(step, r)) for r in taken]
+
+
+def _fetch(builder: Any, places: list[Any]) -> None:
+    """Into the cache, to be written."""
+    kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, _I32, _I32, _I32])
+    fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    for place in places:
+        builder.call(fetch, [builder.inttoptr(place, cgutils.voidptr_t), _I32(1), _I32(3), _I32(1)])
+
+
+def _add_product(builder: Any, x: Any, y: Any, total: Any) -> Any:
+    kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+    fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
+    return builder.call(fma, [x, y, total])
+
+
+def _load(builder: Any, address: Any) -> Any:
+    vector = builder.load(builder.inttoptr(address, _VECTOR.as_pointer()))
+    vector.align = FLOAT
+    return vector
+
+
+def _spread(builder: Any, address: Any) -> Any:
+    """The number at an address in every lane."""
+    blank = ir.Constant(_VECTOR, ir.Undefined)
+    number = builder.load(builder.inttoptr(address, _REAL.as_pointer()))
+    first = builder.insert_element(blank, number, _I32(0))
+    return builder.shuffle_vector(first, blank, ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES))
