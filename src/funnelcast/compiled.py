@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -21,3 +24,23 @@ def compiled_for_speed(function: Function) -> Function:
     loose = {"reassoc", "contract", "nsz"}
     made: Function = njit(cache=True, nogil=True, error_model="numpy", fastmath=loose)(function)
     return made
+
+
+def fetch_at(builder: Any, address: Any) -> None:
+    """Code that brings the line at an address into the cache, to be written; any address will do."""
+    number, void = ir.IntType(32), cgutils.voidptr_t
+    kind = ir.FunctionType(ir.VoidType(), [void, number, number, number])
+    prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+    builder.call(prefetch, [builder.inttoptr(address, void), *map(number, (1, 3, 1))])
+
+
+def _fetch(typing: Any, address: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        fetch_at(builder, values[0])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), code
+
+
+fetch = intrinsic(_fetch)
+"""`fetch_at` of an address, for compiled loops."""

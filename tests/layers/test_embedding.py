@@ -13,6 +13,7 @@ from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import InputSpec, ListSpec
 from funnelcast.layers.embedding import Block, Embedded, Embedding, EmbeddingTable, Init
 from funnelcast.layers.lists import Pool
+from funnelcast.layers.mode import FAST
 from tests.layers.inputs import DIMS, INPUTS, draw_batch, draw_ids, of_row
 from tests.layers.reference import draw, has_derivatives, pooled, randomise
 
@@ -265,3 +266,13 @@ def test_no_rows() -> None:
     found = module(draw_batch(0))
     assert found.flat.shape == (0, module.width)
     assert [each.vectors.shape for each in found.sequences] == [(0, 2), (0, 3)]
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 3, 50])
+@pytest.mark.parametrize("copies", [1, 2])
+def test_the_fast_way_looks_up_the_same_numbers(rows: int, copies: int) -> None:
+    module = embedding(copies=copies).float()
+    batch = draw_batch(rows, dtype=torch.float32)
+    with torch.no_grad():
+        for found, expected in zip(module(batch, FAST).tensors(), module(batch).tensors(), strict=True):
+            assert torch.equal(found, expected)

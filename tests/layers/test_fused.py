@@ -264,3 +264,21 @@ def test_numbers_that_are_none_are_passed_on() -> None:
     x = draw(1, 4, 7, dtype=torch.float32)
     x[2, 3] = torch.nan
     assert torch.isnan(trunk(x, FAST)).all(2).tolist() == [[False, False, True, False]] * 2
+
+
+def test_memory_of_scoring_serves_training() -> None:
+    trunk, x = trunk_of((70, 33), own_and_shared(2, 1, 2), torch.float32), draw(1, 41, 7).float()
+    with torch.inference_mode():
+        trunk(x, FAST)
+    mode = Mode(fused=True, again=Leaves(trunk.parameters()))
+    first = torch.autograd.grad(trunk(x, mode).square().sum(), list(trunk.parameters()), create_graph=True)
+    assert all(grad.isfinite().all() for grad in torch.autograd.grad(first[0].square().sum(), list(trunk.parameters())))
+
+
+@pytest.mark.parametrize("rows", [1, BLOCK, 2 * BLOCK + 5])
+def test_without_a_gradient_the_same_numbers(rows: int) -> None:
+    """Where layers' outputs are kept no longer than they are needed; and whatever other rows go along."""
+    trunk, x = trunk_of((70, 33, 17), own_and_shared(2, 1, 2), torch.float32), draw(1, rows, 7).float()
+    kept = trunk(x, FAST)
+    with torch.no_grad():
+        assert torch.equal(trunk(x, FAST), kept)

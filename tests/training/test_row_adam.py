@@ -6,7 +6,8 @@ from torch import Tensor
 
 from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.embedding import EmbeddingTable
-from funnelcast.training.row_adam import RowAdam, is_simple, move, move_plain
+from funnelcast.layers.mode import is_simple
+from funnelcast.training.row_adam import RowAdam, move, move_plain
 
 
 def draw(seed: int, *shape: int) -> Tensor:

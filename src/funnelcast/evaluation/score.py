@@ -27,7 +27,7 @@ def score(
     log_q = np.empty_like(log_p)
     for start in range(0, len(columns), PIECE):
         stop = min(start + PIECE, len(columns))
-        reach = model(rows.slice(start, stop).to(model.device))
+        reach = model.score(rows.slice(start, stop).to(model.device))
         if keep_negatives < 1:
             reach = undo_downsampling(reach, model.parents, keep_negatives)
         log_p[start:stop] = reach.log_p.cpu().numpy()

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from funnelcast.layers.fused import can_fuse, fused_bank
-from funnelcast.layers.mode import EVALUATE, Dropout, Mode
+from funnelcast.layers.fused import fused_bank
+from funnelcast.layers.mode import EVALUATE, Dropout, Mode, is_simple
 
 
 class LinearBank(nn.Module):
@@ -61,7 +61,7 @@ class MLPBank(nn.Module):
 
     def forward(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
         """(B, in) or (N, B, in) -> (N, B, widths[-1])."""
-        if mode.fused and can_fuse(x):
+        if mode.fused and is_simple(x):
             return fused_bank(x, *self.for_fused(x.shape[-2], mode), mode)
         for layer, rate in zip(self.layers, self.dropout, strict=True):
             x = mode.dropout(layer(x).relu(), rate)

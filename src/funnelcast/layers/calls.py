@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from funnelcast.layers.kernels_twice import backward_twice
 from funnelcast.layers.mode import Dropout
 from funnelcast.layers.products import PANEL
 from funnelcast.layers.tiles import FLOAT, ROWS
-from funnelcast.layers.workspace import lend
+from funnelcast.layers.workspace import lease_for, lend
 
 
 class Seen(NamedTuple):
@@ -42,6 +43,8 @@ class Job(NamedTuple):
     seen: tuple[Seen, ...]
     """Pairs of gate and expert in the order of the gates' columns; () without gates."""
     wanted: Wanted
+    keep: bool = True
+    """Whether there will be a gradient, for which every layer's output is kept."""
     again: Wanted | None = None
     """What the gradient is by that will be differentiated once more; none for one derivative."""
 
@@ -131,18 +134,19 @@ class WayBack:
 
 def run(kernel: Any, bank: NDArray[np.void], layers: NDArray[np.void], seen: tuple[Seen, ...], rows: int = 0) -> None:
     """Runs a loop with the spaces that it needs; `rows` of the scratch."""
-    size, networks = rows * int(layers["width"].max()), int(bank["networks"][0])
-    lease, spaces = lend([(size,), (size,), (networks * _packed_size(layers),), (ROWS * PANEL,)])
-    bank["scratch"], bank["scratch_step"] = spaces[0].data_ptr(), spaces[1].data_ptr() - spaces[0].data_ptr()
-    bank["packed"], bank["room"] = (space.data_ptr() for space in spaces[2:])
+    networks, widths = int(bank["networks"][0]), layers["width"].tolist()
+    size = rows * max(widths)
+    sizes = [size, size, networks * _packed_size((int(layers["width_in"][0]), *widths)), ROWS * PANEL]
+    lease = lease_for(sizes)
+    first, second, bank["packed"], bank["room"] = lease.places(sizes)
+    bank["scratch"], bank["scratch_step"] = first, second - first
     kernel(bank, layers, *by_network(seen, networks))
-    del lease
 
 
-def _packed_size(layers: NDArray[np.void]) -> int:
+@cache
+def _packed_size(widths: tuple[int, ...]) -> int:
     """Numbers of a network's weights in panels, turned or not."""
-    pairs = [(int(layer["width_in"]), int(layer["width"])) for layer in layers]
-    return sum(max(a * _whole_panels(b), b * _whole_panels(a)) for a, b in pairs)
+    return sum(max(a * _whole_panels(b), b * _whole_panels(a)) for a, b in pairwise(widths))
 
 
 def _whole_panels(columns: int) -> int:
@@ -172,6 +176,8 @@ def layers_of(x: Tensor, parameters: Sequence[Tensor], dropout: Sequence[Dropout
     widths = [w.shape[2] for w in parameters[0::2]]
     layers = np.zeros(len(dropout), LAYER)
     layers["width_in"], layers["width"] = (x.shape[-1], *widths[:-1]), widths
+    layers["output_step"] = [x.shape[-2] * width * FLOAT for width in widths]
+    layers["output_row"] = [width * FLOAT for width in widths]
     layers["weight"], layers["bias"] = _addresses(parameters[0::2]), _addresses(parameters[1::2])
     layers["draws"] = _addresses([d.draws for d in dropout])
     layers["limit"], layers["scale"] = [d.limit for d in dropout], [d.scale for d in dropout]

@@ -14,6 +14,8 @@ from torch.nn import functional
 from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.lists import Bag, Elements, Pool, bag_of
+from funnelcast.layers.look_up import look_up
+from funnelcast.layers.mode import EVALUATE, Mode, is_simple
 from funnelcast.layers.numbers import Numbers
 
 Init = Literal["xavier_uniform", "normal"]
@@ -123,10 +125,13 @@ class EmbeddingTable(nn.Module):
         assert pool is not None
         return bag_of(batch.lists[name], pool)
 
-    def forward(self, batch: Batch) -> list[Tensor]:
-        """-> (B, fields × row width) and a (B, row width) per pooled list."""
+    def forward(self, batch: Batch, mode: Mode = EVALUATE) -> list[Tensor]:
+        """-> (B, fields × row width) and a (B, row width) per pooled list; where no gradient is followed, `mode` may
+        ask for the fast way."""
         parts = []
-        if self.fields:
+        if self.fields and mode.fused and is_simple(self.weight) and not torch.is_grad_enabled():
+            parts.append(look_up(batch.ids, self.columns, self.starts, self.weight))
+        elif self.fields:
             parts.append(functional.embedding(self.rows(batch.ids), self.weight).flatten(1))
         bags = [(self.list_rows(batch, name), self.bag(batch, name)) for name in self.pooled]
         return parts + [bag.add_up(rows, self.weight) for rows, bag in bags]
@@ -193,9 +198,10 @@ class Embedding(nn.Module):
             if vocabulary in table.sizes:
                 table.blocks()[vocabulary][ids.long()] = vectors.repeat(1, self.copies).to(table.weight.dtype)
 
-    def forward(self, batch: Batch) -> Embedded:
+    def forward(self, batch: Batch, mode: Mode = EVALUATE) -> Embedded:
+        """`mode` may ask for the fast way where no gradient is followed."""
         tables = self.all_tables()
-        parts = [part for table in tables for part in table(batch)]
+        parts = [part for table in tables for part in table(batch, mode)]
         parts += [self.numbers(batch.numeric)] if self.numbers.widths else []
         flat = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0] if parts else batch.numeric
         return Embedded(flat, tuple(table.elements(batch, name) for table in tables for name in table.attended))

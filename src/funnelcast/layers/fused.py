@@ -11,15 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from funnelcast.layers.calls import Job, Seen, Wanted, WayBack, bank_of, by_rows, layers_of, run
-from funnelcast.layers.kernels import forward
+from funnelcast.layers.kernels import BLOCK, forward
 from funnelcast.layers.leaves import Leaves
 from funnelcast.layers.mode import Dropout, Mode
-from funnelcast.layers.workspace import lend
-
-
-def can_fuse(x: Tensor) -> bool:
-    """Whether `FusedBank` has what it needs: float32 on the CPU."""
-    return x.device.type == "cpu" and x.dtype == torch.float32
+from funnelcast.layers.workspace import lease_for
 
 
 class FusedBank(torch.autograd.Function):
@@ -44,9 +39,12 @@ class FusedBank(torch.autograd.Function):
         steps = 1 + max(s.step for s in seen) if seen else networks
         out = x.new_zeros(steps, rows, widths[-1]) if seen else x.new_empty(steps, rows, widths[-1])
         inner = widths if seen else widths[:-1]
-        ctx.lease, outputs = lend([(networks, rows, width) for width in inner])
-        layers["output"][: len(outputs)] = [tensor.data_ptr() for tensor in outputs]
-        kept = outputs if job.again is not None else []
+        held = networks * rows if job.keep else min(rows, BLOCK)
+        ctx.lease = lease_for([held * width for width in inner])
+        layers["output"][: len(inner)] = ctx.lease.places([held * width for width in inner])
+        kept = ctx.lease.parts([(networks, rows, width) for width in inner]) if job.again is not None else []
+        if not job.keep:
+            layers["output_step"][: len(inner)], layers["output_row"][: len(inner)] = 0, 0
         if not seen:
             layers["output"][-1] = out.data_ptr()
         bank = bank_of(x, gates, networks)
@@ -105,9 +103,11 @@ def fused_bank(
     seen: tuple[Seen, ...] = (),
 ) -> Tensor:
     """`FusedBank` of these, with the derivatives that `mode` asks for."""
-    wanted = _wanted(x, parameters, mode.wanted)
+    keep = torch.is_grad_enabled()
+    wanted = _wanted(x, parameters, mode.wanted) if keep else Wanted(x=False, parameters=False)
     again = _wanted(x, parameters, mode.again) if mode.again is not None else None
-    out: Tensor = FusedBank.apply(x, gates, Job(dropout, seen, wanted, again), *parameters)[0]  # type: ignore[no-untyped-call]
+    job = Job(dropout, seen, wanted, keep, again)
+    out: Tensor = FusedBank.apply(x, gates, job, *parameters)[0]  # type: ignore[no-untyped-call]
     return out
 
 

@@ -10,8 +10,8 @@ from torch.nn.functional import linear
 
 from funnelcast.layers.banks import MLPBank
 from funnelcast.layers.calls import Seen
-from funnelcast.layers.fused import can_fuse, fused_bank
-from funnelcast.layers.mode import EVALUATE, Mode
+from funnelcast.layers.fused import fused_bank
+from funnelcast.layers.mode import EVALUATE, Mode, is_simple
 
 Visible = list[list[bool]]
 """(gates, experts): whether a gate sees an expert."""
@@ -70,7 +70,7 @@ class GatedExperts(nn.Module):
         """(B, D), or (G, B, D) with one input per owner and gate -> (T, B, H)."""
         weights, steps = self.gates(x), len(self.gates.logits)
         x = x[self.owners] if x.dim() == 3 else x
-        if mode.fused and can_fuse(x):
+        if mode.fused and is_simple(x):
             return fused_bank(x, *self.experts.for_fused(x.shape[-2], mode), mode, weights, self.gates.seen)
         outputs, columns = self.experts(x, mode).unbind(), weights.unsqueeze(2).unbind(1)
         terms = [(s.step, columns[s.column] * outputs[s.expert]) for s in self.gates.seen]

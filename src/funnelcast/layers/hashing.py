@@ -12,6 +12,7 @@ from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.embedding import Block, Embedded, EmbeddingTable, Init
 from funnelcast.layers.lists import Pool, bag_of, owners
+from funnelcast.layers.mode import EVALUATE, Mode
 from funnelcast.layers.numbers import Numbers
 
 _MIX = 0x9E3779B1  # an odd number near 2^32 / golden ratio: multiplied by it, neighbours fall far apart
@@ -61,7 +62,7 @@ class HashedIds(nn.Module):
         mixed = (mixed ^ (mixed >> 15)) * _MIX
         return ((mixed & ((1 << _BITS) - 1)) * self.places) >> _BITS
 
-    def forward(self, batch: Batch) -> Embedded:
+    def forward(self, batch: Batch, mode: Mode = EVALUATE) -> Embedded:
         """-> (B, width)."""
         kind = batch.numeric.dtype
         x = torch.zeros(batch.ids.shape[0], self.places, dtype=kind, device=batch.ids.device)

@@ -16,7 +16,8 @@ from funnelcast.layers.tiles import FLOAT
 LAYER: Final = np.dtype([(name, np.int64) for name in (
     "width_in", "width",
     "weight", "bias",  # (N, width_in, width), (N, width)
-    "output",  # (N, B, width)
+    "output",  # (N, B, width), or for a block alone
+    "output_step", "output_row",  # bytes from a network's to the next one's, and from a row to the next; 0 in a block's
     "draws", "limit",  # of dropout: (N, B, width) int16; 0 without it
     "grad_weight", "grad_bias",  # (N, width_in, width), (N, width)
     "delta",  # (N, B, width): the gradient before bias, ReLU and dropout, kept for a second derivative
@@ -65,7 +66,7 @@ def forward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
             for i in range(len(layers)):
                 layer = layers[i]
                 k, width = layer.width_in, layer.width
-                y = of(layer.output, n, bank.rows, width) + start * width * FLOAT
+                y = layer.output + n * layer.output_step + start * layer.output_row
                 times(x, packed, y, rows, k, width, 0, bank.room)
                 packed += packed_size(k, width)
                 _activate(y, n, start, rows, bank.rows, layer)

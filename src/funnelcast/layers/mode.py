@@ -64,6 +64,13 @@ class Mode:
 
 
 EVALUATE = Mode()
+FAST = Mode(fused=True)
+"""The same by compiled loops, where these can."""
+
+
+def is_simple(x: Tensor) -> bool:
+    """Whether compiled loops can take it."""
+    return x.device.type == "cpu" and x.dtype == torch.float32
 
 
 @compiled

@@ -10,6 +10,8 @@ from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic
 
+from funnelcast.compiled import fetch_at
+
 FLOAT: Final = 4  # bytes
 _FEATURES: Final = config.CPU_FEATURES
 _HAS: Final = _FEATURES if _FEATURES is not None else binding.get_host_cpu_features().flatten()
@@ -49,7 +51,8 @@ def _code(vectors: int) -> Callable[..., Any]:
         a, a_row, a_step, b, b_step, c, c_row, rows, depth, keep = values
         rows_a, rows_c = _rows(builder, a, a_row, rows), _rows(builder, c, c_row, rows)
         places = [builder.add(row, _I64(v * LANES * FLOAT)) for row in rows_c for v in range(vectors)]
-        _fetch(builder, places)  # while sums are made
+        for place in places:  # while sums are made
+            fetch_at(builder, place)
         start, kept, loop, end = builder.block, *map(builder.append_basic_block, ("kept", "loop", "end"))
         builder.cbranch(builder.icmp_signed("!=", keep, _I64(0)), kept, loop)
 
@@ -85,14 +88,6 @@ def _rows(builder: Any, begin: Any, step: Any, rows: Any) -> list[Any]:
     last = builder.sub(rows, _I64(1))
     taken = [builder.select(builder.icmp_signed("<", _I64(r), last), _I64(r), last) for r in range(ROWS)]
     return [builder.add(begin, builder.mul(step, r)) for r in taken]
-
-
-def _fetch(builder: Any, places: list[Any]) -> None:
-    """Into the cache, to be written."""
-    kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, _I32, _I32, _I32])
-    fetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    for place in places:
-        builder.call(fetch, [builder.inttoptr(place, cgutils.voidptr_t), _I32(1), _I32(3), _I32(1)])
 
 
 def _add_product(builder: Any, x: Any, y: Any, total: Any) -> Any:

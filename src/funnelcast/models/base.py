@@ -41,6 +41,9 @@ class Model(Protocol):
     def __call__(self, batch: Batch) -> Reach:
         """Log-probabilities (B, T) of having reached and not having reached each step."""
 
+    def score(self, batch: Batch) -> Reach:
+        """The same to float tolerance in the fastest way there is, without a gradient."""
+
     def save(self, folder: Path) -> None:
         """Write everything learned into an existing folder."""
 

@@ -51,6 +51,8 @@ class BoostedModel:
         log_p, log_q = HEADS[self.head](torch.from_numpy(logits), self.parents)
         return Reach(log_p.float(), log_q.float())
 
+    score = __call__
+
     def save(self, folder: Path) -> None:
         """Write `boosters.json`, a text file per booster, and `statistics.safetensors`."""
         steps = [step.save(folder, f"step-{t}.txt") for t, step in enumerate(self.steps)]

@@ -20,7 +20,7 @@ from funnelcast.data.vectors import read_vectors
 from funnelcast.layers.banks import LinearBank, MLPBank
 from funnelcast.layers.embedding import Embedded, Init
 from funnelcast.layers.heads import HEADS, Reach
-from funnelcast.layers.mode import EVALUATE, Mode
+from funnelcast.layers.mode import EVALUATE, FAST, Mode
 from funnelcast.layers.pooling import Norm, Positions
 from funnelcast.models.base import Head
 from funnelcast.models.reading import Rate, Reading, ReadingRecipe, Width
@@ -164,7 +164,12 @@ class FunnelModel(nn.Module):
 
     def forward(self, batch: Batch, mode: Mode = EVALUATE) -> Reach:
         """Log-probabilities (B, T) of having reached and not having reached each step."""
-        return self.network(self.embedding(batch), mode)
+        return self.network(self.embedding(batch, mode), mode)
+
+    @torch.inference_mode()
+    def score(self, batch: Batch) -> Reach:
+        """The same to float tolerance, by compiled loops where these can."""
+        return self.forward(batch, FAST)
 
     def network(self, embedded: Embedded, mode: Mode = EVALUATE) -> Reach:
         """The same from embedded rows."""

@@ -15,6 +15,7 @@ from funnelcast.errors import DeltaError
 from funnelcast.evaluation.score import PIECE, score
 from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.heads import undo_downsampling
+from funnelcast.layers.mode import FAST
 from funnelcast.models.network import FunnelModel
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.delta import Delta
@@ -86,10 +87,10 @@ class Deltas:
         return log_p
 
     def _embedded(self, columns: Columns, new: Columns | None) -> Embedded:
-        x: Embedded = self.model.embedding(Batch.of(columns).to(self.model.device))
+        x: Embedded = self.model.embedding(Batch.of(columns).to(self.model.device), FAST)
         if new is None or self.new.embedding is None:
             return x
-        return laid_over(x, self.new.embedding(Batch.of(new).to(self.model.device)))
+        return laid_over(x, self.new.embedding(Batch.of(new).to(self.model.device), FAST))
 
 
 def _pieces(which: NDArray[np.int32]) -> Iterator[tuple[int, slice]]:

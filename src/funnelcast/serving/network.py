@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.heads import Reach
+from funnelcast.layers.mode import FAST
 from funnelcast.models.network import FunnelModel
 
 
@@ -25,7 +26,7 @@ class FromRows(nn.Module):
 
     def forward(self, x: Embedded) -> Reach:
         """As `FunnelModel.network`."""
-        return self.model.network(x)
+        return self.model.network(x, FAST)
 
     def under(self, parameters: Mapping[str, Tensor], x: Embedded) -> Reach:
         """With `parameters` of the network, by name, in place of its own."""

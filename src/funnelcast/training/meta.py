@@ -14,6 +14,7 @@ from torch import Tensor
 from funnelcast.data.batch import Batch
 from funnelcast.data.episodes import TaskBatch
 from funnelcast.layers.gates import sum_of
+from funnelcast.layers.mode import FAST
 from funnelcast.training.algorithms import Inner, Outer, TaskRows, outer_gradient
 from funnelcast.training.gradients import Gradients, Told, Watched
 from funnelcast.training.inner import InnerLoop, Rows, added
@@ -58,7 +59,7 @@ class MetaStep:
         """`seed`: of this batch's noise; `workers`: threads, or none to run here; `watch`: tell what adapting did."""
         rows = self.objective.labelled(batch.batch)
         with torch.no_grad():
-            embedded = self.objective.model.embedding(rows)
+            embedded = self.objective.model.embedding(rows, FAST)
         ends = list(accumulate((support + query for support, query in batch.sizes), initial=0))
         whole = Rows(rows, embedded, seed)
         tasks = [

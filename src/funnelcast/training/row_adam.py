@@ -9,11 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from funnelcast.compiled import compiled_for_speed
+from funnelcast.compiled import compiled_for_speed, fetch
 from funnelcast.layers.embedding import EmbeddingTable
+from funnelcast.layers.mode import is_simple
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
+AHEAD = 16
+"""Rows that are fetched beforehand."""
 
 
 class RowAdam:
@@ -54,11 +57,6 @@ class RowAdam:
             tensor.copy_(state[name])
 
 
-def is_simple(x: Tensor) -> bool:
-    """Whether compiled loops can take it."""
-    return x.device.type == "cpu" and x.dtype == torch.float32
-
-
 @compiled_for_speed
 def move(
     weight: Any, mean: Any, square: Any, rows: Any, grad: Any, l2: float, rate: float, spread: float
@@ -67,7 +65,11 @@ def move(
     decay, fresh = np.float32(BETAS[1]), np.float32(1 - BETAS[1])
     pull, epsilon = np.float32(1 - BETAS[0]), np.float32(EPSILON)
     shrink, size, scale = np.float32(l2), np.float32(rate), np.float32(spread)
+    width, tables = weight.shape[1], (weight.ctypes.data, mean.ctypes.data, square.ctypes.data)
     for u in range(len(rows)):
+        if u + AHEAD < len(rows):
+            for table in tables:
+                fetch(table + np.int64(rows[u + AHEAD]) * width * weight.itemsize)
         row_weight, row_mean, row_square, row_grad = weight[rows[u]], mean[rows[u]], square[rows[u]], grad[u]
         for j in range(len(row_grad)):
             g = row_grad[j] + shrink * row_weight[j]

@@ -12,7 +12,8 @@ from funnelcast.compiled import compiled
 from funnelcast.data.batch import Batch, Lists
 from funnelcast.layers.embedding import Embedded, EmbeddingTable
 from funnelcast.layers.lists import Bag, owners
-from funnelcast.training.row_adam import is_simple
+from funnelcast.layers.mode import is_simple
+from funnelcast.training.distinct import distinct
 
 
 class Span(NamedTuple):
@@ -56,7 +57,7 @@ def row_gradients(
     reading; what others read too gets their gradients nevertheless.
     """
     parts = list(_parts(span, batch, embedded))
-    rows, places = torch.unique(torch.cat([part.rows for part in parts]), return_inverse=True)
+    rows, places = distinct(torch.cat([part.rows for part in parts]), len(span.table.weight))
     sums = embedded.flat.new_zeros(len(rows), span.table.weight.shape[1])
     for part, place in zip(parts, places.split([len(part.rows) for part in parts]), strict=True):
         _add(sums, place, part)

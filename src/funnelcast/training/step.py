@@ -18,7 +18,7 @@ from funnelcast.data.batch import Batch
 from funnelcast.data.loader import seed_of
 from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.leaves import Leaves
-from funnelcast.layers.mode import Mode
+from funnelcast.layers.mode import FAST, Mode
 from funnelcast.training.gradients import Gradients, add_up
 from funnelcast.training.objective import Objective, Whole
 
@@ -47,7 +47,7 @@ class PlainStep:
         """`seed`: of this batch's noise; `workers`: threads, or none to run here; `watch`: there is nothing to tell."""
         batch = self.objective.labelled(batch)
         with torch.no_grad():
-            embedded = self.objective.model.embedding(batch)
+            embedded = self.objective.model.embedding(batch, FAST)
         whole = Whole.of(batch)
 
         def piece(start: int) -> Gradients:

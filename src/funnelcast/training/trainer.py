@@ -19,6 +19,7 @@ from funnelcast.data.progress import silent
 from funnelcast.errors import DataError, FunnelcastError
 from funnelcast.evaluation.funnel import FunnelMetrics, measure_funnel
 from funnelcast.evaluation.score import score
+from funnelcast.layers.workspace import keep_freed_memory
 from funnelcast.models.network import FunnelModel
 from funnelcast.schema.funnel import Funnel
 from funnelcast.training.checkpoint import load_checkpoint, save_checkpoint
@@ -65,6 +66,7 @@ class Trainer:
         """
         plan = self.plan
         check_stages(self.model, plan.stages)
+        keep_freed_memory()
         resumed = load_checkpoint(self.checkpoint)
         if resumed is not None:
             self.at = resumed[1]

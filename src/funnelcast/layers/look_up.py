@@ -1,0 +1,37 @@
+"""Looking rows of a table up, the next ones on their way from memory meanwhile."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from torch import Tensor
+
+from funnelcast.compiled import compiled, fetch
+from funnelcast.layers.tiles import FLOAT
+
+AHEAD: Final = 2
+"""Rows of the batch that are fetched beforehand."""
+
+
+def look_up(ids: Tensor, columns: Tensor, starts: Tensor, weight: Tensor) -> Tensor:
+    """The rows that ids (B, F) stand for, one after the other: (B, fields · E). `columns` and `starts` (fields,) of
+    the ids and of the table's `weight` (V, E), in float32 on the CPU."""
+    out = weight.new_empty(len(ids), len(columns) * weight.shape[1])
+    copy_rows(ids.numpy(), columns.numpy(), starts.numpy(), weight.detach().numpy(), out.numpy())
+    return out
+
+
+@compiled
+def copy_rows(ids: Any, columns: Any, starts: Any, weight: Any, out: Any) -> None:
+    """Fills `out`."""
+    width, address = weight.shape[1], weight.ctypes.data
+    for i in range(len(ids)):
+        if i + AHEAD < len(ids):
+            for f in range(len(columns)):
+                row = np.int64(ids[i + AHEAD, columns[f]]) + starts[f]
+                fetch(address + row * width * FLOAT)
+        for f in range(len(columns)):
+            row = np.int64(ids[i, columns[f]]) + starts[f]
+            for j in range(width):
+                out[i, f * width + j] = weight[row, j]
