@@ -55,9 +55,14 @@ def products_of(model: FunnelModel, batch: Batch) -> list[Products]:
     return noted.products
 
 
-def floor_seconds(products: list[Products], repeats: int = 15) -> float:
-    """Of one pass over all `products`, each in its fastest way."""
-    return sum(min(_seconds(run, repeats) for run in ways(p)) for p in products)
+def floor_seconds(products: list[Products], repeats: int = 15, *, backward: bool = True) -> float:
+    """Of one pass over all `products`, each in its fastest way; forward alone, or with the way back."""
+    return sum(min(_seconds(run, repeats) for run in ways(p, backward=backward)) for p in products)
+
+
+def operations(products: list[Products], *, backward: bool = True) -> int:
+    """Multiplications and additions of the same."""
+    return sum((6 if backward else 2) * p.networks * p.rows * p.width_in * p.width_out for p in products)
 
 
 def _seconds(run: Run, repeats: int) -> float:
@@ -70,12 +75,12 @@ def _seconds(run: Run, repeats: int) -> float:
     return sorted(times[2:])[repeats // 2]
 
 
-def ways(p: Products) -> Iterator[Run]:
+def ways(p: Products, *, backward: bool) -> Iterator[Run]:
     """Network by network, in one batched product, and, where the input is shared, as one wide layer."""
-    yield _one_by_one(p)
-    yield _batched(p)
+    yield _one_by_one(p, backward)
+    yield _batched(p, backward)
     if p.shared and p.networks > 1:
-        yield _one_by_one(Products(1, p.rows, p.width_in, p.networks * p.width_out, shared=True))
+        yield _one_by_one(Products(1, p.rows, p.width_in, p.networks * p.width_out, shared=True), backward)
 
 
 def _tensors(p: Products) -> tuple[Tensor, ...]:
@@ -86,23 +91,27 @@ def _tensors(p: Products) -> tuple[Tensor, ...]:
     return x, w, y, torch.randn_like(y), torch.empty_like(w), torch.empty(p.networks, p.rows, p.width_in)
 
 
-def _one_by_one(p: Products) -> Run:
+def _one_by_one(p: Products, backward: bool) -> Run:
     networks = list(zip(*(t.unbind() for t in _tensors(p)), strict=True))
 
     def run() -> None:
         for x, w, y, grad_y, grad_w, grad_x in networks:
             torch.mm(x, w, out=y)
+            if not backward:
+                continue
             torch.mm(x.t(), grad_y, out=grad_w)
             torch.mm(grad_y, w.t(), out=grad_x)
 
     return run
 
 
-def _batched(p: Products) -> Run:
+def _batched(p: Products, backward: bool) -> Run:
     x, w, y, grad_y, grad_w, grad_x = _tensors(p)
 
     def run() -> None:
         torch.bmm(x, w, out=y)
+        if not backward:
+            return
         torch.bmm(x.transpose(1, 2), grad_y, out=grad_w)
         torch.bmm(grad_y, w.transpose(1, 2), out=grad_x)
 

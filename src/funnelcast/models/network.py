@@ -179,6 +179,11 @@ class FunnelModel(nn.Module):
         """What the loss is of: reach, or each step's probability given its parent."""
         return HEADS["independent" if self.given_parent else self.head](logits, self.parents)
 
+    @property
+    def trained_along(self) -> tuple[int, ...]:
+        """(T,) whose reach a step's is multiplied with in `trained_reach`; -1 where it is of its logit alone."""
+        return self.parents if self.head == "chain" and not self.given_parent else (-1,) * len(self.parents)
+
     def logits(self, embedded: Embedded, mode: Mode = EVALUATE) -> Tensor:
         """-> (B, T)."""
         vectors = self.attention(self.trunk(self.pooling(embedded, mode), mode))

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from funnelcast.data.batch import Batch
 from funnelcast.layers.embedding import Embedded
-from funnelcast.layers.mode import Mode
+from funnelcast.layers.mode import EVALUATE, Mode, is_simple
 from funnelcast.models.network import FunnelModel
+from funnelcast.training.fused_losses import fused_losses
 from funnelcast.training.losses import (
     LossConfig,
     LossWeights,
@@ -50,6 +51,11 @@ class Objective(nn.Module):
     def __init__(self, model: FunnelModel, loss_weights: LossWeights, config: LossConfig) -> None:
         super().__init__()
         self.model, self.loss_weights, self.config = model, loss_weights, config
+        self.along: Tensor
+        self.factors: Tensor
+        self.register_buffer("along", torch.tensor(model.trained_along), persistent=False)
+        factors = torch.ones(len(model.parents)) * torch.tensor(config.positive_weight or 1.0)
+        self.register_buffer("factors", factors, persistent=False)
 
     def labelled(self, batch: Batch) -> Batch:
         """With the labels that the model is trained on."""
@@ -60,18 +66,26 @@ class Objective(nn.Module):
 
     def forward(self, batch: Batch, x: Embedded, whole: Whole, mode: Mode) -> tuple[Tensor, Tensor]:
         """A piece's part in the mean losses (T,) of the whole, and in what is minimised. `x`: its rows embedded."""
-        return self.of(self.model.logits(x, mode), batch, whole)
+        return self.of(self.model.logits(x, mode), batch, whole, mode)
 
-    def of(self, logits: Tensor, batch: Batch, whole: Whole) -> tuple[Tensor, Tensor]:
+    def of(self, logits: Tensor, batch: Batch, whole: Whole, mode: Mode = EVALUATE) -> tuple[Tensor, Tensor]:
         """The same from the piece's logits (B, T)."""
-        reach = self.model.trained_reach(logits)
         assert batch.labels is not None
-        losses = step_losses(reach, batch.labels, batch.weight, self.config) / whole.weights
+        if self._can_fuse(logits, mode):
+            sums = fused_losses(logits, batch.labels, batch.weight, self.along, self.factors)
+        else:
+            reach = self.model.trained_reach(logits)
+            sums = step_losses(reach, batch.labels, batch.weight, self.config)
+        losses = sums / whole.weights
         combined = self.loss_weights.combine(losses, len(batch) / max(whole.rows, 1))
         if self.model.calibrator > 0:
             rise = rise_along_edges(reach, self.model.parents, batch.weight) / whole.weight
             combined = combined + self.model.calibrator * rise
         return losses, combined
+
+    def _can_fuse(self, logits: Tensor, mode: Mode) -> bool:
+        plain = self.config.focal_gamma > 0 or self.model.calibrator > 0
+        return mode.fused and mode.again is None and is_simple(logits) and not plain
 
 
 def replica(module: Replicated) -> Replicated:

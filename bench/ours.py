@@ -1,0 +1,131 @@
+"""funnelcast on the work that the peers do: prints a line of JSON. `python -m bench.ours --help`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.floor import floor_seconds, operations, products_of
+from bench.peers.work import (
+    BATCH,
+    EXPERT,
+    EXPERTS,
+    FUNNEL_TOWER,
+    LEARNING_RATE,
+    OWN,
+    SHARED,
+    TOWER,
+    Data,
+    exact_auc,
+    rates,
+    timed,
+)
+from funnelcast.data.batch import Batch
+from funnelcast.data.columns import Columns
+from funnelcast.data.encoder import InputSpec
+from funnelcast.data.loader import generator_of
+from funnelcast.evaluation.score import score
+from funnelcast.models.network import FunnelModel
+from funnelcast.models.registry import recipe_of
+from funnelcast.schema.funnel import Funnel
+from funnelcast.training.course import Plan
+from funnelcast.training.losses import LossConfig, build_loss_weights
+from funnelcast.training.optimizers import OptimizerConfig
+from funnelcast.training.stages import Stage
+from funnelcast.training.trainer import Trainer
+
+FUNNEL = Funnel.parse("click; conversion after click")
+_WITH_EXPERTS: dict[str, Any] = {"expert": EXPERT, "tower": TOWER, "tower_dropout": []}
+_LEVEL: dict[str, Any] = {"shared_experts": SHARED, "experts_per_step": OWN, "levels": 1}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "mmoe": {**_WITH_EXPERTS, "experts": EXPERTS},
+    "omoe": {**_WITH_EXPERTS, "experts": EXPERTS},
+    "ple": {**_WITH_EXPERTS, **_LEVEL},
+    "man": {**_WITH_EXPERTS, **_LEVEL},
+    "shared_bottom": _WITH_EXPERTS,
+    "esmm": {"tower": FUNNEL_TOWER, "tower_dropout": []},
+    "aitm": {"tower": FUNNEL_TOWER, "tower_dropout": [], "calibrator": 0.0},
+}
+"""The common architecture, without dropout, as the peers have it."""
+
+
+def main() -> int:
+    """Trains one epoch, scores all rows; beside them the floor of the matrix products."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", choices=SETTINGS, required=True)
+    parser.add_argument("--dim", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    sys.stdout.write(json.dumps(measure(asked.model, asked.dim, Data.load(asked.data), asked.threads)) + "\n")
+    return 0
+
+
+def measure(name: str, dim: int, data: Data, threads: int) -> dict[str, Any]:
+    """The trainer's own epoch, and the scoring of all rows from columns to probabilities."""
+    train, test = data.split()
+    _train(_built(name, dim, data), columns_of(train.take(slice(8 * BATCH))), threads)
+    model = _built(name, dim, data)
+    products = products_of(model, Batch.of(columns_of(train.take(slice(BATCH // 2)))))
+    floors = _floors(products, threads)
+    trained, seconds = timed(lambda: _train(model, columns_of(train), threads))
+    scored, scores = timed(lambda: np.exp(score(model, columns_of(data))[0]))
+    floors = {key: (value + floors[key]) / 2 for key, value in _floors(products, threads).items()}
+    return {
+        "train": {**rates(len(train), trained, threads), "rows_per_s": len(train) / seconds},
+        "score": rates(len(data), scored, threads),
+        "auc": exact_auc(test, scores[len(train) :].astype(np.float64)),
+        "floor": floors,
+        "flop": {what: operations(products, backward=what == "train") / (BATCH / 2) for what in ("train", "score")},
+    }
+
+
+def columns_of(data: Data) -> Columns:
+    """The rows as a prepared table has them."""
+    return Columns(data.ids, np.empty((len(data), 0), np.float32), {}, data.labels)
+
+
+def _built(name: str, dim: int, data: Data) -> FunnelModel:
+    sizes = dict(zip(data.names(), data.vocabulary.tolist(), strict=True))
+    inputs = InputSpec(tuple((n, n) for n in sizes), sizes, ())
+    model = recipe_of({"name": name, "embedding_dim": dim, **SETTINGS[name]}).build(inputs, FUNNEL)
+    assert isinstance(model, FunnelModel), f"{name} is no network"
+    model.reset("xavier_uniform", generator_of(0))
+    return model
+
+
+def _train(model: FunnelModel, train: Columns, workers: int) -> float:
+    """Seconds of an epoch."""
+    loss, config = LossConfig(), OptimizerConfig(learning_rate=LEARNING_RATE, batch_size=BATCH, l2=0.0)
+    plan = Plan(loss, config, (Stage(epochs=1),), seed=0, workers=workers)
+    few = np.argsort(-train.labels.sum(1), kind="stable")[:64] if train.labels is not None else None
+    assert few is not None
+    rows = train.take(np.concatenate([few, np.arange(64)]))
+    with tempfile.TemporaryDirectory() as folder:
+        Trainer(model, build_loss_weights(loss, (0.04, 0.002)), FUNNEL, plan, Path(folder)).run(train, rows)
+        line: dict[str, Any] = json.loads((Path(folder) / "log.jsonl").read_text())
+    return float(line["seconds"])
+
+
+def _floors(products: list[Any], threads: int) -> dict[str, float]:
+    """Rows per second of the products alone, on all threads at once."""
+
+    def seconds(backward: bool) -> float:
+        return floor_seconds(products, backward=backward)
+
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        found = {what: list(pool.map(seconds, [what == "train"] * threads)) for what in ("train", "score")}
+    return {what: sum(BATCH / 2 / each for each in own) for what, own in found.items()}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""The losses in one pass against heads and losses by torch's operations in float64."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from funnelcast.data.columns import UNOBSERVED
+from funnelcast.layers.heads import HEADS
+from funnelcast.training.fused_losses import fused_losses
+from funnelcast.training.losses import LossConfig, step_losses
+from tests.layers.reference import draw
+
+CHAINS = {"one": (-1,), "chain": (-1, 0, 1), "tree": (-1, 0, 0, 2), "parallel": (-1, -1, 0)}
+
+
+def labels_of(rows: int, steps: int) -> Tensor:
+    """A third each: not reached, reached, not observed."""
+    drawn = torch.randint(3, (rows, steps), generator=torch.Generator().manual_seed(3))
+    return torch.tensor([0, 1, UNOBSERVED], dtype=torch.uint8)[drawn]
+
+
+def expected_of(
+    logits: Tensor, labels: Tensor, weight: Tensor | None, parents: tuple[int, ...], factors: Tensor
+) -> Tensor:
+    reach = HEADS["chain"](logits, parents)
+    config = LossConfig(positive_weight=tuple(factors.tolist()))
+    return step_losses(reach, labels, None if weight is None else weight.double(), config)
+
+
+@pytest.mark.parametrize("scale", [0.1, 2.0, 30.0])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("parents", CHAINS.values(), ids=CHAINS.keys())
+@pytest.mark.parametrize("rows", [0, 1, 300])
+def test_the_same_sums_and_derivatives(rows: int, parents: tuple[int, ...], weighted: bool, scale: float) -> None:
+    logits, labels = (scale * draw(0, rows, len(parents))).float(), labels_of(rows, len(parents))
+    weight = torch.rand(rows, generator=torch.Generator().manual_seed(1)) if weighted else None
+    factors, direction = torch.linspace(0.5, 2, len(parents)), torch.linspace(1, 3, len(parents))
+    own, exact = logits.clone().requires_grad_(), logits.double().requires_grad_()
+    found = fused_losses(own, labels, weight, torch.tensor(parents), factors)
+    expected = expected_of(exact, labels, weight, parents, factors)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+    (grad,) = torch.autograd.grad((found * direction).sum(), own)
+    (right,) = torch.autograd.grad((expected * direction).sum(), exact)
+    torch.testing.assert_close(grad.double(), right, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [-1e4, -90.0, 90.0, 1e4])
+def test_extreme_logits_have_finite_losses_and_slopes(value: float) -> None:
+    logits = torch.tensor([[value, -value, value]], requires_grad=True)
+    for label in (0, 1):
+        labels = torch.full((1, 3), label, dtype=torch.uint8)
+        sums = fused_losses(logits, labels, None, torch.tensor((-1, 0, 1)), torch.ones(3))
+        (grad,) = torch.autograd.grad(sums.sum(), logits)
+        assert sums.isfinite().all() and grad.isfinite().all()
+
+
+def test_a_number_that_is_none_is_told_by_the_sum() -> None:
+    logits, labels = torch.tensor([[torch.nan], [0.0]]), torch.ones(2, 1, dtype=torch.uint8)
+    assert fused_losses(logits, labels, None, torch.tensor((-1,)), torch.ones(1)).isnan().all()
+
+
+def test_a_second_derivative_is_refused() -> None:
+    logits = torch.zeros(2, 1, requires_grad=True)
+    sums = fused_losses(logits, torch.ones(2, 1, dtype=torch.uint8), None, torch.tensor((-1,)), torch.ones(1))
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        torch.autograd.grad(sums.sum(), logits, create_graph=True)
