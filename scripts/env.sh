@@ -50,3 +50,15 @@ need_browser() {
   echo "warning: no Chromium found, so the tests of reports in a browser will fail. Install it (Debian, Ubuntu: sudo apt-get" >&2
   echo "install chromium) or Google Chrome; scripts/test --fast needs none." >&2
 }
+
+# The libraries that we are timed beside, in an environment of their own.
+need_peers() {
+  local wanted stamp=.venv-peers/.made
+  wanted=$(cksum bench/peers/requirements.txt)
+  [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && return
+  echo "Installing the peers into .venv-peers: about 1.8 GB, with a PyTorch of their own."
+  rm -rf .venv-peers
+  "$(find_python)" -m venv .venv-peers
+  .venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r bench/peers/requirements.txt
+  echo "$wanted" >"$stamp"
+}

@@ -14,3 +14,9 @@ def show(head: Sequence[object], rows: Sequence[Sequence[object]]) -> None:
         sys.stdout.write("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n")
     sys.stdout.write("\n")
     sys.stdout.flush()
+
+
+def say(text: str) -> None:
+    """A line, at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
