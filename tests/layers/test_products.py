@@ -49,7 +49,7 @@ def test_a_product(rows: int, depth: int, columns: int, keep: int, turned: bool)
     x, w, before = drawn(0, rows, depth), drawn(1, depth, columns), drawn(2, rows, columns)
     y, behind = guarded(before)
     panels, room = packed(np.ascontiguousarray(w.T) if turned else w, turned=turned), np.empty(6 * PANEL, np.float32)
-    times(x.ctypes.data, panels.ctypes.data, y.ctypes.data, rows, depth, columns, keep, room.ctypes.data)
+    times(x.ctypes.data, panels.ctypes.data, y.ctypes.data, rows, depth, columns, keep, room.ctypes.data, 0)
     check(y, behind, x.astype(np.float64) @ w + keep * before.astype(np.float64))
 
 
@@ -60,7 +60,7 @@ def test_a_product_over_rows(rows: int, depth: int, columns: int, keep: int) -> 
     x, (g, _), before = drawn(0, depth, rows), guarded(drawn(1, depth, columns)), drawn(2, rows, columns)
     w, behind = guarded(before)
     room = np.empty(6 * PANEL, np.float32)
-    turned_times(x.ctypes.data, g.ctypes.data, w.ctypes.data, rows, depth, columns, keep, room.ctypes.data)
+    turned_times(x.ctypes.data, g.ctypes.data, w.ctypes.data, rows, depth, columns, keep, room.ctypes.data, 0)
     check(w, behind, x.astype(np.float64).T @ g + keep * before.astype(np.float64))
 
 

@@ -45,6 +45,8 @@ class Job(NamedTuple):
     wanted: Wanted
     keep: bool = True
     """Whether there will be a gradient, for which every layer's output is kept."""
+    half: bool = False
+    """Whether products are of bfloat16; then there is one derivative."""
     again: Wanted | None = None
     """What the gradient is by that will be differentiated once more; none for one derivative."""
 
@@ -129,18 +131,21 @@ class WayBack:
             bank[name] = _address(tensor)
         for name in ("grad_x", "turn_x"):
             bank[f"{name}_step"] = _step(tensors.get(name))
-        run(kernel, bank, self.layers, self.job.seen, scratch_rows)
+        run(kernel, bank, self.layers, self.job, scratch_rows)
 
 
-def run(kernel: Any, bank: NDArray[np.void], layers: NDArray[np.void], seen: tuple[Seen, ...], rows: int = 0) -> None:
+def run(kernel: Any, bank: NDArray[np.void], layers: NDArray[np.void], job: Job, rows: int = 0) -> None:
     """Runs a loop with the spaces that it needs; `rows` of the scratch."""
-    networks, widths = int(bank["networks"][0]), layers["width"].tolist()
+    networks, widths, half = int(bank["networks"][0]), layers["width"].tolist(), int(job.half)
     size = rows * max(widths)
-    sizes = [size, size, networks * _packed_size((int(layers["width_in"][0]), *widths)), ROWS * PANEL]
+    every = (int(layers["width_in"][0]), *widths)
+    pairs = max(BLOCK, *every) * ((max(every) + 1) // 2) if half else 0
+    sizes = [size, size, networks * _packed_size(every), ROWS * PANEL, pairs, pairs]
     lease = lease_for(sizes)
-    first, second, bank["packed"], bank["room"] = lease.places(sizes)
-    bank["scratch"], bank["scratch_step"] = first, second - first
-    kernel(bank, layers, *by_network(seen, networks))
+    first, second, bank["packed"], bank["room"], bank["paired"], last = lease.places(sizes)
+    bank["scratch_step"], bank["paired_step"], bank["half"] = second - first, last - bank["paired"], half
+    bank["scratch"] = first
+    kernel(bank, layers, *by_network(job.seen, networks))
 
 
 @cache

@@ -49,7 +49,7 @@ class FusedBank(torch.autograd.Function):
             layers["output"][-1] = out.data_ptr()
         bank = bank_of(x, gates, networks)
         bank["mixed"] = out.data_ptr()
-        run(forward, bank, layers, seen)
+        run(forward, bank, layers, job)
         ctx.layers, ctx.job, ctx.kept = layers, job, len(kept)
         ctx.save_for_backward(x, gates, out, *kept, *parameters)
         ctx.set_materialize_grads(False)
@@ -106,7 +106,7 @@ def fused_bank(
     keep = torch.is_grad_enabled()
     wanted = _wanted(x, parameters, mode.wanted) if keep else Wanted(x=False, parameters=False)
     again = _wanted(x, parameters, mode.again) if mode.again is not None else None
-    job = Job(dropout, seen, wanted, keep, again)
+    job = Job(dropout, seen, wanted, keep, mode.half and again is None, again)
     out: Tensor = FusedBank.apply(x, gates, job, *parameters)[0]  # type: ignore[no-untyped-call]
     return out
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from funnelcast.compiled import compiled_for_speed
+from funnelcast.layers.halves import pack_pairs, pack_turned_pairs, pair_columns, pair_rows, pairs
 from funnelcast.layers.products import matrix, pack, packed_size, shorts, times, turned_times
 from funnelcast.layers.tiles import FLOAT
 
@@ -37,6 +38,8 @@ BANK: Final = np.dtype([(name, np.int64) for name in (
     "scratch", "scratch_step",  # two spaces for (BLOCK, widest layer), and the bytes between them
     "packed",  # space for the weights of a network in panels
     "room",  # for a tile
+    "half",  # whether products are of bfloat16: 0 or 1
+    "paired", "paired_step",  # two spaces for pairs of (BLOCK, widest layer), and the bytes between them
 )])  # fmt: skip
 """A call: what is not needed is 0."""
 
@@ -57,8 +60,12 @@ def forward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
     for n in range(bank.networks):
         for i in range(len(layers)):
             k, width = layers[i].width_in, layers[i].width
-            pack(of(layers[i].weight, n, k, width), width * FLOAT, FLOAT, k, width, packed)
-            packed += packed_size(k, width)
+            w = of(layers[i].weight, n, k, width)
+            if bank.half:
+                pack_pairs(w, k, width, packed)
+            else:
+                pack(w, width * FLOAT, FLOAT, k, width, packed)
+            packed += packed_size(_depth(bank, k), width)
     for start in range(0, bank.rows, BLOCK):
         rows, packed = min(BLOCK, bank.rows - start), bank.packed
         for n in range(bank.networks):
@@ -67,8 +74,7 @@ def forward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
                 layer = layers[i]
                 k, width = layer.width_in, layer.width
                 y = layer.output + n * layer.output_step + start * layer.output_row
-                times(x, packed, y, rows, k, width, 0, bank.room)
-                packed += packed_size(k, width)
+                packed = _times(bank, x, packed, y, rows, k, width, 0)
                 _activate(y, n, start, rows, bank.rows, layer)
                 x = y
             if bank.columns:
@@ -102,17 +108,16 @@ def backward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
                 k, width = layer.width_in, layer.width
                 if i:
                     before = _delta(bank, layers[i - 1], n, start, (last - i + 1) % 2)
-                    times(g, packed, before, rows, width, k, 0, bank.room)
-                    packed += packed_size(width, k)
+                    packed = _times(bank, g, packed, before, rows, width, k, 0)
                     _deactivate(before, n, start, rows, bank.rows, layers[i - 1])  # fetches what is turned next
                 elif bank.grad_x:
                     keep = 1 if n > 0 and bank.grad_x_step == 0 else 0
                     to = bank.grad_x + n * bank.grad_x_step + start * k * FLOAT
-                    times(g, packed, to, rows, width, k, keep, bank.room)
+                    _times(bank, g, packed, to, rows, width, k, keep)
                 if layer.grad_weight:
                     x = of(layers[i - 1].output, n, bank.rows, k) if i else bank.x + n * bank.x_step
                     to = of(layer.grad_weight, n, k, width)
-                    turned_times(x + start * k * FLOAT, g, to, k, rows, width, 1 if start else 0, bank.room)
+                    _turned_times(bank, x + start * k * FLOAT, g, to, k, rows, width, 1 if start else 0)
                 g = before
 
 
@@ -127,8 +132,38 @@ def _begin(bank: Any, layers: Any, n: int) -> None:
         for j in range(width):
             bias[0, j] = 0
         if i or bank.grad_x:
-            pack(of(layer.weight, n, k, width), FLOAT, width * FLOAT, width, k, packed)
-            packed += packed_size(width, k)
+            w = of(layer.weight, n, k, width)
+            if bank.half:
+                pack_turned_pairs(w, k, width, packed, bank.paired)
+            else:
+                pack(w, FLOAT, width * FLOAT, width, k, packed)
+            packed += packed_size(_depth(bank, width), k)
+
+
+@compiled_for_speed
+def _depth(bank: Any, numbers: int) -> Any:
+    """How many operands of a product so many numbers are."""
+    return pairs(numbers) if bank.half else numbers
+
+
+@compiled_for_speed
+def _times(bank: Any, x: int, packed: int, y: int, rows: int, depth: int, columns: int, keep: int) -> Any:
+    """Y = X B + keep · Y, and where the panels after B's begin."""
+    if bank.half:
+        pair_columns(x, rows, depth, bank.paired)
+        x, depth = bank.paired, pairs(depth)
+    times(x, packed, y, rows, depth, columns, keep, bank.room, bank.half)
+    return packed + packed_size(depth, columns)
+
+
+@compiled_for_speed
+def _turned_times(bank: Any, x: int, g: int, w: int, rows: int, depth: int, columns: int, keep: int) -> None:
+    """W = Xᵀ G + keep · W, of X (depth, rows)."""
+    if bank.half:
+        pair_rows(x, depth, rows, bank.paired)
+        pair_rows(g, depth, columns, bank.paired + bank.paired_step)
+        x, g, depth = bank.paired, bank.paired + bank.paired_step, pairs(depth)
+    turned_times(x, g, w, rows, depth, columns, keep, bank.room, bank.half)
 
 
 @compiled_for_speed

@@ -51,7 +51,7 @@ def backward_twice(banks: Any, layers: Any, seen: Any, first: Any) -> None:
                 if before:
                     keep = 1 if layer.turn_weight else 0
                     _times(bank, before, of(layer.weight, n, k, width), e, rows, k, width, keep)
-                    turned_times(before, delta, of(layer.grad_weight, n, k, width), k, rows, width, 0, bank.room)
+                    turned_times(before, delta, of(layer.grad_weight, n, k, width), k, rows, width, 0, bank.room, 0)
                 _mask(e, n, rows, layer)
                 before = e
         if bank.columns:
@@ -65,14 +65,14 @@ def backward_twice(banks: Any, layers: Any, seen: Any, first: Any) -> None:
 def _times(bank: Any, x: int, w: int, y: int, rows: int, k: int, columns: int, keep: int) -> None:
     """Y = X W + keep · Y."""
     pack(w, columns * FLOAT, FLOAT, k, columns, bank.packed)
-    times(x, bank.packed, y, rows, k, columns, keep, bank.room)
+    times(x, bank.packed, y, rows, k, columns, keep, bank.room, 0)
 
 
 @compiled_for_speed
 def _times_turned(bank: Any, g: int, w: int, x: int, rows: int, k: int, columns: int, keep: int) -> None:
     """X = G Wᵀ + keep · X, of W (columns, k)."""
     pack(w, FLOAT, k * FLOAT, k, columns, bank.packed)
-    times(g, bank.packed, x, rows, k, columns, keep, bank.room)
+    times(g, bank.packed, x, rows, k, columns, keep, bank.room, 0)
 
 
 @compiled_for_speed

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from funnelcast.compiled import compiled
+from funnelcast.errors import FunnelcastError
 from funnelcast.layers.leaves import Leaves
+from funnelcast.layers.tiles import HAS_HALF
 
 _ALL = 1 << 16
 _LOWEST = -(1 << 15)
@@ -40,6 +42,8 @@ class Mode:
     """Source of dropout masks; none means no dropout."""
     fused: bool = False
     """Banks run as one hand-written autograd function, which is faster. Off wherever an export is wanted."""
+    half: bool = False
+    """With `fused`: products of bfloat16, summed in float32, where nothing is differentiated twice."""
     wanted: Leaves | None = None
     """What derivatives will be asked for by, as far as `fused` has a choice; none for all that can be asked for."""
     again: Leaves | None = None
@@ -61,6 +65,20 @@ class Mode:
         else:
             draws.random_(-(2**63), None, generator=self.noise)
         return Dropout(draws.view(torch.int16)[:elements].view(shape), _LOWEST + round(rate * _ALL))
+
+
+Precision = Literal["float32", "bfloat16"]
+"""Of the operands of matrix products."""
+
+
+def is_half(precision: Precision, device: torch.device) -> bool:
+    """Whether they are bfloat16. Raises FunnelcastError where the processor has no such products."""
+    if precision == "bfloat16" and device.type == "cpu" and not HAS_HALF:
+        raise FunnelcastError(
+            "precision = 'bfloat16': this processor has no products of bfloat16 (AVX-512 BF16), or numba is older than "
+            "0.62; take precision = 'float32'"
+        )
+    return precision == "bfloat16"
 
 
 EVALUATE = Mode()

@@ -16,12 +16,13 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from funnelcast.compiled import compiled_for_speed
-from funnelcast.layers.tiles import FLOAT, LANES, ROWS, VECTORS, tile_of
+from funnelcast.layers.tiles import FLOAT, HAS_HALF, LANES, ROWS, VECTORS, tile_of
 
 PANEL: Final = LANES * VECTORS
 """Columns of a panel."""
 
 _tile1, _tile2, _tile3, _tile4 = map(tile_of, (1, 2, 3, 4))
+_half1, _half2, _half3, _half4 = (tile_of(vectors, half=HAS_HALF) for vectors in (1, 2, 3, 4))
 
 
 def _to_pointer(typing: Any, address: Any) -> Any:
@@ -41,6 +42,12 @@ def matrix(address: int, rows: int, columns: int) -> Any:
 
 
 @compiled_for_speed
+def words(address: int, rows: int, columns: int) -> Any:
+    """The uint32 matrix (rows, columns), row-major, at an address."""
+    return carray(_pointer(address), (rows, columns), np.uint32)
+
+
+@compiled_for_speed
 def shorts(address: int, rows: int, columns: int) -> Any:
     """The int16 matrix (rows, columns), row-major, at an address."""
     return carray(_pointer(address), (rows, columns), np.int16)
@@ -49,11 +56,11 @@ def shorts(address: int, rows: int, columns: int) -> Any:
 @compiled_for_speed
 def multiply(
     a: int, a_row: int, a_step: int, b: int, b_panel: int, b_step: int, c: int, c_row: int, rows: int, depth: int,
-    columns: int, keep: int, room: int,
+    columns: int, keep: int, room: int, half: int,
 ) -> None:  # fmt: skip
     """C (rows, columns) = A (rows, depth) B + keep · C, `keep` 0 or 1. Bytes: `a_row` and `a_step` from a row and a
     column of A to the next, `b_panel` and `b_step` from a panel and a row of B, `c_row` from a row of C; `room` for a
-    tile.
+    tile. With `half` 1, a number of A and B is a pair of bfloat16.
     """
     for begin in range(0, columns, PANEL):
         wide = min(PANEL, columns - begin)
@@ -63,9 +70,9 @@ def multiply(
             left = min(ROWS, rows - r)
             from_a, to_c = a + r * a_row, c + r * c_row + begin * FLOAT
             if wide % LANES == 0:
-                _fill(vectors, from_a, a_row, a_step, panel, b_step, to_c, c_row, left, depth, keep)
+                _fill(vectors, from_a, a_row, a_step, panel, b_step, to_c, c_row, left, depth, keep, half)
             else:
-                _fill(vectors, from_a, a_row, a_step, panel, b_step, room, PANEL * FLOAT, left, depth, 0)
+                _fill(vectors, from_a, a_row, a_step, panel, b_step, room, PANEL * FLOAT, left, depth, 0, half)
                 for i in range(left):
                     own, target = matrix(room + i * PANEL * FLOAT, 1, wide), matrix(to_c + i * c_row, 1, wide)
                     for j in range(wide):
@@ -73,18 +80,18 @@ def multiply(
 
 
 @compiled_for_speed
-def times(x: int, packed: int, y: int, rows: int, depth: int, columns: int, keep: int, room: int) -> None:
+def times(x: int, packed: int, y: int, rows: int, depth: int, columns: int, keep: int, room: int, half: int) -> None:
     """Y = X B + keep · Y, row-major but for B, which `pack` made."""
     step, panel = PANEL * FLOAT, depth * PANEL * FLOAT
-    multiply(x, depth * FLOAT, FLOAT, packed, panel, step, y, columns * FLOAT, rows, depth, columns, keep, room)
+    multiply(x, depth * FLOAT, FLOAT, packed, panel, step, y, columns * FLOAT, rows, depth, columns, keep, room, half)
 
 
 @compiled_for_speed
-def turned_times(x: int, g: int, w: int, rows: int, depth: int, columns: int, keep: int, room: int) -> None:
+def turned_times(x: int, g: int, w: int, rows: int, depth: int, columns: int, keep: int, room: int, half: int) -> None:
     """W = Xᵀ G + keep · W of row-major X (depth, rows) and G (depth, columns), after which LANES numbers more can be
     read."""
     panel, step = PANEL * FLOAT, columns * FLOAT
-    multiply(x, FLOAT, rows * FLOAT, g, panel, step, w, columns * FLOAT, rows, depth, columns, keep, room)
+    multiply(x, FLOAT, rows * FLOAT, g, panel, step, w, columns * FLOAT, rows, depth, columns, keep, room, half)
 
 
 @compiled_for_speed
@@ -96,10 +103,19 @@ def packed_size(depth: int, columns: int) -> int:
 @compiled_for_speed
 def _fill(
     vectors: int, a: int, a_row: int, a_step: int, b: int, b_step: int, c: int, c_row: int, rows: int, depth: int,
-    keep: int,
+    keep: int, half: int,
 ) -> None:  # fmt: skip
     """A tile, or what of it is left."""
-    if vectors == 4:
+    if half:
+        if vectors == 4:
+            _half4(a, a_row, a_step, b, b_step, c, c_row, rows, depth, keep)
+        elif vectors == 3:
+            _half3(a, a_row, a_step, b, b_step, c, c_row, rows, depth, keep)
+        elif vectors == 2:
+            _half2(a, a_row, a_step, b, b_step, c, c_row, rows, depth, keep)
+        else:
+            _half1(a, a_row, a_step, b, b_step, c, c_row, rows, depth, keep)
+    elif vectors == 4:
         _tile4(a, a_row, a_step, b, b_step, c, c_row, rows, depth, keep)
     elif vectors == 3:
         _tile3(a, a_row, a_step, b, b_step, c, c_row, rows, depth, keep)

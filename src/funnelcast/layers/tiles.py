@@ -30,23 +30,39 @@ _VECTOR: Final = ir.VectorType(_REAL, LANES)
 _ZEROS: Final = ir.Constant(_VECTOR, [0.0] * LANES)
 
 
-def tile_of(vectors: int) -> Any:
+HAS_HALF: Final = "+avx512bf16" in _HAS and binding.llvm_version_info >= (17,)
+"""Whether products of bfloat16 have an instruction here, and LLVM knows it."""
+
+
+class _Half(ir.Type):
+    """bfloat16, which llvmlite has no name for."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+
+HALF: Final = _Half()
+_HALVES: Final = ir.VectorType(HALF, 2 * LANES)
+
+
+def tile_of(vectors: int, *, half: bool = False) -> Any:
     """A function for compiled loops that fills a tile C = A B + keep · C of ROWS × (vectors · LANES).
 
     It takes the address of A, and the bytes to its next row and its next column; of B, to its next row; of C, to its
     next row; how many of the rows C has; the columns of A; and `keep`, 0 or 1. All are int64, numbers are float32.
+    With `half`, what stands for a number of A and B is a pair of bfloat16, whose products are added.
     """
 
     def tile(
         typing: Any, a: Any, a_row: Any, a_step: Any, b: Any, b_step: Any, c: Any, c_row: Any, rows: Any, depth: Any,
         keep: Any,
     ) -> Any:  # fmt: skip
-        return types.void(*[types.int64] * 10), _code(vectors)
+        return types.void(*[types.int64] * 10), _code(vectors, _add_products if half else _add_product)
 
     return intrinsic(tile)
 
 
-def _code(vectors: int) -> Callable[..., Any]:
+def _code(vectors: int, add: Callable[..., Any]) -> Callable[..., Any]:
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         a, a_row, a_step, b, b_step, c, c_row, rows, depth, keep = values
         rows_a, rows_c = _rows(builder, a, a_row, rows), _rows(builder, c, c_row, rows)
@@ -57,16 +73,16 @@ def _code(vectors: int) -> Callable[..., Any]:
         builder.cbranch(builder.icmp_signed("!=", keep, _I64(0)), kept, loop)
 
         builder.position_at_end(kept)
-        before = [_load(builder, place) for place in places]
+        before = [load_vector(builder, place) for place in places]
         builder.branch(loop)
 
         builder.position_at_end(loop)
         k, sums = builder.phi(_I64), [builder.phi(_VECTOR) for _ in places]
         at_a, at_b = builder.mul(k, a_step), builder.add(b, builder.mul(k, b_step))
-        own = [_load(builder, builder.add(at_b, _I64(v * LANES * FLOAT))) for v in range(vectors)]
+        own = [load_vector(builder, builder.add(at_b, _I64(v * LANES * FLOAT))) for v in range(vectors)]
         numbers = [_spread(builder, builder.add(row, at_a)) for row in rows_a]
         pairs = [(number, vector) for number in numbers for vector in own]
-        after = [_add_product(builder, *pair, total) for pair, total in zip(pairs, sums, strict=True)]
+        after = [add(builder, *pair, total) for pair, total in zip(pairs, sums, strict=True)]
         following = builder.add(k, _I64(1))
         builder.cbranch(builder.icmp_signed("<", following, depth), loop, end)
         for block, value in ((start, _I64(0)), (kept, _I64(0)), (loop, following)):
@@ -96,7 +112,15 @@ def _add_product(builder: Any, x: Any, y: Any, total: Any) -> Any:
     return builder.call(fma, [x, y, total])
 
 
-def _load(builder: Any, address: Any) -> Any:
+def _add_products(builder: Any, x: Any, y: Any, total: Any) -> Any:
+    """Of pairs of bfloat16."""
+    kind = ir.FunctionType(_VECTOR, [_VECTOR, _HALVES, _HALVES])
+    dot = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512bf16.dpbf16ps.512")
+    return builder.call(dot, [total, builder.bitcast(x, _HALVES), builder.bitcast(y, _HALVES)])
+
+
+def load_vector(builder: Any, address: Any) -> Any:
+    """LANES numbers."""
     vector = builder.load(builder.inttoptr(address, _VECTOR.as_pointer()))
     vector.align = FLOAT
     return vector

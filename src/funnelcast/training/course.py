@@ -16,6 +16,7 @@ from funnelcast.data.columns import Columns
 from funnelcast.data.episodes import Halves, Keyed, Loading
 from funnelcast.data.loader import Loader
 from funnelcast.errors import FunnelcastError
+from funnelcast.layers.mode import is_half
 from funnelcast.models.network import FunnelModel
 from funnelcast.training.averaging import Average
 from funnelcast.training.gradients import Gradients
@@ -74,10 +75,10 @@ def course_of(
     optimizer = _optimizer(objective, stage, plan, rates)
     average = Average(optimizer.model_parameters, stage.average) if stage.average is not None else None
     trained = Trained([*optimizer.dense.values(), *optimizer.loss_weights.values()], bool(optimizer.tables))
-    size = plan.optimizer.micro_batch
+    size, half = plan.optimizer.micro_batch, is_half(plan.optimizer.precision, model.device)
     loader = Loader.of(train, plan.optimizer.batch_size, plan.seed, plan.keep_negatives)
     if meta is None:
-        return Course(stage, loader, PlainStep(objective, trained, size), optimizer, rates, average)
+        return Course(stage, loader, PlainStep(objective, trained, size, half), optimizer, rates, average)
     step = MetaStep.of(objective, trained, meta, adapted, list(rates), size, plan.workers)
     tasks = Halves(loader, meta.tasks) if meta.by is None else _keyed(meta, meta.by, plan, train, keys)
     return Course(stage, tasks, step, optimizer, rates, average)

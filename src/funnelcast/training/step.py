@@ -42,6 +42,8 @@ class PlainStep:
     objective: Objective
     trained: Trained
     micro_batch: int
+    half: bool = False
+    """Whether products are of bfloat16."""
 
     def __call__(self, batch: Batch, seed: int, workers: Executor | None, *, watch: bool = False) -> Gradients:
         """`seed`: of this batch's noise; `workers`: threads, or none to run here; `watch`: there is nothing to tell."""
@@ -60,8 +62,9 @@ class PlainStep:
 
     def _piece(self, batch: Batch, x: Embedded, whole: Whole, seed: int) -> Gradients:
         wanted = self.trained.wanted(x)
-        mode = Mode(noise_of(x, seed), fused=is_cpu(x), wanted=Leaves(wanted))
-        losses, combined = self.objective(batch, x, whole, mode)
+        mode = Mode(noise_of(x, seed), fused=is_cpu(x), half=self.half, wanted=Leaves(wanted))
+        with torch.autocast(x.flat.device.type, torch.bfloat16, enabled=self.half and not mode.fused):
+            losses, combined = self.objective(batch, x, whole, mode)
         grads = list(torch.autograd.grad(combined, wanted))
         own = len(self.trained.parameters)
         embedded = x.with_tensors(grads[own:]) if self.trained.embedding else None
