@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from funnelcast.layers.banks import MLPBank
+from funnelcast.layers.banks import LinearBank, MLPBank
 from funnelcast.layers.gates import GateBank, GatedExperts, extraction_levels, own_and_shared
 from funnelcast.layers.kernels import BLOCK
 from funnelcast.layers.leaves import Leaves
@@ -107,6 +107,17 @@ def test_rows_that_do_not_lie_together() -> None:
     trunk, x = trunk_of((6, 4), own_and_shared(2, 1, 1), torch.float32), draw(1, 7, 20, dtype=torch.float32)
     for turned in (x.t(), draw(2, 40, 7, dtype=torch.float32)[::2], draw(3, 20, 14, dtype=torch.float32)[:, 7:]):
         assert_close([trunk(turned, FAST)], [copy.deepcopy(trunk).double()(turned.double())], torch.float32)
+
+
+def test_second_derivatives_where_parameters_do_not_lie_together() -> None:
+    """A copy that is made inside a function has no path back, and a derivative through it is lost without a word."""
+    trunk, wide = trunk_of((6, 4), own_and_shared(2, 1, 1), torch.float32), draw(1, 37, 14).float()
+    for layer in trunk.experts.layers:
+        assert isinstance(layer, LinearBank)
+        layer.weight = nn.Parameter(layer.weight.detach().transpose(1, 2).contiguous().transpose(1, 2))
+    for by in BY:
+        expected = second_derivatives(copy.deepcopy(trunk).double(), wide[:, ::2].double(), by, fused=False)
+        assert_close(second_derivatives(trunk, wide[:, ::2], by, fused=True), expected, torch.float32)
 
 
 def test_a_second_derivative_raises() -> None:

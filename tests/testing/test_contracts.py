@@ -92,7 +92,7 @@ def unseeded(self: LinearBank, generator: torch.Generator) -> None:
     torch.nn.init.uniform_(self.weight)
 
 
-def without_gradient(self: GateBank, x: Tensor) -> Tensor:
+def without_gradient(self: GateBank, x: Tensor, mode: Mode) -> Tensor:
     return torch.cat([gate(x).softmax(1).detach() for gate in self.logits], 1)
 
 

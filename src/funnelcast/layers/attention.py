@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
+
+from funnelcast.layers.linear import linear_by
+from funnelcast.layers.mode import EVALUATE, Mode
 
 
 class StepAttention(nn.Module):
@@ -30,31 +32,49 @@ class StepAttention(nn.Module):
     def _per_target(self, width: int) -> nn.ModuleDict:
         return nn.ModuleDict({str(target): nn.Linear(width, width, bias=False) for target in self.sources})
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
         """(T, B, H) -> (T, B, H)."""
-        return torch.stack(self._attend(x)[0])
+        return torch.stack(self._attend(x, mode)[0])
 
     def shares(self, x: Tensor) -> dict[tuple[int, int], Tensor]:
         """By edge the weight (B,) of what the earlier step tells, of x (T, B, H)."""
-        weights = self._attend(x)[1]
+        weights = self._attend(x, EVALUATE)[1]
         return {(s, target): weights[target][i] for target, own in self.sources.items() for i, s in enumerate(own)}
 
-    def _attend(self, x: Tensor) -> tuple[list[Tensor], dict[int, Tensor]]:
+    def _attend(self, x: Tensor, mode: Mode) -> tuple[list[Tensor], dict[int, Tensor]]:
         """The steps' new vectors, and by target the weights (tokens, B)."""
         attended, shares = list(x.unbind()), dict[int, Tensor]()
         for target in self.sources:
-            shares[target], tokens = self.weigh(attended, target)
-            attended[target] = self.value[str(target)]((shares[target].unsqueeze(-1) * tokens).sum(0))
+            shares[target], tokens = self.weigh(attended, target, mode)
+            mixed = (shares[target].unsqueeze(-1) * tokens).sum(0)
+            attended[target] = linear_by(mode, mixed, _weight(self.value[str(target)]))
         return attended, shares
 
-    def weigh(self, vectors: Sequence[Tensor], target: int) -> tuple[Tensor, Tensor]:
+    def weigh(self, vectors: Sequence[Tensor], target: int, mode: Mode = EVALUATE) -> tuple[Tensor, Tensor]:
         """Weights (tokens, B) of a step's tokens, and the tokens (tokens, B, H), its own last.
 
         ⟨Q u, K u⟩ = ⟨Qᵀ K u, u⟩: one product with the tokens instead of two; and Σ w V u = V Σ w u.
         """
-        told = [self.information[f"{source}_{target}"](vectors[source]).relu() for source in self.sources[target]]
+        told = [self._tell(vectors[source], f"{source}_{target}", mode) for source in self.sources[target]]
         tokens = torch.stack([*told, vectors[target]])
-        query, key = self.query[str(target)].weight, self.key[str(target)].weight
-        assert isinstance(query, Tensor) and isinstance(key, Tensor)
-        scores = (linear(tokens, query.t() @ key) * tokens).sum(-1) / math.sqrt(tokens.shape[-1])
+        query, key = _weight(self.query[str(target)]), _weight(self.key[str(target)])
+        scores = (linear_by(mode, tokens, query.t() @ key) * tokens).sum(-1) / math.sqrt(tokens.shape[-1])
         return scores.softmax(dim=0), tokens
+
+    def _tell(self, vector: Tensor, edge: str, mode: Mode) -> Tensor:
+        layer = self.information[edge]
+        assert isinstance(layer, nn.Linear)
+        return linear_by(mode, vector, layer.weight, layer.bias, rectified=True)
+
+
+class NoAttention(nn.Module):
+    """Vectors as they are."""
+
+    def forward(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
+        """(T, B, H) -> (T, B, H)."""
+        return x
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    assert isinstance(layer, nn.Linear)
+    return layer.weight

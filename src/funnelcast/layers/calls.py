@@ -45,6 +45,8 @@ class Job(NamedTuple):
     wanted: Wanted
     keep: bool = True
     """Whether there will be a gradient, for which every layer's output is kept."""
+    linear: bool = False
+    """Whether the last layer has no ReLU."""
     half: bool = False
     """Whether products are of bfloat16; then there is one derivative."""
     again: Wanted | None = None
@@ -176,16 +178,18 @@ def _addresses(tensors: Sequence[Tensor | None]) -> list[int]:
     return [_address(tensor) for tensor in tensors]
 
 
-def layers_of(x: Tensor, parameters: Sequence[Tensor], dropout: Sequence[Dropout]) -> NDArray[np.void]:
+def layers_of(x: Tensor, parameters: Sequence[Tensor], job: Job) -> NDArray[np.void]:
     """The layers of a bank, without room for their outputs."""
     widths = [w.shape[2] for w in parameters[0::2]]
-    layers = np.zeros(len(dropout), LAYER)
+    layers = np.zeros(len(job.dropout), LAYER)
     layers["width_in"], layers["width"] = (x.shape[-1], *widths[:-1]), widths
     layers["output_step"] = [x.shape[-2] * width * FLOAT for width in widths]
     layers["output_row"] = [width * FLOAT for width in widths]
     layers["weight"], layers["bias"] = _addresses(parameters[0::2]), _addresses(parameters[1::2])
-    layers["draws"] = _addresses([d.draws for d in dropout])
-    layers["limit"], layers["scale"] = [d.limit for d in dropout], [d.scale for d in dropout]
+    layers["draws"] = _addresses([d.draws for d in job.dropout])
+    layers["limit"], layers["scale"] = [d.limit for d in job.dropout], [d.scale for d in job.dropout]
+    if job.linear:
+        layers["floor"][-1] = -np.inf
     return layers
 
 

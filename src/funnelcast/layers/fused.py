@@ -18,7 +18,8 @@ from funnelcast.layers.workspace import lease_for
 
 
 class FusedBank(torch.autograd.Function):
-    """f_n(x) for every perceptron f_n with ReLU after each layer; or, with gates, m_t = Σ_n w_tn f_n(x).
+    """f_n(x) for every perceptron f_n with ReLU after each layer, or each but the last; or, with gates,
+    m_t = Σ_n w_tn f_n(x).
 
     A gradient can be differentiated once more if `Job.again` says so beforehand. Every layer's output is then one of
     this function's, so that what the second derivative has to add arrives here, for one way back through the layers.
@@ -30,11 +31,10 @@ class FusedBank(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, gates: Tensor | None, job: Job, *parameters: Tensor) -> tuple[Tensor, ...]:
         """x (B, D) or (N, B, D); gates (B, K); weight (N, in, out) and bias (N, out) per layer -> (N, B, H), with gates
-        (T, B, H), and layers' outputs. All in float32 on the CPU.
+        (T, B, H), and layers' outputs. All in float32 on the CPU, each network's numbers one after the other: what
+        was copied here would have no second derivative.
         """
-        x, parameters = by_rows(x), tuple(p.contiguous() for p in parameters)
-        gates = gates.contiguous() if gates is not None else None
-        networks, rows, layers = len(parameters[0]), x.shape[-2], layers_of(x, parameters, job.dropout)
+        networks, rows, layers = len(parameters[0]), x.shape[-2], layers_of(x, parameters, job)
         widths, seen = tuple(w.shape[2] for w in parameters[0::2]), job.seen
         steps = 1 + max(s.step for s in seen) if seen else networks
         out = x.new_zeros(steps, rows, widths[-1]) if seen else x.new_empty(steps, rows, widths[-1])
@@ -101,12 +101,16 @@ def fused_bank(
     mode: Mode,
     gates: Tensor | None = None,
     seen: tuple[Seen, ...] = (),
+    *,
+    linear: bool = False,
 ) -> Tensor:
     """`FusedBank` of these, with the derivatives that `mode` asks for."""
+    x, parameters = by_rows(x), [p.contiguous() for p in parameters]
+    gates = gates.contiguous() if gates is not None else None
     keep = torch.is_grad_enabled()
     wanted = _wanted(x, parameters, mode.wanted) if keep else Wanted(x=False, parameters=False)
     again = _wanted(x, parameters, mode.again) if mode.again is not None else None
-    job = Job(dropout, seen, wanted, keep, mode.half and again is None, again)
+    job = Job(dropout, seen, wanted, keep, linear, mode.half and again is None, again)
     out: Tensor = FusedBank.apply(x, gates, job, *parameters)[0]  # type: ignore[no-untyped-call]
     return out
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from funnelcast.layers.banks import MLPBank
 from funnelcast.layers.calls import Seen
 from funnelcast.layers.fused import fused_bank
+from funnelcast.layers.linear import linear_by
 from funnelcast.layers.mode import EVALUATE, Mode, is_simple
 
 Visible = list[list[bool]]
@@ -44,7 +44,7 @@ class GateBank(nn.Module):
         pairs = [(t, n) for t, row in enumerate(visible) for n, sees in enumerate(row) if sees]
         self.seen = tuple(Seen(step, expert, column) for column, (step, expert) in enumerate(pairs))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
         """(B, D), or (G, B, D) with an input of its own for each gate, G >= T -> (B, K): the weights of `seen`, one
         column each; those of one gate sum to 1."""
         if x.dim() == 3:
@@ -52,7 +52,7 @@ class GateBank(nn.Module):
         else:  # all in one product, as each alone is too narrow for a fast one
             layers = [gate for gate in self.logits if isinstance(gate, nn.Linear)]
             weight, bias = torch.cat([gate.weight for gate in layers]), torch.cat([gate.bias for gate in layers])
-            logits = list(linear(x, weight, bias).split(self.widths, dim=1))
+            logits = list(linear_by(mode, x, weight, bias).split(self.widths, dim=1))
         return torch.cat([each.softmax(dim=1) for each in logits], dim=1)
 
 
@@ -68,7 +68,7 @@ class GatedExperts(nn.Module):
 
     def forward(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
         """(B, D), or (G, B, D) with one input per owner and gate -> (T, B, H)."""
-        weights, steps = self.gates(x), len(self.gates.logits)
+        weights, steps = self.gates(x, mode), len(self.gates.logits)
         x = x[self.owners] if x.dim() == 3 else x
         if mode.fused and is_simple(x):
             return fused_bank(x, *self.experts.for_fused(x.shape[-2], mode), mode, weights, self.gates.seen)

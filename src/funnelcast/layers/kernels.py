@@ -24,8 +24,9 @@ LAYER: Final = np.dtype([(name, np.int64) for name in (
     "delta",  # (N, B, width): the gradient before bias, ReLU and dropout, kept for a second derivative
     "toward",  # (N, B, width): a gradient of the output from elsewhere
     "turn_weight", "turn_bias",  # a gradient of `grad_weight` and `grad_bias`
-)] + [("scale", np.float32)])  # fmt: skip
-"""A layer of all networks. What is not needed is 0."""
+)] + [("scale", np.float32), ("floor", np.float32)])  # fmt: skip
+"""A layer of all networks. What is not needed is 0. Numbers that are at most `floor` become 0: it is 0 for a ReLU, and
+minus infinity for a layer without."""
 
 BANK: Final = np.dtype([(name, np.int64) for name in (
     "networks", "rows",
@@ -183,19 +184,19 @@ def of(address: int, n: int, rows: int, columns: int) -> int:
 @compiled_for_speed
 def _activate(output: int, n: int, start: int, rows: int, all_rows: int, layer: Any) -> None:
     """y = dropout(relu(y + bias)) of a block."""
-    width, limit, scale = layer.width, layer.limit, layer.scale
+    width, limit, scale, floor = layer.width, layer.limit, layer.scale, layer.floor
     y, bias = matrix(output, rows, width), matrix(of(layer.bias, n, 1, width), 1, width)
     if layer.draws:
         draws = shorts(layer.draws + (n * all_rows + start) * width * SHORT, rows, width)
         for r in range(rows):
             for j in range(width):
                 value = y[r, j] + bias[0, j]
-                y[r, j] = np.float32(0) if value <= 0 or draws[r, j] < limit else value * scale
+                y[r, j] = np.float32(0) if value <= floor or draws[r, j] < limit else value * scale
     else:
         for r in range(rows):
             for j in range(width):
                 value = y[r, j] + bias[0, j]
-                y[r, j] = np.float32(0) if value <= 0 else value
+                y[r, j] = np.float32(0) if value <= floor else value
 
 
 @compiled_for_speed
@@ -205,7 +206,7 @@ def _deactivate(grad: int, n: int, start: int, rows: int, all_rows: int, layer: 
 
     An output of 0 tells that the number fell away. In place, as loops that might overlap are not vectorised.
     """
-    width, scale = layer.width, layer.scale
+    width, scale, floor = layer.width, layer.scale, layer.floor
     y = matrix(of(layer.output, n, all_rows, width) + start * width * FLOAT, rows, width)
     g, bias = matrix(grad, rows, width), matrix(of(layer.grad_bias, n, 1, width), 1, width)
     if layer.toward:
@@ -213,7 +214,7 @@ def _deactivate(grad: int, n: int, start: int, rows: int, all_rows: int, layer: 
     for r in range(rows):
         for j in range(width):
             value = g[r, j] * scale
-            value = np.float32(0) if y[r, j] <= 0 else value
+            value = np.float32(0) if y[r, j] <= floor else value
             g[r, j] = value
             bias[0, j] += value
 

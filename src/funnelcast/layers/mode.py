@@ -42,12 +42,12 @@ class Mode:
     """Source of dropout masks; none means no dropout."""
     fused: bool = False
     """Banks run as one hand-written autograd function, which is faster. Off wherever an export is wanted."""
-    half: bool = False
-    """With `fused`: products of bfloat16, summed in float32, where nothing is differentiated twice."""
     wanted: Leaves | None = None
     """What derivatives will be asked for by, as far as `fused` has a choice; none for all that can be asked for."""
     again: Leaves | None = None
     """What the gradient is by that will be differentiated once more; without it `fused` has no second derivative."""
+    half: bool = False
+    """With `fused`: products of bfloat16, summed in float32, where nothing is differentiated twice."""
 
     def dropout(self, x: Tensor, rate: float) -> Tensor:
         """`x` with elements zeroed at `rate` and the others scaled up."""

@@ -34,7 +34,7 @@ HAS_HALF: Final = "+avx512bf16" in _HAS and binding.llvm_version_info >= (17,)
 """Whether products of bfloat16 have an instruction here, and LLVM knows it."""
 
 
-class _Half(ir.Type):
+class _Half(ir.Type):  # type: ignore[misc]
     """bfloat16, which llvmlite has no name for."""
 
     def _to_string(self) -> str:

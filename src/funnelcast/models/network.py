@@ -17,6 +17,7 @@ from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import Encoder, InputSpec
 from funnelcast.data.loader import generator_of
 from funnelcast.data.vectors import read_vectors
+from funnelcast.layers.attention import NoAttention
 from funnelcast.layers.banks import LinearBank, MLPBank
 from funnelcast.layers.embedding import Embedded, Init
 from funnelcast.layers.heads import HEADS, Reach
@@ -82,7 +83,7 @@ class NetworkRecipe(ReadingRecipe):
     ) -> FunnelModel:
         """The network with a tower per step on the trunk's vectors of `width`."""
         towers = MLPBank(len(funnel.names), width, self.tower, self.tower_dropout)
-        parts = (attention or nn.Identity(), towers, top_attention or nn.Identity())
+        parts = (attention or NoAttention(), towers, top_attention or NoAttention())
         return FunnelModel(
             reading,
             trunk,
@@ -186,10 +187,10 @@ class FunnelModel(nn.Module):
 
     def logits(self, embedded: Embedded, mode: Mode = EVALUATE) -> Tensor:
         """-> (B, T)."""
-        vectors = self.attention(self.trunk(self.pooling(embedded, mode), mode))
+        vectors = self.attention(self.trunk(self.pooling(embedded, mode), mode), mode)
         if vectors.dim() == 3 and len(vectors) == 1:
             vectors = vectors.squeeze(0)  # which all towers read
-        logits: Tensor = self.output(self.top_attention(self.towers(vectors, mode)))
+        logits: Tensor = self.output(self.top_attention(self.towers(vectors, mode), mode))
         return logits.squeeze(-1).t()
 
     def groups(self, names: Sequence[Group]) -> dict[str, nn.Parameter]:

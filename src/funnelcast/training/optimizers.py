@@ -32,8 +32,8 @@ class OptimizerConfig(Config):
     micro_batch: int = Field(default=1024, ge=1, le=1 << 24)
     """Rows that go through the network at once; their gradients are added. Changes speed, and the last bits."""
     precision: Precision = "float32"
-    """Of the operands of matrix products; parameters, sums and all else stay float32. `bfloat16` takes half the time for
-    them, on a processor that has it (AVX-512 BF16) and on GPUs; meta steps stay float32."""
+    """Of the operands of matrix products; parameters, sums and all else stay float32. `bfloat16` halves their time on a
+    processor that has it (AVX-512 BF16) and on GPUs; meta steps stay float32."""
     clip: float | None = Field(default=None, gt=0)
     """Largest norm of the whole gradient; none for no limit."""
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from funnelcast.data.columns import Columns
-from funnelcast.layers.mode import Mode
+from funnelcast.layers.mode import FAST, Mode
 from funnelcast.models.network import FunnelModel
 from funnelcast.training.course import Plan, course_of
 from funnelcast.training.losses import LossWeights
@@ -59,7 +59,7 @@ def _step(objective: Objective, batch: Any, optimizer: Any, watch: _Watch) -> No
     model = objective.model
     batch = objective.labelled(batch.to(model.device))
     with watch.part("looking up embeddings"), torch.no_grad():
-        looked = model.embedding(batch)
+        looked = model.embedding(batch, FAST)
     x = looked.leaves(trained=True)
     wanted = [*optimizer.dense.values(), *optimizer.loss_weights.values(), *x.tensors()]
     with watch.part("forward"):
