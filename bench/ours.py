@@ -33,6 +33,8 @@ from funnelcast.data.columns import Columns
 from funnelcast.data.encoder import InputSpec
 from funnelcast.data.loader import generator_of
 from funnelcast.evaluation.score import score
+from funnelcast.layers.mode import Precision
+from funnelcast.layers.tiles import HAS_HALF
 from funnelcast.models.network import FunnelModel
 from funnelcast.models.registry import recipe_of
 from funnelcast.schema.funnel import Funnel
@@ -72,20 +74,28 @@ def main() -> int:
 
 def measure(name: str, dim: int, data: Data, threads: int) -> dict[str, Any]:
     """The trainer's own epoch, and the scoring of all rows from columns to probabilities."""
+    products = products_of(_built(name, dim, data), Batch.of(columns_of(data.take(slice(BATCH // 2)))))
+    before = _floors(products, threads)
+    found = _measured(name, dim, data, threads, "float32")
+    after = _floors(products, threads)
+    return {
+        **found,
+        **({"bfloat16": _measured(name, dim, data, threads, "bfloat16")} if HAS_HALF else {}),
+        "floor": {key: (value + before[key]) / 2 for key, value in after.items()},
+        "flop": {what: operations(products, backward=what == "train") / (BATCH / 2) for what in ("train", "score")},
+    }
+
+
+def _measured(name: str, dim: int, data: Data, threads: int, precision: Precision) -> dict[str, Any]:
     train, test = data.split()
-    _train(_built(name, dim, data), columns_of(train.take(slice(8 * BATCH))), threads)
+    _train(_built(name, dim, data), columns_of(train.take(slice(8 * BATCH))), threads, precision)
     model = _built(name, dim, data)
-    products = products_of(model, Batch.of(columns_of(train.take(slice(BATCH // 2)))))
-    floors = _floors(products, threads)
-    trained, seconds = timed(lambda: _train(model, columns_of(train), threads))
-    scored, scores = timed(lambda: np.exp(score(model, columns_of(data))[0]))
-    floors = {key: (value + floors[key]) / 2 for key, value in _floors(products, threads).items()}
+    trained, seconds = timed(lambda: _train(model, columns_of(train), threads, precision))
+    scored, scores = timed(lambda: np.exp(score(model, columns_of(data), precision=precision)[0]))
     return {
         "train": {**rates(len(train), trained, threads), "rows_per_s": len(train) / seconds},
         "score": rates(len(data), scored, threads),
         "auc": exact_auc(test, scores[len(train) :].astype(np.float64)),
-        "floor": floors,
-        "flop": {what: operations(products, backward=what == "train") / (BATCH / 2) for what in ("train", "score")},
     }
 
 
@@ -103,9 +113,10 @@ def _built(name: str, dim: int, data: Data) -> FunnelModel:
     return model
 
 
-def _train(model: FunnelModel, train: Columns, workers: int) -> float:
+def _train(model: FunnelModel, train: Columns, workers: int, precision: Precision) -> float:
     """Seconds of an epoch."""
-    loss, config = LossConfig(), OptimizerConfig(learning_rate=LEARNING_RATE, batch_size=BATCH, l2=0.0)
+    config = OptimizerConfig(learning_rate=LEARNING_RATE, batch_size=BATCH, l2=0.0, precision=precision)
+    loss = LossConfig()
     plan = Plan(loss, config, (Stage(epochs=1),), seed=0, workers=workers)
     few = np.argsort(-train.labels.sum(1), kind="stable")[:64] if train.labels is not None else None
     assert few is not None

@@ -154,3 +154,9 @@ def test_inputs(made: Path, tmp_path: Path) -> None:
         "predict", made / "run/bundle", made / "table", *out, "--part", "tset"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_precision_that_there_is_not(made: Path, tmp_path: Path) -> None:
+    wanted = ("--out", tmp_path / "p.csv", "--precision", "half")
+    message = refused("predict", made / "run/bundle", made / "log.csv", *wanted)
+    assert "'half' is not known" in message and not list(tmp_path.iterdir())

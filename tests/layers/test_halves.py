@@ -69,7 +69,7 @@ def test_panels_of_pairs(depth: int, columns: int) -> None:
 
 @needs_half
 @pytest.mark.parametrize("rows", [1, 37, BLOCK + 5])
-@pytest.mark.parametrize("widths", [(70, 33), (5,)])
+@pytest.mark.parametrize("widths", [(70, 33), (5,), (64, 32), (33, 48, 3)])
 def test_a_bank_multiplies_rounded_numbers(widths: tuple[int, ...], rows: int) -> None:
     """Of a bank of one, by hand: a layer's input, its weight, and the gradient of its output are rounded."""
     bank = MLPBank(1, 7, widths)

@@ -12,9 +12,10 @@ import pytest
 import funnelcast
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.vocabulary import Vocabulary
-from funnelcast.errors import InputError
+from funnelcast.errors import FunnelcastError, InputError
 from funnelcast.evaluation.funnel import conditional
 from funnelcast.evaluation.score import score
+from funnelcast.layers.tiles import HAS_HALF
 from funnelcast.schema.dataset import Schema
 from funnelcast.serving.predictor import Predictor, load
 from tests import tiny
@@ -170,3 +171,17 @@ def test_load_from_a_folder(tmp_path: Path) -> None:
     expected = Predictor(bundle_of()).predict(LOG)
     assert load(tmp_path / "bundle").predict(LOG).equals(expected)
     assert funnelcast.load(str(tmp_path / "bundle")).predict(LOG).equals(expected)
+
+
+@pytest.mark.skipif(not HAS_HALF, reason="no such instructions here")
+def test_products_of_bfloat16_are_near(predictor: Predictor) -> None:
+    near, exact = Predictor(bundle_of(), precision="bfloat16").predict(LOG), predictor.predict(LOG)
+    for name in COLUMNS:
+        found, expected = near[name].to_numpy(), exact[name].to_numpy()
+        assert not np.array_equal(found, expected)
+        np.testing.assert_allclose(found, expected, rtol=0.1)
+
+
+def test_a_precision_that_there_is_not() -> None:
+    with pytest.raises(FunnelcastError, match="'float16' is not known; take one of float32, bfloat16"):
+        Predictor(bundle_of(), precision="float16")  # type: ignore[arg-type]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -16,6 +16,10 @@ def predict(
     to: Annotated[Path, typer.Option("--out", help="File of the predictions: .parquet or .csv.")],
     deltas: Annotated[Path | None, typer.Option(help="A delta of `funnelcast adapt`, or a folder of them.")] = None,
     part: Annotated[str, typer.Option(help="Of a prepared table: train, dev or test.")] = "test",
+    precision: Annotated[
+        str,
+        typer.Option(help="Of matrix products: float32, or bfloat16, nearly twice as fast where the processor has it."),
+    ] = "float32",
     replace: Replace = False,
     as_json: AsJson = False,
 ) -> None:
@@ -27,7 +31,16 @@ def predict(
     from funnelcast.experiments.predict import predict_file
 
     with progress_bars(as_json) as progress:
-        summary = predict_file(bundle, rows, to, part=part, deltas=deltas, replace=replace, progress=progress)
+        summary = predict_file(
+            bundle,
+            rows,
+            to,
+            part=part,
+            deltas=deltas,
+            replace=replace,
+            precision=cast(Any, precision),
+            progress=progress,
+        )
     if as_json:
         show_json(summary)
     else:

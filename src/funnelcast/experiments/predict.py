@@ -25,6 +25,7 @@ from funnelcast.evaluation.score import score
 from funnelcast.experiments.evaluate import require_same_ids
 from funnelcast.experiments.note import with_note
 from funnelcast.experiments.rows import rows_with
+from funnelcast.layers.mode import Precision
 from funnelcast.schema.funnel import Funnel
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor, bundle_of, probabilities
@@ -38,10 +39,11 @@ def predict_file(
     part: str = "test",
     deltas: Path | str | None = None,
     replace: bool = False,
+    precision: Precision = "float32",
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Write predictions of raw rows, or of a `part` (train, dev, test) of a prepared table, to `out`: .parquet or .csv,
-    whole or not there. `deltas`: a file or a folder of them, for raw rows.
+    whole or not there. `deltas`: a file or a folder of them, for raw rows; `precision`: of a bundle's products.
 
     Kept columns, the weight, and labels by the names of their steps stand beside them, where the rows have them.
     Returns the number of rows, the columns, and by column of integer ids the texts in it, which are read as unknown.
@@ -53,7 +55,7 @@ def predict_file(
     if out.is_dir():
         raise InputError(f"--out {out} is a folder; name a file, such as {out / f'predictions{out.suffix}'}")
     check_free(out, replace=replace)
-    predictor = bundle if isinstance(bundle, Predictor) else Predictor(bundle_of(bundle))
+    predictor = bundle if isinstance(bundle, Predictor) else Predictor(bundle_of(bundle), precision=precision)
     predictor = predictor if deltas is None else predictor.with_deltas(deltas)
     is_table = (rows / "manifest.json").is_file()
     texts: dict[str, int] = {}
@@ -111,6 +113,7 @@ def _of_table(predictor: Predictor, table: Table, part: str, progress: Progress)
         columns,
         predictor.bundle.keep_negatives,
         lambda done: progress("predict", done, rows, "rows"),
+        predictor.precision,
     )
     for start in range(0, rows, BATCH_ROWS):
         piece = slice(start, start + BATCH_ROWS)

@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 
 from funnelcast.compiled import compiled
 from funnelcast.layers.products import PANEL, pack, shorts, words
-from funnelcast.layers.tiles import FLOAT, HALF, LANES, load_vector
+from funnelcast.layers.tiles import FLOAT, HALF, LANES, ZEROS, load_vector, spread
 
 _SHORTS: Final = ir.VectorType(ir.IntType(16), LANES)
 _WORDS: Final = ir.VectorType(ir.IntType(32), LANES)
@@ -48,7 +48,21 @@ def _pair(typing: Any, first: Any, second: Any, target: Any) -> Any:
     return types.void(types.int64, types.int64, types.int64), code
 
 
-_narrow_vector, _pair_vectors = intrinsic(_narrow), intrinsic(_pair)
+def _rectify(typing: Any, y: Any, bias: Any, floor: Any, target: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        y, bias, floor, target = values
+        total = builder.fadd(load_vector(builder, y), load_vector(builder, bias))
+        falls_away = builder.fcmp_ordered("<=", total, spread(builder, floor))
+        total = builder.select(falls_away, ZEROS, total)
+        builder.store(total, builder.inttoptr(y, ZEROS.type.as_pointer())).align = FLOAT
+        narrow = builder.bitcast(builder.fptrunc(total, ir.VectorType(HALF, LANES)), _SHORTS)
+        builder.store(narrow, builder.inttoptr(target, _SHORTS.as_pointer())).align = SHORT
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.float32, types.int64), code
+
+
+_narrow_vector, _pair_vectors, _rectify_vector = intrinsic(_narrow), intrinsic(_pair), intrinsic(_rectify)
 
 
 @compiled
@@ -71,6 +85,16 @@ def pair_columns(x: int, rows: int, columns: int, to: int) -> None:
             halves[0, j] = rounded(own[0, j])
         if columns < width:
             halves[0, columns] = 0
+
+
+@compiled
+def rectify_and_pair(y: int, bias: int, floor: float, rows: int, columns: int, to: int) -> None:
+    """In place, what remains of y + bias above a floor; and its words (rows, pairs of columns). `columns` is a multiple
+    of LANES."""
+    for r in range(rows):
+        for j in range(0, columns, LANES):
+            at = r * columns + j
+            _rectify_vector(y + at * FLOAT, bias + j * FLOAT, floor, to + at * SHORT)
 
 
 @compiled

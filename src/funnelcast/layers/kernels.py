@@ -10,9 +10,9 @@ from typing import Any, Final
 import numpy as np
 
 from funnelcast.compiled import compiled_for_speed
-from funnelcast.layers.halves import pack_pairs, pack_turned_pairs, pair_columns, pair_rows, pairs
+from funnelcast.layers.halves import pack_pairs, pack_turned_pairs, pair_columns, pair_rows, pairs, rectify_and_pair
 from funnelcast.layers.products import matrix, pack, packed_size, shorts, times, turned_times
-from funnelcast.layers.tiles import FLOAT
+from funnelcast.layers.tiles import FLOAT, LANES
 
 LAYER: Final = np.dtype([(name, np.int64) for name in (
     "width_in", "width",
@@ -70,14 +70,18 @@ def forward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
     for start in range(0, bank.rows, BLOCK):
         rows, packed = min(BLOCK, bank.rows - start), bank.packed
         for n in range(bank.networks):
-            x = bank.x + n * bank.x_step + start * layers[0].width_in * FLOAT
+            x, k = bank.x + n * bank.x_step + start * layers[0].width_in * FLOAT, layers[0].width_in
+            operand = bank.paired + bank.paired_step if bank.half else x
+            if bank.half and (n == 0 or bank.x_step):
+                pair_columns(x, rows, k, operand)
             for i in range(len(layers)):
                 layer = layers[i]
-                k, width = layer.width_in, layer.width
+                k, width = _depth(bank, layer.width_in), layer.width
                 y = layer.output + n * layer.output_step + start * layer.output_row
-                packed = _times(bank, x, packed, y, rows, k, width, 0)
-                _activate(y, n, start, rows, bank.rows, layer)
-                x = y
+                times(operand, packed, y, rows, k, width, 0, bank.room, bank.half)
+                packed += packed_size(k, width)
+                operand = _activated(bank, y, n, start, rows, layer, i < last)
+            x = y
             if bank.columns:
                 _mix(bank, x, start, rows, layers[last].width, seen[first[n] : first[n + 1]])
 
@@ -179,6 +183,20 @@ def _delta(bank: Any, layer: Any, n: int, start: int, turn: int) -> Any:
 def of(address: int, n: int, rows: int, columns: int) -> int:
     """Where network n's matrix (rows, columns) of floats begins."""
     return address + n * rows * columns * FLOAT
+
+
+@compiled_for_speed
+def _activated(bank: Any, y: int, n: int, start: int, rows: int, layer: Any, paired: bool) -> Any:
+    """Activates a block, and returns it as the operand of the next product."""
+    width = layer.width
+    if bank.half and paired and not layer.draws and width % LANES == 0:
+        rectify_and_pair(y, of(layer.bias, n, 1, width), layer.floor, rows, width, bank.paired)
+        return bank.paired
+    _activate(y, n, start, rows, bank.rows, layer)
+    if bank.half and paired:
+        pair_columns(y, rows, width, bank.paired)
+        return bank.paired
+    return y
 
 
 @compiled_for_speed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -72,7 +72,9 @@ Precision = Literal["float32", "bfloat16"]
 
 
 def is_half(precision: Precision, device: torch.device) -> bool:
-    """Whether they are bfloat16. Raises FunnelcastError where the processor has no such products."""
+    """Whether they are bfloat16. Raises FunnelcastError where the processor has no such products, or for a slip."""
+    if precision not in get_args(Precision):
+        raise FunnelcastError(f"precision {precision!r} is not known; take one of {', '.join(get_args(Precision))}")
     if precision == "bfloat16" and device.type == "cpu" and not HAS_HALF:
         raise FunnelcastError(
             "precision = 'bfloat16': this processor has no products of bfloat16 (AVX-512 BF16), or numba is older than "
@@ -84,6 +86,8 @@ def is_half(precision: Precision, device: torch.device) -> bool:
 EVALUATE = Mode()
 FAST = Mode(fused=True)
 """The same by compiled loops, where these can."""
+HALF = Mode(fused=True, half=True)
+"""By those, and with products of bfloat16."""
 
 
 def is_simple(x: Tensor) -> bool:

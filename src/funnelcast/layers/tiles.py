@@ -27,7 +27,7 @@ _I32: Final = ir.IntType(32)
 _I64: Final = ir.IntType(64)
 _REAL: Final = ir.FloatType()
 _VECTOR: Final = ir.VectorType(_REAL, LANES)
-_ZEROS: Final = ir.Constant(_VECTOR, [0.0] * LANES)
+ZEROS: Final = ir.Constant(_VECTOR, [0.0] * LANES)
 
 
 HAS_HALF: Final = "+avx512bf16" in _HAS and binding.llvm_version_info >= (17,)
@@ -80,7 +80,7 @@ def _code(vectors: int, add: Callable[..., Any]) -> Callable[..., Any]:
         k, sums = builder.phi(_I64), [builder.phi(_VECTOR) for _ in places]
         at_a, at_b = builder.mul(k, a_step), builder.add(b, builder.mul(k, b_step))
         own = [load_vector(builder, builder.add(at_b, _I64(v * LANES * FLOAT))) for v in range(vectors)]
-        numbers = [_spread(builder, builder.add(row, at_a)) for row in rows_a]
+        numbers = [spread(builder, _number(builder, builder.add(row, at_a))) for row in rows_a]
         pairs = [(number, vector) for number in numbers for vector in own]
         after = [add(builder, *pair, total) for pair, total in zip(pairs, sums, strict=True)]
         following = builder.add(k, _I64(1))
@@ -88,7 +88,7 @@ def _code(vectors: int, add: Callable[..., Any]) -> Callable[..., Any]:
         for block, value in ((start, _I64(0)), (kept, _I64(0)), (loop, following)):
             k.add_incoming(value, block)
         for total, own_before, own_after in zip(sums, before, after, strict=True):
-            for block, value in ((start, _ZEROS), (kept, own_before), (loop, own_after)):
+            for block, value in ((start, ZEROS), (kept, own_before), (loop, own_after)):
                 total.add_incoming(value, block)
 
         builder.position_at_end(end)
@@ -126,9 +126,12 @@ def load_vector(builder: Any, address: Any) -> Any:
     return vector
 
 
-def _spread(builder: Any, address: Any) -> Any:
-    """The number at an address in every lane."""
+def spread(builder: Any, number: Any) -> Any:
+    """A number in every lane."""
     blank = ir.Constant(_VECTOR, ir.Undefined)
-    number = builder.load(builder.inttoptr(address, _REAL.as_pointer()))
     first = builder.insert_element(blank, number, _I32(0))
     return builder.shuffle_vector(first, blank, ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES))
+
+
+def _number(builder: Any, address: Any) -> Any:
+    return builder.load(builder.inttoptr(address, _REAL.as_pointer()))

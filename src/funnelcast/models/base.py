@@ -41,8 +41,9 @@ class Model(Protocol):
     def __call__(self, batch: Batch) -> Reach:
         """Log-probabilities (B, T) of having reached and not having reached each step."""
 
-    def score(self, batch: Batch) -> Reach:
-        """The same to float tolerance in the fastest way there is, without a gradient."""
+    def score(self, batch: Batch, *, half: bool = False) -> Reach:
+        """The same to float tolerance in the fastest way there is, without a gradient; `half`: with products of
+        bfloat16, if there are products."""
 
     def save(self, folder: Path) -> None:
         """Write everything learned into an existing folder."""

@@ -51,7 +51,9 @@ class BoostedModel:
         log_p, log_q = HEADS[self.head](torch.from_numpy(logits), self.parents)
         return Reach(log_p.float(), log_q.float())
 
-    score = __call__
+    def score(self, batch: Batch, *, half: bool = False) -> Reach:
+        """The same; trees have no products."""
+        return self(batch)
 
     def save(self, folder: Path) -> None:
         """Write `boosters.json`, a text file per booster, and `statistics.safetensors`."""

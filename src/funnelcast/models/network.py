@@ -21,7 +21,7 @@ from funnelcast.layers.attention import NoAttention
 from funnelcast.layers.banks import LinearBank, MLPBank
 from funnelcast.layers.embedding import Embedded, Init
 from funnelcast.layers.heads import HEADS, Reach
-from funnelcast.layers.mode import EVALUATE, FAST, Mode
+from funnelcast.layers.mode import EVALUATE, FAST, HALF, Mode
 from funnelcast.layers.pooling import Norm, Positions
 from funnelcast.models.base import Head
 from funnelcast.models.reading import Rate, Reading, ReadingRecipe, Width
@@ -168,9 +168,10 @@ class FunnelModel(nn.Module):
         return self.network(self.embedding(batch, mode), mode)
 
     @torch.inference_mode()
-    def score(self, batch: Batch) -> Reach:
-        """The same to float tolerance, by compiled loops where these can."""
-        return self.forward(batch, FAST)
+    def score(self, batch: Batch, *, half: bool = False) -> Reach:
+        """The same to float tolerance, by compiled loops where these can; `half`: with products of bfloat16."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half and self.device.type != "cpu"):
+            return self.forward(batch, HALF if half else FAST)
 
     def network(self, embedded: Embedded, mode: Mode = EVALUATE) -> Reach:
         """The same from embedded rows."""

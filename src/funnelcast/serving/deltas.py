@@ -15,7 +15,7 @@ from funnelcast.errors import DeltaError
 from funnelcast.evaluation.score import PIECE, score
 from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.heads import undo_downsampling
-from funnelcast.layers.mode import FAST
+from funnelcast.layers.mode import FAST, HALF, Precision, is_half
 from funnelcast.models.network import FunnelModel
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.delta import Delta
@@ -31,7 +31,9 @@ BLOCK = 16 * PIECE
 class Deltas:
     """Deltas on one base, whose tensors they share. Threads may score at once."""
 
-    def __init__(self, bundle: Bundle, model: FunnelModel, deltas: Sequence[Delta]) -> None:
+    def __init__(
+        self, bundle: Bundle, model: FunnelModel, deltas: Sequence[Delta], precision: Precision = "float32"
+    ) -> None:
         """`model`: the bundle's. Raises DeltaError for a delta of another bundle, or deltas that exclude each other."""
         for delta in deltas:
             if delta.base != bundle.fingerprint:
@@ -40,6 +42,7 @@ class Deltas:
                     f"the delta for {whose} is of the bundle {delta.base}, not of {bundle.fingerprint}; load that one, "
                     "or adapt this one"
                 )
+        self.precision, self.mode = precision, HALF if is_half(precision, model.device) else FAST
         self.model, self.keep, self.keys = model, bundle.keep_negatives, Keys([delta.key for delta in deltas])
         self.changed = [delta for delta in deltas if not delta.is_empty]
         self.places = np.full(len(deltas) + 1, -1, np.int32)  # in `changed`: of each delta, and at the end of none
@@ -71,7 +74,7 @@ class Deltas:
                 block = order[start : start + BLOCK]
                 x = self._embedded(columns.take(block), None if new is None else new.take(block))
                 for i, piece in _pieces(which[block]):
-                    reach = network.under(self.changed[i].parameters(own), x.slice(piece.start, piece.stop))
+                    reach = network.under(self.changed[i].parameters(own), x.slice(piece.start, piece.stop), self.mode)
                     reach = undo_downsampling(reach, self.model.parents, self.keep) if self.keep < 1 else reach
                     log_p[block[piece]] = reach.log_p.cpu().numpy()
 
@@ -79,11 +82,11 @@ class Deltas:
         """Of the pieces that hold a wanted row; all rows in one go where every piece does."""
         starts = [start for start in range(0, len(columns), PIECE) if wanted[start : start + PIECE].any()]
         if len(starts) * PIECE >= len(columns):
-            return score(self.model, columns, self.keep)[0]
+            return score(self.model, columns, self.keep, precision=self.precision)[0]
         log_p = np.zeros((len(columns), len(self.model.parents)), np.float32)
         for start in starts:
             rows = np.arange(start, min(start + PIECE, len(columns)))
-            log_p[rows], _ = score(self.model, columns.take(rows), self.keep)
+            log_p[rows], _ = score(self.model, columns.take(rows), self.keep, precision=self.precision)
         return log_p
 
     def _embedded(self, columns: Columns, new: Columns | None) -> Embedded:

@@ -13,7 +13,7 @@ from torch.func import functional_call
 
 from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.heads import Reach
-from funnelcast.layers.mode import FAST
+from funnelcast.layers.mode import Mode
 from funnelcast.models.network import FunnelModel
 
 
@@ -24,14 +24,14 @@ class FromRows(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, x: Embedded) -> Reach:
+    def forward(self, x: Embedded, mode: Mode) -> Reach:
         """As `FunnelModel.network`."""
-        return self.model.network(x, FAST)
+        return self.model.network(x, mode)
 
-    def under(self, parameters: Mapping[str, Tensor], x: Embedded) -> Reach:
+    def under(self, parameters: Mapping[str, Tensor], x: Embedded, mode: Mode) -> Reach:
         """With `parameters` of the network, by name, in place of its own."""
         named = {f"model.{name}": value for name, value in parameters.items()}
-        reach: Reach = functional_call(self, named, (x,))
+        reach: Reach = functional_call(self, named, (x, mode))
         return reach
 
 

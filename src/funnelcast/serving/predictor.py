@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from funnelcast.errors import InputError
 from funnelcast.evaluation.funnel import conditional
+from funnelcast.layers.mode import Precision
 from funnelcast.models.network import FunnelModel
 from funnelcast.schema.funnel import Funnel
 from funnelcast.serving.adapt import adapt_rows
@@ -25,10 +26,11 @@ from funnelcast.training.adapting import Adapting
 class Predictor:
     """A loaded bundle, with deltas over it if there are some. It holds no state that a call changes."""
 
-    def __init__(self, bundle: Bundle, deltas: Iterable[Delta] = ()) -> None:
-        """Raises DeltaError for deltas of another bundle, or that exclude each other."""
-        self.bundle, self.deltas = bundle, tuple(deltas)
-        self._deltas = Deltas(bundle, cast(FunnelModel, bundle.model), self.deltas)
+    def __init__(self, bundle: Bundle, deltas: Iterable[Delta] = (), precision: Precision = "float32") -> None:
+        """`precision`: of the operands of matrix products. Raises DeltaError for deltas of another bundle, or that
+        exclude each other, FunnelcastError for a precision that this processor has not."""
+        self.bundle, self.deltas, self.precision = bundle, tuple(deltas), precision
+        self._deltas = Deltas(bundle, cast(FunnelModel, bundle.model), self.deltas, precision)
 
     @property
     def funnel(self) -> Funnel:
@@ -72,7 +74,7 @@ class Predictor:
     def with_deltas(self, deltas: Delta | Path | str | Iterable[Delta | Path | str]) -> Predictor:
         """The same bundle with these deltas, and no others: one for all rows, or some that have keys, each for the rows
         of its own. Files and folders of deltas may be given too. Raises DeltaError."""
-        return Predictor(self.bundle, read_deltas(deltas))
+        return Predictor(self.bundle, read_deltas(deltas), self.precision)
 
 
 def probabilities(funnel: Funnel, log_p: NDArray[np.float32]) -> dict[str, NDArray[np.float64]]:
@@ -96,6 +98,7 @@ def bundle_of(source: Bundle | Predictor | Path | str) -> Bundle:
     return source if isinstance(source, Bundle) else Bundle.load(source)
 
 
-def load(folder: Path | str) -> Predictor:
-    """The model of a bundle, ready to predict. Raises BundleError."""
-    return Predictor(Bundle.load(folder))
+def load(folder: Path | str, precision: Precision = "float32") -> Predictor:
+    """The model of a bundle, ready to predict; with "bfloat16" nearly twice as fast, to three digits, on a processor
+    that has it. Raises BundleError, and FunnelcastError where it has not."""
+    return Predictor(Bundle.load(folder), precision=precision)
