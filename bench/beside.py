@@ -145,6 +145,9 @@ def lines(counted: dict[Work, dict[str, Any]], what: str, threads: int) -> Itera
         rates = {
             who: {w.round: f[what]["rows_per_s"] for w, f in own.items() if w.who == who} for who in (OURS, *PEERS)
         }
+        rates[f"{OURS}, bfloat16"] = {
+            w.round: f["bfloat16"][what]["rows_per_s"] for w, f in own.items() if "bfloat16" in f
+        }
         for who, found in rates.items():
             turns = sorted(found.keys() & floor)
             if not turns:
