@@ -1,0 +1,122 @@
+"""Where a training step spends its time: the trainer's own parts, timed one inside the other, on one thread."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+from unittest import mock
+
+import torch
+
+from bench.floor import floor_seconds, products_of
+from bench.proofs.show import show
+from bench.training import RATES, build, draw
+from funnelcast.data.batch import Batch
+from funnelcast.layers import calls, fused
+from funnelcast.layers.embedding import Embedding
+from funnelcast.layers.workspace import keep_freed_memory
+from funnelcast.models.registry import RECIPES
+from funnelcast.training import optimizers, step
+from funnelcast.training.course import Course, Plan, course_of
+from funnelcast.training.losses import LossConfig, build_loss_weights
+from funnelcast.training.objective import Objective
+from funnelcast.training.optimizers import OptimizerConfig
+from funnelcast.training.row_adam import RowAdam
+from funnelcast.training.stages import Stage
+
+BATCHES = 80
+
+
+class Clock:
+    """Seconds by part, each without what is timed inside it."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+        self._inside = [0.0]
+
+    def around(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any, **named: Any) -> Any:
+            started = time.perf_counter()
+            self._inside.append(0.0)
+            result = function(*arguments, **named)
+            took = time.perf_counter() - started
+            self.seconds[part] += took - self._inside.pop()
+            self._inside[-1] += took
+            return result
+
+        return timed
+
+
+def main() -> int:
+    """Prints a table per model: milliseconds of a batch, and shares."""
+    parser = argparse.ArgumentParser(prog="scripts/bench profile", description=__doc__)
+    parser.add_argument("--models", nargs="+", default=["man", "shared_bottom", "esmm"], choices=RECIPES)
+    parser.add_argument("--embedding", type=int, default=5)
+    parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    for name in asked.models:
+        config = OptimizerConfig(precision=asked.precision)
+        model, loss = build(name, asked.embedding), LossConfig()
+        plan = Plan(loss, config, (Stage(epochs=1),), seed=0)
+        rows = draw(BATCHES * config.batch_size, 0)
+        course = course_of(plan.stages[0], model, build_loss_weights(loss, RATES), plan, rows, None)
+        pieces = config.batch_size // config.micro_batch
+        floor = pieces * floor_seconds(products_of(model, Batch.of(draw(config.micro_batch, 1))))
+        parts = profile(course)
+        total = sum(parts.values())
+        slowest_first = sorted(parts.items(), key=lambda each: -each[1])
+        table = [(part, f"{own * 1e3:.2f}", f"{own / total:.1%}") for part, own in slowest_first]
+        table.append(("all", f"{total * 1e3:.2f}", f"{config.batch_size / total:,.0f} rows/s"))
+        table.append(("the floor: its products alone, by torch", f"{floor * 1e3:.2f}", f"{floor / total:.1%}"))
+        show((f"{name}, embedding {asked.embedding}, {asked.precision}", "ms", "share"), table)
+    return 0
+
+
+def profile(course: Course) -> dict[str, float]:
+    """Seconds of a batch by part."""
+    clock = Clock()
+    places: list[tuple[Any, str, str]] = [
+        (Embedding, "forward", "looking up embeddings"),
+        (fused, "forward", "compiled loops of layers, forward"),
+        (calls, "backward", "compiled loops of layers, backward"),
+        (Objective, "forward", "rest of forward"),
+        (torch.autograd, "grad", "rest of backward"),
+        (step, "add_up", "adding up pieces, and what is between"),
+        (optimizers, "row_gradients", "gradients of embedding rows"),
+        (RowAdam, "step", "Adam of embedding rows"),
+    ]
+    with ExitStack() as patched:
+        for owner, name, part in places:
+            patched.enter_context(mock.patch.object(owner, name, clock.around(part, getattr(owner, name))))
+        adam = clock.around("Adam of other parameters", course.optimizer.adam.step)
+        patched.enter_context(mock.patch.object(course.optimizer.adam, "step", adam))
+        _epoch(course, clock, 0)
+        clock.seconds.clear()
+        _epoch(course, clock, 1)
+    return {part: own / BATCHES for part, own in clock.seconds.items()}
+
+
+def _epoch(course: Course, clock: Clock, number: int) -> None:
+    def train(batches: Any) -> bool:
+        batch = clock.around("reading rows", next)(batches, None)
+        if batch is None:
+            return False
+        found = course.step(batch, number, None)
+        found.losses.tolist()
+        course.optimizer.step(found.parameters, found.rows, found.embedded, found.touching)
+        return True
+
+    batches = course.loader.epoch(number)
+    while clock.around("all else", train)(batches):
+        pass
+
+
+if __name__ == "__main__":
+    sys.exit(main())
