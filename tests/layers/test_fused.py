@@ -285,6 +285,18 @@ def test_memory_of_scoring_serves_training() -> None:
 
 
 @pytest.mark.parametrize("rows", [1, BLOCK, 2 * BLOCK + 5])
+def test_a_row_is_the_same_alone_and_among_others(rows: int) -> None:
+    """To the bit: weights are read where they are for few rows, and in panels for many."""
+    bank, x = MLPBank(3, 7, (80, 48)), draw(1, rows, 7).float()
+    randomise(bank, scale=0.3)
+    with torch.no_grad():
+        every = bank(x, FAST)
+        for some in (slice(0, 1), slice(rows // 2, rows)):
+            assert torch.equal(bank(x[some], FAST), every[:, some])
+        torch.testing.assert_close(every.double(), copy.deepcopy(bank).double()(x.double()), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [1, BLOCK, 2 * BLOCK + 5])
 def test_without_a_gradient_the_same_numbers(rows: int) -> None:
     """Where layers' outputs are kept no longer than they are needed; and whatever other rows go along."""
     trunk, x = trunk_of((70, 33, 17), own_and_shared(2, 1, 2), torch.float32), draw(1, rows, 7).float()

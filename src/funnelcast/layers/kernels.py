@@ -11,7 +11,7 @@ import numpy as np
 
 from funnelcast.compiled import compiled_for_speed
 from funnelcast.layers.halves import pack_pairs, pack_turned_pairs, pair_columns, pair_rows, pairs, rectify_and_pair
-from funnelcast.layers.products import matrix, pack, packed_size, shorts, times, turned_times
+from funnelcast.layers.products import PANEL, matrix, multiply, pack, packed_size, shorts, times, turned_times
 from funnelcast.layers.tiles import FLOAT, LANES
 
 LAYER: Final = np.dtype([(name, np.int64) for name in (
@@ -64,7 +64,7 @@ def forward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
             w = of(layers[i].weight, n, k, width)
             if bank.half:
                 pack_pairs(w, k, width, packed)
-            else:
+            elif not _is_read_once(bank, width):
                 pack(w, width * FLOAT, FLOAT, k, width, packed)
             packed += packed_size(_depth(bank, k), width)
     for start in range(0, bank.rows, BLOCK):
@@ -78,12 +78,23 @@ def forward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
                 layer = layers[i]
                 k, width = _depth(bank, layer.width_in), layer.width
                 y = layer.output + n * layer.output_step + start * layer.output_row
-                times(operand, packed, y, rows, k, width, 0, bank.room, bank.half)
+                if _is_read_once(bank, width):
+                    w = of(layer.weight, n, k, width)
+                    step, panel, own = width * FLOAT, PANEL * FLOAT, k * FLOAT
+                    multiply(operand, own, FLOAT, w, panel, step, y, step, rows, k, width, 0, bank.room, 0)
+                else:
+                    times(operand, packed, y, rows, k, width, 0, bank.room, bank.half)
                 packed += packed_size(k, width)
                 operand = _activated(bank, y, n, start, rows, layer, i < last)
             x = y
             if bank.columns:
                 _mix(bank, x, start, rows, layers[last].width, seen[first[n] : first[n + 1]])
+
+
+@compiled_for_speed
+def _is_read_once(bank: Any, width: int) -> Any:
+    """Whether a weight is better read where it is: for the rows of one block, packing would be most of the work."""
+    return bank.rows <= BLOCK and width % LANES == 0 and not bank.half
 
 
 @compiled_for_speed
