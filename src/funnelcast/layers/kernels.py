@@ -93,8 +93,8 @@ def forward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
 
 @compiled_for_speed
 def _is_read_once(bank: Any, width: int) -> Any:
-    """Whether a weight is better read where it is: for the rows of one block, packing would be most of the work."""
-    return bank.rows <= BLOCK and width % LANES == 0 and not bank.half
+    """Whether a weight is better read where it is: for the rows of two blocks, packing would be most of the work."""
+    return bank.rows <= 2 * BLOCK and width % LANES == 0 and not bank.half
 
 
 @compiled_for_speed
