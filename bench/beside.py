@@ -7,6 +7,7 @@ left out if that happens thrice. Results are kept in a file, so that a run that 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -64,7 +65,7 @@ def main() -> int:
     data = asked.folder / f"{asked.vocabulary}-{asked.rows}.npz"
     if not data.exists():
         make(data, asked.rows, asked.vocabulary)
-    results = Results(asked.folder / f"{data.stem}.jsonl")
+    results = Results(asked.folder / f"{data.stem}-{digest()}.jsonl")
     for work in works(asked.models, asked.dims, asked.threads, asked.rounds):
         if work not in results.known:
             results.add(work, measured(work, data, asked.python))
@@ -104,16 +105,28 @@ def measured(work: Work, data: Path, python: Path) -> dict[str, Any]:
         quiet = os.environ | {"GOMP_SPINCOUNT": "0"}
         run = subprocess.run(work.command(data, python), env=quiet, stdout=subprocess.PIPE, text=True, check=True)
         found = json.loads(run.stdout)
-        rate, lost = found["train"]["rows_per_s"], max(found["train"]["lost"], found["score"]["lost"])
+        rate, lost = found["train"]["rows_per_s"], lost_by(found)
         say(f"{work}: {rate:,.0f} rows/s in training, others had {lost:.1%} of its cores")
         if lost <= LOST:
             break
     return found
 
 
+def lost_by(found: dict[str, Any]) -> float:
+    """The largest share of its cores that others had in a part of a measurement."""
+    own = [found[what]["lost"] for what in ("train", "score")]
+    return float(max([*own, lost_by(found["bfloat16"])] if "bfloat16" in found else own))
+
+
+def digest() -> str:
+    """Of what is measured: results of another tree are none of this one's."""
+    files = sorted(path for folder in ("src", "bench") for path in Path(folder).rglob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:8]
+
+
 def page(known: dict[Work, dict[str, Any]], arguments: str, vocabulary: str, rows: int) -> str:
     """All tables, and what they are of."""
-    counted = {w: f for w, f in known.items() if max(f["train"]["lost"], f["score"]["lost"]) <= LOST}
+    counted = {w: f for w, f in known.items() if lost_by(f) <= LOST}
     versions = {w.who: f["version"] for w, f in known.items() if "version" in f}
     notes = {f"{w.who}, {w.model}": f["note"] for w, f in known.items() if "note" in f}
     parts = [
@@ -124,7 +137,7 @@ def page(known: dict[Work, dict[str, Any]], arguments: str, vocabulary: str, row
         "median (lowest – highest); the floor is that of the model's matrix products alone, in the same process as "
         f"funnelcast's figures. {len(known) - len(counted)} of {len(known)} measurements do not count, as others had "
         f"more than {LOST:.0%} of their cores; of the others that share was at most "
-        f"{max((max(f['train']['lost'], f['score']['lost']) for f in counted.values()), default=0):.1%}.\n",
+        f"{max(map(lost_by, counted.values()), default=0):.1%}.\n",
         "Versions: " + ", ".join(f"{who} {version}" for who, version in versions.items()) + ".\n",
     ]
     for threads in sorted({w.threads for w in counted}):

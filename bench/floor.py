@@ -60,11 +60,6 @@ def floor_seconds(products: list[Products], repeats: int = 15, *, backward: bool
     return sum(min(_seconds(run, repeats) for run in ways(p, backward=backward)) for p in products)
 
 
-def operations(products: list[Products], *, backward: bool = True) -> int:
-    """Multiplications and additions of the same."""
-    return sum((6 if backward else 2) * p.networks * p.rows * p.width_in * p.width_out for p in products)
-
-
 def _seconds(run: Run, repeats: int) -> float:
     """Median over `repeats` runs after two to warm up."""
     times = []

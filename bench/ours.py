@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.floor import floor_seconds, operations, products_of
+from bench.floor import floor_seconds, products_of
 from bench.peers.work import (
     BATCH,
     EXPERT,
@@ -83,7 +83,6 @@ def measure(name: str, dim: int, data: Data, threads: int) -> dict[str, Any]:
         **found,
         **({"bfloat16": _measured(name, dim, data, threads, "bfloat16")} if HAS_HALF else {}),
         "floor": {key: (value + before[key]) / 2 for key, value in after.items()},
-        "flop": {what: operations(products, backward=what == "train") / (BATCH / 2) for what in ("train", "score")},
     }
 
 

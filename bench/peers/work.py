@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -133,11 +132,6 @@ def _busy() -> float:
 def rates(rows: int, span: Span, threads: int) -> dict[str, float]:
     """Rows per second; and of the cores that the run was to have, the share that others had."""
     return {"rows_per_s": rows / span.wall, "lost": span.lost / (span.wall * threads), "cpus": span.own / span.wall}
-
-
-def median_seconds(run: Callable[[], Any], repeats: int) -> float:
-    """After three runs to warm up."""
-    return statistics.median([timed(run)[0].wall for _ in range(repeats + 3)][3:])
 
 
 def exact_auc(test: Data, scores: NDArray[np.float64]) -> dict[str, float]:

@@ -110,7 +110,8 @@ def fused_bank(
     keep = torch.is_grad_enabled()
     wanted = _wanted(x, parameters, mode.wanted) if keep else Wanted(x=False, parameters=False)
     again = _wanted(x, parameters, mode.again) if mode.again is not None else None
-    job = Job(dropout, seen, wanted, keep, linear, mode.half and again is None, again)
+    half = mode.half and again is None
+    job = Job(dropout, seen, wanted, keep=keep, linear=linear, half=half, again=again)
     out: Tensor = FusedBank.apply(x, gates, job, *parameters)[0]  # type: ignore[no-untyped-call]
     return out
 

@@ -40,17 +40,17 @@ def backward_twice(banks: Any, layers: Any, seen: Any, first: Any) -> None:
                 if layer.turn_weight:
                     turn = of(layer.turn_weight, n, k, width)
                     x = of(layers[i - 1].output, n, rows, k) if i else bank.x + n * bank.x_step
-                    _times(bank, x, turn, e, rows, k, width, 0)
+                    _pack_and_multiply(bank, x, turn, e, rows, k, width, 0)
                     if i:
                         toward = of(layers[i - 1].toward, n, rows, k)
-                        _times_turned(bank, delta, turn, toward, rows, width, k, 0)
+                        _turn_and_multiply(bank, delta, turn, toward, rows, width, k, 0)
                     elif bank.grad_x:
                         keep = 1 if n > 0 and bank.grad_x_step == 0 else 0
                         grad_x = bank.grad_x + n * bank.grad_x_step
-                        _times_turned(bank, delta, turn, grad_x, rows, width, k, keep)
+                        _turn_and_multiply(bank, delta, turn, grad_x, rows, width, k, keep)
                 if before:
                     keep = 1 if layer.turn_weight else 0
-                    _times(bank, before, of(layer.weight, n, k, width), e, rows, k, width, keep)
+                    _pack_and_multiply(bank, before, of(layer.weight, n, k, width), e, rows, k, width, keep)
                     turned_times(before, delta, of(layer.grad_weight, n, k, width), k, rows, width, 0, bank.room, 0)
                 _mask(e, n, rows, layer)
                 before = e
@@ -62,14 +62,14 @@ def backward_twice(banks: Any, layers: Any, seen: Any, first: Any) -> None:
 
 
 @compiled_for_speed
-def _times(bank: Any, x: int, w: int, y: int, rows: int, k: int, columns: int, keep: int) -> None:
+def _pack_and_multiply(bank: Any, x: int, w: int, y: int, rows: int, k: int, columns: int, keep: int) -> None:
     """Y = X W + keep · Y."""
     pack(w, columns * FLOAT, FLOAT, k, columns, bank.packed)
     times(x, bank.packed, y, rows, k, columns, keep, bank.room, 0)
 
 
 @compiled_for_speed
-def _times_turned(bank: Any, g: int, w: int, x: int, rows: int, k: int, columns: int, keep: int) -> None:
+def _turn_and_multiply(bank: Any, g: int, w: int, x: int, rows: int, k: int, columns: int, keep: int) -> None:
     """X = G Wᵀ + keep · X, of W (columns, k)."""
     pack(w, FLOAT, k * FLOAT, k, columns, bank.packed)
     times(g, bank.packed, x, rows, k, columns, keep, bank.room, 0)

@@ -99,6 +99,6 @@ def bundle_of(source: Bundle | Predictor | Path | str) -> Bundle:
 
 
 def load(folder: Path | str, precision: Precision = "float32") -> Predictor:
-    """The model of a bundle, ready to predict; with "bfloat16" nearly twice as fast, to three digits, on a processor
-    that has it. Raises BundleError, and FunnelcastError where it has not."""
+    """The model of a bundle, ready to predict; with "bfloat16" nearly twice as fast, to about two digits, on a
+    processor that has it. Raises BundleError, and FunnelcastError where it has not."""
     return Predictor(Bundle.load(folder), precision=precision)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from funnelcast.data.columns import Columns
-from funnelcast.layers.mode import FAST, Mode
+from funnelcast.layers.mode import FAST, Mode, is_half
 from funnelcast.models.network import FunnelModel
 from funnelcast.training.course import Plan, course_of
 from funnelcast.training.losses import LossWeights
@@ -48,14 +48,14 @@ def timing(model: FunnelModel, weights: LossWeights, plan: Plan, train: Columns)
             batch = next(batches, None)
         if batch is None:
             break
-        _step(objective, batch, course.optimizer, watch)
+        _step(objective, batch, course.optimizer, watch, is_half(plan.optimizer.precision, model.device))
     seconds = {name: median(own[1:] or own) for name, own in watch.seconds.items()}
     total = sum(seconds.values())
     slowest = sorted(seconds.items(), key=lambda each: -each[1])
     return [{"part": name, "seconds": own, "share": own / total} for name, own in slowest]
 
 
-def _step(objective: Objective, batch: Any, optimizer: Any, watch: _Watch) -> None:
+def _step(objective: Objective, batch: Any, optimizer: Any, watch: _Watch, half: bool) -> None:
     model = objective.model
     batch = objective.labelled(batch.to(model.device))
     with watch.part("looking up embeddings"), torch.no_grad():
@@ -63,7 +63,7 @@ def _step(objective: Objective, batch: Any, optimizer: Any, watch: _Watch) -> No
     x = looked.leaves(trained=True)
     wanted = [*optimizer.dense.values(), *optimizer.loss_weights.values(), *x.tensors()]
     with watch.part("forward"):
-        _, combined = objective(batch, x, Whole.of(batch), Mode(fused=is_cpu(x)))
+        _, combined = objective(batch, x, Whole.of(batch), Mode(fused=is_cpu(x), half=half))
     with watch.part("backward"):
         grads = list(torch.autograd.grad(combined, wanted))
     own = len(wanted) - len(x.tensors())
