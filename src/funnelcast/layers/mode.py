@@ -77,8 +77,8 @@ def is_half(precision: Precision, device: torch.device) -> bool:
         raise FunnelcastError(f"precision {precision!r} is not known; take one of {', '.join(get_args(Precision))}")
     if precision == "bfloat16" and device.type == "cpu" and not HAS_HALF:
         raise FunnelcastError(
-            "precision = 'bfloat16': this processor has no products of bfloat16 (AVX-512 BF16), or numba is older than "
-            "0.62; take precision = 'float32'"
+            "precision = 'bfloat16': this processor has no products of bfloat16 (AVX-512 BF16); take precision = "
+            "'float32'"
         )
     return precision == "bfloat16"
 

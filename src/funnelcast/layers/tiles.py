@@ -30,8 +30,8 @@ _VECTOR: Final = ir.VectorType(_REAL, LANES)
 ZEROS: Final = ir.Constant(_VECTOR, [0.0] * LANES)
 
 
-HAS_HALF: Final = "+avx512bf16" in _HAS and binding.llvm_version_info >= (17,)
-"""Whether products of bfloat16 have an instruction here, and LLVM knows it."""
+HAS_HALF: Final = "+avx512bf16" in _HAS
+"""Whether products of bfloat16 have an instruction here."""
 
 
 class _Half(ir.Type):  # type: ignore[misc]
