@@ -37,13 +37,13 @@ from funnelcast.models.lightgbm import LightGBM
 from funnelcast.models.network import FunnelModel, NetworkRecipe
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor, bundle_of
+from funnelcast.threads import cores
 from funnelcast.training.adapting import Starting
 from funnelcast.training.boosting import Boosting
 from funnelcast.training.checkpoint import drop_checkpoint
 from funnelcast.training.course import Plan
 from funnelcast.training.losses import build_loss_weights, rates_given_parent
 from funnelcast.training.trainer import Trainer
-from funnelcast.training.workers import cores
 
 
 @dataclass(frozen=True)

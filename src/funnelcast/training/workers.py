@@ -1,21 +1,12 @@
-"""The cores there are, and the threads that share a batch."""
+"""The threads that share a batch."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 
 import torch
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # where processes are not tied to cores
-        return os.cpu_count() or 1
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Any
 from funnelcast.data.files import write_atomic
 from funnelcast.experiments.benchmark.tied import tied_command
 from funnelcast.experiments.experiment import Experiment
-from funnelcast.training.workers import cores
+from funnelcast.threads import cores
 
 PAUSE = 0.05
 LAST_LINES = 12

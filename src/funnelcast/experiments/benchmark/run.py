@@ -29,7 +29,7 @@ from funnelcast.experiments.benchmark.splits import split_tables
 from funnelcast.experiments.benchmark.suite import Suite, slug
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.published import Published
-from funnelcast.training.workers import cores
+from funnelcast.threads import cores
 
 LEFT_OUT = {"data", "workers", "checkpoint_seconds", "device"}
 """Settings of an experiment that do not decide its figures."""

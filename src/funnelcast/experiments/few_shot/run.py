@@ -24,8 +24,8 @@ from funnelcast.experiments.few_shot.tasks import Asked, unseen_tasks
 from funnelcast.experiments.groups import group_by
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor, bundle_of
+from funnelcast.threads import cores
 from funnelcast.training.adapting import Adapting
-from funnelcast.training.workers import cores
 
 QUERY = 100
 """Rows that count, which each task has at least beyond its support."""

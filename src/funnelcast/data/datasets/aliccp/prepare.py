@@ -14,7 +14,7 @@ import json
 import random
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from funnelcast.data.datasets.aliccp.common import CommonFeatures
 from funnelcast.data.datasets.aliccp.fields import wanted_fields
 from funnelcast.data.datasets.aliccp.files import BLOCK_BYTES, COMMON, SKELETON, Source, is_archive
 from funnelcast.data.datasets.aliccp.fitted import Fitted
+from funnelcast.data.datasets.aliccp.ids import Int64s
 from funnelcast.data.datasets.aliccp.join import Joined, Joiner
 from funnelcast.data.datasets.aliccp.rows import LineReader
 from funnelcast.data.datasets.aliccp.schema import aliccp_schema, check
@@ -40,6 +41,7 @@ from funnelcast.data.vocabulary import Vocabulary
 from funnelcast.errors import DataError
 from funnelcast.schema.dataset import Schema
 from funnelcast.schema.features import Categorical, MultiValued
+from funnelcast.threads import ahead
 
 
 def prepare_aliccp(
@@ -134,33 +136,45 @@ class _Preparation:
 
     def _train(self, skeleton: Source, source: Source, scratch: Path) -> Fitted:
         common = self._read_common(source, scratch, grow=True)
-        with Spill(scratch / "rows.arrow") as spill:
-            for joined in self._joined(skeleton, common, grow=True):
-                self.tables.count(joined.codes, joined.lists)
-                common.refer(joined.places, joined.lists)
+        with Spill(scratch / "rows.arrow") as spill, ahead(self._counted(skeleton, common)) as rows:
+            for joined in rows:
                 spill.write(joined)
         if not spill.rows:
             raise DataError(f"{skeleton.path} has no row to train on; see {self.reader.quarantine.path} for bad rows")
         common.count(self.tables)
         fitted = self.tables.fit()
-        self._write_train(spill, self._row_writer(("train", "dev"), fitted, common))
+        self._write("writing train", self._split(spill), spill.rows, self._row_writer(("train", "dev"), fitted, common))
         return fitted
 
-    def _write_train(self, spill: Spill, rows: RowWriter) -> None:
-        draws, done, began = dev_draws(self.schema.split.seed), 0, time.perf_counter()
+    def _counted(self, skeleton: Source, common: CommonFeatures) -> Generator[Joined]:
+        for joined in self._joined(skeleton, common, grow=True):
+            self.tables.count(joined.codes, joined.lists)
+            common.refer(joined.places, joined.lists)
+            yield joined
+
+    def _split(self, spill: Spill) -> Iterator[tuple[str, Joined, Int64s]]:
+        draws = dev_draws(self.schema.split.seed)
         for joined in spill.read():
             dev = draws.random_sample(len(joined.codes)) >= 1 - self.schema.split.dev
-            rows.append("train", joined, np.flatnonzero(~dev))
-            rows.append("dev", joined, np.flatnonzero(dev))
-            done += len(dev)
-            rate = done / (time.perf_counter() - began)
-            self.reader.progress("writing train", done, spill.rows, "rows", f"{rate:,.0f} rows/s")
+            yield "train", joined, np.flatnonzero(~dev)
+            yield "dev", joined, np.flatnonzero(dev)
+
+    def _write(self, stage: str, pieces: Iterator[tuple[str, Joined, Int64s]], total: int, rows: RowWriter) -> None:
+        """Write rows of blocks to parts; `total`: their number, 0 where reading tells how far it is."""
+        done, began = 0, time.perf_counter()
+        with ahead(rows.encoded(pieces)) as encoded:
+            for part, columns, side in encoded:
+                self.writer.part(part).append(columns, side)
+                done += len(columns)
+                rate = done / (time.perf_counter() - began)
+                if total:
+                    self.reader.progress(stage, done, total, "rows", f"{rate:,.0f} rows/s")
 
     def _test(self, skeleton: Source, source: Source, scratch: Path, fitted: Fitted) -> None:
         common = self._read_common(source, scratch, grow=False)
-        rows = self._row_writer(("test",), fitted, common)
-        for joined in self._joined(skeleton, common, grow=False):
-            rows.append("test", joined, np.arange(len(joined.codes)))
+        joined = self._joined(skeleton, common, grow=False)
+        pieces = (("test", each, np.arange(len(each.codes))) for each in joined)
+        self._write("", pieces, 0, self._row_writer(("test",), fitted, common))
 
     def _row_writer(self, parts: Sequence[str], fitted: Fitted, common: CommonFeatures) -> RowWriter:
         weighted = {name: feature.weights is not None for name, feature in self.multi.items()}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +21,10 @@ from funnelcast.data.datasets.aliccp.scan import Bytes
 from funnelcast.data.datasets.aliccp.tokens import Int64s, Tokens, tokenize
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.quarantine import Quarantine
+from funnelcast.threads import cores, mapped
+
+MOST_BLOCKS = 8
+"""Blocks that are tokenized at a time, however many cores there are: they are what memory goes into."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Lines:
     ends: Int64s  # (n,)
     tokens: Tokens
     places: NDArray[np.int32]  # (n,) row of the common features, from 0; skeleton only
-    first: int  # number of the first line, from 1
+    first: int = 1  # number of the first line in its file
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -74,16 +79,18 @@ class LineReader:
         """
         stage = "reading common features" if source.kind == COMMON else f"reading {source.part}"
         began, before = time.perf_counter(), self.read
-        for block in source.blocks(self.block_bytes):
-            lines = self._tokenize(block, source.kind == SKELETON, index, self.read - before + 1)
-            self._put_aside(lines, source)
-            self.read += len(lines)
-            self._check(self.read - before, block)
-            rate = (self.read - before) / (time.perf_counter() - began)
-            self.progress(stage, block.done, block.total, "bytes", f"{rate:,.0f} rows/s")
-            yield lines
+        tokenized = partial(self._tokenized, skeleton=source.kind == SKELETON, index=index)
+        with mapped(tokenized, source.blocks(self.block_bytes), min(cores(), MOST_BLOCKS)) as made:
+            for block, lines in made:
+                lines = replace(lines, first=self.read - before + 1)
+                self._put_aside(lines, source)
+                self.read += len(lines)
+                self._check(self.read - before, block)
+                rate = (self.read - before) / (time.perf_counter() - began)
+                self.progress(stage, block.done, block.total, "bytes", f"{rate:,.0f} rows/s")
+                yield lines
 
-    def _tokenize(self, block: Block, skeleton: bool, index: IdTable | None, first: int) -> Lines:
+    def _tokenized(self, block: Block, skeleton: bool, index: IdTable | None) -> tuple[Block, Lines]:
         starts, ends = split_lines(block.data, block.last)
         tokens = tokenize(block.data, starts, ends, self.fields, skeleton=skeleton)
         tokens.faults[_undecodable(block.data, starts, ends)] = ENCODING
@@ -91,7 +98,7 @@ class LineReader:
         if index is not None:
             places = index.look_up(tokens.keys, tokens.faults == FINE) - np.int32(1)
             tokens.faults[(places < 0) & (tokens.faults == FINE)] = UNKNOWN
-        return Lines(block.data, starts, ends, tokens, places, first)
+        return block, Lines(block.data, starts, ends, tokens, places)
 
     def _put_aside(self, lines: Lines, source: Source) -> None:
         for line in np.flatnonzero(~lines.good).tolist():

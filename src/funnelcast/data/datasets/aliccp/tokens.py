@@ -132,7 +132,7 @@ def _tail(data: Bytes, start: int, end: int, i: int, fields: Fields, tokens: Tok
     if said < 0:
         return FEATURE_NUM
     fault = _features(data, said_end + 1, end, i, fields, tokens)
-    has = 1 + count_byte(data, said_end + 1, end, _FEATURE_END) if said_end + 1 < end else 0
+    has = tokens.details[i, 0] if fault == FINE else 1 + count_byte(data, said_end + 1, end, _FEATURE_END)
     if said != has:
         tokens.details[i, 0], tokens.details[i, 1] = said, has
         return COUNT

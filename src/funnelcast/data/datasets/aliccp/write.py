@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 
 from funnelcast.data.columns import Columns, Ragged
 from funnelcast.data.datasets.aliccp.common import CommonFeatures
@@ -34,17 +35,19 @@ class RowWriter:
             for _, lists in common.lists[field].chunks():
                 writer.share(parts, names[field], self._encoded(field, lists))
 
-    def append(self, part: str, joined: Joined, rows: Int64s) -> None:
-        """Add `rows` (n,) of a block to a part."""
-        if len(rows):
-            lists = [self._encoded(field, each.take(rows)) for field, each in enumerate(joined.lists)]
-            columns = Columns(
-                self.fitted.ids(joined.codes[rows]),
-                np.empty((len(rows), 0), np.float32),
-                {name: self._stored(name, lists[field], joined.places[rows]) for field, name in enumerate(self.multi)},
-                joined.labels[rows],
-            )
-            self.writer.part(part).append(columns, joined.side.take(rows) if joined.side.num_columns else None)
+    def encoded(self, pieces: Iterator[tuple[str, Joined, Int64s]]) -> Generator[tuple[str, Columns, pa.Table | None]]:
+        """For each part and its rows (n,) of a block, what is to be appended to the part; their own lists are added to
+        the shared ones."""
+        for part, joined, rows in pieces:
+            if len(rows):
+                lists = [self._encoded(field, each.take(rows)) for field, each in enumerate(joined.lists)]
+                columns = Columns(
+                    self.fitted.ids(joined.codes[rows]),
+                    np.empty((len(rows), 0), np.float32),
+                    {name: self._stored(name, lists[f], joined.places[rows]) for f, name in enumerate(self.multi)},
+                    joined.labels[rows],
+                )
+                yield part, columns, joined.side.take(rows) if joined.side.num_columns else None
 
     def _encoded(self, field: int, lists: Ragged) -> Ragged:
         lists = self.fitted.lists(field, lists)
