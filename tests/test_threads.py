@@ -1,13 +1,17 @@
-"""Items that a thread makes ahead come in order, faults in their turn, and nothing runs on."""
+"""Workers have one math thread each; what threads make ahead comes in order, and faults in their turn."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from threading import Barrier, get_ident
 
 import pytest
+import torch
 
-from funnelcast.threads import ahead, mapped
+from funnelcast.threads import ahead, mapped, threads
 
 
 def _numbers(made: list[object], fault_at: int = -1) -> Generator[int]:
@@ -55,7 +59,7 @@ def test_a_caller_that_stops_closes_the_generator() -> None:
     made, before = list[object](), threading.active_count()
     with pytest.raises(KeyError), ahead(_numbers(made)) as items:
         raise KeyError(next(items))
-    assert made in ([0, 1, "closed"], [0, "closed"])
+    assert made in ([0, 1, 2, "closed"], [0, 1, "closed"], [0, "closed"])
     assert threading.active_count() == before
 
 
@@ -72,11 +76,15 @@ _later = threading.Event()
 
 def test_several_are_made_at_a_time_and_come_in_order() -> None:
     _later.clear()
-    with mapped(_slow_first, range(6), 2) as made:
-        assert list(made) == [0, 1, 4, 9, 16, 25]
+    with threads(2) as pool:
+        assert list(mapped(pool, _slow_first, range(6), 2)) == [0, 1, 4, 9, 16, 25]
 
 
-def test_no_more_are_taken_than_wait() -> None:
+def test_without_a_pool_each_is_made_when_asked_for() -> None:
+    assert list(mapped(None, abs, [-1, 2], 7)) == [1, 2]
+
+
+def test_no_more_are_taken_than_are_made_at_a_time() -> None:
     taken = list[int]()
 
     def numbers() -> Generator[int]:
@@ -84,15 +92,59 @@ def test_no_more_are_taken_than_wait() -> None:
             taken.append(number)
             yield number
 
-    with mapped(abs, numbers(), 2) as made:
-        assert next(made) == 0
+    with threads(2) as pool:
+        assert next(mapped(pool, abs, numbers(), 2)) == 0
         assert taken == [0, 1, 2]
 
 
 def test_a_fault_of_a_function_is_raised_in_its_turn() -> None:
     got, before = list[float](), threading.active_count()
-    with pytest.raises(ZeroDivisionError), mapped(lambda x: 1 / x, [2, 1, 0, 4], 2) as made:
-        for number in made:
+    with pytest.raises(ZeroDivisionError), threads(2) as pool:
+        for number in mapped(pool, lambda x: 1 / x, [2, 1, 0, 4], 2):
             got.append(number)
     assert got == [0.5, 1.0]
     assert threading.active_count() == before
+
+
+@pytest.fixture
+def two_math_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_math_threads")
+def test_one_worker_is_the_caller() -> None:
+    with threads(1) as workers:
+        assert workers is None and torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_math_threads")
+def test_more_are_threads_of_their_own() -> None:
+    together = Barrier(3, timeout=10)
+
+    def work(_: int) -> tuple[int, int]:
+        together.wait()
+        return get_ident(), torch.get_num_threads()
+
+    with threads(3) as workers:
+        assert workers is not None
+        found = list(workers.map(work, range(3)))
+    assert len({ident for ident, _ in found}) == 3 and get_ident() not in {ident for ident, _ in found}
+    assert [number for _, number in found] == [1, 1, 1]
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_math_threads")
+def test_the_callers_number_comes_back_after_an_error() -> None:
+    with pytest.raises(KeyboardInterrupt), threads(2):
+        raise KeyboardInterrupt
+    assert torch.get_num_threads() == 2
+
+
+def test_cores_are_those_that_the_process_may_use() -> None:
+    ask = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); import funnelcast.threads as t"
+    said = subprocess.run([sys.executable, "-c", f"{ask}; print(t.cores())"], stdout=subprocess.PIPE, check=True)
+    assert said.stdout.strip() == b"1"

@@ -1,8 +1,8 @@
 """Ali-CCP by AITM's processing in Python, one line after the other: the other side of `scripts/bench prepare`.
 
-The same rows, fields, vocabularies and dev draws as `funnelcast prepare ali-ccp`, without its checks. With --published it
-goes about it as the script of AITM's authors does: a numpy array of strings of each line, and ids counted by a walk over
-all features of each joined row, those of no use too. `python -m bench.peers.by_line RAW OUT [--published]`
+The same rows, fields, vocabularies and dev draws as `funnelcast prepare ali-ccp`, without its checks. With --published
+it goes about it as the script of AITM's authors does: a numpy array of strings of each line, and ids counted by a walk
+over all features of each joined row, those of no use too. `python -m bench.peers.by_line RAW OUT [--published]`
 """
 
 from __future__ import annotations

@@ -1,14 +1,16 @@
-"""The cores there are, and items that threads make while others are worked on."""
+"""The cores there are, threads that share a batch, and items that threads make while others are worked on."""
 
 from __future__ import annotations
 
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+AHEAD = 2
+"""Large and small items may come in turns."""
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
@@ -22,8 +24,29 @@ def cores() -> int:
 
 
 @contextmanager
+def threads(workers: int) -> Iterator[Executor | None]:
+    """Worker threads with one math thread each, or none for one worker.
+
+    The number of math threads is each thread's own; a new one that goes straight to BLAS has the machine's, and with
+    two or more the last bits of a product differ.
+    """
+    import torch  # takes most of a second, and data are prepared without it
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        if workers == 1:
+            yield None
+        else:
+            with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                yield pool
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def ahead(items: Generator[Item]) -> Iterator[Iterator[Item]]:
-    """Gives `items`, of which a thread makes one while the caller works on the one before.
+    """Gives `items`, of which a thread makes the next `AHEAD` while the caller works on one.
 
     What the generator raises is raised in its turn. On leaving the generator is closed: nothing of it runs on.
     """
@@ -36,32 +59,22 @@ def ahead(items: Generator[Item]) -> Iterator[Iterator[Item]]:
 
 def _made_ahead(items: Generator[Item], thread: ThreadPoolExecutor) -> Iterator[Item]:
     end: Any = object()
-    coming = thread.submit(next, items, end)
-    while (item := coming.result()) is not end:
-        coming = thread.submit(next, items, end)
+    coming = deque(thread.submit(next, items, end) for _ in range(AHEAD))
+    while (item := coming.popleft().result()) is not end:
+        coming.append(thread.submit(next, items, end))
         yield item
 
 
-@contextmanager
-def mapped(function: Callable[[Item], Made], items: Iterable[Item], workers: int) -> Iterator[Iterator[Made]]:
-    """Gives `function` of each item in their order, of which as many threads make the next ones.
-
-    At most `workers` of them wait. On leaving nothing is begun any more.
-    """
-    with ThreadPoolExecutor(workers, thread_name_prefix="mapped") as pool:
-        try:
-            yield _made_by(pool, function, items, workers)
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def _made_by(
-    pool: ThreadPoolExecutor, function: Callable[[Item], Made], items: Iterable[Item], workers: int
-) -> Iterator[Made]:
+def mapped(pool: Executor | None, function: Callable[[Item], Made], items: Iterable[Item], most: int) -> Iterator[Made]:
+    """`function` of each item in their order, of which the threads of `pool` make the next ones, `most` at a time; one
+    after the other without a pool."""
+    if pool is None:
+        yield from map(function, items)
+        return
     coming = deque[Future[Made]]()
     for item in items:
         coming.append(pool.submit(function, item))
-        if len(coming) > workers:
+        if len(coming) > most:
             yield coming.popleft().result()
     while coming:
         yield coming.popleft().result()

@@ -13,12 +13,12 @@ from funnelcast.data.batch import Batch
 from funnelcast.data.episodes import TaskBatch
 from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.mode import Mode
+from funnelcast.threads import threads
 from funnelcast.training.algorithms import Inner
 from funnelcast.training.meta import MetaStep
 from funnelcast.training.objective import Objective, Whole
 from funnelcast.training.optimizers import Optimizer, OptimizerConfig
 from funnelcast.training.step import Trained
-from funnelcast.training.workers import threads
 from tests.training.test_step import LEARNED, MODELS, build, drawn
 
 SIZES = ((5, 9), (8, 10))

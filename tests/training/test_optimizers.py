@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import InputSpec, ListSpec
 from funnelcast.layers.embedding import Embedded, Embedding, EmbeddingTable
+from funnelcast.threads import threads
+from funnelcast.training import row_adam
 from funnelcast.training.optimizers import Optimizer, OptimizerConfig
 from funnelcast.training.row_adam import RowAdam
 from tests.layers.inputs import draw_batch, lists_of, of_row
@@ -258,3 +260,24 @@ def test_a_batch_whose_lists_are_all_empty() -> None:
     optimizer.step([torch.ones(3, 2), torch.ones(4), torch.ones(2)], batch, ones_of(batch))
     moved = (embedding.all_tables()[1].weight != before).any(1).nonzero().flatten().tolist()
     assert moved == sorted(set(batch.ids[:, 1].tolist()))
+
+
+@pytest.mark.parametrize("clip", [None, 0.5])
+@pytest.mark.parametrize("name", NAMES)
+def test_threads_that_share_a_step_move_all_to_the_same_bits(
+    name: Literal["adam", "adam_dense"], clip: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_adam, "SHARE", 2)
+    moved = []
+    for workers in (1, 3):
+        embedding, dense, weights = parts()
+        config = OptimizerConfig(name=name, l2=0.1, clip=clip)
+        optimizer = Optimizer(config, dense, weights, 0.1, embedding.all_tables())
+        with threads(workers) as pool:
+            for seed in range(10, 40, 10):
+                batch = batch_of(seed)
+                grads = [draw(seed + n, *p.shape).float() for n, p in enumerate(optimizer.parameters)]
+                optimizer.step(grads, batch, gradient_of(batch, seed), workers=pool)
+        moved.append([*embedding.parameters(), *dense.values(), *weights.values()])
+    for alone, shared in zip(*moved, strict=True):
+        assert torch.equal(alone, shared)

@@ -13,12 +13,12 @@ from funnelcast.layers.embedding import Embedded
 from funnelcast.models.network import FunnelModel
 from funnelcast.models.registry import recipe_of
 from funnelcast.schema.funnel import Funnel
+from funnelcast.threads import threads
 from funnelcast.training.gradients import Gradients
 from funnelcast.training.losses import LossConfig, LossWeights, build_loss_weights
 from funnelcast.training.objective import Objective
 from funnelcast.training.row_gradients import row_gradients, spans_of
 from funnelcast.training.step import PlainStep, Trained
-from funnelcast.training.workers import threads
 from tests.layers.inputs import INPUTS, draw_batch, source
 from tests.layers.reference import randomise
 

@@ -32,6 +32,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from funnelcast.data.columns import UNOBSERVED, Columns, Ragged
 from funnelcast.data.encoder import Encoder
+from funnelcast.data.parquet import parquet_writer
 from funnelcast.data.table_files import Files, describe, path_of, verify
 from funnelcast.errors import TableError, did_you_mean
 from funnelcast.schema.dataset import FORMAT_VERSION, Schema
@@ -68,7 +69,7 @@ class PartWriter:
             else:
                 self._write(f"{name}.index", ragged.index, np.int32)
         if side is not None and side.num_columns:
-            self._side = self._side or pq.ParquetWriter(self.folder / "side.parquet", side.schema)
+            self._side = self._side or parquet_writer(self.folder / "side.parquet", side)
             self._side.write_table(side)
         self.rows += len(columns)
 

@@ -7,11 +7,13 @@ file is listed all the same, and `stored_as` names the file that has its content
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from funnelcast.data.files import sha256
 from funnelcast.errors import TableError
+from funnelcast.threads import cores
 
 Files = dict[str, dict[str, Any]]
 """By name, `train/ids.bin`: bytes, sha256, and `stored_as` where the content is another file's."""
@@ -23,8 +25,11 @@ def describe(folder: Path, stored_as: dict[str, str]) -> Files:
     `stored_as`: by the name of a file that is not there, the one that has its content; left out if that is not there.
     """
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    with ThreadPoolExecutor(cores()) as pool:
+        sums = list(pool.map(sha256, paths))
     files: Files = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in paths
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": checksum}
+        for path, checksum in zip(paths, sums, strict=True)
     }
     for name, other in list(_twin_indexes(files)):
         (folder / name).unlink()

@@ -3,41 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.layers.heads import undo_downsampling
 from funnelcast.layers.mode import Precision, is_half
 from funnelcast.models.base import Model
+from funnelcast.threads import mapped, threads
 
 PIECE = 4096
 """Rows of one forward pass; the last bits of a figure depend on it, so it is the same everywhere."""
 
 
-@torch.inference_mode()
 def score(
     model: Model,
     columns: Columns,
     keep_negatives: float = 1.0,
     on_piece: Callable[[int], None] | None = None,
     precision: Precision = "float32",
+    workers: int | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """log p and log q, (N, T) each, of having reached each step, corrected for the sampling of negatives. Raises
+    """log p and log q, (N, T) each, of having reached each step, corrected for the sampling of negatives. `workers`:
+    threads for a network on the CPU, by default as many as torch may use; figures do not depend on it. Raises
     FunnelcastError for a precision that this processor has not."""
     rows, half = Batch.of(columns), is_half(precision, model.device)
     log_p = np.empty((len(columns), len(model.parents)), np.float32)
     log_q = np.empty_like(log_p)
-    for start in range(0, len(columns), PIECE):
+
+    @torch.inference_mode()
+    def of_piece(start: int) -> int:
         stop = min(start + PIECE, len(columns))
         reach = model.score(rows.slice(start, stop).to(model.device), half=half)
         if keep_negatives < 1:
             reach = undo_downsampling(reach, model.parents, keep_negatives)
         log_p[start:stop] = reach.log_p.cpu().numpy()
         log_q[start:stop] = reach.log_q.cpu().numpy()
-        if on_piece is not None:
-            on_piece(stop)
+        return stop
+
+    starts = range(0, len(columns), PIECE)
+    workers = max(1, min(workers or torch.get_num_threads(), len(starts)))
+    with _threads(model, workers) as pool:
+        for stop in mapped(pool, of_piece, starts, workers):
+            if on_piece is not None:
+                on_piece(stop)
     return log_p, log_q
+
+
+def _threads(model: Model, workers: int) -> AbstractContextManager[Executor | None]:
+    """For a network on the CPU; a graphics card and LightGBM have threads of their own."""
+    return threads(workers) if isinstance(model, nn.Module) and model.device.type == "cpu" else nullcontext()

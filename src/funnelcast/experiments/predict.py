@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from funnelcast.data.columns import UNOBSERVED
@@ -18,6 +17,7 @@ from funnelcast.data.encoder import as_float
 from funnelcast.data.files import check_free, new_file
 from funnelcast.data.labels import encode_labels, mend
 from funnelcast.data.log.rows import BATCH_ROWS
+from funnelcast.data.parquet import parquet_writer
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
 from funnelcast.errors import InputError
@@ -66,7 +66,7 @@ def predict_file(
     with new_file(out) as partial, closing(pieces):
         writer = None
         for piece in pieces:
-            writer = writer or _writer(partial, out.suffix, piece.schema)
+            writer = writer or _writer(partial, out.suffix, piece)
             writer.write_table(piece)
             count, names = count + len(piece), piece.column_names
             progress("write", count, 0, "rows")
@@ -82,11 +82,11 @@ def first_rows(bundle: Path | str, table: Path | str, rows: int) -> pa.Table:
     return next(_of_table(predictor, Table.open(table), "test", silent)).slice(0, rows)
 
 
-def _writer(path: Path, kind: str, schema: pa.Schema) -> Any:
-    for field in schema if kind == ".csv" else ():
+def _writer(path: Path, kind: str, first: pa.Table) -> Any:
+    for field in first.schema if kind == ".csv" else ():
         if pa.types.is_nested(field.type) or pa.types.is_binary(field.type):
             raise InputError(f"{field.name!r} holds {field.type}, which no CSV can; give --out FILE.parquet")
-    return pq.ParquetWriter(path, schema) if kind == ".parquet" else pa.csv.CSVWriter(path, schema)
+    return parquet_writer(path, first) if kind == ".parquet" else pa.csv.CSVWriter(path, first.schema)
 
 
 def _of_file(predictor: Predictor, rows: Path, out: Path, texts: dict[str, int]) -> Generator[pa.Table]:

@@ -53,8 +53,8 @@ def add_up(batch: Batch, pieces: Iterable[Gradients]) -> Gradients:
     losses = first.losses.clone()
     for piece in rest:
         losses += piece.losses
-        for total, grad in zip(first.parameters, piece.parameters, strict=True):
-            total += grad
+        if first.parameters:
+            torch._foreach_add_(first.parameters, piece.parameters)
     embedded = [piece.embedded for piece in (first, *rest) if piece.embedded is not None]
     return Gradients(batch, losses, first.weights, first.parameters, joined(embedded) if embedded else None)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -14,7 +16,7 @@ from funnelcast.layers.embedding import Embedded, EmbeddingTable
 from funnelcast.layers.mode import Precision
 from funnelcast.schema.config import Config
 from funnelcast.training.row_adam import BETAS, EPSILON, RowAdam
-from funnelcast.training.row_gradients import row_gradients, spans_of
+from funnelcast.training.row_gradients import Span, row_gradients, spans_of
 
 
 class OptimizerConfig(Config):
@@ -79,21 +81,39 @@ class Optimizer:
         return [*self.dense.values(), *(table.weight for table in self.tables)]
 
     def step(
-        self, grads: list[Tensor], batch: Batch, embedded: Embedded | None, touching: Tensor | None = None
+        self,
+        grads: list[Tensor],
+        batch: Batch,
+        embedded: Embedded | None,
+        touching: Tensor | None = None,
+        workers: Executor | None = None,
     ) -> None:
         """`grads` of `parameters`; `embedded` is the gradient of the embedded batch, `touching` (B,) whether a row may
-        move what it reads of the embedding."""
-        spans = self._spans if embedded is not None else []
-        rows = [row_gradients(span, batch, embedded, touching) for span in spans if embedded is not None]
-        if self.clip is not None:
-            _clip([*grads, *(grad for _, grad in rows)], self.clip)
+        move what it reads of the embedding. `workers`: threads that share this; what comes out does not depend on them.
+        """
         for parameter, grad in zip(self.parameters, grads, strict=True):
             parameter.grad = grad
-        if self.row_adams:
-            for row_adam, (touched, grad) in zip(self.row_adams, rows, strict=True):
-                row_adam.step(touched, grad)
+
+        def rows_of(span: Span) -> tuple[Tensor, Tensor]:
+            assert embedded is not None
+            return row_gradients(span, batch, embedded, touching)
+
+        run: Any = map if workers is None else workers.map
+        gathering = [partial(rows_of, span) for span in self._spans if embedded is not None]
+        if self.clip is None and self.row_adams:
+            _, *rows = run(_call, [self.adam.step, *gathering])
         else:
-            for table, (touched, grad) in zip(self.tables, rows, strict=True):
+            rows = list(run(_call, gathering))
+            self._move_after(grads, rows)
+        for row_adam, (touched, grad) in zip(self.row_adams, rows, strict=False):
+            row_adam.step(touched, grad, workers)
+
+    def _move_after(self, grads: list[Tensor], rows: list[tuple[Tensor, Tensor]]) -> None:
+        """Parameters, once all gradients are there."""
+        if self.clip is not None:
+            _clip([*grads, *(grad for _, grad in rows)], self.clip)
+        if not self.row_adams:
+            for table, (touched, grad) in zip(self.tables, rows, strict=False):
                 table.weight.grad = torch.zeros_like(table.weight).index_copy_(0, touched.long(), grad)
         self.adam.step()
 
@@ -117,6 +137,10 @@ class Optimizer:
                 self.adam.state[parameter] = moments
         for i, row_adam in enumerate(self.row_adams):
             row_adam.load({k: state[f"rows.{i}.{k}"] for k in row_adam.state()})
+
+
+def _call(job: Callable[[], Any]) -> Any:
+    return job()
 
 
 def _clip(grads: list[Tensor], limit: float) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from concurrent.futures import Executor
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -15,8 +16,10 @@ from funnelcast.layers.mode import is_simple
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
-AHEAD = 16
+AHEAD: Final = 16
 """Rows that are fetched beforehand."""
+SHARE: Final = 4096
+"""Rows that a thread moves at a time."""
 
 
 class RowAdam:
@@ -34,8 +37,8 @@ class RowAdam:
         self.steps = torch.zeros((), dtype=torch.int64)
 
     @torch.no_grad()
-    def step(self, rows: Tensor, grad: Tensor) -> None:
-        """rows (U,) distinct, grad (U, E)."""
+    def step(self, rows: Tensor, grad: Tensor, workers: Executor | None = None) -> None:
+        """rows (U,) distinct, grad (U, E); `workers`: threads that share the rows."""
         self.steps += 1
         count = int(self.steps)
         rate = self.learning_rate / (1 - BETAS[0] ** count)
@@ -43,7 +46,12 @@ class RowAdam:
         tables = (self.table.weight.detach(), self.mean, self.square)
         if is_simple(grad):
             weight, mean, square = (table.numpy() for table in tables)
-            move(weight, mean, square, rows.numpy(), grad.numpy(), self.l2, rate, spread)
+
+            def move_share(rows: Tensor, grad: Tensor) -> None:
+                move(weight, mean, square, rows.numpy(), grad.numpy(), self.l2, rate, spread)
+
+            run, size = (map, len(rows)) if workers is None else (workers.map, SHARE)
+            list(run(move_share, rows.split(max(1, size)), grad.split(max(1, size))))
         else:
             move_plain(*tables, rows.long(), grad, self.l2, rate, spread)
 

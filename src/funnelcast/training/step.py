@@ -48,13 +48,13 @@ class PlainStep:
     def __call__(self, batch: Batch, seed: int, workers: Executor | None, *, watch: bool = False) -> Gradients:
         """`seed`: of this batch's noise; `workers`: threads, or none to run here; `watch`: there is nothing to tell."""
         batch = self.objective.labelled(batch)
-        with torch.no_grad():
-            embedded = self.objective.model.embedding(batch, FAST)
         whole = Whole.of(batch)
 
         def piece(start: int) -> Gradients:
             part = batch.slice(start, start + self.micro_batch)
-            x = embedded.slice(start, start + len(part)).leaves(trained=self.trained.embedding)
+            with torch.no_grad():
+                embedded = self.objective.model.embedding(part, FAST)
+            x = embedded.leaves(trained=self.trained.embedding)
             return self._piece(part, x, whole, seed_of(seed, start))
 
         run = workers.map if workers is not None else map

@@ -22,6 +22,7 @@ from funnelcast.evaluation.score import score
 from funnelcast.layers.workspace import keep_freed_memory
 from funnelcast.models.network import FunnelModel
 from funnelcast.schema.funnel import Funnel
+from funnelcast.threads import threads
 from funnelcast.training.checkpoint import load_checkpoint, save_checkpoint
 from funnelcast.training.course import Course, KeysOf, Plan, check_stages, course_of
 from funnelcast.training.interrupt import Interruption
@@ -29,7 +30,6 @@ from funnelcast.training.log import EpochLog
 from funnelcast.training.losses import LossWeights
 from funnelcast.training.progress import Progress
 from funnelcast.training.stages import Stage
-from funnelcast.training.workers import threads
 
 WATCHED = 16
 """Of so many meta steps one is asked what adapting did."""
@@ -127,7 +127,8 @@ class Trainer:
         losses = gradients.losses.tolist()
         if not all(map(math.isfinite, losses)):
             raise self._diverged(f"the loss is {losses} in batch {self.at.batch} of epoch {self.at.epoch}")
-        course.optimizer.step(gradients.parameters, gradients.rows, gradients.embedded, gradients.touching)
+        found = gradients
+        course.optimizer.step(found.parameters, found.rows, found.embedded, found.touching, workers)
         self.loss_weights.clamp_()
         if course.average is not None:
             course.average.update()
@@ -153,7 +154,7 @@ class Trainer:
         self.at.told, self.at.seconds = {}, 0.0
 
     def _measure(self, dev: Columns) -> FunnelMetrics:
-        log_p, log_q = score(self.model, dev, self.plan.keep_negatives)
+        log_p, log_q = score(self.model, dev, self.plan.keep_negatives, workers=self.plan.workers)
         if not np.isfinite(log_p).all():
             raise self._diverged(f"predictions on the dev rows are not finite after epoch {self.at.epoch}")
         assert dev.labels is not None

@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from funnelcast.compiled import compiled
 from funnelcast.errors import DataError, did_you_mean
 
 BLOCK_BYTES = 16 << 20
@@ -65,14 +66,14 @@ class Source:
         total = self.path.stat().st_size
         with _told(self.path), self.path.open("rb") as raw, self._open(raw) as stream:
             pieces = _whole_lines(stream, block_bytes)
-            piece = next(pieces, b"")
-            if not piece:
+            piece = next(pieces, None)
+            if piece is None:
                 raise DataError(f"{self.path} is empty; fetch or make it again")
-            piece, done = piece.removeprefix(_BOM), raw.tell()
+            piece, done = piece[len(_BOM) if piece[: len(_BOM)].tobytes() == _BOM else 0 :], raw.tell()
             for following in pieces:
-                yield Block(np.frombuffer(piece, np.uint8), False, done, total)
+                yield Block(piece, False, done, total)
                 piece, done = following, raw.tell()
-            yield Block(np.frombuffer(piece, np.uint8), True, total, total)
+            yield Block(piece, True, total, total)
 
     def _open(self, raw: IO[bytes]) -> IO[bytes] | gzip.GzipFile:
         form = _form(self.path)
@@ -160,14 +161,29 @@ def _told(path: Path) -> Iterator[None]:
         raise DataError(f"{path} cannot be read ({error.strerror or error}); mend that and try again") from None
 
 
-def _whole_lines(stream: IO[bytes] | gzip.GzipFile, block_bytes: int) -> Iterator[bytes]:
-    rest = b""
-    while chunk := stream.read(block_bytes):
-        end = chunk.rfind(b"\n") + 1
+def _whole_lines(stream: Any, block_bytes: int) -> Iterator[NDArray[np.uint8]]:
+    """Blocks with room of their own, into which the file is read; only what follows a block's last line is copied."""
+    rest = np.empty(0, np.uint8)
+    while True:
+        block = np.empty(len(rest) + block_bytes, np.uint8)
+        block[: len(rest)] = rest
+        got = stream.readinto(block[len(rest) :].data)
+        if not got:
+            break
+        block = block[: len(rest) + got]
+        end = _after_last_line(block)
         if end:
-            yield rest + chunk[:end]
+            yield block[:end]
         elif len(rest) > _LONGEST_LINE:
             raise DataError(f"{stream.name} has a line of more than {_LONGEST_LINE >> 20} MiB; is it a text file?")
-        rest = chunk[end:] if end else rest + chunk
-    if rest:
+        rest = block[end:]
+    if len(rest):
         yield rest
+
+
+@compiled
+def _after_last_line(data: NDArray[np.uint8]) -> int:
+    at = len(data)
+    while at > 0 and data[at - 1] != 10:
+        at -= 1
+    return at

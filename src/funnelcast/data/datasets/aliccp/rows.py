@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -80,8 +81,9 @@ class LineReader:
         stage = "reading common features" if source.kind == COMMON else f"reading {source.part}"
         began, before = time.perf_counter(), self.read
         tokenized = partial(self._tokenized, skeleton=source.kind == SKELETON, index=index)
-        with mapped(tokenized, source.blocks(self.block_bytes), min(cores(), MOST_BLOCKS)) as made:
-            for block, lines in made:
+        workers = min(cores(), MOST_BLOCKS)
+        with ThreadPoolExecutor(workers) as pool:
+            for block, lines in mapped(pool, tokenized, source.blocks(self.block_bytes), workers):
                 lines = replace(lines, first=self.read - before + 1)
                 self._put_aside(lines, source)
                 self.read += len(lines)

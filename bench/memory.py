@@ -1,0 +1,68 @@
+"""The memory that training holds above the process after its imports, beside its table and the moments of that."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from bench.proofs.show import show
+
+ALLOWED = 400
+"""MB above the table and its moments."""
+ROWS = 1 << 20
+
+
+def main() -> int:
+    """Prints MB by model and embedding. Exit status 1 where one holds more than is allowed."""
+    parser = argparse.ArgumentParser(prog="scripts/bench memory", description=__doc__)
+    parser.add_argument("--models", nargs="+", default=["man", "ple", "shared_bottom"])
+    parser.add_argument("--embedding", nargs="+", type=int, default=[5, 16])
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.inside:
+        sys.stdout.write(json.dumps(_held(asked.models[0], asked.embedding[0], asked.workers)) + "\n")
+        return 0
+    rows, worst = list[tuple[str, ...]](), 0.0
+    for dim in asked.embedding:
+        for name in asked.models:
+            found = _of_process(name, dim, asked.workers)
+            above = found["peak"] - found["imports"] - found["table"] - found["moments"]
+            worst = max(worst, above)
+            rows.append((name, str(dim), *(f"{value:,.0f}" for value in (*found.values(), above))))
+    show(("model", "embedding", "after imports, MB", "table", "its moments", "peak", "above all these"), rows)
+    return int(worst > ALLOWED)
+
+
+def _of_process(name: str, dim: int, workers: int) -> dict[str, float]:
+    inside = ["--models", name, "--embedding", str(dim), "--workers", str(workers), "--inside"]
+    run = subprocess.run([sys.executable, "-m", "bench.memory", *inside], stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, float] = json.loads(run.stdout)
+    return found
+
+
+def _held(name: str, dim: int, workers: int) -> dict[str, float]:
+    """MB: an epoch from files, two measurements of dev rows, and checkpoints."""
+    from bench.training import build, draw, mapped_rows, trainer
+
+    imports = _megabytes("VmRSS")
+    with tempfile.TemporaryDirectory() as folder:
+        rows = mapped_rows(Path(folder) / "rows", ROWS)
+        model = build(name, dim)
+        trainer(model, workers, Path(folder) / "run").run(rows, draw(4096, 1))
+    table = sum(4 * own.weight.numel() for own in model.embedding.all_tables()) / 1e6
+    return {"imports": imports, "table": table, "moments": 2 * table, "peak": _megabytes("VmHWM")}
+
+
+def _megabytes(which: str) -> float:
+    """VmRSS and VmHWM, now and at its highest, of this process."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(which))
+    return int(line.split()[1]) * 1024 / 1e6
+
+
+if __name__ == "__main__":
+    sys.exit(main())

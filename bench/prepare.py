@@ -1,0 +1,83 @@
+"""Preparing Ali-CCP's raw format beside a pass of Python per line, on the same generated log, process start included.
+
+`--script`: the script that AITM's authors published, from a copy of yours; it runs beside ours on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from bench.proofs.cost import cost
+from bench.proofs.show import show
+
+PARTS = ("train", "test")
+ROUNDS = 3
+
+
+def main() -> int:
+    """Prints seconds, rows/s, and how many times as fast funnelcast is on one core."""
+    parser = argparse.ArgumentParser(prog="scripts/bench prepare", description=__doc__)
+    parser.add_argument("--rows", type=int, default=4_000_000)
+    parser.add_argument("--script", type=Path, help="process_public_dataset.py")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        cost("datasets", "generate", folder / "raw", "--rows", asked.rows, "--realistic")
+        text = sum(path.stat().st_size for path in (folder / "raw").glob("*.csv"))
+        found = {
+            "funnelcast, one core": median(_ours(folder, one_core=True) for _ in range(ROUNDS)),
+            f"funnelcast, {os.cpu_count()} cores": median(_ours(folder, one_core=False) for _ in range(ROUNDS)),
+            "a line at a time, as published": _by_line(folder, "--published"),
+            "a line at a time, no arrays": _by_line(folder),
+        }
+        if asked.script is not None:
+            found["AITM's own script"] = _script(folder, asked.script.resolve())
+    ours = found["funnelcast, one core"]
+    rows = [
+        (who, f"{took:.1f}", f"{asked.rows / took:,.0f}", f"{text / took / 1e6:,.0f}", f"{took / ours:.2f}")
+        for who, took in found.items()
+    ]
+    show((f"{asked.rows:,} rows, {text / 1e6:,.0f} MB", "s", "rows/s", "MB/s", "seconds / ours on one core"), rows)
+    return 0
+
+
+def _ours(folder: Path, *, one_core: bool) -> float:
+    files = [f"--{part}={folder}/raw/sample_skeleton_{part}.csv" for part in PARTS]
+    took = cost("prepare", "ali-ccp", *files, "--out", folder / "table", "--replace", one_core=one_core)
+    return took.seconds
+
+
+def _by_line(folder: Path, *how: str) -> float:
+    out = folder / "by-line"
+    took = _seconds([sys.executable, "-m", "bench.peers.by_line", str(folder / "raw"), str(out), *how], Path.cwd())
+    shutil.rmtree(out)
+    return took
+
+
+def _script(folder: Path, script: Path) -> float:
+    """It reads and writes in `data` below the folder that it runs in."""
+    data = folder / "script" / "data"
+    data.mkdir(parents=True)
+    for kind in ("sample_skeleton", "common_features"):
+        for part in PARTS:
+            (data / f"{kind}_{part}.csv").symlink_to(folder / "raw" / f"{kind}_{part}.csv")
+    return _seconds([sys.executable, str(script)], data.parent)
+
+
+def _seconds(command: list[str], folder: Path) -> float:
+    """On one core, as Python is."""
+    started = time.perf_counter()
+    subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""How long a cold process takes: to print its help, and from nothing to a prediction, beside `import torch` alone."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import pyarrow.parquet as pq
+
+from bench.adapting import bundle_of, rows_of
+from bench.proofs.cost import COMMAND
+from bench.proofs.show import show
+
+PREDICT = """
+import sys, pyarrow.parquet as pq, funnelcast
+print(funnelcast.load(sys.argv[1]).predict(pq.read_table(sys.argv[2])).num_rows)
+"""
+
+
+def main() -> int:
+    """Prints seconds: medians of processes in turns, the first turn left out, as it fills the caches."""
+    parser = argparse.ArgumentParser(prog="scripts/bench start", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--model", default="man", help="with the paper's sizes and Ali-CCP's 1,283,090 ids")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        bundle_of(asked.model, 5).save(folder / "bundle")
+        pq.write_table(rows_of(100, 1, 0), folder / "rows.parquet")
+        files = [str(folder / "bundle"), str(folder / "rows.parquet")]
+        works = {
+            "import torch": [sys.executable, "-c", "import torch"],
+            "funnelcast --help": [COMMAND, "--help"],
+            "funnelcast.load and predict, 100 rows": [sys.executable, "-c", PREDICT, *files],
+            "funnelcast predict, 100 rows": [COMMAND, "predict", *files, "--out", str(folder / "out.parquet")],
+        }
+        turns = [{what: _seconds(command) for what, command in works.items()} for _ in range(asked.rounds + 1)][1:]
+    took = {what: median(turn[what] for turn in turns) for what in works}
+    rows = [(what, f"{s:.2f}", f"{s - took['import torch']:+.2f}") for what, s in took.items()]
+    show(("a process of its own", "s", "above import torch"), rows)
+    return 0
+
+
+def _seconds(command: list[str]) -> float:
+    started = time.perf_counter()
+    subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    sys.exit(main())
