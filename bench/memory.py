@@ -1,4 +1,7 @@
-"""The memory that training holds above the process after its imports, beside its table and the moments of that."""
+"""The memory that training holds above the process after its imports, beside its table and the moments of that.
+
+Pages of mapped files are not counted: the system takes them back when it needs them.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ import json
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench.proofs.show import show
@@ -47,20 +53,39 @@ def _of_process(name: str, dim: int, workers: int) -> dict[str, float]:
 
 def _held(name: str, dim: int, workers: int) -> dict[str, float]:
     """MB: an epoch from files, two measurements of dev rows, and checkpoints."""
-    from bench.training import build, draw, mapped_rows, trainer
+    from bench.training import build, draw, rows_on_disk, trainer
+    from funnelcast.training.optimizers import OptimizerConfig
 
-    imports = _megabytes("VmRSS")
-    with tempfile.TemporaryDirectory() as folder:
-        rows = mapped_rows(Path(folder) / "rows", ROWS)
+    imports = _held_now()
+    with tempfile.TemporaryDirectory() as folder, _watched() as highest:
+        rows = rows_on_disk(Path(folder) / "rows", ROWS)
         model = build(name, dim)
-        trainer(model, workers, Path(folder) / "run").run(rows, draw(4096, 1))
+        trainer(model, OptimizerConfig(), workers, Path(folder) / "run").run(rows, draw(4096, 1))
     table = sum(4 * own.weight.numel() for own in model.embedding.all_tables()) / 1e6
-    return {"imports": imports, "table": table, "moments": 2 * table, "peak": _megabytes("VmHWM")}
+    return {"imports": imports, "table": table, "moments": 2 * table, "peak": highest[0]}
 
 
-def _megabytes(which: str) -> float:
-    """VmRSS and VmHWM, now and at its highest, of this process."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(which))
+@contextmanager
+def _watched() -> Iterator[list[float]]:
+    """The most MB that were held, looked at every 5 ms."""
+    highest, done = [0.0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.005):
+            highest[0] = max(highest[0], _held_now())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield highest
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _held_now() -> float:
+    """MB of this process that no file lies behind."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
     return int(line.split()[1]) * 1024 / 1e6
 
 

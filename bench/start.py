@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -30,14 +31,21 @@ def main() -> int:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        bundle_of(asked.model, 5).save(folder / "bundle")
+        replace(bundle_of(asked.model, 5), starting=None).save(folder / "bundle")
         pq.write_table(rows_of(100, 1, 0), folder / "rows.parquet")
         files = [str(folder / "bundle"), str(folder / "rows.parquet")]
         works = {
             "import torch": [sys.executable, "-c", "import torch"],
             "funnelcast --help": [COMMAND, "--help"],
             "funnelcast.load and predict, 100 rows": [sys.executable, "-c", PREDICT, *files],
-            "funnelcast predict, 100 rows": [COMMAND, "predict", *files, "--out", str(folder / "out.parquet")],
+            "funnelcast predict, 100 rows": [
+                COMMAND,
+                "predict",
+                *files,
+                "--out",
+                str(folder / "out.parquet"),
+                "--replace",
+            ],
         }
         turns = [{what: _seconds(command) for what, command in works.items()} for _ in range(asked.rounds + 1)][1:]
     took = {what: median(turn[what] for turn in turns) for what in works}

@@ -122,12 +122,31 @@ def _lists(rng: np.random.Generator, rows: int, length: int) -> dict[str, Ragged
     return {"history": Ragged(offsets, ids)}
 
 
+def rows_on_disk(folder: Path, rows: int) -> Columns:
+    """`draw` of so many rows in files, mapped as a table's are."""
+    folder.mkdir()
+    with (folder / "ids.bin").open("wb") as ids, (folder / "labels.bin").open("wb") as labels:
+        for start in range(0, rows, 1 << 18):
+            drawn = draw(min(1 << 18, rows - start), start)
+            ids.write(drawn.ids.data)
+            labels.write(np.ascontiguousarray(drawn.labels).data)
+    return Columns(
+        np.memmap(folder / "ids.bin", np.int32, "c", shape=(rows, len(VOCABULARIES))),
+        np.empty((rows, 0), np.float32),
+        labels=np.memmap(folder / "labels.bin", np.uint8, "c", shape=(rows, len(RATES))),
+    )
+
+
+def trainer(model: FunnelModel, config: OptimizerConfig, workers: int, folder: Path) -> Trainer:
+    """Of one epoch, which writes its log into the folder."""
+    plan = Plan(LossConfig(), config, (Stage(epochs=1),), seed=0, workers=workers)
+    return Trainer(model, build_loss_weights(plan.loss, RATES), FUNNEL, plan, folder)
+
+
 def epoch(model: FunnelModel, train: Columns, dev: Columns, config: OptimizerConfig, workers: int) -> float:
     """Rows/s of one epoch of the trainer."""
-    loss = LossConfig()
-    plan = Plan(loss, config, (Stage(epochs=1),), seed=0, workers=workers)
     with tempfile.TemporaryDirectory() as folder:
-        Trainer(model, build_loss_weights(loss, RATES), FUNNEL, plan, Path(folder)).run(train, dev)
+        trainer(model, config, workers, Path(folder)).run(train, dev)
         line: dict[str, Any] = json.loads((Path(folder) / "log.jsonl").read_text())
     return float(line["rows_per_s"])
 

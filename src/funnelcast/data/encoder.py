@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -87,21 +87,29 @@ class Encoder:
     def _is_field(self, name: str) -> bool:
         return self.schema.features[name].kind == "categorical" or isinstance(self.numbers.get(name), Bins)
 
-    def encode(self, rows: pa.RecordBatch) -> Columns:
-        """Features of raw rows, without labels. Raises InputError for a missing column or a wrong type."""
-        self._require_columns(rows)
+    def encode(self, rows: pa.RecordBatch, shared: pa.RecordBatch | None = None) -> Columns:
+        """Features of raw rows, without labels. `shared`: one row of other columns, which hold for all rows and are
+        encoded once. Raises InputError for a missing column or a wrong type."""
+        shared = rows.slice(0, 0).select([]) if shared is None else shared
+        self._require_columns([*rows.schema.names, *shared.schema.names])
+        places = {
+            name: shared if self.schema.column(name) in shared.schema.names else rows for name in self.schema.features
+        }
         ids = np.empty((len(self.inputs.fields), rows.num_rows), np.int32)  # a column at a time, then turned at once
         for i, (name, _) in enumerate(self.inputs.fields):
-            ids[i] = self._field(name, rows)
+            ids[i] = self._field(name, places[name])
         numeric = np.empty((len(self.inputs.numeric), rows.num_rows), np.float32)
         for i, name in enumerate(self.inputs.numeric):
-            numeric[i] = self.numbers[name](self._values(name, rows))
-        return Columns(np.ascontiguousarray(ids.T), np.ascontiguousarray(numeric.T), self._ragged(rows))
+            numeric[i] = self.numbers[name](self._values(name, places[name]))
+        ragged = self._ragged(places)
+        of_all = np.zeros(rows.num_rows, np.int32)
+        ragged |= {name: replace(own, index=of_all) for name, own in ragged.items() if places[name] is shared}
+        return Columns(np.ascontiguousarray(ids.T), np.ascontiguousarray(numeric.T), ragged)
 
     def unknown(self, rows: pa.RecordBatch) -> dict[str, pa.Array]:
         """By vocabulary, the values in raw rows that it does not know, distinct and ascending; not of a vocabulary that
         knows none at all. Raises InputError as `encode` does."""
-        self._require_columns(rows)
+        self._require_columns(rows.schema.names)
         found: dict[str, pa.Array] = {}
         for name in self.schema.features:
             vocabulary = self.vocabularies.get(self.schema.vocabulary(name))
@@ -119,11 +127,10 @@ class Encoder:
         values, _ = flat_lists(_as_lists(raw, column, feature.separator), column)
         return (vocabulary.unknown_of_texts if _is_text(raw) else vocabulary.unknown)(values, column)
 
-    def _require_columns(self, rows: pa.RecordBatch) -> None:
+    def _require_columns(self, have: list[str]) -> None:
         wanted = [self.schema.column(name) for name in self.schema.features]
         wanted += [f.weights for f in self.schema.features.values() if f.kind == "multi" and f.weights]
         wanted = list(dict.fromkeys(wanted))
-        have = rows.schema.names
         missing = [name for name in wanted if name not in have]
         if missing:
             near = {name: did_you_mean(name, [other for other in have if other not in wanted]) for name in missing[:8]}
@@ -145,9 +152,9 @@ class Encoder:
         column = self.schema.column(name)
         return as_float(rows.column(column), column)
 
-    def _ragged(self, rows: pa.RecordBatch) -> dict[str, Ragged]:
+    def _ragged(self, places: dict[str, pa.RecordBatch]) -> dict[str, Ragged]:
         return {
-            name: self._lists(name, feature, rows)
+            name: self._lists(name, feature, places[name])
             for name, feature in self.schema.features.items()
             if feature.kind == "multi" or feature.kind == "sequence"
         }
@@ -161,6 +168,10 @@ class Encoder:
             return _newest(Ragged(offsets, ids), feature.max_length)
         if feature.weights is None:
             return Ragged(offsets, ids)
+        if feature.weights not in rows.schema.names:
+            raise InputError(
+                f"{column!r} and its weights {feature.weights!r} must stand together, in all rows or shared"
+            )
         raw = rows.column(feature.weights)
         weights, weight_offsets = flat_lists(_as_lists(raw, feature.weights, feature.separator), feature.weights)
         if not np.array_equal(offsets, weight_offsets):

@@ -116,7 +116,8 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
-        return cls(pq.read_table(path).column("value").combine_chunks())
+        with pq.ParquetFile(path) as file:  # `read_table` imports what reads folders of them
+            return cls(file.read(["value"]).column("value").combine_chunks())
 
 
 _INTEGER = re.compile(r"(0|-?[1-9]\d{0,18})(\.0)?")

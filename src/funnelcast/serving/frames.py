@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from funnelcast.errors import InputError
@@ -18,6 +20,20 @@ def one_batch(table: pa.Table) -> pa.RecordBatch:
     """All rows of a table in one piece."""
     batches = table.combine_chunks().to_batches()
     return batches[0] if batches else _empty(table)
+
+
+def one_row(values: dict[str, Any], others: Sequence[str]) -> pa.RecordBatch:
+    """A row of these values. Raises InputError for one of a column that `others` have too."""
+    doubled = [name for name in values if name in others]
+    if doubled:
+        raise InputError(f"{', '.join(doubled)} is shared and stands in the rows too; give it once")
+    return one_batch(as_arrow({name: [value] for name, value in values.items()}))
+
+
+def beside(rows: pa.RecordBatch, shared: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows with the columns of one row that holds for all."""
+    of_all = shared.take(pa.array(np.zeros(rows.num_rows, np.int64)))
+    return pa.RecordBatch.from_arrays([*rows, *of_all], [*rows.schema.names, *shared.schema.names])
 
 
 def _as_table(rows: Any) -> pa.Table:

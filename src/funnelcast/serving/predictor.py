@@ -19,7 +19,7 @@ from funnelcast.serving.adapt import adapt_rows
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.delta import Delta, read_deltas
 from funnelcast.serving.deltas import Deltas
-from funnelcast.serving.frames import as_arrow, one_batch
+from funnelcast.serving.frames import as_arrow, beside, one_batch, one_row
 from funnelcast.training.adapting import Adapting
 
 
@@ -46,21 +46,26 @@ class Predictor:
         """The column by whose value a row's delta is chosen."""
         return self._deltas.keys.column
 
-    def predict(self, rows: Any) -> Any:
+    def predict(self, rows: Any, shared: dict[str, Any] | None = None) -> Any:
         """Probabilities in [0, 1] of every output, one column each, for raw rows.
 
         An Arrow table gives an Arrow table, a DataFrame a DataFrame with the same index, a dict of columns a dict.
-        Unknown ids and missing values are allowed. Raises InputError for a missing column or a wrong type.
+        `shared`: a value for each of some columns that the rows lack, as of the user whose candidates they are; it is
+        encoded once. Unknown ids and missing values are allowed. Raises InputError for a missing column or a wrong
+        type.
         """
-        columns = self.predict_arrow(as_arrow(rows))
+        columns = self.predict_arrow(as_arrow(rows), shared)
         if hasattr(rows, "iloc"):
             return type(rows)(columns, index=rows.index)
         return columns if isinstance(rows, dict) else pa.table(columns)
 
-    def predict_arrow(self, table: pa.Table) -> dict[str, NDArray[np.float64]]:
+    def predict_arrow(self, table: pa.Table, shared: dict[str, Any] | None = None) -> dict[str, NDArray[np.float64]]:
         """Probability columns (N,) by name. Raises InputError for a missing or doubled column, or a wrong type."""
         rows = one_batch(as_arrow(table))
-        return probabilities(self.funnel, self._deltas.score(rows, self.bundle.encoder.encode(rows)))
+        of_all = None if shared is None else one_row(shared, rows.schema.names)
+        if of_all is not None and self.deltas:  # which are chosen by columns, and know ids that the bundle does not
+            rows, of_all = beside(rows, of_all), None
+        return probabilities(self.funnel, self._deltas.score(rows, self.bundle.encoder.encode(rows, of_all)))
 
     def adapt(self, rows: Any, config: Adapting | None = None, key: dict[str, str] | None = None) -> Delta:
         """What adapting the bundle to labelled raw rows changes, as many steps as held-out rows say: an empty delta

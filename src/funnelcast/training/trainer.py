@@ -97,7 +97,8 @@ class Trainer:
                 "weight; see that the labels are right, or give dev more rows"
             )
         if trained:
-            self.at.best, self.best = value, self._state()
+            self.at.best = value
+            self._keep_best()
         self.at.begun = True
 
     def _run_stage(self, course: Course, dev: Columns, workers: Executor | None, interruption: Interruption) -> None:
@@ -146,7 +147,7 @@ class Trainer:
             value = course.stage.value(metrics, self.funnel)
             if self.at.best is None or value > self.at.best:
                 self.at.best, self.at.best_epoch, self.at.waited = value, self.at.epoch, 0
-                self.best = self._state()
+                self._keep_best()
             else:
                 self.at.waited += 1
         self.at.log_bytes = self.log.write(self.at, self.loss_weights.task_weights(), metrics, speed)
@@ -169,17 +170,26 @@ class Trainer:
 
     def save(self, course: Course | None) -> None:
         """Write a checkpoint of this moment."""
-        tensors = self._state() | {f"best.{name}": t for name, t in self.best.items()}
+        tensors = self._tensors() | {f"best.{name}": t for name, t in self.best.items()}
         if course is not None:
             tensors |= {f"optimizer.{name}": t for name, t in course.optimizer.state().items()}
             tensors |= {f"average.{n}": t for n, t in (course.average.state() if course.average else {}).items()}
         save_checkpoint(self.checkpoint, tensors, self.at)
         self._saved = time.monotonic()
 
-    def _state(self) -> dict[str, Tensor]:
-        """Copies of what training changes: of the model, of the loss weights, and of an inner loop's rates."""
+    def _keep_best(self) -> None:
+        """In place where it can be, as there may be no room for a third copy of a large table."""
+        now = self._tensors()
+        if self.best.keys() == now.keys():
+            for name, tensor in now.items():
+                self.best[name].copy_(tensor)
+        else:
+            self.best = {name: tensor.clone() for name, tensor in now.items()}
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """What training changes: of the model, of the loss weights, and of an inner loop's rates."""
         parts: dict[str, nn.Module] = {"model": self.model, "loss": self.loss_weights, "rates": self.rates}
-        return {f"{part}.{n}": t.clone() for part, module in parts.items() for n, t in module.state_dict().items()}
+        return {f"{part}.{n}": t.detach() for part, module in parts.items() for n, t in module.state_dict().items()}
 
     def _load(self, state: dict[str, Tensor]) -> None:
         self.model.load_state_dict(_below("model.", state))

@@ -1,0 +1,64 @@
+"""How long one process takes to score the candidates of a user, from Python values to probabilities.
+
+Of Ali-CCP's 18 fields 9 are the user's and one is of the context; the paper's sizes, 1,283,090 ids, one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+import numpy as np
+import torch
+
+from bench.adapting import bundle_of, rows_of
+from bench.proofs.show import show
+from bench.training import VOCABULARIES
+from funnelcast.layers.tiles import HAS_HALF
+from funnelcast.serving.predictor import Predictor
+
+OF_USER = [f"field_{i}" for i in (*range(9), len(VOCABULARIES) - 1)]
+OF_CANDIDATE = [f"field_{i}" for i in range(9, len(VOCABULARIES) - 1)]
+
+
+def main() -> int:
+    """Prints milliseconds of a call: median, and 99 of 100 are faster."""
+    parser = argparse.ArgumentParser(prog="scripts/bench candidates", description=__doc__)
+    parser.add_argument("--models", nargs="+", default=["man", "mmoe", "ple", "shared_bottom", "esmm", "aitm"])
+    parser.add_argument("--embedding", type=int, default=5)
+    parser.add_argument("--candidates", type=int, default=100)
+    parser.add_argument("--calls", type=int, default=2000)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    found = []
+    for name in asked.models:
+        bundle = bundle_of(name, asked.embedding)
+        ways = {"float32": Predictor(bundle), **({"bfloat16": Predictor(bundle, (), "bfloat16")} if HAS_HALF else {})}
+        for precision, predictor in ways.items():
+            shared, repeated = (np.quantile(_calls(predictor, asked, way), (0.5, 0.99)) for way in (True, False))
+            found.append((name, precision, *(f"{ms:.2f}" for ms in (*shared, *repeated))))
+    head = f"{asked.candidates} candidates, ms"
+    show((head, "precision", "median", "99 %", "user repeated in each row: median", "99 %"), found)
+    return 0
+
+
+def _calls(predictor: Predictor, asked: argparse.Namespace, shared: bool) -> list[float]:
+    """Milliseconds of each; a warm process."""
+    rows = rows_of(asked.candidates * asked.calls, 1, 0).to_pydict()
+    took = []
+    for call in range(asked.calls):
+        own = slice(call * asked.candidates, (call + 1) * asked.candidates)
+        candidates = {name: rows[name][own] for name in OF_CANDIDATE}
+        user = {name: rows[name][own.start] for name in OF_USER}
+        started = time.perf_counter()
+        if shared:
+            predictor.predict(candidates, shared=user)
+        else:
+            predictor.predict(candidates | {name: [value] * asked.candidates for name, value in user.items()})
+        took.append(1e3 * (time.perf_counter() - started))
+    return took[asked.calls // 10 :]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
