@@ -56,7 +56,10 @@ class Vocabulary:
         """Ids (N,) of a column; unknown and null are 0. Raises InputError when the type cannot match."""
         if self.is_empty and _is_id(column.type):
             return np.zeros(len(column), np.int32)
-        encoded = pc.dictionary_encode(_as_type_of(column, self.values.type, name))
+        values = _as_type_of(column, self.values.type, name)
+        if len(values) <= FEW and not values.null_count:
+            return self._lookup(values)
+        encoded = pc.dictionary_encode(values)
         ids = self._lookup(encoded.dictionary)
         codes = encoded.indices
         if codes.null_count:
@@ -120,6 +123,8 @@ class Vocabulary:
             return cls(file.read(["value"]).column("value").combine_chunks())
 
 
+FEW = 1024
+"""Values that are looked up one by one, rather than the distinct ones among them."""
 _INTEGER = re.compile(r"(0|-?[1-9]\d{0,18})(\.0)?")
 _NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
 _TEXTS = (is_text,)

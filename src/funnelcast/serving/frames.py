@@ -61,9 +61,11 @@ def _require_lists(rows: dict[str, Any]) -> None:
 
 def _decoded(table: pa.Table) -> pa.Table:
     """With plain values in place of dictionaries, as of pandas' categories. Raises InputError for a doubled column."""
+    names = table.column_names
+    if len(set(names)) < len(names):
+        doubled = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"the rows have two columns {doubled!r}; rename one")
     for i, field in enumerate(table.schema):
-        if table.column_names.count(field.name) > 1:
-            raise InputError(f"the rows have two columns {field.name!r}; rename one")
         if pa.types.is_dictionary(field.type):
             table = table.set_column(i, field.name, table.column(i).cast(field.type.value_type))
     return table

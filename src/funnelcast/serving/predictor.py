@@ -54,14 +54,17 @@ class Predictor:
         encoded once. Unknown ids and missing values are allowed. Raises InputError for a missing column or a wrong
         type.
         """
-        columns = self.predict_arrow(as_arrow(rows), shared)
+        columns = self._of(as_arrow(rows), shared)
         if hasattr(rows, "iloc"):
             return type(rows)(columns, index=rows.index)
         return columns if isinstance(rows, dict) else pa.table(columns)
 
     def predict_arrow(self, table: pa.Table, shared: dict[str, Any] | None = None) -> dict[str, NDArray[np.float64]]:
         """Probability columns (N,) by name. Raises InputError for a missing or doubled column, or a wrong type."""
-        rows = one_batch(as_arrow(table))
+        return self._of(as_arrow(table), shared)
+
+    def _of(self, table: pa.Table, shared: dict[str, Any] | None) -> dict[str, NDArray[np.float64]]:
+        rows = one_batch(table)
         of_all = None if shared is None else one_row(shared, rows.schema.names)
         if of_all is not None and self.deltas:  # which are chosen by columns, and know ids that the bundle does not
             rows, of_all = beside(rows, of_all), None
