@@ -20,12 +20,17 @@ from funnelcast.data.datasets.aliccp.files import BLOCK_BYTES, COMMON, SKELETON,
 from funnelcast.data.datasets.aliccp.ids import IdTable
 from funnelcast.data.datasets.aliccp.scan import Bytes
 from funnelcast.data.datasets.aliccp.tokens import Int64s, Tokens, tokenize
+from funnelcast.data.datasets.aliccp.words import find_line_ends
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.quarantine import Quarantine
 from funnelcast.threads import cores, mapped
 
 MOST_BLOCKS = 8
 """Blocks that are tokenized at a time, however many cores there are: they are what memory goes into."""
+
+
+SHORT_LINE = 64
+"""Bytes of a line, for so many of which there is room at first."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,12 @@ class LineReader:
 
 def split_lines(data: Bytes, last: bool) -> tuple[Int64s, Int64s]:
     """Starts and ends (n,) of the lines, without line ends; an empty line at the end of the last block is none."""
-    ends = np.flatnonzero(data == 10)
+    ends = np.empty(len(data) // SHORT_LINE + 1, np.int64)
+    count = find_line_ends(data, ends)
+    if count > len(ends):
+        ends = np.empty(count, np.int64)
+        find_line_ends(data, ends)
+    ends = ends[:count]
     if len(data) and data[-1] != 10:
         ends = np.append(ends, len(data))
     starts = np.concatenate([np.zeros(min(1, len(ends)), np.int64), ends[:-1] + 1])

@@ -27,6 +27,7 @@ from funnelcast.data.datasets.aliccp.faults import (
 from funnelcast.data.datasets.aliccp.fields import LONGEST_FIELD, Fields
 from funnelcast.data.datasets.aliccp.numbers import read_float
 from funnelcast.data.datasets.aliccp.scan import Bytes, count_byte, find_byte, is_label, read_digits
+from funnelcast.data.datasets.aliccp.words import BYTES, length_of_frequent, read_name, read_number, word_at
 from funnelcast.data.numeric import LARGEST
 
 Int64s = NDArray[np.int64]
@@ -141,12 +142,17 @@ def _tail(data: Bytes, start: int, end: int, i: int, fields: Fields, tokens: Tok
 
 @compiled
 def _features(data: Bytes, start: int, end: int, i: int, fields: Fields, tokens: Tokens) -> int:
-    """FIELD \\x02 ID \\x03 VALUE, parted by \\x01; the loop over bytes that all time goes into."""
-    at, number = start, 0
+    """FIELD \\x02 ID \\x03 VALUE, parted by \\x01; the loop that all time goes into: what is as usual eight bytes at a
+    time, the rest byte by byte."""
+    at, number, address, last_word = start, 0, data.ctypes.data, len(data) - BYTES
     while at < end:
         number += 1
         tokens.details[i, 0] = number
         first, key = at, np.uint64(0)
+        if at <= last_word:
+            length, name = read_name(word_at(address + at))
+            if at + length < end:
+                at, key = at + length, name
         while at < end and data[at] > _ID_END and data[at] != _COMMA:
             key = (key << np.uint64(8)) | np.uint64(data[at])
             at += 1
@@ -155,6 +161,9 @@ def _features(data: Bytes, start: int, end: int, i: int, fields: Fields, tokens:
             return FEATURE
         at += 1
         first, value = at, 0
+        if at <= last_word:
+            digits, value = read_number(word_at(address + at))
+            at += digits
         while at < end and 48 <= data[at] <= 57:
             value = value * 10 + (data[at] - 48)
             at += 1
@@ -164,6 +173,8 @@ def _features(data: Bytes, start: int, end: int, i: int, fields: Fields, tokens:
             return ID
         at += 1
         first = at
+        if at <= last_word:
+            at += length_of_frequent(word_at(address + at))
         while at < end and _IN_VALUE[data[at]]:
             at += 1
         if at == first or (at < end and data[at] != _FEATURE_END):

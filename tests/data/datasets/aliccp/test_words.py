@@ -1,0 +1,54 @@
+"""What a word begins with, against Python's own reading of the same bytes."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from funnelcast.data.datasets.aliccp.words import (
+    find_line_ends,
+    length_of_frequent,
+    read_name,
+    read_number,
+)
+
+TEXT = st.lists(st.sampled_from(b"0123456789_ab\x00\x01\x02\x03\x04,.\n\xff"), min_size=8, max_size=8).map(bytes)
+"""Eight bytes of those that matter, and of others."""
+
+
+def word(text: bytes) -> np.uint64:
+    return np.uint64(int.from_bytes(text, "little"))
+
+
+@given(TEXT)
+def test_a_name_is_what_stands_before_the_first_field_end(text: bytes) -> None:
+    found = re.match(rb"([^\x00-\x03,]{1,7})\x02", text)
+    name = found[1] if found else b""
+    assert read_name(word(text)) == (len(name), int.from_bytes(name, "big"))
+
+
+@given(TEXT | st.from_regex(rb"[0-9]{0,8}\x03{8}", fullmatch=True).map(lambda text: text[:8]))
+def test_a_number_is_its_leading_digits(text: bytes) -> None:
+    digits = re.match(rb"[0-9]*", text)
+    assert digits is not None
+    assert read_number(word(text)) == (len(digits[0]), int(digits[0] or b"0"))
+
+
+def test_frequent_values_are_known_before_another_feature_alone() -> None:
+    lengths = {b"1.0\x01205\x02": 3, b"0.69315\x01": 7, b"1.0\n2,0,": 0, b"1.09861\x01": 0, b"0.693150": 0}
+    for text, length in lengths.items():
+        assert length_of_frequent(word(text)) == length
+
+
+@given(st.binary(max_size=60) | st.lists(st.sampled_from(b"a\n\r\x0b"), max_size=60).map(bytes))
+def test_every_line_end_is_found(data: bytes) -> None:
+    expected = [at for at, byte in enumerate(data) if byte == 10]
+    ends = np.full(len(data), -1)
+    assert find_line_ends(np.frombuffer(data, np.uint8), ends) == len(expected)
+    assert ends[: len(expected)].tolist() == expected
+    short = np.full(2, -1)
+    assert find_line_ends(np.frombuffer(data, np.uint8), short) == len(expected)
+    assert short[: len(expected)].tolist() == expected[:2]
