@@ -25,7 +25,7 @@ def word(text: bytes) -> np.uint64:
 
 @given(TEXT)
 def test_a_name_is_what_stands_before_the_first_field_end(text: bytes) -> None:
-    found = re.match(rb"([^\x00-\x03,]{1,7})\x02", text)
+    found = re.match(rb"([^\x00-\x03,\n]{1,7})\x02", text)
     name = found[1] if found else b""
     assert read_name(word(text)) == (len(name), int.from_bytes(name, "big"))
 

@@ -67,12 +67,12 @@ swapped = intrinsic(_swap)
 
 @compiled
 def read_name(word: Any) -> Any:
-    """Length of the name of 1 to 7 bytes before \\x02, and its bytes as a number; zeros where none stands there."""
+    """Length of the name of 1 to 7 bytes before \\x02, and its bytes as a number; zeros where there is none."""
     ends = (word - _FOURS) & ~word & _HIGH  # bytes below 4
     length = bytes_before(ends)
-    commas = word ^ _COMMAS
-    commas = (commas - _ONES) & ~commas & _HIGH
-    if length == 0 or length == BYTES or commas & (ends ^ (ends - np.uint64(1))):
+    commas, line_ends = word ^ _COMMAS, word ^ _LINE_ENDS
+    others = (((commas - _ONES) & ~commas) | ((line_ends - _ONES) & ~line_ends)) & _HIGH
+    if length == 0 or length == BYTES or others & (ends ^ (ends - np.uint64(1))):
         return 0, np.uint64(0)
     bits = np.uint64(8 * length)
     if (word >> bits) & _BYTE != 2:
