@@ -38,6 +38,7 @@ def _rows() -> Columns:
 def test_any_number_of_threads_gives_the_same_bits() -> None:
     model, rows = _model(), _rows()
     alone = scoring.score(model, rows, 0.5, workers=1)
+    np.testing.assert_allclose(np.exp(alone).sum(0), 1, rtol=1e-5)
     for workers in (2, 5, None):
         np.testing.assert_array_equal(scoring.score(model, rows, 0.5, workers=workers), alone)
 
