@@ -107,6 +107,8 @@ class Vocabulary:
     @cached_property
     def _sorted(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         values = self.values.to_numpy()
+        if np.all(values[1:] > values[:-1]):  # as it was fitted
+            return values, np.arange(1, len(values) + 1, dtype=np.int32)
         order = np.argsort(values)
         return values[order], (order + 1).astype(np.int32)
 
