@@ -92,7 +92,7 @@ def _measured(name: str, dim: int, data: Data, threads: int, precision: Precisio
     model = _built(name, dim, data)
     trained, seconds = timed(lambda: _train(model, columns_of(train), threads, precision))
     passes = 1 + len(data) // 50_000  # a pass of a small model is shorter than the machine can tell
-    scored, scores = timed(lambda: [_scores(model, data, precision) for _ in range(passes)][-1])
+    scored, scores = timed(lambda: [_scores(model, data, threads, precision) for _ in range(passes)][-1])
     return {
         "train": {**rates(len(train), trained, threads), "rows_per_s": len(train) / seconds},
         "score": rates(passes * len(data), scored, threads),
@@ -100,9 +100,9 @@ def _measured(name: str, dim: int, data: Data, threads: int, precision: Precisio
     }
 
 
-def _scores(model: FunnelModel, data: Data, precision: Precision) -> NDArray[np.float32]:
+def _scores(model: FunnelModel, data: Data, workers: int, precision: Precision) -> NDArray[np.float32]:
     """Probabilities (N, 2)."""
-    return np.exp(score(model, columns_of(data), precision=precision)[0])
+    return np.exp(score(model, columns_of(data), precision=precision, workers=workers)[0])
 
 
 def columns_of(data: Data) -> Columns:

@@ -27,8 +27,6 @@ from funnelcast.threads import cores, mapped
 
 MOST_BLOCKS = 8
 """Blocks that are tokenized at a time, however many cores there are: they are what memory goes into."""
-
-
 SHORT_LINE = 64
 """Bytes of a line, for so many of which there is room at first."""
 
