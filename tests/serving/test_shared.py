@@ -69,6 +69,8 @@ def test_a_user_without_candidates_has_no_predictions() -> None:
 
 def test_what_is_wrong_is_told() -> None:
     predictor = _predictor()
+    with pytest.raises(InputError, match="shared is a list; give a dict of one value for each column"):
+        predictor.predict(CANDIDATES, shared=[USER])  # type: ignore[arg-type]
     with pytest.raises(InputError, match="user is shared and stands in the rows too; give it once"):
         predictor.predict(_repeated({"user": "b"}, CANDIDATES), shared=USER)
     with pytest.raises(InputError, match="the rows lack 1 of the model's 7 columns: age"):

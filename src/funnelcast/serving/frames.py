@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,8 +22,10 @@ def one_batch(table: pa.Table) -> pa.RecordBatch:
     return batches[0] if batches else _empty(table)
 
 
-def one_row(values: dict[str, Any], others: Sequence[str]) -> pa.RecordBatch:
+def one_row(values: Mapping[str, Any], others: Sequence[str]) -> pa.RecordBatch:
     """A row of these values. Raises InputError for one of a column that `others` have too."""
+    if not isinstance(values, Mapping):
+        raise InputError(f"shared is a {type(values).__name__}; give a dict of one value for each column")
     doubled = [name for name in values if name in others]
     if doubled:
         raise InputError(f"{', '.join(doubled)} is shared and stands in the rows too; give it once")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -46,7 +46,7 @@ class Predictor:
         """The column by whose value a row's delta is chosen."""
         return self._deltas.keys.column
 
-    def predict(self, rows: Any, shared: dict[str, Any] | None = None) -> Any:
+    def predict(self, rows: Any, shared: Mapping[str, Any] | None = None) -> Any:
         """Probabilities in [0, 1] of every output, one column each, for raw rows.
 
         An Arrow table gives an Arrow table, a DataFrame a DataFrame with the same index, a dict of columns a dict.
@@ -59,11 +59,11 @@ class Predictor:
             return type(rows)(columns, index=rows.index)
         return columns if isinstance(rows, dict) else pa.table(columns)
 
-    def predict_arrow(self, table: pa.Table, shared: dict[str, Any] | None = None) -> dict[str, NDArray[np.float64]]:
+    def predict_arrow(self, table: pa.Table, shared: Mapping[str, Any] | None = None) -> dict[str, NDArray[np.float64]]:
         """Probability columns (N,) by name. Raises InputError for a missing or doubled column, or a wrong type."""
         return self._of(as_arrow(table), shared)
 
-    def _of(self, table: pa.Table, shared: dict[str, Any] | None) -> dict[str, NDArray[np.float64]]:
+    def _of(self, table: pa.Table, shared: Mapping[str, Any] | None) -> dict[str, NDArray[np.float64]]:
         rows = one_batch(table)
         of_all = None if shared is None else one_row(shared, rows.schema.names)
         if of_all is not None and self.deltas:  # which are chosen by columns, and know ids that the bundle does not
