@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -55,17 +56,35 @@ class Loader:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from batch `start` on."""
-        for rows in self._order(epoch).split(self.batch_size)[start:]:
+        for rows in islice(_cut(self._order(epoch), self.batch_size), start, None):
             yield self.rows.take(rows if self.chosen is None else self.chosen[rows])
 
-    def _order(self, epoch: int) -> Tensor:
-        """A permutation (n,): of all rows where they fit the window, else of blocks and then within windows of them."""
+    def _order(self, epoch: int) -> Iterator[Tensor]:
+        """A permutation in pieces: of all rows where they fit the window, else of blocks and then within windows of
+        them, of which one is held at a time."""
         generator = generator_of(self.seed, "order", epoch)
         if self.num_rows <= self.window:
-            return torch.randperm(self.num_rows, generator=generator)
-        blocks = torch.arange(self.num_rows).split(WINDOW_BLOCK)
-        mixed = torch.cat([blocks[i] for i in torch.randperm(len(blocks), generator=generator).tolist()])
-        return torch.cat([w[torch.randperm(len(w), generator=generator)] for w in mixed.split(self.window)])
+            yield torch.randperm(self.num_rows, generator=generator)
+            return
+        order = torch.randperm(-(-self.num_rows // WINDOW_BLOCK), generator=generator) * WINDOW_BLOCK
+        blocks = (torch.arange(first, min(first + WINDOW_BLOCK, self.num_rows)) for first in order.tolist())
+        for window in _cut(blocks, self.window):
+            yield window[torch.randperm(len(window), generator=generator)]
+
+
+def _cut(pieces: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """The numbers of pieces one after the other, so many at a time."""
+    held: list[Tensor] = []
+    for piece in pieces:
+        while len(piece):
+            room = size - sum(map(len, held))
+            held.append(piece[:room])
+            piece = piece[room:]
+            if sum(map(len, held)) == size:
+                yield torch.cat(held)
+                held = []
+    if held:
+        yield torch.cat(held)
 
 
 def _sample(rows: Batch, keep: float, seed: int) -> Tensor | None:
