@@ -17,12 +17,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from bench.proofs.show import say, show
-from bench.training import RATES, VOCABULARIES, build, rows_on_disk
-from funnelcast.data.columns import Columns
+from bench.training import RATES, build, mapped_rows, rows_on_disk
 from funnelcast.layers.workspace import keep_freed_memory
 from funnelcast.threads import threads
 from funnelcast.training.course import Plan, course_of
@@ -105,11 +103,7 @@ def _trained(folder: Path, rows: int, model: str, workers: int, most: int) -> tu
     """Rows/s, peak MB that no file lies behind, and the share of its cores that it was without."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    mapped = Columns(
-        np.memmap(folder / "ids.bin", np.int32, "c", shape=(rows, len(VOCABULARIES))),
-        np.empty((rows, 0), np.float32),
-        labels=np.memmap(folder / "labels.bin", np.uint8, "c", shape=(rows, len(RATES))),
-    )
+    mapped = mapped_rows(folder, rows)
     network, loss = build(model, 5), LossConfig()
     plan = Plan(loss, OptimizerConfig(), (Stage(epochs=1),), seed=0, workers=workers)
     course = course_of(plan.stages[0], network, build_loss_weights(loss, RATES), plan, mapped, None)

@@ -130,6 +130,11 @@ def rows_on_disk(folder: Path, rows: int) -> Columns:
             drawn = draw(min(1 << 18, rows - start), start)
             ids.write(drawn.ids.data)
             labels.write(np.ascontiguousarray(drawn.labels).data)
+    return mapped_rows(folder, rows)
+
+
+def mapped_rows(folder: Path, rows: int) -> Columns:
+    """What `rows_on_disk` wrote."""
     return Columns(
         np.memmap(folder / "ids.bin", np.int32, "c", shape=(rows, len(VOCABULARIES))),
         np.empty((rows, 0), np.float32),

@@ -144,3 +144,19 @@ def test_seeds_of_different_purposes_differ() -> None:
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert seed_of(3, "order", 7) == seed_of(3, "order", 7) == 8167213760485413463
     assert torch.rand(1, generator=generator_of(1)) == torch.rand(1, generator=generator_of(1))
+
+
+@pytest.mark.parametrize(("rows", "window"), [(50, 64), (64, 64), (500, 64), (333, 50)])
+def test_the_order_is_that_of_one_long_permutation(rows: int, window: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made at once here, window by window there."""
+    monkeypatch.setattr(module, "WINDOW_BLOCK", 16)
+    generator = generator_of(3, "order", 7)
+    if rows <= window:
+        expected = torch.randperm(rows, generator=generator)
+    else:
+        blocks = torch.arange(rows).split(16)
+        mixed = torch.cat([blocks[i] for i in torch.randperm(len(blocks), generator=generator).tolist()])
+        expected = torch.cat([w[torch.randperm(len(w), generator=generator)] for w in mixed.split(window)])
+    loader = Loader.of(columns_of(rows), 9, seed=3, window=window)
+    assert ids(list(loader.epoch(7))) == expected.tolist()
+    assert ids(list(loader.epoch(7, start=2))) == expected[18:].tolist()

@@ -143,7 +143,7 @@ class _Preparation:
             raise DataError(f"{skeleton.path} has no row to train on; see {self.reader.quarantine.path} for bad rows")
         common.count(self.tables)
         fitted = self.tables.fit()
-        self._write("writing train", self._split(spill), spill.rows, self._row_writer(("train", "dev"), fitted, common))
+        self._write(self._split(spill), self._row_writer(("train", "dev"), fitted, common), spill.rows)
         return fitted
 
     def _counted(self, skeleton: Source, common: CommonFeatures) -> Generator[Joined]:
@@ -159,8 +159,8 @@ class _Preparation:
             yield "train", joined, np.flatnonzero(~dev)
             yield "dev", joined, np.flatnonzero(dev)
 
-    def _write(self, stage: str, pieces: Iterator[tuple[str, Joined, Int64s]], total: int, rows: RowWriter) -> None:
-        """Write rows of blocks to parts; `total`: their number, 0 where reading tells how far it is."""
+    def _write(self, pieces: Iterator[tuple[str, Joined, Int64s]], rows: RowWriter, total: int = 0) -> None:
+        """Write rows of blocks to parts; `total`: their number, where reading does not tell how far it is."""
         done, began = 0, time.perf_counter()
         with ahead(rows.encoded(pieces)) as encoded:
             for part, columns, side in encoded:
@@ -168,13 +168,13 @@ class _Preparation:
                 done += len(columns)
                 rate = done / (time.perf_counter() - began)
                 if total:
-                    self.reader.progress(stage, done, total, "rows", f"{rate:,.0f} rows/s")
+                    self.reader.progress("writing train", done, total, "rows", f"{rate:,.0f} rows/s")
 
     def _test(self, skeleton: Source, source: Source, scratch: Path, fitted: Fitted) -> None:
         common = self._read_common(source, scratch, grow=False)
         joined = self._joined(skeleton, common, grow=False)
         pieces = (("test", each, np.arange(len(each.codes))) for each in joined)
-        self._write("", pieces, 0, self._row_writer(("test",), fitted, common))
+        self._write(pieces, self._row_writer(("test",), fitted, common))
 
     def _row_writer(self, parts: Sequence[str], fitted: Fitted, common: CommonFeatures) -> RowWriter:
         weighted = {name: feature.weights is not None for name, feature in self.multi.items()}
