@@ -36,7 +36,7 @@ GROUPS = (
 
 
 def main() -> int:
-    """Prints rows/s and peak memory by size."""
+    """Prints rows/s and memory by size."""
     parser = argparse.ArgumentParser(prog="scripts/bench growth", description=__doc__)
     parser.add_argument("--rows", nargs="+", type=int, default=[1_000_000, 4_000_000, 40_000_000])
     parser.add_argument("--most", type=int, default=10_000_000)
@@ -62,7 +62,7 @@ def main() -> int:
                 memory = f"{limit:,} MB" if limit else "all"
                 found.append((f"{rows:,}", f"{size:,.0f}", memory, f"{rate:,.0f}", f"{resident:,.0f}", f"{lost:.1%}"))
                 say(" | ".join(found[-1]))
-    show(("rows", "file, MB", "memory", "rows/s", "own memory, MB", "waited for the disk or others"), found)
+    show(("rows", "file, MB", "memory", "rows/s", "own memory at most, MB", "waited for the disk or others"), found)
     return 0
 
 
@@ -107,7 +107,7 @@ def _trained(folder: Path, rows: int, model: str, workers: int, most: int) -> tu
     network, loss = build(model, 5), LossConfig()
     plan = Plan(loss, OptimizerConfig(), (Stage(epochs=1),), seed=0, workers=workers)
     course = course_of(plan.stages[0], network, build_loss_weights(loss, RATES), plan, mapped, None)
-    done, started, used = 0, 0.0, 0.0
+    done, started, used, own = 0, 0.0, 0.0, 0.0
     with threads(workers) as pool:
         for i, batch in enumerate(course.loader.epoch(0)):
             if i == 10:  # warm
@@ -115,13 +115,19 @@ def _trained(folder: Path, rows: int, model: str, workers: int, most: int) -> tu
             found = course.step(batch, i, pool)
             course.optimizer.step(found.parameters, found.rows, found.embedded, found.touching, pool)
             done += len(batch)
+            if i % 100 == 0:
+                own = max(own, _own_megabytes())
             if done >= most:
                 break
     took = time.perf_counter() - started
     lost = 1 - (time.process_time() - used) / took / workers
-    status = Path("/proc/self/status").read_text().splitlines()
-    own = next(int(line.split()[1]) for line in status if line.startswith("RssAnon")) * 1024 / 1e6
     return done / took, own, lost
+
+
+def _own_megabytes() -> float:
+    """What no file lies behind."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith("RssAnon")) * 1024 / 1e6
 
 
 if __name__ == "__main__":

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 
 import torch
 from torch import Tensor
 
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
+from funnelcast.data.paging import Stretch, needed
 
 WINDOW_BLOCK = 65536
 """Rows that stay neighbours when a part is larger than the shuffling window."""
@@ -32,7 +33,8 @@ def generator_of(*parts: int | str) -> torch.Generator:
 class Loader:
     """Shuffled batches of some rows of a part. The last batch of an epoch may be smaller."""
 
-    rows: Batch  # the whole part, memory-mapped
+    columns: Columns  # the whole part, memory-mapped
+    rows: Batch  # the same as tensors
     chosen: Tensor | None  # (n,) int64 rows that are used; none for all
     batch_size: int
     window: int
@@ -44,7 +46,7 @@ class Loader:
     ) -> Loader:
         """`keep_negatives`: share of the rows without a first step that is used; `window`: rows shuffled together."""
         rows = Batch.of(columns)
-        return cls(rows, _sample(rows, keep_negatives, seed), batch_size, window, seed)
+        return cls(columns, rows, _sample(rows, keep_negatives, seed), batch_size, window, seed)
 
     @property
     def num_rows(self) -> int:
@@ -63,13 +65,25 @@ class Loader:
         """A permutation in pieces: of all rows where they fit the window, else of blocks and then within windows of
         them, of which one is held at a time."""
         generator = generator_of(self.seed, "order", epoch)
+        for window in self._windows(generator):
+            with needed(self.columns, self._stretches(window)):
+                yield window[torch.randperm(len(window), generator=generator)]
+
+    def _windows(self, generator: torch.Generator) -> Iterator[Tensor]:
+        """Rows that are shuffled together, in blocks that ascend."""
         if self.num_rows <= self.window:
-            yield torch.randperm(self.num_rows, generator=generator)
+            yield torch.arange(self.num_rows)
             return
         order = torch.randperm(-(-self.num_rows // WINDOW_BLOCK), generator=generator) * WINDOW_BLOCK
         blocks = (torch.arange(first, min(first + WINDOW_BLOCK, self.num_rows)) for first in order.tolist())
-        for window in _cut(blocks, self.window):
-            yield window[torch.randperm(len(window), generator=generator)]
+        yield from _cut(blocks, self.window)
+
+    def _stretches(self, window: Tensor) -> list[Stretch]:
+        """Where the rows of a window lie in the part."""
+        ends = [0, *(torch.nonzero(window.diff() != 1).squeeze(1) + 1).tolist(), len(window)]
+        bounds = [(int(window[a]), int(window[b - 1])) for a, b in pairwise(ends) if b > a]
+        rows = bounds if self.chosen is None else [(int(self.chosen[a]), int(self.chosen[b])) for a, b in bounds]
+        return [(first, last + 1) for first, last in rows]
 
 
 def _cut(pieces: Iterable[Tensor], size: int) -> Iterator[Tensor]:
