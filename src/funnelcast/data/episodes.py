@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -29,7 +29,7 @@ class Loading(Protocol):
     def batch_size(self) -> int:
         """Rows of a batch, at most."""
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Any]:
+    def epoch(self, epoch: int, start: int = 0) -> Generator[Any]:
         """From batch `start` on."""
 
 
@@ -82,7 +82,7 @@ class Halves:
         """Steps of an epoch."""
         return -(-self.num_rows // self.batch_size)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[TaskBatch]:
+    def epoch(self, epoch: int, start: int = 0) -> Generator[TaskBatch]:
         """The steps of an epoch from step `start` on."""
         for batch in self.loader.epoch(epoch, start):
             if len(batch) > 1:
@@ -161,7 +161,7 @@ class Keyed:
         """Steps of an epoch: the full batches that there are rows for, at least 1."""
         return max(self.num_rows // self.batch_size, 1)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[TaskBatch]:
+    def epoch(self, epoch: int, start: int = 0) -> Generator[TaskBatch]:
         """The steps of an epoch from step `start` on; each depends on the seed, the epoch and its number alone."""
         for step in range(start, len(self)):
             rng = np.random.default_rng(seed_of(self.seed, "episodes", epoch, step))

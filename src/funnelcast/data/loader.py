@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice, pairwise
 
@@ -56,7 +56,7 @@ class Loader:
         """Batches of an epoch."""
         return -(-self.num_rows // self.batch_size)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def epoch(self, epoch: int, start: int = 0) -> Generator[Batch]:
         """The batches of an epoch from batch `start` on."""
         for rows in islice(_cut(self._order(epoch), self.batch_size), start, None):
             yield self.rows.take(rows if self.chosen is None else self.chosen[rows])

@@ -113,7 +113,8 @@ class EmbeddingTable(nn.Module):
 
     def rows(self, ids: Tensor) -> Tensor:
         """Row numbers (B, fields of this table) of a batch's ids (B, F)."""
-        return ids.index_select(1, self.columns) + self.starts
+        own = ids if len(self.fields) == ids.shape[1] else ids.index_select(1, self.columns)
+        return own + self.starts
 
     def list_rows(self, batch: Batch, name: str) -> Tensor:
         """Row numbers (total,) of a list's ids."""

@@ -21,7 +21,8 @@ from funnelcast.layers.attention import NoAttention
 from funnelcast.layers.banks import LinearBank, MLPBank
 from funnelcast.layers.embedding import Embedded, Init
 from funnelcast.layers.heads import HEADS, Reach
-from funnelcast.layers.mode import EVALUATE, FAST, HALF, Mode
+from funnelcast.layers.mode import EVALUATE, FAST, HALF, Mode, is_simple
+from funnelcast.layers.output import fused_output
 from funnelcast.layers.pooling import Norm, Positions
 from funnelcast.models.base import Head
 from funnelcast.models.reading import Rate, Reading, ReadingRecipe, Width
@@ -191,7 +192,11 @@ class FunnelModel(nn.Module):
         vectors = self.attention(self.trunk(self.pooling(embedded, mode), mode), mode)
         if vectors.dim() == 3 and len(vectors) == 1:
             vectors = vectors.squeeze(0)  # which all towers read
-        logits: Tensor = self.output(self.top_attention(self.towers(vectors, mode), mode))
+        x = self.top_attention(self.towers(vectors, mode), mode)
+        weight, bias = self.output.weight, self.output.bias
+        if mode.fused and mode.again is None and is_simple(x) and x.dim() == 3 and bias is not None:
+            return fused_output(x, weight, bias)
+        logits: Tensor = self.output(x)
         return logits.squeeze(-1).t()
 
     def groups(self, names: Sequence[Group]) -> dict[str, nn.Parameter]:

@@ -54,7 +54,20 @@ class FusedLosses(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise RuntimeError("FusedLosses has no second derivative; ask for it by Mode(again=…)")
         (slopes,) = ctx.saved_tensors
-        return ((grad[:, None] * slopes).sum(1), None, None, None, None)
+        by_logits = slopes.new_empty(len(slopes), len(grad))
+        weigh_slopes(grad.contiguous().numpy(), slopes.numpy(), by_logits.numpy())
+        return by_logits, None, None, None, None
+
+
+@compiled_for_speed
+def weigh_slopes(grad: Any, slopes: Any, by_logits: Any) -> None:
+    """Fills `by_logits` (B, T) with Σ_t grad_t times the slopes (B, T, T) of step t."""
+    steps = len(grad)
+    for b in range(len(slopes)):
+        for s in range(steps):
+            by_logits[b, s] = 0
+            for t in range(steps):
+                by_logits[b, s] += grad[t] * slopes[b, t, s]
 
 
 @compiled_for_speed

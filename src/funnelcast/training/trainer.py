@@ -22,7 +22,7 @@ from funnelcast.evaluation.score import score
 from funnelcast.layers.workspace import keep_freed_memory
 from funnelcast.models.network import FunnelModel
 from funnelcast.schema.funnel import Funnel
-from funnelcast.threads import threads
+from funnelcast.threads import ahead, threads
 from funnelcast.training.checkpoint import load_checkpoint, save_checkpoint
 from funnelcast.training.course import Course, KeysOf, Plan, check_stages, course_of
 from funnelcast.training.interrupt import Interruption
@@ -105,14 +105,16 @@ class Trainer:
         stage, loader = course.stage, course.loader
         while self.at.epoch < stage.epochs and self.at.waited < stage.patience:
             self.log.begin(stage, loader, self.at)
-            for batch in loader.epoch(self._epoch_number(), self.at.batch):
-                self._train_batch(course, batch.to(self.model.device), workers)
-                self.log.report(self.at, self.loss_weights.task_weights())
-                if interruption.wanted or self._is_due():
-                    self.at.seconds = self.log.seconds
-                    self.save(course)
-                if interruption.wanted:
-                    raise KeyboardInterrupt
+            reading = loader.epoch(self._epoch_number(), self.at.batch)
+            with ahead(reading) if workers is not None else nullcontext(reading) as batches:
+                for batch in batches:
+                    self._train_batch(course, batch.to(self.model.device), workers)
+                    self.log.report(self.at, self.loss_weights.task_weights())
+                    if interruption.wanted or self._is_due():
+                        self.at.seconds = self.log.seconds
+                        self.save(course)
+                    if interruption.wanted:
+                        raise KeyboardInterrupt
             self._end_epoch(course, dev)
             self.save(course)
             if interruption.wanted:

@@ -1,0 +1,63 @@
+"""The last layer, a number per step from each step's own vector, as one hand-written autograd function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from funnelcast.compiled import compiled_for_speed
+
+
+class FusedOutput(torch.autograd.Function):
+    """logit_bt = x_tb · w_t + c_t of x (T, B, H), weight (T, H, 1) and bias (T, 1) -> (B, T), in float32 on the CPU;
+    once differentiable."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        x, weight, logits = x.contiguous(), weight.contiguous(), x.new_empty(x.shape[1], len(x))
+        add_products(*(tensor.detach().numpy() for tensor in (x, weight, bias.contiguous(), logits)))
+        ctx.save_for_backward(x, weight)
+        return logits
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if torch.is_grad_enabled():
+            raise RuntimeError("FusedOutput has no second derivative; ask for it by Mode(again=…)")
+        x, weight = ctx.saved_tensors
+        grads = torch.empty_like(x), torch.zeros_like(weight), grad.new_zeros(len(x), 1)
+        add_gradients(*(tensor.numpy() for tensor in (x, weight, grad.contiguous(), *grads)))
+        return grads
+
+
+def fused_output(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """`FusedOutput` of these."""
+    logits: Tensor = FusedOutput.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    return logits
+
+
+@compiled_for_speed
+def add_products(x: Any, weight: Any, bias: Any, logits: Any) -> None:
+    """Fills `logits` (B, T)."""
+    steps, rows, width = x.shape
+    for t in range(steps):
+        for b in range(rows):
+            total = np.float32(0)
+            for h in range(width):
+                total += x[t, b, h] * weight[t, h, 0]
+            logits[b, t] = total + bias[t, 0]
+
+
+@compiled_for_speed
+def add_gradients(x: Any, weight: Any, grad: Any, grad_x: Any, grad_weight: Any, grad_bias: Any) -> None:
+    """Fills `grad_x` (T, B, H), and adds to `grad_weight` (T, H, 1) and `grad_bias` (T, 1), from grad (B, T)."""
+    steps, rows, width = x.shape
+    for t in range(steps):
+        for b in range(rows):
+            own = grad[b, t]
+            grad_bias[t, 0] += own
+            for h in range(width):
+                grad_x[t, b, h] = own * weight[t, h, 0]
+                grad_weight[t, h, 0] += own * x[t, b, h]
