@@ -90,4 +90,4 @@ def in_memory(array: NDArray[Any]) -> NDArray[np.bool_]:
     pages = -(-array.nbytes // mmap.PAGESIZE)
     found = (ctypes.c_ubyte * pages)()
     assert ctypes.CDLL(None).mincore(ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes), found) == 0
-    return np.frombuffer(found, np.uint8) & 1 == 1
+    return np.array([page & 1 == 1 for page in found], np.bool_)

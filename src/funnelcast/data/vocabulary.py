@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from funnelcast.data.arrow import array_of, numbers_of
 from funnelcast.data.texts import is_text
 from funnelcast.errors import InputError
 
@@ -29,7 +30,7 @@ class Vocabulary:
     @classmethod
     def fit(cls, values: pa.Array, counts: NDArray[np.int64], min_count: int = 1) -> Vocabulary:
         """The values that occur at least `min_count` times, in ascending order: the same for any order of the rows."""
-        kept = values.filter(pa.array(counts >= min_count))
+        kept = values.take(array_of(np.flatnonzero(counts >= min_count)))
         return cls(kept.take(pc.sort_indices(kept)))
 
     def __len__(self) -> int:
@@ -65,7 +66,7 @@ class Vocabulary:
         if codes.null_count:
             codes = pc.fill_null(codes, len(ids))
             ids = np.append(ids, np.int32(0))
-        found: NDArray[np.int32] = ids[codes.to_numpy(zero_copy_only=False)]
+        found: NDArray[np.int32] = ids[numbers_of(codes)]
         return found
 
     def ids_of_texts(self, texts: pa.Array, name: str) -> NDArray[np.int32]:
@@ -78,7 +79,7 @@ class Vocabulary:
         """The values of a column that it does not know, distinct, ascending, of its own type. Raises InputError as
         `ids` does."""
         values = pc.unique(_as_type_of(column, self.values.type, name)).drop_null()
-        values = values.filter(pa.array(self._lookup(values) == 0))
+        values = values.take(array_of(np.flatnonzero(self._lookup(values) == 0)))
         return values.take(pc.sort_indices(values))
 
     def unknown_of_texts(self, texts: pa.Array, name: str) -> pa.Array:
@@ -97,7 +98,7 @@ class Vocabulary:
         if not self.is_integer:
             table = self._ids_by_string
             return np.array([table.get(value, 0) for value in values.to_pylist()], np.int32)
-        wanted = values.to_numpy()
+        wanted = numbers_of(values)
         ordered, ids = self._sorted
         if not len(ordered):
             return np.zeros(len(wanted), np.int32)
@@ -106,7 +107,7 @@ class Vocabulary:
 
     @cached_property
     def _sorted(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-        values = self.values.to_numpy()
+        values = numbers_of(self.values)
         if np.all(values[1:] > values[:-1]):  # as it was fitted
             return values, np.arange(1, len(values) + 1, dtype=np.int32)
         order = np.argsort(values)

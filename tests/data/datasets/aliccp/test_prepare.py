@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import gzip
 import random
+import subprocess
+import sys
 import tarfile
 from itertools import groupby
 from pathlib import Path
@@ -328,3 +330,12 @@ def test_a_truth_that_is_not_the_files(train: Path, tmp_path: Path, truth: pa.Ta
     pq.write_table(truth, tmp_path / "truth_train.parquet")
     with pytest.raises(DataError, match=message):
         prepare_aliccp(train, None, tmp_path / "out", max_bad=1, schema=SCHEMA)
+
+
+def test_pandas_is_not_loaded(train: Path, test_file: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from funnelcast.data.datasets.aliccp.prepare import prepare_aliccp; "
+        "prepare_aliccp(*sys.argv[1:], max_bad=1); print('pandas' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(train), str(test_file), str(tmp_path / "out")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "False"

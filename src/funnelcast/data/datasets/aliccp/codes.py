@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pyarrow as pa
 
+from funnelcast.data.arrow import array_of
 from funnelcast.data.columns import Ragged
 from funnelcast.data.datasets.aliccp.fitted import Fitted
 from funnelcast.data.datasets.aliccp.ids import Bools, IdTable, Int32s, Int64s
@@ -57,7 +57,7 @@ class FieldTables:
         """The vocabularies, and of each field the final id of every code."""
         vocabularies, finals = {}, {}
         for name, table in self.tables.items():
-            values = pa.array(table.values)
+            values = array_of(table.values)
             vocabularies[name] = Vocabulary.fit(values, table.counts, self._min_counts[name])
             finals[name] = np.concatenate([np.zeros(1, np.int32), vocabularies[name].ids(values, name)])
         return Fitted(vocabularies, [finals[name] for name in self.single], [finals[name] for name in self.multi])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
+from funnelcast.compiled import compiled
 from funnelcast.data.columns import Ragged
-from funnelcast.data.datasets.aliccp.ids import Int32s
+from funnelcast.data.datasets.aliccp.ids import Int32s, Int64s
 from funnelcast.data.vocabulary import Vocabulary
 
 
@@ -22,10 +24,23 @@ class Fitted:
     def ids(self, codes: Int32s) -> Int32s:
         """Codes (n, F) without MISSING to ids (n, F)."""
         ids = np.empty(codes.shape, np.int32)
-        for f, final in enumerate(self.single):
-            ids[:, f] = final[codes[:, f]]
+        _look_up(codes, *self._finals, ids)
         return ids
+
+    @cached_property
+    def _finals(self) -> tuple[Int32s, Int64s]:
+        """Those of all single-valued fields one after the other, and where each begins."""
+        starts = np.cumsum([0, *map(len, self.single)])[:-1]
+        return np.concatenate([np.empty(0, np.int32), *self.single]), starts
 
     def lists(self, field: int, lists: Ragged) -> Ragged:
         """Lists of codes of a multi-valued field to lists of ids; unknown and rare ones stay in them, as id 0."""
         return replace(lists, ids=self.multi[field][lists.ids])
+
+
+@compiled
+def _look_up(codes: Int32s, finals: Int32s, starts: Int64s, ids: Int32s) -> None:
+    """Fills `ids` (n, F)."""
+    for i in range(len(codes)):
+        for f in range(len(starts)):
+            ids[i, f] = finals[starts[f] + codes[i, f]]

@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from funnelcast.compiled import compiled
+from funnelcast.data.arrow import array_of
 from funnelcast.data.columns import Ragged
 from funnelcast.data.datasets.aliccp.codes import FieldTables
 from funnelcast.data.datasets.aliccp.common import CommonFeatures
@@ -80,7 +81,7 @@ class Joiner:
         sample_ids = lines.sample_ids(rows)
         columns = {"sample_id": sample_ids} if "sample_id" in self.schema.keep else {}
         if truth is not None:
-            columns |= truth.side(truth.take(len(lines)).take(rows), sample_ids)
+            columns |= truth.side(truth.take(len(lines)).take(array_of(rows)), sample_ids)
         return pa.table(columns)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from funnelcast.data.arrow import array_of, numbers_of
 from funnelcast.data.columns import Ragged
 from funnelcast.data.datasets.aliccp.join import Joined
 
@@ -33,7 +34,7 @@ class Spill:
             self._writer.close()
 
     def write(self, joined: Joined) -> None:
-        columns = {"codes": _fixed(joined.codes), "labels": _fixed(joined.labels), "places": pa.array(joined.places)}
+        columns = {"codes": _fixed(joined.codes), "labels": _fixed(joined.labels), "places": array_of(joined.places)}
         columns |= {f"list {f}": _lists(lists) for f, lists in enumerate(joined.lists)}
         columns |= {name: joined.side[name].combine_chunks() for name in joined.side.column_names}
         batch = pa.record_batch(columns)
@@ -50,7 +51,7 @@ class Spill:
                 yield Joined(
                     _matrix(batch["codes"]),
                     [_ragged(batch[name]) for name in lists],
-                    np.asarray(batch["places"]),
+                    numbers_of(batch["places"]),
                     _matrix(batch["labels"]),
                     pa.Table.from_batches([side]),
                     0,
@@ -60,20 +61,21 @@ class Spill:
 def _fixed(matrix: NDArray[Any]) -> pa.Array:
     """(N, width) as lists of one length; as nulls where that is 0, which Arrow's lists are not."""
     rows, width = matrix.shape
-    return pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), width) if width else pa.nulls(rows)
+    return pa.FixedSizeListArray.from_arrays(array_of(matrix.reshape(-1)), width) if width else pa.nulls(rows)
 
 
 def _matrix(lists: pa.Array) -> NDArray[Any]:
     if pa.types.is_null(lists.type):
         return np.empty((len(lists), 0), np.int32)
-    return np.asarray(lists.flatten()).reshape(-1, lists.type.list_size)
+    return numbers_of(lists.flatten()).reshape(-1, lists.type.list_size)
 
 
 def _lists(lists: Ragged) -> pa.Array:
-    items = pa.StructArray.from_arrays([pa.array(lists.ids), pa.array(lists.weights)], ["code", "weight"])
-    return pa.ListArray.from_arrays(pa.array(lists.offsets.astype(np.int32)), items)
+    assert lists.weights is not None, "raw lists have a value for each id"
+    items = pa.StructArray.from_arrays([array_of(lists.ids), array_of(lists.weights)], ["code", "weight"])
+    return pa.ListArray.from_arrays(array_of(lists.offsets.astype(np.int32)), items)
 
 
 def _ragged(lists: pa.Array) -> Ragged:
-    codes, weights = (np.array(column) for column in lists.values.flatten())
-    return Ragged(np.asarray(lists.offsets).astype(np.int64), codes, weights)
+    codes, weights = (numbers_of(column).copy() for column in lists.values.flatten())
+    return Ragged(numbers_of(lists.offsets).astype(np.int64), codes, weights)

@@ -24,7 +24,7 @@ class Truth:
         if missing:
             raise DataError(f"{path} lacks the columns {', '.join(missing)}; generate it again, or move it away")
         self._batches = self._file.iter_batches(_ROWS, columns=["sample_id", *COLUMNS])
-        self._rest = self._file.schema_arrow.empty_table().select(["sample_id", *COLUMNS])
+        self._rest = pa.Table.from_batches([], self._file.schema_arrow).select(["sample_id", *COLUMNS])
 
     @classmethod
     def beside(cls, skeleton: Source) -> Truth | None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
+from funnelcast.data.arrow import array_of
 from funnelcast.data.columns import Columns, Ragged
 from funnelcast.data.datasets.aliccp.common import CommonFeatures
 from funnelcast.data.datasets.aliccp.fitted import Fitted
@@ -47,7 +48,7 @@ class RowWriter:
                     {name: self._stored(name, lists[f], joined.places[rows]) for f, name in enumerate(self.multi)},
                     joined.labels[rows],
                 )
-                yield part, columns, joined.side.take(rows) if joined.side.num_columns else None
+                yield part, columns, joined.side.take(array_of(rows)) if joined.side.num_columns else None
 
     def _encoded(self, field: int, lists: Ragged) -> Ragged:
         lists = self.fitted.lists(field, lists)
