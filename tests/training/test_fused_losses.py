@@ -59,8 +59,46 @@ def test_a_number_that_is_none_is_told_by_the_sum() -> None:
     assert fused_losses(logits, labels, None, torch.tensor((-1,)), torch.ones(1)).isnan().all()
 
 
-def test_a_second_derivative_is_refused() -> None:
+@pytest.mark.parametrize("scale", [0.1, 2.0, 10.0])
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("parents", CHAINS.values(), ids=CHAINS.keys())
+@pytest.mark.parametrize("rows", [0, 1, 300])
+def test_the_same_second_derivatives(rows: int, parents: tuple[int, ...], weighted: bool, scale: float) -> None:
+    logits, labels = (scale * draw(0, rows, len(parents))).float(), labels_of(rows, len(parents))
+    weight = torch.rand(rows, generator=torch.Generator().manual_seed(1)) if weighted else None
+    factors, direction, turn = (
+        torch.linspace(0.5, 2, len(parents)),
+        torch.linspace(1, 3, len(parents)),
+        draw(5, rows, 1),
+    )
+    found = []
+    for kind in (torch.float32, torch.float64):
+        own, grad = logits.to(kind).requires_grad_(), direction.to(kind).requires_grad_()
+        if kind == torch.float32:
+            sums = fused_losses(own, labels, weight, torch.tensor(parents), factors)
+        else:
+            sums = expected_of(own, labels, weight, parents, factors)
+        (slopes,) = torch.autograd.grad((sums * grad).sum(), own, create_graph=True)
+        turned = (slopes * turn * torch.linspace(-1, 2, len(parents))).sum()
+        found.append(torch.autograd.grad(turned, [own, grad], allow_unused=True, materialize_grads=True))
+    for fast, exact in zip(*found, strict=True):
+        torch.testing.assert_close(fast.double(), exact.double(), rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("value", [-1e4, -90.0, 90.0, 1e4])
+def test_extreme_logits_have_finite_second_derivatives(value: float) -> None:
+    logits = torch.tensor([[value, -value, value]], requires_grad=True)
+    for label in (0, 1):
+        labels = torch.full((1, 3), label, dtype=torch.uint8)
+        sums = fused_losses(logits, labels, None, torch.tensor((-1, 0, 1)), torch.ones(3))
+        (slopes,) = torch.autograd.grad(sums.sum(), logits, create_graph=True)
+        (bends,) = torch.autograd.grad(slopes.sum(), logits)
+        assert bends.isfinite().all()
+
+
+def test_a_third_derivative_is_refused() -> None:
     logits = torch.zeros(2, 1, requires_grad=True)
     sums = fused_losses(logits, torch.ones(2, 1, dtype=torch.uint8), None, torch.tensor((-1,)), torch.ones(1))
-    with pytest.raises(RuntimeError, match="no second derivative"):
-        torch.autograd.grad(sums.sum(), logits, create_graph=True)
+    (slopes,) = torch.autograd.grad(sums.sum(), logits, create_graph=True)
+    with pytest.raises(RuntimeError, match="no third derivative"):
+        torch.autograd.grad(slopes.square().sum(), logits, create_graph=True)

@@ -1,8 +1,10 @@
-"""From logits to each step's loss in one compiled pass, with its derivative: `heads` and `step_losses` in one.
+"""From logits to each step's loss in one compiled pass, with two derivatives: `heads` and `step_losses` in one.
 
-For a step t whose path from a first step has the steps s, with p and q the probabilities of having reached t and not,
+For a step t whose path from a first step has the steps s and r, with p and q the probabilities of having reached t and
+not, σ_s = σ(logit_s) and τ_s = σ(−logit_s),
 
-    ∂(−log p)/∂logit_s = −σ(−logit_s),   ∂(−log q)/∂logit_s = σ(−logit_s) p / q.
+    ∂(−log p)/∂logit_s = −τ_s,          ∂²(−log p)/∂logit_s∂logit_r = [s = r] σ_s τ_s,
+    ∂(−log q)/∂logit_s = τ_s p / q,     ∂²(−log q)/∂logit_s∂logit_r = τ_s τ_r p / q² − [s = r] σ_s τ_s p / q.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from funnelcast.data.columns import UNOBSERVED
 
 HALF: Final = np.float32(0.5)
 ONE: Final = np.float32(1)
+TWO: Final = np.float32(2)
 ZERO: Final = np.float32(0)
 
 
@@ -31,7 +34,7 @@ def fused_losses(
 
 
 class FusedLosses(torch.autograd.Function):
-    """The sums (T,) over rows of each step's cross-entropy, from logits (B, T) in float32 on the CPU; once
+    """The sums (T,) over rows of each step's cross-entropy, from logits (B, T) in float32 on the CPU; twice
     differentiable, by the logits."""
 
     @staticmethod
@@ -44,19 +47,49 @@ class FusedLosses(torch.autograd.Function):
         slopes = logits.new_empty(rows, steps, steps)
         sums = torch.empty(steps, dtype=torch.float64)
         weights = logits.new_empty(0) if weight is None else weight.contiguous()
-        tensors = (logits.contiguous(), labels.contiguous(), weights, parents, factors, sums, slopes)
+        logs = logits.new_empty(rows, 3, steps)
+        tensors = (logits.contiguous(), labels.contiguous(), weights, parents, factors, sums, slopes, logs)
         add_losses(*(tensor.detach().numpy() for tensor in tensors))
-        ctx.save_for_backward(slopes)
+        ctx.save_for_backward(logits, *tensors[1:5], slopes, logs)
         return sums.to(logits.dtype)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():
-            raise RuntimeError("FusedLosses has no second derivative; ask for it by Mode(again=…)")
-        (slopes,) = ctx.saved_tensors
-        by_logits = slopes.new_empty(len(slopes), len(grad))
-        weigh_slopes(grad.contiguous().numpy(), slopes.numpy(), by_logits.numpy())
+        by_logits: Tensor = FusedSlopes.apply(grad, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
         return by_logits, None, None, None, None
+
+
+class FusedSlopes(torch.autograd.Function):
+    """The gradient of `FusedLosses` by the logits, which can be differentiated once."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        grad: Tensor,
+        logits: Tensor,
+        labels: Tensor,
+        weights: Tensor,
+        parents: Tensor,
+        factors: Tensor,
+        slopes: Tensor,
+        logs: Tensor,
+    ) -> Tensor:
+        """grad (T,) of the sums; the others as `FusedLosses` saved them -> (B, T)."""
+        by_logits, grad = torch.empty_like(logits), grad.contiguous()
+        weigh_slopes(*(tensor.detach().numpy() for tensor in (grad, slopes, by_logits)))
+        ctx.save_for_backward(grad, logits, labels, weights, parents, factors, slopes, logs)
+        return by_logits
+
+    @staticmethod
+    def backward(ctx: Any, turn: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError("FusedLosses has no third derivative; take plain operations")
+        grad, logits, labels, weights, parents, factors, slopes, logs = ctx.saved_tensors
+        by_logits = torch.zeros_like(logits)
+        tensors = (logits.contiguous(), labels, weights, parents, factors, logs, grad, turn.contiguous(), by_logits)
+        add_bends(*(tensor.detach().numpy() for tensor in tensors))
+        by_grad = torch.einsum("bs,bts->t", turn, slopes)
+        return by_grad, by_logits, *[None] * 6
 
 
 @compiled_for_speed
@@ -72,9 +105,10 @@ def weigh_slopes(grad: Any, slopes: Any, by_logits: Any) -> None:
 
 @compiled_for_speed
 def add_losses(
-    logits: Any, labels: Any, weight: Any, parents: Any, factors: Any, sums: Any, slopes: Any
+    logits: Any, labels: Any, weight: Any, parents: Any, factors: Any, sums: Any, slopes: Any, logs: Any
 ) -> None:  # fmt: skip
-    """Fills `sums` (T,), and in `slopes` (B, T, T) the derivative of the loss of a row and step by each logit."""
+    """Fills `sums` (T,), in `slopes` (B, T, T) the derivative of the loss of a row and step by each logit, and `logs`
+    (B, 3, T): log p, log q and log τ."""
     steps = logits.shape[1]
     log_p, log_q, log_stop, p, stop = np.empty((5, steps), np.float32)
     sums[:] = 0
@@ -98,6 +132,7 @@ def add_losses(
                     log_q[t] = math.log1p(-p[t])
             for s in range(steps):
                 slopes[b, t, s] = 0
+            logs[b, 0, t], logs[b, 1, t], logs[b, 2, t] = log_p[t], log_q[t], log_stop[t]
             if labels[b, t] == UNOBSERVED:
                 continue
             factor = weight[b] if len(weight) else ONE
@@ -114,4 +149,30 @@ def add_losses(
                     slopes[b, t, s] = factor * p[t]
                 else:
                     slopes[b, t, s] = factor * math.exp(log_p[t] - log_q[t] + log_stop[s])
+                s = parents[s]
+
+
+@compiled_for_speed
+def add_bends(
+    logits: Any, labels: Any, weight: Any, parents: Any, factors: Any, logs: Any, grad: Any, turn: Any, by_logits: Any
+) -> None:  # fmt: skip
+    """Adds to `by_logits` (B, T) the second derivative of Σ_t grad_t times the losses of step t, along turn (B, T)."""
+    for b in range(len(logits)):
+        log_stop = logs[b, 2]
+        for t in range(len(grad)):
+            if labels[b, t] == UNOBSERVED:
+                continue
+            factor = grad[t] * (weight[b] if len(weight) else ONE)
+            if labels[b, t] == 1:
+                factor *= factors[t]
+            log_q, odds, along = logs[b, 1, t], logs[b, 0, t] - logs[b, 1, t], ZERO
+            alone = labels[b, t] == 1 or parents[t] < 0  # σ_s τ_s is all there is: p / q = σ_s / τ_s of a first step
+            s = t
+            while s >= 0 and not alone:
+                along += turn[b, s] * math.exp(log_stop[s] - log_q)  # τ_s / q is at most 1
+                s = parents[s]
+            s = t
+            while s >= 0:
+                own = turn[b, s] * math.exp(logits[b, s] + TWO * log_stop[s] + (ZERO if alone else odds))
+                by_logits[b, s] += factor * (own if alone else along * math.exp(odds + log_stop[s]) - own)
                 s = parents[s]

@@ -85,7 +85,7 @@ class Objective(nn.Module):
 
     def _can_fuse(self, logits: Tensor, mode: Mode) -> bool:
         plain = self.config.focal_gamma > 0 or self.model.calibrator > 0
-        return mode.fused and mode.again is None and is_simple(logits) and not plain
+        return mode.fused and is_simple(logits) and not plain
 
 
 def replica(module: Replicated) -> Replicated:
