@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from funnelcast.data.batch import Batch
-from funnelcast.models.network import FunnelModel
 
 Run = Callable[[], object]
 mm, addmm, bmm, baddbmm = (getattr(torch.ops.aten, name) for name in ("mm", "addmm", "bmm", "baddbmm"))
@@ -47,7 +46,7 @@ class _Noted(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def products_of(model: FunnelModel, batch: Batch) -> list[Products]:
+def products_of(model: Callable[[Batch], object], batch: Batch) -> list[Products]:
     """Every matrix product of a forward pass on `batch`, in plain operations."""
     noted = _Noted()
     with torch.no_grad(), noted:

@@ -3,7 +3,8 @@
 A task is a mini-batch of the ordinary step's size, halved into support and query; a step has two. Beside it the ratio
 of the matrix products alone: with c of a first layer and d of the others in one pass forward, an ordinary step has
 3 c + 3 d; the support 6 c + 9 d when all dense parameters adapt (forward, backward, and for the second derivative two
-products more per direction, but for those that would lead below the embedded rows); the query 3 c + 3 d.
+products more per direction, but for those that would lead below the embedded rows); the query 3 c + 3 d. When the top
+adapts, it is 9 of the top, 6 of its first layer where no gates adapt below it, and 3 of what is below.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from bench.proofs.show import show
 from bench.training import RATES, build, draw
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
+from funnelcast.layers.mode import EVALUATE
 from funnelcast.models.network import FunnelModel
 from funnelcast.training.course import Plan, course_of
 from funnelcast.training.losses import LossConfig, build_loss_weights
@@ -44,7 +46,7 @@ def main() -> int:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     rows = [(name, dim, *_ratios(name, dim, asked.rounds)) for dim in asked.embedding for name in asked.models]
-    show(("model", "embedding", "ordinary, ms per 2,048 rows", *list(KINDS)[1:], "products of the last"), rows)
+    show(("model", "embedding", "ordinary, ms per 2,048 rows", *list(KINDS)[1:], "products, top", "all"), rows)
     return 0
 
 
@@ -55,7 +57,7 @@ def _ratios(name: str, dim: int, rounds: int) -> list[str]:
     found = [{kind: _seconds(run) for kind, run in runs.items()} for _ in range(rounds + 2)][2:]
     ratios = [median(times[kind] / times["ordinary"] for times in found) for kind in list(KINDS)[1:]]
     ordinary = median(times["ordinary"] for times in found)
-    return [f"{1e3 * ordinary:.1f}", *(f"{ratio:.2f}" for ratio in ratios), f"{_products(model, columns):.2f}"]
+    return [f"{1e3 * ordinary:.1f}", *(f"{ratio:.2f}" for ratio in [*ratios, *_products(model, columns)])]
 
 
 def _step(model: FunnelModel, columns: Columns, meta: Meta | None) -> Callable[[], int]:
@@ -80,14 +82,23 @@ def _seconds(run: Callable[[], int]) -> float:
     return (time.process_time() - started) * BATCH / rows
 
 
-def _products(model: FunnelModel, columns: Columns) -> float:
-    """Of the meta step by all over those of the ordinary step."""
+def _products(model: FunnelModel, columns: Columns) -> list[float]:
+    """Of the meta steps by the top and by all over those of the ordinary step."""
     batch = Batch.of(columns)
-    sizes = [
-        (p.networks * p.width_in * p.width_out, p.width_in == model.embedding.width) for p in products_of(model, batch)
-    ]
-    first, others = (sum(size for size, is_first in sizes if is_first is kind) for kind in (True, False))
-    return (9 * first + 12 * others) / (6 * first + 6 * others)
+
+    def below_top(batch: Batch) -> object:
+        return model.trunk(model.pooling(model.embedding(batch), EVALUATE), EVALUATE)
+
+    below, every = (
+        [(p.networks * p.width_in * p.width_out, p.width_in == model.embedding.width) for p in products_of(part, batch)]
+        for part in (below_top, model)
+    )
+    ordinary = sum(3 * size for size, _ in every)
+    top = [size for size, _ in every[len(below) :]]
+    leads_on = bool(model.groups(["gates"]))  # to what adapts: the gradient by the input of the top's first layer
+    by_top = sum(3 * size for size, _ in below) + sum(9 * size for size in top) - (0 if leads_on else 3 * top[0])
+    by_all = sum((6 if is_first else 9) * size for size, is_first in every)
+    return [(support + ordinary) / (2 * ordinary) for support in (by_top, by_all)]
 
 
 if __name__ == "__main__":
