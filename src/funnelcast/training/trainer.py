@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Generator
 from concurrent.futures import Executor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from funnelcast.data.columns import Columns
@@ -105,7 +107,7 @@ class Trainer:
         stage, loader = course.stage, course.loader
         while self.at.epoch < stage.epochs and self.at.waited < stage.patience:
             self.log.begin(stage, loader, self.at)
-            reading = loader.epoch(self._epoch_number(), self.at.batch)
+            reading = _with_one_thread(loader.epoch(self._epoch_number(), self.at.batch))
             with ahead(reading) if workers is not None else nullcontext(reading) as batches:
                 for batch in batches:
                     self._train_batch(course, batch.to(self.model.device), workers)
@@ -212,3 +214,9 @@ class Trainer:
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _with_one_thread(items: Generator[Any]) -> Generator[Any]:
+    """The same, made with one math thread in whatever thread makes them."""
+    torch.set_num_threads(1)
+    yield from items
