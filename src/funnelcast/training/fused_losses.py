@@ -130,8 +130,7 @@ def add_losses(
                     log_q[t] = most + math.log1p(math.exp(min(log_q[parent], own) - most))
                 else:
                     log_q[t] = math.log1p(-p[t])
-            for s in range(steps):
-                slopes[b, t, s] = 0
+            slopes[b, t, :] = 0
             logs[b, 0, t], logs[b, 1, t], logs[b, 2, t] = log_p[t], log_q[t], log_stop[t]
             if labels[b, t] == UNOBSERVED:
                 continue
