@@ -3,6 +3,7 @@
 import ctypes
 import mmap
 import os
+import re
 import sys
 import time
 from dataclasses import replace
@@ -67,22 +68,50 @@ def test_no_rows() -> None:
     assert list(Loader.of(columns_of(0), 16, seed=1).epoch(0)) == []
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux which pages are in memory")
-def test_rows_are_read_before_they_are_asked_for(tmp_path: Path) -> None:
-    rows = 1 << 20
-    columns = mapped(columns_of(rows), tmp_path)
-    assert isinstance(columns.ids, np.memmap)
-    with (tmp_path / "ids").open("rb") as file:
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    page = mmap.PAGESIZE // 4
-    first, stop = 5 * page + 3, 200 * page + 1
-    if in_memory(columns.ids)[5:201].any():
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux about its pages")
+
+
+@on_linux
+@pytest.mark.parametrize("file", ["ids", "labels", "own.ids", "shared.index"])
+def test_rows_are_read_before_they_are_asked_for(file: str, tmp_path: Path) -> None:
+    columns = mapped(lists_of(1 << 17)[0], tmp_path)
+    own, shared = columns.ragged["own"], columns.ragged["shared"]
+    first, stop = 20_003, 100_001
+    array, begin, end = {
+        "ids": (columns.ids, first, stop),
+        "labels": (columns.labels, 2 * first, 2 * stop),
+        "own.ids": (own.ids, int(own.offsets[first]), int(own.offsets[stop])),
+        "shared.index": (shared.index, first, stop),
+    }[file]
+    assert isinstance(array, np.memmap)
+    pages = slice(begin * array.itemsize // mmap.PAGESIZE, -(-end * array.itemsize // mmap.PAGESIZE))
+    with (tmp_path / file).open("rb") as stored:
+        os.posix_fadvise(stored.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    if in_memory(array).all():
         pytest.skip("files never leave memory on this system")
     with needed(columns, [(first, stop)]):
         until = time.monotonic() + 10
-        while not in_memory(columns.ids)[5:201].all():
+        while not in_memory(array)[pages].all():
             assert time.monotonic() < until
             time.sleep(0.01)
+
+
+@on_linux
+def test_pages_that_are_done_with_do_not_count_as_used(tmp_path: Path) -> None:
+    columns = mapped(columns_of(1 << 20), tmp_path)
+    with needed(columns, [(0, 1 << 20)]):
+        assert columns.ids.sum() > 0 and referenced(columns.ids) > 0
+    assert referenced(columns.ids) == 0
+
+
+def referenced(array: NDArray[Any]) -> int:
+    """kB of a mapped file that Linux takes as in use."""
+    regions = re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text(), flags=re.MULTILINE)
+    for region in filter(None, regions):
+        first, end = (int(number, 16) for number in region.split(maxsplit=1)[0].split("-"))
+        if first <= array.ctypes.data < end:
+            return int(region.partition("Referenced:")[2].split()[0])
+    raise AssertionError("the file is not mapped")
 
 
 def in_memory(array: NDArray[Any]) -> NDArray[np.bool_]:

@@ -1,5 +1,7 @@
 """The losses in one pass against heads and losses by torch's operations in float64."""
 
+from itertools import product
+
 import pytest
 import torch
 from torch import Tensor
@@ -27,13 +29,24 @@ def expected_of(
     return step_losses(reach, labels, None if weight is None else weight.double(), config)
 
 
+for_all_rows = pytest.mark.parametrize(
+    ("rows", "parents", "weighted"),
+    [
+        pytest.param(rows, parents, weighted, id=f"{rows}-{name}-{weighted}")
+        for rows, (name, parents), weighted in product([0, 1, 300], CHAINS.items(), [False, True])
+    ],
+)
+
+
+def weights_of(rows: int, *, weighted: bool) -> Tensor | None:
+    return torch.rand(rows, generator=torch.Generator().manual_seed(1)) if weighted else None
+
+
 @pytest.mark.parametrize("scale", [0.1, 2.0, 30.0])
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("parents", CHAINS.values(), ids=CHAINS.keys())
-@pytest.mark.parametrize("rows", [0, 1, 300])
+@for_all_rows
 def test_the_same_sums_and_derivatives(rows: int, parents: tuple[int, ...], weighted: bool, scale: float) -> None:
     logits, labels = (scale * draw(0, rows, len(parents))).float(), labels_of(rows, len(parents))
-    weight = torch.rand(rows, generator=torch.Generator().manual_seed(1)) if weighted else None
+    weight = weights_of(rows, weighted=weighted)
     factors, direction = torch.linspace(0.5, 2, len(parents)), torch.linspace(1, 3, len(parents))
     own, exact = logits.clone().requires_grad_(), logits.double().requires_grad_()
     found = fused_losses(own, labels, weight, torch.tensor(parents), factors)
@@ -60,12 +73,10 @@ def test_a_number_that_is_none_is_told_by_the_sum() -> None:
 
 
 @pytest.mark.parametrize("scale", [0.1, 2.0, 10.0])
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("parents", CHAINS.values(), ids=CHAINS.keys())
-@pytest.mark.parametrize("rows", [0, 1, 300])
+@for_all_rows
 def test_the_same_second_derivatives(rows: int, parents: tuple[int, ...], weighted: bool, scale: float) -> None:
     logits, labels = (scale * draw(0, rows, len(parents))).float(), labels_of(rows, len(parents))
-    weight = torch.rand(rows, generator=torch.Generator().manual_seed(1)) if weighted else None
+    weight = weights_of(rows, weighted=weighted)
     factors, direction, turn = (
         torch.linspace(0.5, 2, len(parents)),
         torch.linspace(1, 3, len(parents)),

@@ -17,6 +17,7 @@ def array_of(numbers: NDArray[Any]) -> pa.Array:
 
 def numbers_of(array: pa.Array) -> NDArray[Any]:
     """The numbers (n,) of an array without nulls, sharing its memory; not to be written to."""
+    assert not array.null_count, "nulls are no numbers"
     dtype, values = np.dtype(array.type.to_pandas_dtype()), array.buffers()[1]
     return (
         np.empty(0, dtype)
