@@ -71,7 +71,9 @@ def test_a_product_over_rows(rows: int, depth: int, columns: int, keep: int) -> 
 def test_the_same_on_a_lesser_processor(features: str, tmp_path: Path) -> None:
     """Of the same kind, with shorter registers and fewer of them."""
     lesser = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path)}
-    chosen = [f"{__file__}::test_a_product", f"{__file__}::test_a_product_over_rows"]
+    here = Path(__file__)
+    chosen = [f"{here}::test_a_product", f"{here}::test_a_product_over_rows", f"{here.with_name('test_halves.py')}"]
+    chosen.append(f"{here.with_name('test_fused.py')}::test_the_same_through_levels")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *chosen]
     run = subprocess.run(command, env=os.environ | lesser, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout[-3000:]

@@ -15,23 +15,36 @@ from numba.extending import intrinsic
 
 from funnelcast.compiled import compiled
 from funnelcast.layers.products import PANEL, pack, shorts, words
-from funnelcast.layers.tiles import FLOAT, HALF, LANES, ZEROS, load_vector, spread
+from funnelcast.layers.tiles import FLOAT, HALF, HAS_HALF, LANES, ZEROS, load_vector, spread
 
 _SHORTS: Final = ir.VectorType(ir.IntType(16), LANES)
 _WORDS: Final = ir.VectorType(ir.IntType(32), LANES)
-_ODD: Final = ir.Constant(_WORDS, [16] * LANES)
 SHORT: Final = 2  # bytes
 
 
-def _rounded(builder: Any, address: Any) -> Any:
-    """A vector of bfloat16, as words."""
-    half = builder.fptrunc(load_vector(builder, address), ir.VectorType(HALF, LANES))
-    return builder.zext(builder.bitcast(half, _SHORTS), _WORDS)
+def _each(number: int) -> Any:
+    """It in every lane."""
+    return ir.Constant(_WORDS, [number] * LANES)
+
+
+_SHIFT: Final = _each(16)
+
+
+def _rounded(builder: Any, vector: Any) -> Any:
+    """A vector of bfloat16, as words of 16 bits."""
+    if HAS_HALF:
+        return builder.bitcast(builder.fptrunc(vector, ir.VectorType(HALF, LANES)), _SHORTS)
+    bits = builder.bitcast(vector, _WORDS)  # without the instruction LLVM calls a function that there need not be
+    odd = builder.and_(builder.lshr(bits, _SHIFT), _each(1))
+    nearest = builder.add(bits, builder.add(odd, _each(0x7FFF)))
+    is_none = builder.fcmp_unordered("uno", vector, vector)
+    kept = builder.select(is_none, builder.or_(bits, _each(0x40 << 16)), nearest)
+    return builder.trunc(builder.lshr(kept, _SHIFT), _SHORTS)
 
 
 def _narrow(typing: Any, source: Any, target: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        narrow = builder.trunc(_rounded(builder, values[0]), _SHORTS)
+        narrow = _rounded(builder, load_vector(builder, values[0]))
         builder.store(narrow, builder.inttoptr(values[1], _SHORTS.as_pointer())).align = SHORT
         return context.get_dummy_value()
 
@@ -40,8 +53,8 @@ def _narrow(typing: Any, source: Any, target: Any) -> Any:
 
 def _pair(typing: Any, first: Any, second: Any, target: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        upper = builder.shl(_rounded(builder, values[1]), _ODD)
-        both = builder.or_(_rounded(builder, values[0]), upper)
+        lower, upper = (builder.zext(_rounded(builder, load_vector(builder, v)), _WORDS) for v in values[:2])
+        both = builder.or_(lower, builder.shl(upper, _SHIFT))
         builder.store(both, builder.inttoptr(values[2], _WORDS.as_pointer())).align = FLOAT
         return context.get_dummy_value()
 
@@ -55,8 +68,7 @@ def _rectify(typing: Any, y: Any, bias: Any, floor: Any, target: Any) -> Any:
         falls_away = builder.fcmp_ordered("<=", total, spread(builder, floor))
         total = builder.select(falls_away, ZEROS, total)
         builder.store(total, builder.inttoptr(y, ZEROS.type.as_pointer())).align = FLOAT
-        narrow = builder.bitcast(builder.fptrunc(total, ir.VectorType(HALF, LANES)), _SHORTS)
-        builder.store(narrow, builder.inttoptr(target, _SHORTS.as_pointer())).align = SHORT
+        builder.store(_rounded(builder, total), builder.inttoptr(target, _SHORTS.as_pointer())).align = SHORT
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64, types.float32, types.int64), code
