@@ -60,7 +60,7 @@ def test_a_product_over_rows(rows: int, depth: int, columns: int, keep: int) -> 
     """Xᵀ G, as of a weight's gradient."""
     x, (g, _), before = drawn(0, depth, rows), guarded(drawn(1, depth, columns)), drawn(2, rows, columns)
     w, behind = guarded(before)
-    room = np.empty(6 * PANEL, np.float32)
+    room = np.empty((6 + depth) * PANEL, np.float32)
     turned_times(x.ctypes.data, g.ctypes.data, w.ctypes.data, rows, depth, columns, keep, room.ctypes.data, 0)
     check(w, behind, x.astype(np.float64).T @ g + keep * before.astype(np.float64))
 

@@ -142,7 +142,7 @@ def run(kernel: Any, bank: NDArray[np.void], layers: NDArray[np.void], job: Job,
     size = rows * max(widths)
     every = (int(layers["width_in"][0]), *widths)
     pairs = max(BLOCK, *every) * ((max(every) + 1) // 2) if half else 0
-    sizes = [size, size, networks * _packed_size(every), ROWS * PANEL, pairs, pairs]
+    sizes = [size, size, networks * _packed_size(every), (ROWS + max(rows, BLOCK)) * PANEL, pairs, pairs]
     lease = lease_for(sizes)
     first, second, bank["packed"], bank["room"], bank["paired"], last = lease.places(sizes)
     bank["scratch_step"], bank["paired_step"], bank["half"] = second - first, last - bank["paired"], half

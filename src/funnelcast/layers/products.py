@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from funnelcast.compiled import compiled_for_speed
-from funnelcast.layers.tiles import FLOAT, HAS_HALF, LANES, ROWS, VECTORS, tile_of
+from funnelcast.layers.tiles import FLOAT, HAS_HALF, HAS_MANY_REGISTERS, LANES, ROWS, VECTORS, load_vector, tile_of
 
 PANEL: Final = LANES * VECTORS
 """Columns of a panel."""
@@ -32,7 +32,16 @@ def _to_pointer(typing: Any, address: Any) -> Any:
     return types.voidptr(types.int64), code
 
 
-_pointer = intrinsic(_to_pointer)
+def _copy(typing: Any, source: Any, target: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        vector = load_vector(builder, values[0])
+        builder.store(vector, builder.inttoptr(values[1], vector.type.as_pointer())).align = FLOAT
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), code
+
+
+_pointer, _copy_vector = intrinsic(_to_pointer), intrinsic(_copy)
 
 
 @compiled_for_speed
@@ -89,9 +98,23 @@ def times(x: int, packed: int, y: int, rows: int, depth: int, columns: int, keep
 @compiled_for_speed
 def turned_times(x: int, g: int, w: int, rows: int, depth: int, columns: int, keep: int, room: int, half: int) -> None:
     """W = Xᵀ G + keep · W of row-major X (depth, rows) and G (depth, columns), after which LANES numbers more can be
-    read."""
-    panel, step = PANEL * FLOAT, columns * FLOAT
-    multiply(x, FLOAT, rows * FLOAT, g, panel, step, w, columns * FLOAT, rows, depth, columns, keep, room, half)
+    read; `room` for a tile and, behind it, a panel of G, which with few registers is better read in one piece."""
+    step, panel = columns * FLOAT, room + ROWS * PANEL * FLOAT
+    if HAS_MANY_REGISTERS:
+        multiply(x, FLOAT, rows * FLOAT, g, PANEL * FLOAT, step, w, step, rows, depth, columns, keep, room, half)
+        return
+    for begin in range(0, columns, PANEL):
+        wide, to = min(PANEL, columns - begin), w + begin * FLOAT
+        _copy_panel(g + begin * FLOAT, step, depth, wide, panel)
+        multiply(x, FLOAT, rows * FLOAT, panel, 0, PANEL * FLOAT, to, step, rows, depth, wide, keep, room, half)
+
+
+@compiled_for_speed
+def _copy_panel(b: int, row: int, depth: int, columns: int, panel: int) -> None:
+    """A panel of a matrix, with `row` bytes to its next row; up to LANES numbers too many are read."""
+    for k in range(depth):
+        for j in range(0, columns, LANES):
+            _copy_vector(b + k * row + j * FLOAT, panel + (k * PANEL + j) * FLOAT)
 
 
 @compiled_for_speed
@@ -131,7 +154,11 @@ def pack(w: int, row: int, column: int, depth: int, columns: int, panels: int) -
     after the other, zeros where there are no columns."""
     for begin in range(0, columns, PANEL):
         wide = min(PANEL, columns - begin)
-        panel = matrix(panels + begin * depth * FLOAT, depth, PANEL)
+        to = panels + begin * depth * FLOAT
+        if wide == PANEL and column == FLOAT:
+            _copy_panel(w + begin * FLOAT, row, depth, PANEL, to)
+            continue
+        panel = matrix(to, depth, PANEL)
         for k in range(depth):
             for j in range(wide):
                 panel[k, j] = _number(w + k * row + (begin + j) * column)

@@ -15,10 +15,11 @@ from funnelcast.compiled import fetch_at
 FLOAT: Final = 4  # bytes
 _FEATURES: Final = config.CPU_FEATURES
 _HAS: Final = _FEATURES if _FEATURES is not None else binding.get_host_cpu_features().flatten()
-_MANY_REGISTERS: Final = "+avx512f" in _HAS or "+neon" in _HAS  # 32, others have 16
+HAS_MANY_REGISTERS: Final = "+avx512f" in _HAS or "+neon" in _HAS
+"""Whether there are 32 of them, and not 16."""
 LANES: Final = 16 if "+avx512f" in _HAS else 8 if "+avx" in _HAS else 4
 """Numbers in a register."""
-VECTORS: Final = 4 if _MANY_REGISTERS else 2
+VECTORS: Final = 4 if HAS_MANY_REGISTERS else 2
 """Registers in a row of a tile."""
 ROWS: Final = 6
 """Rows of a tile. ROWS × VECTORS sums, a row of B and a number of A fit the registers."""
