@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from bench.proofs.show import show
+from funnelcast.layers.dropout import Dropout
 from funnelcast.layers.fused import fused_bank
-from funnelcast.layers.mode import FAST, HALF, Dropout
+from funnelcast.layers.mode import FAST, HALF
 from funnelcast.layers.tiles import HAS_HALF
 from funnelcast.layers.workspace import keep_freed_memory
 

@@ -43,7 +43,8 @@ class StepAttention(nn.Module):
 
     def _attend(self, x: Tensor, mode: Mode) -> tuple[list[Tensor], dict[int, Tensor]]:
         """The steps' new vectors, and by target the weights (tokens, B)."""
-        attended, shares = list(x.unbind()), dict[int, Tensor]()
+        attended = list(x.unbind())
+        shares: dict[int, Tensor] = {}
         for target in self.sources:
             shares[target], tokens = self.weigh(attended, target, mode)
             mixed = (shares[target].unsqueeze(-1) * tokens).sum(0)

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from funnelcast.layers.dropout import Dropout
 from funnelcast.layers.fused import fused_bank
-from funnelcast.layers.mode import EVALUATE, Dropout, Mode, is_simple
+from funnelcast.layers.mode import EVALUATE, Mode, is_simple
 
 
 class LinearBank(nn.Module):

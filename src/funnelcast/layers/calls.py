@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from funnelcast.layers.dropout import Dropout
 from funnelcast.layers.kernels import BANK, BLOCK, LAYER, SEEN, backward
 from funnelcast.layers.kernels_twice import backward_twice
-from funnelcast.layers.mode import Dropout
 from funnelcast.layers.products import PANEL
 from funnelcast.layers.tiles import FLOAT, ROWS
 from funnelcast.layers.workspace import lease_for, lend

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from funnelcast.layers.calls import Job, Seen, Wanted, WayBack, bank_of, by_rows, layers_of, run
+from funnelcast.layers.dropout import Dropout
 from funnelcast.layers.kernels import BLOCK, forward
 from funnelcast.layers.leaves import Leaves
-from funnelcast.layers.mode import Dropout, Mode
+from funnelcast.layers.mode import Mode
 from funnelcast.layers.workspace import lease_for
 
 

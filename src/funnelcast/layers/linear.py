@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import linear
 
+from funnelcast.layers.dropout import Dropout
 from funnelcast.layers.fused import fused_bank
-from funnelcast.layers.mode import Dropout, Mode, is_simple
+from funnelcast.layers.mode import Mode, is_simple
 
 
 def linear_by(mode: Mode, x: Tensor, weight: Tensor, bias: Tensor | None = None, *, rectified: bool = False) -> Tensor:

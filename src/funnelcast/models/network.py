@@ -189,7 +189,11 @@ class FunnelModel(nn.Module):
 
     def logits(self, embedded: Embedded, mode: Mode = EVALUATE) -> Tensor:
         """-> (B, T)."""
-        vectors = self.attention(self.trunk(self.pooling(embedded, mode), mode), mode)
+        return self.logits_of(self.pooling(embedded, mode), mode)
+
+    def logits_of(self, pooled: Tensor, mode: Mode = EVALUATE) -> Tensor:
+        """The same of what pooling made of embedded rows."""
+        vectors = self.attention(self.trunk(pooled, mode), mode)
         if vectors.dim() == 3 and len(vectors) == 1:
             vectors = vectors.squeeze(0)  # which all towers read
         x = self.top_attention(self.towers(vectors, mode), mode)

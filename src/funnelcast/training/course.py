@@ -19,6 +19,7 @@ from funnelcast.errors import FunnelcastError
 from funnelcast.layers.mode import is_half
 from funnelcast.models.network import FunnelModel
 from funnelcast.training.averaging import Average
+from funnelcast.training.compiling import CompiledStep
 from funnelcast.training.gradients import Gradients
 from funnelcast.training.losses import LossConfig, LossWeights
 from funnelcast.training.meta import MetaStep
@@ -78,7 +79,9 @@ def course_of(
     size, half = plan.optimizer.micro_batch, is_half(plan.optimizer.precision, model.device)
     loader = Loader.of(train, plan.optimizer.batch_size, plan.seed, plan.keep_negatives)
     if meta is None:
-        return Course(stage, loader, PlainStep(objective, trained, size, half), optimizer, rates, average)
+        plain = PlainStep(objective, trained, size, half)
+        step = CompiledStep.of(plain) if plan.optimizer.compile else plain
+        return Course(stage, loader, step, optimizer, rates, average)
     step = MetaStep.of(objective, trained, meta, adapted, list(rates), size, plan.workers)
     tasks = Halves(loader, meta.tasks) if meta.by is None else _keyed(meta, meta.by, plan, train, keys)
     return Course(stage, tasks, step, optimizer, rates, average)

@@ -36,6 +36,9 @@ class OptimizerConfig(Config):
     precision: Precision = "float32"
     """Of the operands of matrix products; parameters, sums and all else stay float32. `bfloat16` halves their time on a
     processor that has it (AVX-512 BF16) and on GPUs; meta steps stay float32."""
+    compile: bool = False
+    """Let torch.compile make code of the network's plain operations, which takes a minute in the first batches. It is
+    for GPUs: on a CPU that code takes the place of loops that are faster. Meta steps go without."""
     clip: float | None = Field(default=None, gt=0)
     """Largest norm of the whole gradient; none for no limit."""
 

@@ -7,7 +7,7 @@ math library must be set to one thread in each of them, as it starts with all co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from funnelcast.data.batch import Batch
 from funnelcast.data.loader import seed_of
+from funnelcast.layers.dropout import Noise
 from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.leaves import Leaves
 from funnelcast.layers.mode import FAST, Mode
@@ -44,6 +45,8 @@ class PlainStep:
     micro_batch: int
     half: bool = False
     """Whether products are of bfloat16."""
+    compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
+    """The objective from pooled rows on, by torch.compile, which takes the place of loops of our own."""
 
     def __call__(self, batch: Batch, seed: int, workers: Executor | None, *, watch: bool = False) -> Gradients:
         """`seed`: of this batch's noise; `workers`: threads, or none to run here; `watch`: there is nothing to tell."""
@@ -62,18 +65,20 @@ class PlainStep:
 
     def _piece(self, batch: Batch, x: Embedded, whole: Whole, seed: int) -> Gradients:
         wanted = self.trained.wanted(x)
-        mode = Mode(noise_of(x, seed), fused=is_cpu(x), half=self.half, wanted=Leaves(wanted))
-        with torch.autocast(x.flat.device.type, torch.bfloat16, enabled=self.half and not mode.fused):
-            losses, combined = self.objective(batch, x, whole, mode)
+        of_pooled = self.compiled or self.objective.of_pooled
+        fused = is_cpu(x) and self.compiled is None
+        mode = Mode(noise_of(x, seed), fused=fused, half=self.half, wanted=Leaves(wanted) if fused else None)
+        with torch.autocast(x.flat.device.type, torch.bfloat16, enabled=self.half and not fused):
+            losses, combined = of_pooled(self.objective.model.pooling(x, mode), batch, whole, mode)
         grads = list(torch.autograd.grad(combined, wanted))
         own = len(self.trained.parameters)
         embedded = x.with_tensors(grads[own:]) if self.trained.embedding else None
         return Gradients(batch, losses.detach(), whole.weights, grads[:own], embedded)
 
 
-def noise_of(x: Embedded, seed: int) -> torch.Generator:
+def noise_of(x: Embedded, seed: int) -> Noise:
     """A source of dropout masks, on the device of the rows."""
-    return torch.Generator(x.flat.device).manual_seed(seed)
+    return Noise(seed, x.flat.device)
 
 
 def is_cpu(x: Embedded) -> bool:

@@ -73,7 +73,8 @@ class Trainer:
         if resumed is not None:
             self.at = resumed[1]
         self.log.cut(self.at.log_bytes)
-        with threads(plan.workers) as workers, Interruption() as interruption:
+        on_cpu = self.model.device.type == "cpu"
+        with threads(plan.workers if on_cpu else 1) as workers, Interruption() as interruption:
             while not self.at.done:
                 stage = plan.stages[self.at.stage]
                 course = course_of(stage, self.model, self.loss_weights, plan, train, self.keys)
@@ -108,7 +109,7 @@ class Trainer:
         while self.at.epoch < stage.epochs and self.at.waited < stage.patience:
             self.log.begin(stage, loader, self.at)
             reading = _with_one_thread(loader.epoch(self._epoch_number(), self.at.batch))
-            with ahead(reading) if workers is not None else nullcontext(reading) as batches:
+            with ahead(reading) if self.plan.workers > 1 else nullcontext(reading) as batches:
                 for batch in batches:
                     self._train_batch(course, batch.to(self.model.device), workers)
                     self.log.report(self.at, self.loss_weights.task_weights())

@@ -1,0 +1,93 @@
+"""Dropout: which elements of a layer's output fall away."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from funnelcast.compiled import compiled
+
+SEEDS: Final = 64
+_ALL: Final = 1 << 16
+_LOWEST: Final = -(1 << 15)
+_GOLDEN: Final = 0x9E3779B97F4A7C15
+_FIRST: Final = 0xBF58476D1CE4E5B9
+_SECOND: Final = 0x94D049BB133111EB
+
+
+class Dropout(NamedTuple):
+    """What falls away after a layer: elements whose 16-bit draw is below a limit. The others are scaled up."""
+
+    draws: Tensor | None = None  # int16, one per element of the layer's output; none where nothing falls away
+    limit: int = _LOWEST
+
+    @property
+    def scale(self) -> float:
+        return _ALL / (_ALL - (self.limit - _LOWEST))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.draws is None:
+            return x
+        return x * (self.draws >= self.limit).to(x.dtype).mul_(self.scale)
+
+
+class Noise:
+    """Draws for one layer after the other, the same on every device, by loops and by plain operations."""
+
+    def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.seeds = torch.empty(SEEDS, dtype=torch.int64).random_(-(2**63), None, generator=generator).to(device)
+        self.step = torch.tensor(_signed(_GOLDEN), device=device)
+        self.used = 0
+
+    def draw(self, rate: float, shape: tuple[int, ...]) -> Dropout:
+        """A draw for each element of `shape`; four from each 64-bit number, as drawing is what dropout costs."""
+        elements = torch.Size(shape).numel()
+        seed, number = self._next(), -(-elements // 4)
+        if seed.device.type == "cpu" and not torch.compiler.is_compiling():
+            draws = torch.empty(number, dtype=torch.int64)
+            fill_by_splitmix(draws.numpy(), seed.item())
+        else:
+            draws = splitmix(seed, self.step, number)
+        return Dropout(draws.view(torch.int16)[:elements].view(shape), _LOWEST + round(rate * _ALL))
+
+    def _next(self) -> Tensor:
+        cycle, place = divmod(self.used, SEEDS)
+        self.used += 1
+        return self.seeds[place] + cycle
+
+
+@compiled
+def fill_by_splitmix(draws: Any, seed: Any) -> None:
+    """Fills int64 `draws` (n,) from a seed, twice as fast as torch does. Steele, Lea and Flood 2014 (SplitMix64)."""
+    state = np.uint64(seed)
+    for i in range(len(draws)):
+        state += np.uint64(_GOLDEN)
+        z = (state ^ (state >> np.uint64(30))) * np.uint64(_FIRST)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(_SECOND)
+        draws[i] = np.int64(z ^ (z >> np.uint64(31)))
+
+
+def splitmix(seed: Tensor, step: Tensor, number: int) -> Tensor:
+    """The same (n,) int64 by plain operations, where the seed is. `step`: from a state to the next.
+
+    A tensor, as of a constant torch.compile makes C++ that overflows, which a compiler may take for impossible:
+    that loop has no end.
+    """
+    z = seed + torch.arange(1, number + 1, device=seed.device) * step
+    z = (z ^ _shifted(z, 30)) * _signed(_FIRST)
+    z = (z ^ _shifted(z, 27)) * _signed(_SECOND)
+    return z ^ _shifted(z, 31)
+
+
+def _signed(bits: int) -> int:
+    """The int64 of 64 bits, of which the first one is set."""
+    return bits - (1 << 64)
+
+
+def _shifted(z: Tensor, by: int) -> Tensor:
+    """To the right, with zeros from the left."""
+    return (z >> by) & ((1 << (64 - by)) - 1)

@@ -1,0 +1,45 @@
+"""Training by torch.compile: the plain step's gradients. "aot_eager" is all of "inductor" but for making code."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from funnelcast.errors import FunnelcastError
+from funnelcast.training.compiling import CompiledStep
+from funnelcast.training.gradients import Gradients
+from funnelcast.training.objective import Objective
+from funnelcast.training.step import PlainStep, Trained
+from tests.training.test_step import LEARNED, build, dense_parameters, drawn
+
+
+def step_of(model: str, **changes: Any) -> PlainStep:
+    built, weights = build(model, **changes)
+    trained = Trained([*dense_parameters(built), *weights.parameters()], True)
+    return PlainStep(Objective(built, weights, LEARNED), trained, micro_batch=12)
+
+
+def tensors_of(found: Gradients) -> list[torch.Tensor]:
+    assert found.embedded is not None
+    return [found.losses, *found.parameters, *found.embedded.tensors()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["man", "aitm"])
+def test_the_same_gradients(model: str) -> None:
+    """With dropout, pieces of two sizes, and in a second batch, which nothing is compiled for."""
+    torch._dynamo.reset()
+    plain = step_of(model, tower_dropout=[0.3, 0.2])
+    compiled = CompiledStep.of(plain, "aot_eager")
+    for batch in (drawn(32), drawn(30)):
+        found, expected = (tensors_of(step(batch, 7, None)) for step in (compiled, plain))
+        for mine, right in zip(found, expected, strict=True):
+            torch.testing.assert_close(mine, right, rtol=1e-9, atol=1e-12)
+
+
+def test_a_fault_of_compiling_says_what_to_do() -> None:
+    def failing(graph: Any, inputs: Any) -> Any:
+        raise RuntimeError("no compiler")
+
+    with pytest.raises(FunnelcastError, match=r"torch.compile failed .*no compiler.*take compile = false"):
+        CompiledStep.of(step_of("shared bottom"), failing)(drawn(), 0, None)
