@@ -80,8 +80,8 @@ def course_of(
     loader = Loader.of(train, plan.optimizer.batch_size, plan.seed, plan.keep_negatives)
     if meta is None:
         plain = PlainStep(objective, trained, size, half)
-        step = CompiledStep.of(plain) if plan.optimizer.compile else plain
-        return Course(stage, loader, step, optimizer, rates, average)
+        ordinary = CompiledStep.of(plain) if plan.optimizer.compile else plain
+        return Course(stage, loader, ordinary, optimizer, rates, average)
     step = MetaStep.of(objective, trained, meta, adapted, list(rates), size, plan.workers)
     tasks = Halves(loader, meta.tasks) if meta.by is None else _keyed(meta, meta.by, plan, train, keys)
     return Course(stage, tasks, step, optimizer, rates, average)
