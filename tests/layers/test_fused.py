@@ -12,11 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from funnelcast.layers.banks import LinearBank, MLPBank
+from funnelcast.layers.calls import bank_of
 from funnelcast.layers.dropout import Noise
+from funnelcast.layers.few_rows import FEW, shared_columns
 from funnelcast.layers.gates import GateBank, GatedExperts, extraction_levels, own_and_shared
 from funnelcast.layers.kernels import BLOCK
 from funnelcast.layers.leaves import Leaves
 from funnelcast.layers.mode import Mode
+from funnelcast.layers.tiles import ROWS
 from funnelcast.layers.workspace import Lease
 from tests.layers.reference import draw, randomise
 
@@ -295,6 +298,35 @@ def test_a_row_is_the_same_alone_and_among_others(rows: int) -> None:
         for some in (slice(0, 1), slice(rows // 2, rows)):
             assert torch.equal(bank(x[some], FAST), every[:, some])
         torch.testing.assert_close(every.double(), copy.deepcopy(bank).double()(x.double()), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [ROWS + 1, BLOCK + 5, FEW, FEW + 1])
+@pytest.mark.parametrize("shared", [1, 5, 7])
+def test_what_rows_share_changes_no_bit(rows: int, shared: int) -> None:
+    """Leading columns that are the same in all rows are multiplied once; a few rows alone are multiplied as a whole."""
+    bank, x = MLPBank(3, 7, (80, 48)), draw(1, rows, 7).float()
+    randomise(bank, scale=0.3)
+    x[:, :shared] = x[0, :shared]
+    with torch.no_grad():
+        every = bank(x, FAST)
+        for start in range(0, rows, ROWS):
+            assert torch.equal(bank(x[start : start + ROWS], FAST), every[:, start : start + ROWS])
+
+
+def test_which_columns_rows_share() -> None:
+    x = torch.ones(ROWS + 1, 5)
+    assert shared_of(x) == 4  # never all of them
+    x[3, 2] = 2
+    assert shared_of(x) == 2
+    assert shared_of(x[:ROWS]) == 0  # not worth it
+    assert shared_of(torch.ones(FEW, 5)) == 4 and shared_of(torch.ones(FEW + 1, 5)) == 0
+    assert shared_of(torch.ones(2, ROWS + 1, 5)) == 0  # networks have rows of their own
+    x[:, 0] = torch.nan
+    assert shared_of(x) == 0
+
+
+def shared_of(x: Tensor) -> int:
+    return int(shared_columns(bank_of(x, None, 2)[0], x.shape[-1]))
 
 
 @pytest.mark.parametrize("rows", [1, BLOCK, 2 * BLOCK + 5])

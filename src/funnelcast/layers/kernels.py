@@ -10,8 +10,9 @@ from typing import Any, Final
 import numpy as np
 
 from funnelcast.compiled import compiled_for_speed
+from funnelcast.layers.few_rows import is_read_once, shared_columns, times_in_place
 from funnelcast.layers.halves import pack_pairs, pack_turned_pairs, pair_columns, pair_rows, pairs, rectify_and_pair
-from funnelcast.layers.products import PANEL, matrix, multiply, pack, packed_size, shorts, times, turned_times
+from funnelcast.layers.products import matrix, pack, packed_size, shorts, times, turned_times
 from funnelcast.layers.tiles import FLOAT, LANES
 
 LAYER: Final = np.dtype([(name, np.int64) for name in (
@@ -64,9 +65,10 @@ def forward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
             w = of(layers[i].weight, n, k, width)
             if bank.half:
                 pack_pairs(w, k, width, packed)
-            elif not _is_read_once(bank, width):
+            elif not is_read_once(bank, width):
                 pack(w, width * FLOAT, FLOAT, k, width, packed)
             packed += packed_size(_depth(bank, k), width)
+    shared = shared_columns(bank, layers[0].width_in)
     for start in range(0, bank.rows, BLOCK):
         rows, packed = min(BLOCK, bank.rows - start), bank.packed
         for n in range(bank.networks):
@@ -78,10 +80,9 @@ def forward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
                 layer = layers[i]
                 k, width = _depth(bank, layer.width_in), layer.width
                 y = layer.output + n * layer.output_step + start * layer.output_row
-                if _is_read_once(bank, width):
+                if is_read_once(bank, width):
                     w = of(layer.weight, n, k, width)
-                    step, panel, own = width * FLOAT, PANEL * FLOAT, k * FLOAT
-                    multiply(operand, own, FLOAT, w, panel, step, y, step, rows, k, width, 0, bank.room, 0)
+                    times_in_place(operand, w, y, rows, k, width, 0 if i else shared, bank.room)
                 else:
                     times(operand, packed, y, rows, k, width, 0, bank.room, bank.half)
                 packed += packed_size(k, width)
@@ -89,12 +90,6 @@ def forward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
             x = y
             if bank.columns:
                 _mix(bank, x, start, rows, layers[last].width, seen[first[n] : first[n + 1]])
-
-
-@compiled_for_speed
-def _is_read_once(bank: Any, width: int) -> Any:
-    """Whether a weight is better read where it is: for the rows of two blocks, packing would be most of the work."""
-    return bank.rows <= 2 * BLOCK and width % LANES == 0 and not bank.half
 
 
 @compiled_for_speed

@@ -1,0 +1,47 @@
+"""Products of few rows, as of a user's candidates: weights are read in place, what rows share is multiplied once."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from funnelcast.compiled import compiled_for_speed
+from funnelcast.layers.products import PANEL, matrix, multiply
+from funnelcast.layers.tiles import FLOAT, LANES, ROWS
+
+FEW: Final = 384
+"""Rows for which packing a weight would be most of the work."""
+
+
+@compiled_for_speed
+def is_read_once(bank: Any, width: int) -> Any:
+    """Whether a weight is better read where it is."""
+    return bank.rows <= FEW and width % LANES == 0 and not bank.half
+
+
+@compiled_for_speed
+def shared_columns(bank: Any, columns: int) -> Any:
+    """How many leading columns of the networks' common input are the same in all of its few rows; not the last one."""
+    if bank.x_step or bank.rows <= ROWS or bank.rows > FEW:
+        return 0
+    x, shared = matrix(bank.x, bank.rows, columns), columns - 1
+    for r in range(1, bank.rows):
+        j = 0
+        while j < shared and x[r, j] == x[0, j]:
+            j += 1
+        shared = j
+    return shared
+
+
+@compiled_for_speed
+def times_in_place(x: int, w: int, y: int, rows: int, depth: int, columns: int, shared: int, room: int) -> None:
+    """Y = X W, row-major. The first `shared` columns of X, the same in all rows, are multiplied once; that changes no
+    bit, as sums are made column by column."""
+    own, step, panel = depth * FLOAT, columns * FLOAT, PANEL * FLOAT
+    if shared:
+        multiply(x, own, FLOAT, w, panel, step, y, step, 1, shared, columns, 0, room, 0)
+        out = matrix(y, rows, columns)
+        for r in range(1, rows):
+            for j in range(columns):
+                out[r, j] = out[0, j]
+    x, w, keep = x + shared * FLOAT, w + shared * step, 1 if shared else 0
+    multiply(x, own, FLOAT, w, panel, step, y, step, rows, depth - shared, columns, keep, room, 0)
