@@ -10,10 +10,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from funnelcast.layers.products import PANEL, pack, packed_size, times, turned_times
+from funnelcast.layers.products import PANEL, pack, packed_size, times, turned_room, turned_times
 from funnelcast.layers.tiles import LANES
 
-SHAPES = [(1, 1, 1), (2, 3, LANES), (6, 90, PANEL), (7, 5, PANEL + LANES), (13, 8, 3 * PANEL - 1), (50, 33, LANES + 1)]
+SHAPES = [
+    (1, 1, 1),
+    (2, 3, LANES),
+    (6, 90, PANEL),
+    (7, 5, PANEL + LANES),
+    (13, 8, 3 * PANEL - 1),
+    (50, 33, LANES + 1),
+    (PANEL + 5, 9, 4 * PANEL + 3),
+]
 GUARD = np.float32(77)
 Matrix = NDArray[np.float32]
 
@@ -60,9 +68,10 @@ def test_a_product_over_rows(rows: int, depth: int, columns: int, keep: int) -> 
     """Xᵀ G, as of a weight's gradient."""
     x, (g, _), before = drawn(0, depth, rows), guarded(drawn(1, depth, columns)), drawn(2, rows, columns)
     w, behind = guarded(before)
-    room = np.empty((6 + depth) * PANEL, np.float32)
+    room, behind_room = guarded(np.empty(turned_room(rows, depth), np.float32))
     turned_times(x.ctypes.data, g.ctypes.data, w.ctypes.data, rows, depth, columns, keep, room.ctypes.data, 0)
     check(w, behind, x.astype(np.float64).T @ g + keep * before.astype(np.float64))
+    np.testing.assert_array_equal(behind_room, GUARD)
 
 
 @pytest.mark.slow

@@ -15,8 +15,8 @@ from torch import Tensor
 from funnelcast.layers.dropout import Dropout
 from funnelcast.layers.kernels import BANK, BLOCK, LAYER, SEEN, backward
 from funnelcast.layers.kernels_twice import backward_twice
-from funnelcast.layers.products import PANEL
-from funnelcast.layers.tiles import FLOAT, ROWS
+from funnelcast.layers.products import PANEL, turned_room
+from funnelcast.layers.tiles import FLOAT
 from funnelcast.layers.workspace import lease_for, lend
 
 
@@ -142,7 +142,7 @@ def run(kernel: Any, bank: NDArray[np.void], layers: NDArray[np.void], job: Job,
     size = rows * max(widths)
     every = (int(layers["width_in"][0]), *widths)
     pairs = max(BLOCK, *every) * ((max(every) + 1) // 2) if half else 0
-    sizes = [size, size, networks * _packed_size(every), (ROWS + max(rows, BLOCK)) * PANEL, pairs, pairs]
+    sizes = [size, size, networks * _packed_size(every), turned_room(max(every), max(rows, BLOCK)), pairs, pairs]
     lease = lease_for(sizes)
     first, second, bank["packed"], bank["room"], bank["paired"], last = lease.places(sizes)
     bank["scratch_step"], bank["paired_step"], bank["half"] = second - first, last - bank["paired"], half

@@ -64,12 +64,12 @@ def shorts(address: int, rows: int, columns: int) -> Any:
 
 @compiled_for_speed
 def multiply(
-    a: int, a_row: int, a_step: int, b: int, b_panel: int, b_step: int, c: int, c_row: int, rows: int, depth: int,
-    columns: int, keep: int, room: int, half: int,
+    a: int, a_tile: int, a_row: int, a_step: int, b: int, b_panel: int, b_step: int, c: int, c_row: int, rows: int,
+    depth: int, columns: int, keep: int, room: int, half: int,
 ) -> None:  # fmt: skip
-    """C (rows, columns) = A (rows, depth) B + keep · C, `keep` 0 or 1. Bytes: `a_row` and `a_step` from a row and a
-    column of A to the next, `b_panel` and `b_step` from a panel and a row of B, `c_row` from a row of C; `room` for a
-    tile. With `half` 1, a number of A and B is a pair of bfloat16.
+    """C (rows, columns) = A (rows, depth) B + keep · C, `keep` 0 or 1. Bytes: `a_tile`, `a_row` and `a_step` from ROWS
+    rows, a row and a column of A to the next, `b_panel` and `b_step` from a panel and a row of B, `c_row` from a row of
+    C; `room` for a tile. With `half` 1, a number of A and B is a pair of bfloat16.
     """
     for begin in range(0, columns, PANEL):
         wide = min(PANEL, columns - begin)
@@ -77,7 +77,7 @@ def multiply(
         panel = b + begin // PANEL * b_panel
         for r in range(0, rows, ROWS):
             left = min(ROWS, rows - r)
-            from_a, to_c = a + r * a_row, c + r * c_row + begin * FLOAT
+            from_a, to_c = a + r // ROWS * a_tile, c + r * c_row + begin * FLOAT
             if wide % LANES == 0:
                 _fill(vectors, from_a, a_row, a_step, panel, b_step, to_c, c_row, left, depth, keep, half)
             else:
@@ -92,7 +92,8 @@ def multiply(
 def times(x: int, packed: int, y: int, rows: int, depth: int, columns: int, keep: int, room: int, half: int) -> None:
     """Y = X B + keep · Y, row-major but for B, which `pack` made."""
     step, panel = PANEL * FLOAT, depth * PANEL * FLOAT
-    multiply(x, depth * FLOAT, FLOAT, packed, panel, step, y, columns * FLOAT, rows, depth, columns, keep, room, half)
+    own, wide = depth * FLOAT, columns * FLOAT
+    multiply(x, ROWS * own, own, FLOAT, packed, panel, step, y, wide, rows, depth, columns, keep, room, half)
 
 
 @compiled_for_speed
@@ -100,13 +101,38 @@ def turned_times(x: int, g: int, w: int, rows: int, depth: int, columns: int, ke
     """W = Xᵀ G + keep · W of row-major X (depth, rows) and G (depth, columns), after which LANES numbers more can be
     read; `room` for a tile and, behind it, a panel of G, which with few registers is better read in one piece."""
     step, panel = columns * FLOAT, room + ROWS * PANEL * FLOAT
+    tile, own = ROWS * FLOAT, rows * FLOAT
     if HAS_MANY_REGISTERS:
-        multiply(x, FLOAT, rows * FLOAT, g, PANEL * FLOAT, step, w, step, rows, depth, columns, keep, room, half)
+        multiply(x, tile, FLOAT, own, g, PANEL * FLOAT, step, w, step, rows, depth, columns, keep, room, half)
         return
+    if columns >= 4 * PANEL and rows >= PANEL:
+        to = panel + depth * PANEL * FLOAT
+        _copy_tiles(x, rows, depth, to)
+        x, tile, own = to, depth * ROWS * FLOAT, ROWS * FLOAT
     for begin in range(0, columns, PANEL):
         wide, to = min(PANEL, columns - begin), w + begin * FLOAT
         _copy_panel(g + begin * FLOAT, step, depth, wide, panel)
-        multiply(x, FLOAT, rows * FLOAT, panel, 0, PANEL * FLOAT, to, step, rows, depth, wide, keep, room, half)
+        multiply(x, tile, FLOAT, own, panel, 0, PANEL * FLOAT, to, step, rows, depth, wide, keep, room, half)
+
+
+@compiled_for_speed
+def turned_room(rows: int, depth: int) -> int:
+    """Numbers that `turned_times` has room for."""
+    return (ROWS + depth) * PANEL + depth * (rows + ROWS) + LANES
+
+
+@compiled_for_speed
+def _copy_tiles(x: int, rows: int, depth: int, to: int) -> None:
+    """Of row-major X (depth, rows) ROWS columns at a time, those of a tile in one piece. A vector may be longer:
+    what is too much is overwritten by what comes next."""
+    for k in range(depth - 1):
+        for r in range(0, rows, ROWS):
+            for j in range(0, ROWS, LANES):
+                _copy_vector(x + (k * rows + r + j) * FLOAT, to + (r * depth + k * ROWS + j) * FLOAT)
+    last = matrix(x + (depth - 1) * rows * FLOAT, 1, rows)
+    for r in range(rows):
+        own = matrix(to + (r // ROWS * ROWS * depth + (depth - 1) * ROWS) * FLOAT, 1, ROWS)
+        own[0, r % ROWS] = last[0, r]
 
 
 @compiled_for_speed
