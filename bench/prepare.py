@@ -27,6 +27,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench prepare", description=__doc__)
     parser.add_argument("--rows", type=int, default=4_000_000)
     parser.add_argument("--script", type=Path, help="process_public_dataset.py")
+    parser.add_argument("--alone", action="store_true", help="ours alone, for more rows than Python is quick with")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -35,9 +36,10 @@ def main() -> int:
         found = {
             "funnelcast, one core": median(_ours(folder, one_core=True) for _ in range(ROUNDS)),
             f"funnelcast, {os.cpu_count()} cores": median(_ours(folder, one_core=False) for _ in range(ROUNDS)),
-            "a line at a time, as published": _by_line(folder, "--published"),
-            "a line at a time, no arrays": _by_line(folder),
         }
+        if not asked.alone:
+            found["a line at a time, as published"] = _by_line(folder, "--published")
+            found["a line at a time, no arrays"] = _by_line(folder)
         if asked.script is not None:
             found["AITM's own script"] = _script(folder, asked.script.resolve())
     ours = found["funnelcast, one core"]
