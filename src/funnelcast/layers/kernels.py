@@ -39,7 +39,7 @@ BANK: Final = np.dtype([(name, np.int64) for name in (
     "turn_x", "turn_x_step", "turn_gates", "turn_grad",  # a gradient of the three above; that of `grad`
     "scratch", "scratch_step",  # two spaces for (BLOCK, widest layer), and the bytes between them
     "packed",  # space for the weights of a network in panels
-    "room",  # for a tile and a panel
+    "room",  # `turned_room`
     "half",  # whether products are of bfloat16: 0 or 1
     "paired", "paired_step",  # two spaces for pairs of (BLOCK, widest layer), and the bytes between them
 )])  # fmt: skip

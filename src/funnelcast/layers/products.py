@@ -99,7 +99,7 @@ def times(x: int, packed: int, y: int, rows: int, depth: int, columns: int, keep
 @compiled_for_speed
 def turned_times(x: int, g: int, w: int, rows: int, depth: int, columns: int, keep: int, room: int, half: int) -> None:
     """W = Xᵀ G + keep · W of row-major X (depth, rows) and G (depth, columns), after which LANES numbers more can be
-    read; `room` for a tile and, behind it, a panel of G, which with few registers is better read in one piece."""
+    read; `room` as `turned_room` says. With few registers, what a tile reads is better copied into one piece."""
     step, panel = columns * FLOAT, room + ROWS * PANEL * FLOAT
     tile, own = ROWS * FLOAT, rows * FLOAT
     if HAS_MANY_REGISTERS:
@@ -117,7 +117,7 @@ def turned_times(x: int, g: int, w: int, rows: int, depth: int, columns: int, ke
 
 @compiled_for_speed
 def turned_room(rows: int, depth: int) -> int:
-    """Numbers that `turned_times` has room for."""
+    """How many numbers `turned_times` has room for: a tile of W, a panel of G, and all of X."""
     return (ROWS + depth) * PANEL + depth * (rows + ROWS) + LANES
 
 
