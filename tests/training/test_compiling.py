@@ -2,13 +2,18 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from funnelcast.data.columns import Columns
 from funnelcast.errors import FunnelcastError
 from funnelcast.training.compiling import CompiledStep
+from funnelcast.training.course import Plan, course_of
 from funnelcast.training.gradients import Gradients
 from funnelcast.training.objective import Objective
+from funnelcast.training.optimizers import OptimizerConfig
+from funnelcast.training.stages import Stage
 from funnelcast.training.step import PlainStep, Trained
 from tests.training.test_step import LEARNED, build, dense_parameters, drawn
 
@@ -29,12 +34,24 @@ def tensors_of(found: Gradients) -> list[torch.Tensor]:
 def test_the_same_gradients(model: str) -> None:
     """With dropout, pieces of two sizes, and in a second batch, which nothing is compiled for."""
     torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
     plain = step_of(model, tower_dropout=[0.3, 0.2])
     compiled = CompiledStep.of(plain, "aot_eager")
     for batch in (drawn(32), drawn(30)):
         found, expected = (tensors_of(step(batch, 7, None)) for step in (compiled, plain))
         for mine, right in zip(found, expected, strict=True):
             torch.testing.assert_close(mine, right, rtol=1e-9, atol=1e-12)
+    counted = torch._dynamo.utils.counters
+    assert counted["stats"]["unique_graphs"] >= 1 and not counted["graph_break"]  # it is compiled, and as a whole
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")  # torch's own imports
+@pytest.mark.parametrize(("compiles", "kind"), [(False, PlainStep), (True, CompiledStep)])
+def test_the_setting_decides(compiles: bool, kind: type) -> None:
+    built, weights = build("shared bottom")
+    rows = Columns(np.zeros((4, 1), np.int32), np.zeros((4, 0), np.float32), {}, np.zeros((4, 3), np.uint8))
+    plan = Plan(LEARNED, OptimizerConfig(compile=compiles), (Stage(),), seed=0)
+    assert isinstance(course_of(plan.stages[0], built, weights, plan, rows, None).step, kind)
 
 
 def test_a_fault_of_compiling_says_what_to_do() -> None:

@@ -114,11 +114,12 @@ class WayBack:
         wanted = [own] * (len(weights) - 1) + [turn_gates is not None]
         self.room, rooms = lend(self._shapes())
         toward = [room if each else None for room, each in zip(rooms, wanted, strict=True)]
-        grads = [torch.empty_like(w) if turn_x is not None or (own and i) else None for i, w in enumerate(weights)]
+        make = torch.empty_like if self.rows else torch.zeros_like
+        grads = [make(w) if turn_x is not None or (own and i) else None for i, w in enumerate(weights)]
         layers = self.layers
         layers["turn_weight"], layers["turn_bias"] = _addresses(given[0::2]), _addresses(given[1::2])
         layers["toward"], layers["grad_weight"] = _addresses(toward), _addresses(grads)
-        if own or turn_x is not None or turn_gates is not None:
+        if self.rows and (own or turn_x is not None or turn_gates is not None):
             turned = {"turn_x": turn_x, "turn_gates": turn_gates, "turn_grad": turn_grad}
             self._call(backward_twice, {"grad_x": grad_x, "grad_gates": grad_gates, **turned}, self.rows)
         return Again(grad_x, grad_gates, turn_grad, toward, [each for grad in grads for each in (grad, None)])

@@ -67,9 +67,9 @@ def multiply(
     a: int, a_tile: int, a_row: int, a_step: int, b: int, b_panel: int, b_step: int, c: int, c_row: int, rows: int,
     depth: int, columns: int, keep: int, room: int, half: int,
 ) -> None:  # fmt: skip
-    """C (rows, columns) = A (rows, depth) B + keep · C, `keep` 0 or 1. Bytes: `a_tile`, `a_row` and `a_step` from ROWS
-    rows, a row and a column of A to the next, `b_panel` and `b_step` from a panel and a row of B, `c_row` from a row of
-    C; `room` for a tile. With `half` 1, a number of A and B is a pair of bfloat16.
+    """C (rows, columns) = A (rows, depth) B + keep · C of a depth above 0, `keep` 0 or 1. Bytes: `a_tile`, `a_row` and
+    `a_step` from ROWS rows, a row and a column of A to the next, `b_panel` and `b_step` from a panel and a row of B,
+    `c_row` from a row of C; `room` for a tile. With `half` 1, a number of A and B is a pair of bfloat16.
     """
     for begin in range(0, columns, PANEL):
         wide = min(PANEL, columns - begin)

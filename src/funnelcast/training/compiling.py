@@ -9,10 +9,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from funnelcast.data.batch import Batch
 from funnelcast.errors import FunnelcastError
+from funnelcast.layers.embedding import Embedded
+from funnelcast.layers.mode import Mode
 from funnelcast.training.gradients import Gradients
+from funnelcast.training.objective import Whole
 from funnelcast.training.step import PlainStep
 
 
@@ -25,7 +29,14 @@ class CompiledStep:
     @classmethod
     def of(cls, step: PlainStep, backend: str | Callable[..., Any] = "inductor") -> CompiledStep:
         """`backend`: one of torch.compile's."""
-        return cls(replace(step, compiled=torch.compile(step.objective.of_pooled, backend=backend)))
+        objective = step.objective
+        compiled = torch.compile(objective.of_pooled, backend=backend)
+
+        def run(batch: Batch, x: Embedded, whole: Whole, mode: Mode) -> tuple[Tensor, Tensor]:
+            found: tuple[Tensor, Tensor] = compiled(objective.model.pooling(x, mode), batch, whole, mode)
+            return found
+
+        return cls(replace(step, compiled=run))
 
     def __call__(self, batch: Batch, seed: int, workers: Executor | None, *, watch: bool = False) -> Gradients:
         """As the plain step, in this thread, as torch.compile is not made for several. Raises FunnelcastError where it

@@ -46,7 +46,7 @@ class PlainStep:
     half: bool = False
     """Whether products are of bfloat16."""
     compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
-    """The objective from pooled rows on, by torch.compile, which takes the place of loops of our own."""
+    """The objective by torch.compile, which takes the place of loops of our own."""
 
     def __call__(self, batch: Batch, seed: int, workers: Executor | None, *, watch: bool = False) -> Gradients:
         """`seed`: of this batch's noise; `workers`: threads, or none to run here; `watch`: there is nothing to tell."""
@@ -65,11 +65,11 @@ class PlainStep:
 
     def _piece(self, batch: Batch, x: Embedded, whole: Whole, seed: int) -> Gradients:
         wanted = self.trained.wanted(x)
-        of_pooled = self.compiled or self.objective.of_pooled
+        objective = self.compiled or self.objective
         fused = is_cpu(x) and self.compiled is None
         mode = Mode(noise_of(x, seed), fused=fused, half=self.half, wanted=Leaves(wanted) if fused else None)
         with torch.autocast(x.flat.device.type, torch.bfloat16, enabled=self.half and not fused):
-            losses, combined = of_pooled(self.objective.model.pooling(x, mode), batch, whole, mode)
+            losses, combined = objective(batch, x, whole, mode)
         grads = list(torch.autograd.grad(combined, wanted))
         own = len(self.trained.parameters)
         embedded = x.with_tensors(grads[own:]) if self.trained.embedding else None
