@@ -38,10 +38,10 @@ def times_in_place(x: int, w: int, y: int, rows: int, depth: int, columns: int, 
     bit, as sums are made column by column."""
     own, step, panel = depth * FLOAT, columns * FLOAT, PANEL * FLOAT
     if shared:
-        multiply(x, ROWS * own, own, FLOAT, w, panel, step, y, step, 1, shared, columns, 0, room, 0)
+        multiply(x, ROWS * own, own, 0, w, panel, step, y, step, 1, shared, columns, 0, room, 0)
         out = matrix(y, rows, columns)
         for r in range(1, rows):
             for j in range(columns):
                 out[r, j] = out[0, j]
     x, w, keep = x + shared * FLOAT, w + shared * step, 1 if shared else 0
-    multiply(x, ROWS * own, own, FLOAT, w, panel, step, y, step, rows, depth - shared, columns, keep, room, 0)
+    multiply(x, ROWS * own, own, 0, w, panel, step, y, step, rows, depth - shared, columns, keep, room, 0)

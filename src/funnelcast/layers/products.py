@@ -16,13 +16,13 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from funnelcast.compiled import compiled_for_speed
-from funnelcast.layers.tiles import FLOAT, HAS_HALF, HAS_MANY_REGISTERS, LANES, ROWS, VECTORS, load_vector, tile_of
+from funnelcast.layers.tiles import FLOAT, HAS_HALF, HAS_MANY_REGISTERS, LANES, ROWS, VECTORS, load_vector, tiles_of
 
 PANEL: Final = LANES * VECTORS
 """Columns of a panel."""
 
-_tile1, _tile2, _tile3, _tile4 = map(tile_of, (1, 2, 3, 4))
-_half1, _half2, _half3, _half4 = (tile_of(vectors, half=HAS_HALF) for vectors in (1, 2, 3, 4))
+_tiles, _turned_tiles = tiles_of(), tiles_of(turned=True)
+_half_tiles, _turned_half_tiles = tiles_of(half=HAS_HALF), tiles_of(turned=True, half=HAS_HALF)
 
 
 def _to_pointer(typing: Any, address: Any) -> Any:
@@ -64,28 +64,28 @@ def shorts(address: int, rows: int, columns: int) -> Any:
 
 @compiled_for_speed
 def multiply(
-    a: int, a_tile: int, a_row: int, a_step: int, b: int, b_panel: int, b_step: int, c: int, c_row: int, rows: int,
+    a: int, a_tile: int, a_step: int, turned: int, b: int, b_panel: int, b_step: int, c: int, c_row: int, rows: int,
     depth: int, columns: int, keep: int, room: int, half: int,
 ) -> None:  # fmt: skip
-    """C (rows, columns) = A (rows, depth) B + keep · C of a depth above 0, `keep` 0 or 1. Bytes: `a_tile`, `a_row` and
-    `a_step` from ROWS rows, a row and a column of A to the next, `b_panel` and `b_step` from a panel and a row of B,
-    `c_row` from a row of C; `room` for a tile. With `half` 1, a number of A and B is a pair of bfloat16.
+    """C (rows, columns) = A (rows, depth) B + keep · C of a depth above 0, `keep` 0 or 1. Bytes: `a_tile` from ROWS
+    rows of A to the next, `a_step` from a row to the next one or, with `turned` 1, from a column; `b_panel` and
+    `b_step` from a panel and a row of B, `c_row` from a row of C; `room` for a tile. With `half` 1, a number of A and B
+    is a pair of bfloat16.
     """
     for begin in range(0, columns, PANEL):
         wide = min(PANEL, columns - begin)
         vectors = (wide + LANES - 1) // LANES
-        panel = b + begin // PANEL * b_panel
+        panel, to = b + begin // PANEL * b_panel, c + begin * FLOAT
+        if wide % LANES == 0:
+            _fill(vectors, a, a_tile, a_step, turned, panel, b_step, to, c_row, rows, depth, keep, half)
+            continue
         for r in range(0, rows, ROWS):
-            left = min(ROWS, rows - r)
-            from_a, to_c = a + r // ROWS * a_tile, c + r * c_row + begin * FLOAT
-            if wide % LANES == 0:
-                _fill(vectors, from_a, a_row, a_step, panel, b_step, to_c, c_row, left, depth, keep, half)
-            else:
-                _fill(vectors, from_a, a_row, a_step, panel, b_step, room, PANEL * FLOAT, left, depth, 0, half)
-                for i in range(left):
-                    own, target = matrix(room + i * PANEL * FLOAT, 1, wide), matrix(to_c + i * c_row, 1, wide)
-                    for j in range(wide):
-                        target[0, j] = own[0, j] + target[0, j] if keep else own[0, j]
+            left, own = min(ROWS, rows - r), a + r // ROWS * a_tile
+            _fill(vectors, own, a_tile, a_step, turned, panel, b_step, room, PANEL * FLOAT, left, depth, 0, half)
+            for i in range(left):
+                made, target = matrix(room + i * PANEL * FLOAT, 1, wide), matrix(to + (r + i) * c_row, 1, wide)
+                for j in range(wide):
+                    target[0, j] = made[0, j] + target[0, j] if keep else made[0, j]
 
 
 @compiled_for_speed
@@ -93,7 +93,7 @@ def times(x: int, packed: int, y: int, rows: int, depth: int, columns: int, keep
     """Y = X B + keep · Y, row-major but for B, which `pack` made."""
     step, panel = PANEL * FLOAT, depth * PANEL * FLOAT
     own, wide = depth * FLOAT, columns * FLOAT
-    multiply(x, ROWS * own, own, FLOAT, packed, panel, step, y, wide, rows, depth, columns, keep, room, half)
+    multiply(x, ROWS * own, own, 0, packed, panel, step, y, wide, rows, depth, columns, keep, room, half)
 
 
 @compiled_for_speed
@@ -103,7 +103,7 @@ def turned_times(x: int, g: int, w: int, rows: int, depth: int, columns: int, ke
     step, panel = columns * FLOAT, room + ROWS * PANEL * FLOAT
     tile, own = ROWS * FLOAT, rows * FLOAT
     if HAS_MANY_REGISTERS:
-        multiply(x, tile, FLOAT, own, g, PANEL * FLOAT, step, w, step, rows, depth, columns, keep, room, half)
+        multiply(x, tile, own, 1, g, PANEL * FLOAT, step, w, step, rows, depth, columns, keep, room, half)
         return
     if columns >= 4 * PANEL and rows >= PANEL:
         to = panel + depth * PANEL * FLOAT
@@ -112,7 +112,7 @@ def turned_times(x: int, g: int, w: int, rows: int, depth: int, columns: int, ke
     for begin in range(0, columns, PANEL):
         wide, to = min(PANEL, columns - begin), w + begin * FLOAT
         _copy_panel(g + begin * FLOAT, step, depth, wide, panel)
-        multiply(x, tile, FLOAT, own, panel, 0, PANEL * FLOAT, to, step, rows, depth, wide, keep, room, half)
+        multiply(x, tile, own, 1, panel, 0, PANEL * FLOAT, to, step, rows, depth, wide, keep, room, half)
 
 
 @compiled_for_speed
@@ -151,27 +151,18 @@ def packed_size(depth: int, columns: int) -> int:
 
 @compiled_for_speed
 def _fill(
-    vectors: int, a: int, a_row: int, a_step: int, b: int, b_step: int, c: int, c_row: int, rows: int, depth: int,
-    keep: int, half: int,
+    vectors: int, a: int, a_tile: int, a_step: int, turned: int, b: int, b_step: int, c: int, c_row: int, rows: int,
+    depth: int, keep: int, half: int,
 ) -> None:  # fmt: skip
-    """A tile, or what of it is left."""
-    if half:
-        if vectors == 4:
-            _half4(a, a_row, a_step, b, b_step, c, c_row, rows, depth, keep)
-        elif vectors == 3:
-            _half3(a, a_row, a_step, b, b_step, c, c_row, rows, depth, keep)
-        elif vectors == 2:
-            _half2(a, a_row, a_step, b, b_step, c, c_row, rows, depth, keep)
-        else:
-            _half1(a, a_row, a_step, b, b_step, c, c_row, rows, depth, keep)
-    elif vectors == 4:
-        _tile4(a, a_row, a_step, b, b_step, c, c_row, rows, depth, keep)
-    elif vectors == 3:
-        _tile3(a, a_row, a_step, b, b_step, c, c_row, rows, depth, keep)
-    elif vectors == 2:
-        _tile2(a, a_row, a_step, b, b_step, c, c_row, rows, depth, keep)
+    """A column of tiles."""
+    if HAS_HALF and half and turned:
+        _turned_half_tiles(vectors, a, a_tile, a_step, b, b_step, c, c_row, rows, depth, keep)
+    elif HAS_HALF and half:
+        _half_tiles(vectors, a, a_tile, a_step, b, b_step, c, c_row, rows, depth, keep)
+    elif turned:
+        _turned_tiles(vectors, a, a_tile, a_step, b, b_step, c, c_row, rows, depth, keep)
     else:
-        _tile1(a, a_row, a_step, b, b_step, c, c_row, rows, depth, keep)
+        _tiles(vectors, a, a_tile, a_step, b, b_step, c, c_row, rows, depth, keep)
 
 
 @compiled_for_speed

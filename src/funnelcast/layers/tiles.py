@@ -1,4 +1,4 @@
-"""A tile of a matrix product, as code that holds its sums in this processor's registers."""
+"""Tiles of a matrix product, as code that holds the sums of each in this processor's registers."""
 
 from __future__ import annotations
 
@@ -46,64 +46,88 @@ HALF: Final = _Half()
 _HALVES: Final = ir.VectorType(HALF, 2 * LANES)
 
 
-def tile_of(vectors: int, *, half: bool = False) -> Any:
-    """A function for compiled loops that fills a tile C = A B + keep · C of ROWS × (vectors · LANES).
+def tiles_of(*, turned: bool = False, half: bool = False) -> Any:
+    """A function for compiled loops that fills a column of tiles, C = A B + keep · C.
 
-    It takes the address of A, and the bytes to its next row and its next column; of B, to its next row; of C, to its
-    next row; how many of the rows C has; the columns of A; and `keep`, 0 or 1. All are int64, numbers are float32.
-    With `half`, what stands for a number of A and B is a pair of bfloat16, whose products are added.
+    It takes how many registers wide C is, up to VECTORS; the address of A, and the bytes from one tile's rows to the
+    next one's and from a row to the next one, or with `turned` from a column to the next one; of B, and the bytes to
+    its next row; of C, and to its next row; how many rows C has; the columns of A; and `keep`, 0 or 1. All are int64,
+    numbers are float32. What follows a number of A in memory is the next one of its row, or with `turned` of its
+    column. With `half`, what stands for a number of A and B is a pair of bfloat16, whose products are added.
     """
 
-    def tile(
-        typing: Any, a: Any, a_row: Any, a_step: Any, b: Any, b_step: Any, c: Any, c_row: Any, rows: Any, depth: Any,
-        keep: Any,
+    def tiles(
+        typing: Any, vectors: Any, a: Any, a_tile: Any, a_step: Any, b: Any, b_step: Any, c: Any, c_row: Any, rows: Any,
+        depth: Any, keep: Any,
     ) -> Any:  # fmt: skip
-        return types.void(*[types.int64] * 10), _code(vectors, _add_products if half else _add_product)
+        return types.void(*[types.int64] * 11), _code(_add_products if half else _add_product, turned)
 
-    return intrinsic(tile)
+    return intrinsic(tiles)
 
 
-def _code(vectors: int, add: Callable[..., Any]) -> Callable[..., Any]:
+def _code(add: Callable[..., Any], turned: bool) -> Callable[..., Any]:
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        a, a_row, a_step, b, b_step, c, c_row, rows, depth, keep = values
-        rows_a, rows_c = _rows(builder, a, a_row, rows), _rows(builder, c, c_row, rows)
-        places = [builder.add(row, _I64(v * LANES * FLOAT)) for row in rows_c for v in range(vectors)]
-        for place in places:  # while sums are made
-            fetch_at(builder, place)
-        start, kept, loop, end = builder.block, *map(builder.append_basic_block, ("kept", "loop", "end"))
-        builder.cbranch(builder.icmp_signed("!=", keep, _I64(0)), kept, loop)
+        asked, a, a_tile, a_step, b, b_step, c, c_row, rows, depth, keep = values
+        to_row, to_column = (_I64(FLOAT), a_step) if turned else (a_step, _I64(FLOAT))
 
-        builder.position_at_end(kept)
-        before = [load_vector(builder, place) for place in places]
-        builder.branch(loop)
+        def tile(vectors: int, index: Any, its_rows: Any) -> None:
+            at_a = builder.add(a, builder.mul(index, a_tile))
+            at_c = builder.add(c, builder.mul(index, builder.mul(c_row, _I64(ROWS))))
+            rows_a, rows_c = _rows(builder, at_a, to_row, its_rows), _rows(builder, at_c, c_row, its_rows)
+            places = [builder.add(row, _I64(v * LANES * FLOAT)) for row in rows_c for v in range(vectors)]
+            _fill(builder, (rows_a, to_column, b, b_step, places), depth, keep, add)
 
-        builder.position_at_end(loop)
-        k, sums = builder.phi(_I64), [builder.phi(_VECTOR) for _ in places]
-        at_a, at_b = builder.mul(k, a_step), builder.add(b, builder.mul(k, b_step))
-        own = [load_vector(builder, builder.add(at_b, _I64(v * LANES * FLOAT))) for v in range(vectors)]
-        numbers = [spread(builder, _number(builder, builder.add(row, at_a))) for row in rows_a]
-        pairs = [(number, vector) for number in numbers for vector in own]
-        after = [add(builder, *pair, total) for pair, total in zip(pairs, sums, strict=True)]
-        following = builder.add(k, _I64(1))
-        builder.cbranch(builder.icmp_signed("<", following, depth), loop, end)
-        for block, value in ((start, _I64(0)), (kept, _I64(0)), (loop, following)):
-            k.add_incoming(value, block)
-        for total, own_before, own_after in zip(sums, before, after, strict=True):
-            for block, value in ((start, ZEROS), (kept, own_before), (loop, own_after)):
-                total.add_incoming(value, block)
-
-        builder.position_at_end(end)
-        for place, total in zip(places, after, strict=True):
-            builder.store(total, builder.inttoptr(place, _VECTOR.as_pointer())).align = FLOAT
+        whole, left = builder.sdiv(rows, _I64(ROWS)), builder.srem(rows, _I64(ROWS))
+        for vectors in range(1, VECTORS + 1):
+            with builder.if_then(builder.icmp_signed("==", asked, _I64(vectors))):
+                with cgutils.for_range(builder, whole) as loop:
+                    tile(vectors, loop.index, None)
+                with builder.if_then(builder.icmp_signed(">", left, _I64(0)), likely=False):
+                    tile(vectors, whole, left)
         return context.get_dummy_value()
 
     return code
 
 
+def _fill(builder: Any, operands: Any, depth: Any, keep: Any, add: Callable[..., Any]) -> None:
+    """Code of a tile: addresses of A's rows and of C's registers, and the way to A's next column and B's next row."""
+    rows_a, to_column, b, b_step, places = operands
+    vectors = len(places) // ROWS
+    for place in places:  # while sums are made
+        fetch_at(builder, place)
+    start, kept, loop, end = builder.block, *map(builder.append_basic_block, ("kept", "loop", "end"))
+    builder.cbranch(builder.icmp_signed("!=", keep, _I64(0)), kept, loop)
+
+    builder.position_at_end(kept)
+    before = [load_vector(builder, place) for place in places]
+    builder.branch(loop)
+
+    builder.position_at_end(loop)
+    k, sums = builder.phi(_I64), [builder.phi(_VECTOR) for _ in places]
+    at_a, at_b = builder.mul(k, to_column), builder.add(b, builder.mul(k, b_step))
+    own = [load_vector(builder, builder.add(at_b, _I64(v * LANES * FLOAT))) for v in range(vectors)]
+    numbers = [spread(builder, _number(builder, builder.add(row, at_a))) for row in rows_a]
+    pairs = [(number, vector) for number in numbers for vector in own]
+    after = [add(builder, *pair, total) for pair, total in zip(pairs, sums, strict=True)]
+    following = builder.add(k, _I64(1))
+    builder.cbranch(builder.icmp_signed("<", following, depth), loop, end)
+    for block, value in ((start, _I64(0)), (kept, _I64(0)), (loop, following)):
+        k.add_incoming(value, block)
+    for total, own_before, own_after in zip(sums, before, after, strict=True):
+        for block, value in ((start, ZEROS), (kept, own_before), (loop, own_after)):
+            total.add_incoming(value, block)
+
+    builder.position_at_end(end)
+    for place, total in zip(places, after, strict=True):
+        builder.store(total, builder.inttoptr(place, _VECTOR.as_pointer())).align = FLOAT
+
+
 def _rows(builder: Any, begin: Any, step: Any, rows: Any) -> list[Any]:
-    """Addresses of ROWS rows; past the last one there is, that one again."""
-    last = builder.sub(rows, _I64(1))
-    taken = [builder.select(builder.icmp_signed("<", _I64(r), last), _I64(r), last) for r in range(ROWS)]
+    """Addresses of ROWS rows; with `rows` of them, past the last one that one again."""
+    taken = [_I64(r) for r in range(ROWS)]
+    if rows is not None:
+        last = builder.sub(rows, _I64(1))
+        taken = [builder.select(builder.icmp_signed("<", r, last), r, last) for r in taken]
     return [builder.add(begin, builder.mul(step, r)) for r in taken]
 
 
