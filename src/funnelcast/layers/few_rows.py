@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from funnelcast.compiled import compiled_for_speed
-from funnelcast.layers.products import PANEL, matrix, multiply
+from funnelcast.layers.products import NOTHING, PANEL, matrix, multiply
 from funnelcast.layers.tiles import FLOAT, LANES, ROWS
 
 FEW: Final = 384
@@ -33,15 +33,18 @@ def shared_columns(bank: Any, columns: int) -> Any:
 
 
 @compiled_for_speed
-def times_in_place(x: int, w: int, y: int, rows: int, depth: int, columns: int, shared: int, room: int) -> None:
+def times_in_place(
+    x: int, w: int, y: int, rows: int, depth: int, columns: int, shared: int, room: int, half: int
+) -> None:
     """Y = X W, row-major. The first `shared` columns of X, the same in all rows, are multiplied once; that changes no
-    bit, as sums are made column by column."""
+    bit, as sums are made column by column. `half` is 0, but not known when this is compiled: `times` has that code too.
+    """
     own, step, panel = depth * FLOAT, columns * FLOAT, PANEL * FLOAT
     if shared:
-        multiply(x, ROWS * own, own, 0, w, panel, step, y, step, 1, shared, columns, 0, room, 0)
+        multiply(x, ROWS * own, own, 0, w, panel, step, y, step, min(1, rows), shared, columns, NOTHING, room, half)
         out = matrix(y, rows, columns)
         for r in range(1, rows):
             for j in range(columns):
                 out[r, j] = out[0, j]
     x, w, keep = x + shared * FLOAT, w + shared * step, 1 if shared else 0
-    multiply(x, ROWS * own, own, 0, w, panel, step, y, step, rows, depth - shared, columns, keep, room, 0)
+    multiply(x, ROWS * own, own, 0, w, panel, step, y, step, rows, depth - shared, columns, keep, room, half)

@@ -12,7 +12,7 @@ import numpy as np
 from funnelcast.compiled import compiled_for_speed
 from funnelcast.layers.few_rows import is_read_once, shared_columns, times_in_place
 from funnelcast.layers.halves import pack_pairs, pack_turned_pairs, pair_columns, pair_rows, pairs, rectify_and_pair
-from funnelcast.layers.products import matrix, pack, packed_size, shorts, times, turned_times
+from funnelcast.layers.products import NOTHING, matrix, pack, packed_size, shorts, times, turned_times
 from funnelcast.layers.tiles import FLOAT, LANES
 
 LAYER: Final = np.dtype([(name, np.int64) for name in (
@@ -82,9 +82,9 @@ def forward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
                 y = layer.output + n * layer.output_step + start * layer.output_row
                 if is_read_once(bank, width):
                     w = of(layer.weight, n, k, width)
-                    times_in_place(operand, w, y, rows, k, width, 0 if i else shared, bank.room)
+                    times_in_place(operand, w, y, rows, k, width, 0 if i else shared, bank.room, bank.half)
                 else:
-                    times(operand, packed, y, rows, k, width, 0, bank.room, bank.half)
+                    times(operand, packed, y, rows, k, width, NOTHING, bank.room, bank.half)
                 packed += packed_size(k, width)
                 operand = _activated(bank, y, n, start, rows, layer, i < last)
             x = y
@@ -119,7 +119,7 @@ def backward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
                 k, width = layer.width_in, layer.width
                 if i:
                     before = _delta(bank, layers[i - 1], n, start, (last - i + 1) % 2)
-                    packed = _times(bank, g, packed, before, rows, width, k, 0)
+                    packed = _times(bank, g, packed, before, rows, width, k, NOTHING)
                     _deactivate(before, n, start, rows, bank.rows, layers[i - 1])  # fetches what is turned next
                 elif bank.grad_x:
                     keep = 1 if n > 0 and bank.grad_x_step == 0 else 0

@@ -16,7 +16,7 @@ import numpy as np
 
 from funnelcast.compiled import compiled_for_speed
 from funnelcast.layers.kernels import of
-from funnelcast.layers.products import matrix, pack, times, turned_times
+from funnelcast.layers.products import NOTHING, matrix, pack, times, turned_times
 from funnelcast.layers.tiles import FLOAT
 
 
@@ -40,10 +40,10 @@ def backward_twice(banks: Any, layers: Any, seen: Any, first: Any) -> None:
                 if layer.turn_weight:
                     turn = of(layer.turn_weight, n, k, width)
                     x = of(layers[i - 1].output, n, rows, k) if i else bank.x + n * bank.x_step
-                    _pack_and_multiply(bank, x, turn, e, rows, k, width, 0)
+                    _pack_and_multiply(bank, x, turn, e, rows, k, width, NOTHING)
                     if i:
                         toward = of(layers[i - 1].toward, n, rows, k)
-                        _turn_and_multiply(bank, delta, turn, toward, rows, width, k, 0)
+                        _turn_and_multiply(bank, delta, turn, toward, rows, width, k, NOTHING)
                     elif bank.grad_x:
                         keep = 1 if n > 0 and bank.grad_x_step == 0 else 0
                         grad_x = bank.grad_x + n * bank.grad_x_step

@@ -20,6 +20,8 @@ from funnelcast.layers.tiles import FLOAT, HAS_HALF, HAS_MANY_REGISTERS, LANES, 
 
 PANEL: Final = LANES * VECTORS
 """Columns of a panel."""
+NOTHING: Final[Any] = np.int64(0)
+"""To keep. For a 0 from Python numba would make a product's code once more."""
 
 _tiles, _turned_tiles = tiles_of(), tiles_of(turned=True)
 _half_tiles, _turned_half_tiles = tiles_of(half=HAS_HALF), tiles_of(turned=True, half=HAS_HALF)
@@ -80,12 +82,19 @@ def multiply(
             _fill(vectors, a, a_tile, a_step, turned, panel, b_step, to, c_row, rows, depth, keep, half)
             continue
         for r in range(0, rows, ROWS):
-            left, own = min(ROWS, rows - r), a + r // ROWS * a_tile
-            _fill(vectors, own, a_tile, a_step, turned, panel, b_step, room, PANEL * FLOAT, left, depth, 0, half)
-            for i in range(left):
-                made, target = matrix(room + i * PANEL * FLOAT, 1, wide), matrix(to + (r + i) * c_row, 1, wide)
-                for j in range(wide):
-                    target[0, j] = made[0, j] + target[0, j] if keep else made[0, j]
+            left, own, target = min(ROWS, rows - r), a + r // ROWS * a_tile, to + r * c_row
+            if keep:
+                _copy_corner(target, c_row, room, PANEL * FLOAT, left, wide)
+            _fill(vectors, own, a_tile, a_step, turned, panel, b_step, room, PANEL * FLOAT, left, depth, keep, half)
+            _copy_corner(room, PANEL * FLOAT, target, c_row, left, wide)
+
+
+@compiled_for_speed
+def _copy_corner(source: int, source_row: int, target: int, target_row: int, rows: int, columns: int) -> None:
+    for r in range(rows):
+        a, b = matrix(source + r * source_row, 1, columns), matrix(target + r * target_row, 1, columns)
+        for j in range(columns):
+            b[0, j] = a[0, j]
 
 
 @compiled_for_speed
