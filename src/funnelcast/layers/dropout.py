@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -54,10 +55,32 @@ class Noise:
             draws = splitmix(seed, self.step, number)
         return Dropout(draws.view(torch.int16)[:elements].view(shape), _LOWEST + round(rate * _ALL))
 
+    def blocks(self, rows: int) -> list[tuple[int, int, Noise]]:
+        """Rows start … stop - 1, whose noise it is."""
+        return [(0, rows, self)]
+
     def _next(self) -> Tensor:
         cycle, place = divmod(self.used, SEEDS)
         self.used += 1
         return self.seeds[place] + cycle
+
+
+class BlockNoise:
+    """Draws for blocks of `size` rows, the last one shorter, that stand one after the other, each with its own."""
+
+    def __init__(self, noises: Sequence[Noise], size: int) -> None:
+        self.noises, self.size = noises, size
+
+    def draw(self, rate: float, shape: tuple[int, ...]) -> Dropout:
+        """A draw for each element of `shape` (…, rows, width)."""
+        *before, rows, width = shape
+        parts = [noise.draw(rate, (*before, stop - start, width)) for start, stop, noise in self.blocks(rows)]
+        return Dropout(torch.cat([part.draws for part in parts if part.draws is not None], -2), parts[0].limit)
+
+    def blocks(self, rows: int) -> list[tuple[int, int, Noise]]:
+        """Rows start … stop - 1 of each, and its noise."""
+        starts = range(0, rows, self.size)
+        return [(start, min(start + self.size, rows), n) for start, n in zip(starts, self.noises, strict=True)]
 
 
 @compiled

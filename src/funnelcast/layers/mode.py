@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from funnelcast.errors import FunnelcastError
-from funnelcast.layers.dropout import Dropout, Noise
+from funnelcast.layers.dropout import BlockNoise, Dropout, Noise
 from funnelcast.layers.leaves import Leaves
 from funnelcast.layers.tiles import HAS_HALF
 
@@ -18,7 +18,7 @@ from funnelcast.layers.tiles import HAS_HALF
 class Mode:
     """A pass in evaluation by default: no dropout, plain operations."""
 
-    noise: Noise | None = None
+    noise: Noise | BlockNoise | None = None
     """Source of dropout masks; none means no dropout."""
     fused: bool = False
     """Banks run as one hand-written autograd function, which is faster. Off wherever an export is wanted."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -159,6 +160,15 @@ class TransformerPooling(nn.Module):
 
     def forward(self, flat: Tensor, elements: Elements, mode: Mode = EVALUATE) -> Tensor:
         """elements of E numbers each -> (B, E)."""
+        rows = elements.lengths.shape[0]
+        blocks = mode.noise.blocks(rows) if mode.noise is not None else [(0, rows, None)]
+        if len(blocks) == 1:
+            return self._grouped(elements, mode)
+        parts = [self._grouped(elements.slice(a, b), replace(mode, noise=noise)) for a, b, noise in blocks]
+        return torch.cat(parts)
+
+    def _grouped(self, elements: Elements, mode: Mode) -> Tensor:
+        """Of rows that have one source of noise."""
         lengths = elements.lengths
         padding = elements.vectors.new_zeros(1, elements.vectors.shape[1])
         vectors = torch.cat([elements.vectors, padding])

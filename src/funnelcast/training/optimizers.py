@@ -32,7 +32,8 @@ class OptimizerConfig(Config):
     batch_size: int = Field(default=2048, ge=1, le=1 << 24)
     """Rows per step."""
     micro_batch: int = Field(default=1024, ge=1, le=1 << 24)
-    """Rows that go through the network at once; their gradients are added. Changes speed, and the last bits."""
+    """Rows that have noise of their own; one or two times as many go through the network at once, as there are threads,
+    and gradients are added. Changes speed, what dropout drops, and the last bits."""
     precision: Precision = "float32"
     """Of the operands of matrix products; parameters, sums and all else stay float32. `bfloat16` halves their time on a
     processor that has it (AVX-512 BF16) and on GPUs; meta steps stay float32."""

@@ -1,8 +1,9 @@
-"""One plain training step: the gradient of a batch, micro-batch by micro-batch, on one thread or several.
+"""One plain training step: the gradient of a batch, piece by piece, on one thread or several.
 
-Every micro-batch has its own noise, and gradients are added in the order of the micro-batches, so that the result does
-not depend on the number of workers. Threads share the parameters, which nobody writes meanwhile, and nothing else; the
-math library must be set to one thread in each of them, as it starts with all cores in every new one.
+Every micro-batch has its own noise, and gradients are added in their order. Who has several takes some at once, for
+fewer calls: the number of workers changes the order of sums, and so the last bits, but no more. Threads share the
+parameters, which nobody writes meanwhile, and nothing else; the math library must be set to one thread in each of them,
+as it starts with all cores in every new one.
 """
 
 from __future__ import annotations
@@ -10,18 +11,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from funnelcast.data.batch import Batch
 from funnelcast.data.loader import seed_of
-from funnelcast.layers.dropout import Noise
+from funnelcast.layers.dropout import BlockNoise, Noise
 from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.leaves import Leaves
 from funnelcast.layers.mode import FAST, Mode
 from funnelcast.training.gradients import Gradients, add_up
 from funnelcast.training.objective import Objective, Whole
+
+AT_ONCE: Final = 2
+"""Micro-batches: twice as many rows take 10 % less time with experts and 20 % without, and twice the memory."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class PlainStep:
     objective: Objective
     trained: Trained
     micro_batch: int
+    workers: int = 1
+    """Threads that share a batch."""
     half: bool = False
     """Whether products are of bfloat16."""
     compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
@@ -53,21 +60,32 @@ class PlainStep:
         batch = self.objective.labelled(batch)
         whole = Whole.of(batch)
 
+        rows = self.micro_batch * self._at_once(len(batch))
+
         def piece(start: int) -> Gradients:
-            part = batch.slice(start, start + self.micro_batch)
+            part = batch.slice(start, start + rows)
             with torch.no_grad():
                 embedded = self.objective.model.embedding(part, FAST)
             x = embedded.leaves(trained=self.trained.embedding)
-            return self._piece(part, x, whole, seed_of(seed, start))
+            starts = range(start, start + len(part), self.micro_batch)
+            return self._piece(part, x, whole, [seed_of(seed, each) for each in starts])
 
         run = workers.map if workers is not None else map
-        return add_up(batch, run(piece, range(0, len(batch), self.micro_batch)))
+        return add_up(batch, run(piece, range(0, len(batch), rows)))
 
-    def _piece(self, batch: Batch, x: Embedded, whole: Whole, seed: int) -> Gradients:
+    def _at_once(self, rows: int) -> int:
+        """Micro-batches of so many rows that a worker takes at once, when all workers have some."""
+        each = -(-rows // (self.micro_batch * self.workers))
+        return max(1, min(AT_ONCE, each))
+
+    def _piece(self, batch: Batch, x: Embedded, whole: Whole, seeds: Sequence[int]) -> Gradients:
+        """`seeds`: of each micro-batch's noise."""
         wanted = self.trained.wanted(x)
         objective = self.compiled or self.objective
         fused = is_cpu(x) and self.compiled is None
-        mode = Mode(noise_of(x, seed), fused=fused, half=self.half, wanted=Leaves(wanted) if fused else None)
+        noises = [noise_of(x, seed) for seed in seeds]
+        noise = noises[0] if len(noises) == 1 else BlockNoise(noises, self.micro_batch)
+        mode = Mode(noise, fused=fused, half=self.half, wanted=Leaves(wanted) if fused else None)
         with torch.autocast(x.flat.device.type, torch.bfloat16, enabled=self.half and not fused):
             losses, combined = objective(batch, x, whole, mode)
         grads = list(torch.autograd.grad(combined, wanted))
