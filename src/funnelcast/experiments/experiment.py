@@ -42,7 +42,7 @@ class Experiment(Config):
     """Share of the training rows without a first step that is used; probabilities are corrected for it exactly. Needs a
     funnel with one first step."""
     workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
-    """Threads that share a batch; `auto` for one per core. The result does not depend on it."""
+    """Threads that share a batch; `auto` for one per core. It decides the last bits of what is trained, and no more."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes a GPU where there is one."""
     checkpoint_seconds: float = Field(default=60.0, ge=0)
