@@ -98,6 +98,15 @@ def test_a_flipped_byte(saved: Path, tmp_path: Path, name: str) -> None:
             Bundle.load(folder)
 
 
+def test_a_flipped_bit_that_leaves_a_number_what_it_was(saved: Path, tmp_path: Path) -> None:
+    path = Path(shutil.copytree(saved, tmp_path / "bundle")) / "bundle.json"
+    text = path.read_text()
+    assert "1e-06" in text
+    path.write_text(text.replace("1e-06", "1E-06", 1))
+    with pytest.raises(BundleError, match="differs from its checksum"):
+        Bundle.load(path.parent)
+
+
 @pytest.mark.parametrize("name", files())
 def test_a_truncated_file(saved: Path, tmp_path: Path, name: str) -> None:
     folder = Path(shutil.copytree(saved, tmp_path / "bundle"))

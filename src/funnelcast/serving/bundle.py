@@ -74,7 +74,7 @@ class Bundle:
                 "sha256": {path.relative_to(partial).as_posix(): sha256(path) for path in files},
             }
             described["checksum"] = _checksum(described)
-            (partial / "bundle.json").write_text(json.dumps(described, indent=1))
+            (partial / "bundle.json").write_text(_text(described))
 
     @classmethod
     def load(cls, folder: Path | str) -> Bundle:
@@ -89,6 +89,10 @@ class Bundle:
         experiment, kept = said["experiment"], said["starting"]
         starting = None if kept is None else load_starting(kept, experiment, folder)
         return cls(model, encoder, experiment, said["protocol"], said["rates"], said["metrics"], starting)
+
+
+def _text(described: dict[str, Any]) -> str:
+    return json.dumps(described, indent=1)
 
 
 def _checksum(described: dict[str, Any]) -> str:
@@ -110,13 +114,14 @@ def _describe(folder: Path) -> dict[str, Any]:
             hint = "; the bundle comes first"
         raise BundleError(f"{folder} {what}, so it is no bundle{hint}")
     try:
-        described: dict[str, Any] = json.loads(path.read_text())
+        text = path.read_text()
+        described: dict[str, Any] = json.loads(text)
         found = described["format"]
     except (ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{path} is damaged ({error}); train again, or restore it from a copy") from None
     if found != FORMAT_VERSION:
         raise BundleError(f"{folder} has bundle format {found}, this version reads {FORMAT_VERSION}; train again")
-    if described.get("checksum") != _checksum(described):
+    if described.get("checksum") != _checksum(described) or text != _text(described):
         raise BundleError(f"{path} differs from its checksum; restore the bundle from a copy")
     for name, expected in described["sha256"].items():
         if not (folder / name).is_file() or sha256(folder / name) != expected:
