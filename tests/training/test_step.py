@@ -82,7 +82,9 @@ def run(
 ) -> Gradients:
     parameters: list[Any] = [*dense_parameters(model), *weights.parameters()]
     config, embedding = kind.get("config", LEARNED), kind.get("train_embedding", True)
-    step = PlainStep(Objective(model, weights, config), Trained(parameters, embedding), micro_batch, workers)
+    step = PlainStep(
+        Objective(model, weights, config), Trained(parameters, embedding), micro_batch, kind.get("at_once"), workers
+    )
     with threads(workers) as pool:
         return step(batch, kind.get("seed", 5), pool)
 
@@ -180,7 +182,19 @@ def test_the_number_of_workers_changes_the_order_of_sums_alone(name: str, dtype:
     for ours, theirs in zip(tensors_of(alone), tensors_of(one_by_one), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
     assert same(run(model, weights, batch, 7, workers=3), run(model, weights, batch, 7, workers=3))
-    assert same(run(model, weights, batch, 7, workers=ROWS - 1), one_by_one)
+    for workers in (1, 2, 3):
+        assert same(run(model, weights, batch, 7, workers, at_once=1), one_by_one)
+
+
+@pytest.mark.parametrize(
+    ("at_once", "workers", "rows", "expected"),
+    [(None, 1, 2048, 2048), (None, 2, 2048, 1024), (None, 1, 5000, 2048), (None, 2, 3000, 2048), (None, 3, 2048, 1024)]
+    + [(None, 1, 700, 1024), (1, 1, 2048, 1024), (3, 2, 8192, 3072)],
+)
+def test_how_many_rows_go_through_the_network_together(at_once: Any, workers: int, rows: int, expected: int) -> None:
+    model, weights = build("shared bottom")
+    step = PlainStep(Objective(model, weights, LEARNED), Trained([], False), 1024, at_once, workers)
+    assert step.piece_rows(rows) == expected
 
 
 def test_the_seed_decides_the_noise_and_every_piece_has_its_own() -> None:

@@ -42,7 +42,8 @@ class Experiment(Config):
     """Share of the training rows without a first step that is used; probabilities are corrected for it exactly. Needs a
     funnel with one first step."""
     workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
-    """Threads that share a batch; `auto` for one per core. It decides the last bits of what is trained, and no more."""
+    """Threads that share a batch; `auto` for one per core. It changes the order of sums in
+    training, and with `optimizer.at_once` as a number nothing."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes a GPU where there is one."""
     checkpoint_seconds: float = Field(default=60.0, ge=0)

@@ -36,7 +36,7 @@ class CompiledStep:
             found: tuple[Tensor, Tensor] = compiled(objective.model.pooling(x, mode), batch, whole, mode)
             return found
 
-        return cls(replace(step, compiled=run))
+        return cls(replace(step, compiled=run, workers=1))
 
     def __call__(self, batch: Batch, seed: int, workers: Executor | None, *, watch: bool = False) -> Gradients:
         """As the plain step, in this thread, as torch.compile is not made for several. Raises FunnelcastError where it

@@ -79,8 +79,9 @@ def course_of(
     size, half = plan.optimizer.micro_batch, is_half(plan.optimizer.precision, model.device)
     loader = Loader.of(train, plan.optimizer.batch_size, plan.seed, plan.keep_negatives)
     if meta is None:
+        at_once = None if plan.optimizer.at_once == "auto" else plan.optimizer.at_once
         workers = plan.workers if model.device.type == "cpu" else 1
-        plain = PlainStep(objective, trained, size, workers, half)
+        plain = PlainStep(objective, trained, size, at_once, workers, half)
         ordinary = CompiledStep.of(plain) if plan.optimizer.compile else plain
         return Course(stage, loader, ordinary, optimizer, rates, average)
     step = MetaStep.of(objective, trained, meta, adapted, list(rates), size, plan.workers)

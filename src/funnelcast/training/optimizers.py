@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field
@@ -32,8 +32,11 @@ class OptimizerConfig(Config):
     batch_size: int = Field(default=2048, ge=1, le=1 << 24)
     """Rows per step."""
     micro_batch: int = Field(default=1024, ge=1, le=1 << 24)
-    """Rows that have noise of their own; one or two times as many go through the network at once, as there are threads,
-    and gradients are added. Changes speed, what dropout drops, and the last bits."""
+    """Rows that have noise of their own. Changes what dropout drops, and as `at_once` does."""
+    at_once: Annotated[int, Field(ge=1, le=1 << 24)] | Literal["auto"] = "auto"
+    """Micro-batches that go through the network together; gradients are added. Changes speed, memory and the order of
+    sums. `auto` takes two where every thread has two, one elsewhere; with a number what is trained does not depend on
+    `workers`. Meta steps take one."""
     precision: Precision = "float32"
     """Of the operands of matrix products; parameters, sums and all else stay float32. `bfloat16` halves their time on a
     processor that has it (AVX-512 BF16) and on GPUs; meta steps stay float32."""

@@ -53,7 +53,7 @@ def estimate(cells: Sequence[Cell], table: Path, workers: int) -> dict[str, Esti
         if cell.is_finished:
             costs.setdefault(cell.model, []).append(cell.read()["cost"])
         else:
-            asked.setdefault(cell.model, cell.experiment.model_copy(update={"workers": workers}))
+            asked.setdefault(cell.model, cell.asked(workers))
     found = {name: _measured(own) for name, own in costs.items()}
     unknown = {name: experiment.model_dump(mode="json") for name, experiment in asked.items() if name not in found}
     if unknown:

@@ -50,11 +50,19 @@ class Cell:
         found: dict[str, Any] = json.loads((self.folder / "cell.json").read_text())
         return found
 
+    def asked(self, workers: int) -> Experiment:
+        """What its process runs. Micro-batches go one by one unless the file says otherwise: sums, and so figures, are
+        then the same for any number of threads, and of cells side by side."""
+        optimizer = self.experiment.optimizer
+        if optimizer.at_once == "auto":
+            optimizer = optimizer.model_copy(update={"at_once": 1})
+        return self.experiment.model_copy(update={"workers": workers, "optimizer": optimizer})
+
     def start(self, workers: int) -> subprocess.Popen[bytes]:
         """The process of it, whose errors go to `errors.txt`."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "failed.txt").unlink(missing_ok=True)
-        experiment = self.experiment.model_copy(update={"workers": workers})
+        experiment = self.asked(workers)
         path = self.folder / "experiment.json"
         write_atomic(path, json.dumps(experiment.model_dump(mode="json")).encode())
         module = "funnelcast.experiments.benchmark.cell"
