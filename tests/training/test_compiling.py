@@ -50,8 +50,11 @@ def test_the_same_gradients(model: str) -> None:
 def test_the_setting_decides(compiles: bool, kind: type) -> None:
     built, weights = build("shared bottom")
     rows = Columns(np.zeros((4, 1), np.int32), np.zeros((4, 0), np.float32), {}, np.zeros((4, 3), np.uint8))
-    plan = Plan(LEARNED, OptimizerConfig(compile=compiles), (Stage(),), seed=0)
-    assert isinstance(course_of(plan.stages[0], built, weights, plan, rows, None).step, kind)
+    plan = Plan(LEARNED, OptimizerConfig(compile=compiles, at_once=3), (Stage(),), seed=0, workers=2)
+    step = course_of(plan.stages[0], built, weights, plan, rows, None).step
+    assert isinstance(step, kind)
+    plain = step.step if isinstance(step, CompiledStep) else step
+    assert isinstance(plain, PlainStep) and (plain.at_once, plain.workers) == (3, 1 if compiles else 2)
 
 
 def test_a_fault_of_compiling_says_what_to_do() -> None:

@@ -188,8 +188,15 @@ def test_the_number_of_workers_changes_the_order_of_sums_alone(name: str, dtype:
 
 @pytest.mark.parametrize(
     ("at_once", "workers", "rows", "expected"),
-    [(None, 1, 2048, 2048), (None, 2, 2048, 1024), (None, 1, 5000, 2048), (None, 2, 3000, 2048), (None, 3, 2048, 1024)]
-    + [(None, 1, 700, 1024), (1, 1, 2048, 1024), (3, 2, 8192, 3072)],
+    [
+        (None, 1, 2048, 2048),
+        (None, 2, 2048, 1024),
+        (None, 1, 5000, 2048),
+        (None, 2, 3000, 2048),
+        (None, 1, 700, 1024),
+        (1, 1, 2048, 1024),
+        (3, 2, 8192, 3072),
+    ],
 )
 def test_how_many_rows_go_through_the_network_together(at_once: Any, workers: int, rows: int, expected: int) -> None:
     model, weights = build("shared bottom")
