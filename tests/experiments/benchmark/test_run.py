@@ -161,3 +161,14 @@ def test_a_generated_log_is_made_in_its_place(tmp_path: Path) -> None:
     found = benchmark(suite, None, tmp_path / "out", generated=3000)
     assert found["protocol"]["name"] == "aliccp-aitm" and found["models"]["B"]["seeds"] == [0]
     assert found["test_rows"] == 1000 and not (tmp_path / "out/raw").exists()
+
+
+def test_threads_decide_no_figure_of_a_cell(tmp_path: Path) -> None:
+    """Micro-batches go one by one, but for a file that says how many."""
+    for said, expected in (({}, 1), ({"at_once": 2}, 2)):
+        experiment = tiny.experiment(optimizer={**tiny.experiment().optimizer.model_dump(), **said})
+        asked = Cell("MMoE", 0, experiment, tmp_path, tmp_path).asked(3)
+        assert (asked.workers, asked.optimizer.at_once) == (3, expected)
+        assert asked.model_dump(exclude={"workers", "optimizer"}) == experiment.model_dump(
+            exclude={"workers", "optimizer"}
+        )
