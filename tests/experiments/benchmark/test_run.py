@@ -21,6 +21,7 @@ from funnelcast.experiments.benchmark.pool import Cell
 from funnelcast.experiments.benchmark.run import Plan, benchmark
 from funnelcast.experiments.benchmark.source import open_data
 from funnelcast.experiments.benchmark.suite import Suite
+from funnelcast.experiments.experiment import Experiment
 from tests import tiny
 from tests.experiments.benchmark.suites import BOTTOM, MMOE, write_suite
 
@@ -172,3 +173,9 @@ def test_threads_decide_no_figure_of_a_cell(tmp_path: Path) -> None:
         assert asked.model_dump(exclude={"workers", "optimizer"}) == experiment.model_dump(
             exclude={"workers", "optimizer"}
         )
+
+
+@pytest.mark.parametrize("name", ["lightgbm", "mmoe"])
+def test_what_a_cell_is_asked_stands_with_its_model(name: str, tmp_path: Path) -> None:
+    asked = Cell(name, 0, Experiment.from_dict({"model": {"name": name}}), tmp_path, tmp_path).asked(3)
+    asked.check(tiny.write_table(tmp_path / "table").encoder)

@@ -53,8 +53,8 @@ class Cell:
     def asked(self, workers: int) -> Experiment:
         """What its process runs. Micro-batches go one by one unless the file says otherwise: sums, and so figures, are
         then the same for any number of threads, and of cells side by side."""
-        optimizer = self.experiment.optimizer
-        if optimizer.at_once == "auto":
+        model, optimizer = self.experiment.model, self.experiment.optimizer
+        if model.differentiable and optimizer.at_once == "auto":
             optimizer = optimizer.model_copy(update={"at_once": 1})
         return self.experiment.model_copy(update={"workers": workers, "optimizer": optimizer})
 
