@@ -17,10 +17,10 @@ find_python() {
 has_torch() { "$1" -c 'import torch; assert tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 8)' 2>/dev/null; }
 
 need() {
-  local stamp=".venv/.made-for-$1" wanted
+  local stamp=".venv/.made-for-$1" unfinished=.venv/.unfinished wanted
   wanted=$(cksum pyproject.toml)
   [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && [ -x .venv/bin/python ] && return
-  if ! .venv/bin/python -c '' 2>/dev/null; then
+  if [ -e "$unfinished" ] || ! .venv/bin/python -c '' 2>/dev/null; then
     local python shared=""
     python=$(find_python)
     has_torch "$python" && shared="--system-site-packages"
@@ -33,7 +33,14 @@ need() {
   fi
   local extra=""
   [ "$1" = dev ] && extra="[dev]"
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".$extra"
+  local code=0 cut=""
+  touch "$unfinished" # pip does not mend what it was stopped in; the next call makes the environment anew
+  trap 'cut=yes' INT
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".$extra" || code=$?
+  trap - INT
+  # 1: it gave up by itself, for want of a network say, and had changed nothing
+  if [ -z "$cut" ] && [ "$code" -le 1 ]; then rm "$unfinished"; fi
+  [ "$code" = 0 ] || exit "$code"
   echo "$wanted" >"$stamp"
 }
 
