@@ -19,8 +19,8 @@ def numbers_of(array: pa.Array) -> NDArray[Any]:
     """The numbers (n,) of an array without nulls, sharing its memory; not to be written to."""
     assert not array.null_count, "nulls are no numbers"
     dtype, values = np.dtype(array.type.to_pandas_dtype()), array.buffers()[1]
-    return (
-        np.empty(0, dtype)
-        if values is None
-        else np.frombuffer(values, dtype, len(array), array.offset * dtype.itemsize)
-    )
+    if values is None:
+        return np.empty(0, dtype)
+    numbers = np.frombuffer(values, dtype, len(array), array.offset * dtype.itemsize)
+    numbers.flags.writeable = False
+    return numbers

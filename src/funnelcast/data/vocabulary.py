@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from funnelcast.compiled import compiled
 from funnelcast.data.arrow import array_of, numbers_of
 from funnelcast.data.texts import is_text
 from funnelcast.errors import InputError
@@ -99,11 +101,9 @@ class Vocabulary:
             table = self._ids_by_string
             return np.array([table.get(value, 0) for value in values.to_pylist()], np.int32)
         wanted = numbers_of(values)
-        ordered, ids = self._sorted
-        if not len(ordered):
-            return np.zeros(len(wanted), np.int32)
-        place = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
-        return np.where(ordered[place] == wanted, ids[place], 0).astype(np.int32)
+        found = np.zeros(len(wanted), np.int32)
+        find(wanted, *self._sorted, found)
+        return found
 
     @cached_property
     def _sorted(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
@@ -111,7 +111,7 @@ class Vocabulary:
         if np.all(values[1:] > values[:-1]):  # as it was fitted
             return values, np.arange(1, len(values) + 1, dtype=np.int32)
         order = np.argsort(values)
-        return values[order], (order + 1).astype(np.int32)
+        return numbers_of(array_of(values[order])), (order + 1).astype(np.int32)
 
     @cached_property
     def _ids_by_string(self) -> dict[str, int]:
@@ -124,6 +124,20 @@ class Vocabulary:
     def load(cls, path: Path) -> Vocabulary:
         with pq.ParquetFile(path) as file:  # `read_table` imports what reads folders of them
             return cls(file.read(["value"]).column("value").combine_chunks())
+
+
+@compiled
+def find(wanted: Any, ordered: Any, ids: Any, found: Any) -> None:
+    """Writes into found (n,) the ids (m,) of wanted (n,) among ordered (m,) where they are; numpy's way takes several
+    passes, each dearer than this where there are few."""
+    for i in range(len(wanted) if len(ordered) else 0):
+        place, left = 0, len(ordered)
+        while left > 1:
+            half = left // 2
+            place += half if ordered[place + half] <= wanted[i] else 0
+            left -= half
+        if ordered[place] == wanted[i]:
+            found[i] = ids[place]
 
 
 FEW = 1024
@@ -145,6 +159,8 @@ def _is_id(kind: pa.DataType) -> bool:
 
 def _as_type_of(column: pa.Array, wanted: pa.DataType, name: str) -> pa.Array:
     """`column` as `wanted`. Whole floats become integers, as data frames turn missing integers into floats."""
+    if column.type == wanted:
+        return column
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     if column.null_count == len(column):  # of any type, as an empty column of a CSV

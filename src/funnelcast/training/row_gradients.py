@@ -53,11 +53,11 @@ def row_gradients(
     span: Span, batch: Batch, embedded: Embedded, touching: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The distinct rows (U,) of the table that a batch reads, and their gradients (U, E), from the gradient of the
-    embedded batch. Rows ascend, as memory is read faster so. `touching` (B,): whether a row of the batch counts as
-    reading; what others read too gets their gradients nevertheless.
+    embedded batch. `touching` (B,): whether a row of the batch counts as reading; what others read too gets their
+    gradients nevertheless.
     """
     parts = list(_parts(span, batch, embedded))
-    rows, places = distinct(torch.cat([part.rows for part in parts]), len(span.table.weight))
+    rows, places = distinct(torch.cat([part.rows for part in parts]))
     sums = embedded.flat.new_zeros(len(rows), span.table.weight.shape[1])
     for part, place in zip(parts, places.split([len(part.rows) for part in parts]), strict=True):
         _add(sums, place, part)
