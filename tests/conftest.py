@@ -17,3 +17,8 @@ def _without_forcing_files_to_the_disk() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first: the last ones to end are then short, and no worker waits for another's."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

@@ -18,6 +18,29 @@ from funnelcast.layers.mode import Mode
 from funnelcast.layers.workspace import lease_for
 
 
+class Forward:
+    """The way forward through a bank, done."""
+
+    def __init__(self, x: Tensor, gates: Tensor | None, job: Job, parameters: Sequence[Tensor]) -> None:
+        networks, rows, layers = len(parameters[0]), x.shape[-2], layers_of(x, parameters, job)
+        widths, seen = tuple(w.shape[2] for w in parameters[0::2]), job.seen
+        steps = 1 + max(s.step for s in seen) if seen else networks
+        self.out = x.new_zeros(steps, rows, widths[-1]) if seen else x.new_empty(steps, rows, widths[-1])
+        inner = widths if seen else widths[:-1]
+        held = networks * rows if job.keep else min(rows, BLOCK)
+        self.lease = lease_for([held * width for width in inner])
+        layers["output"][: len(inner)] = self.lease.places([held * width for width in inner])
+        self.kept = self.lease.parts([(networks, rows, width) for width in inner]) if job.again is not None else []
+        if not job.keep:
+            layers["output_step"][: len(inner)], layers["output_row"][: len(inner)] = 0, 0
+        if not seen:
+            layers["output"][-1] = self.out.data_ptr()
+        bank = bank_of(x, gates, networks)
+        bank["mixed"] = self.out.data_ptr()
+        run(forward, bank, layers, job)
+        self.layers = layers
+
+
 class FusedBank(torch.autograd.Function):
     """f_n(x) for every perceptron f_n with ReLU after each layer, or each but the last; or, with gates,
     m_t = Σ_n w_tn f_n(x).
@@ -35,26 +58,11 @@ class FusedBank(torch.autograd.Function):
         (T, B, H), and layers' outputs. All in float32 on the CPU, each network's numbers one after the other: what
         was copied here would have no second derivative.
         """
-        networks, rows, layers = len(parameters[0]), x.shape[-2], layers_of(x, parameters, job)
-        widths, seen = tuple(w.shape[2] for w in parameters[0::2]), job.seen
-        steps = 1 + max(s.step for s in seen) if seen else networks
-        out = x.new_zeros(steps, rows, widths[-1]) if seen else x.new_empty(steps, rows, widths[-1])
-        inner = widths if seen else widths[:-1]
-        held = networks * rows if job.keep else min(rows, BLOCK)
-        ctx.lease = lease_for([held * width for width in inner])
-        layers["output"][: len(inner)] = ctx.lease.places([held * width for width in inner])
-        kept = ctx.lease.parts([(networks, rows, width) for width in inner]) if job.again is not None else []
-        if not job.keep:
-            layers["output_step"][: len(inner)], layers["output_row"][: len(inner)] = 0, 0
-        if not seen:
-            layers["output"][-1] = out.data_ptr()
-        bank = bank_of(x, gates, networks)
-        bank["mixed"] = out.data_ptr()
-        run(forward, bank, layers, job)
-        ctx.layers, ctx.job, ctx.kept = layers, job, len(kept)
-        ctx.save_for_backward(x, gates, out, *kept, *parameters)
+        done = Forward(x, gates, job, parameters)
+        ctx.lease, ctx.layers, ctx.job, ctx.kept = done.lease, done.layers, job, len(done.kept)
+        ctx.save_for_backward(x, gates, done.out, *done.kept, *parameters)
         ctx.set_materialize_grads(False)
-        return out, *kept
+        return done.out, *done.kept
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, *toward: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -113,6 +121,8 @@ def fused_bank(
     again = _wanted(x, parameters, mode.again) if mode.again is not None else None
     half = mode.half and again is None
     job = Job(dropout, seen, wanted, keep=keep, linear=linear, half=half, again=again)
+    if not keep:
+        return Forward(x, gates, job, parameters).out
     out: Tensor = FusedBank.apply(x, gates, job, *parameters)[0]  # type: ignore[no-untyped-call]
     return out
 
