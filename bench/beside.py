@@ -1,7 +1,8 @@
 """funnelcast beside its peers: the same rows, architecture and batch, in turns; writes a page of docs.
 
 Each measurement is a process of its own. One from which others took more than `LOST` of its cores is taken again, and
-left out if that happens thrice. Results are kept in a file, so that a run that was stopped goes on.
+left out if that happens thrice. Results are kept in a file, so that a run that was stopped goes on, and the same command
+tries what was left out once more.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def main() -> int:
         make(data, asked.rows, asked.vocabulary)
     results = Results(asked.folder / f"{data.stem}-{digest()}.jsonl")
     for work in works(asked.models, asked.dims, asked.threads, asked.rounds):
-        if work not in results.known:
+        if work not in results.known or lost_by(results.known[work]) > LOST:
             results.add(work, measured(work, data, asked.python))
     asked.page.parent.mkdir(parents=True, exist_ok=True)
     asked.page.write_text(page(results.known, " ".join(sys.argv[1:]), asked.vocabulary, asked.rows))
