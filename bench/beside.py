@@ -1,8 +1,8 @@
 """funnelcast beside its peers: the same rows, architecture and batch, in turns; writes a page of docs.
 
 Each measurement is a process of its own. One from which others took more than `LOST` of its cores is taken again, and
-left out if that happens thrice. Results are kept in a file, so that a run that was stopped goes on, and the same command
-tries what was left out once more.
+left out if that happens thrice. Results are kept in a file, so that a run that was stopped goes on; the same command
+tries again what was left out.
 """
 
 from __future__ import annotations
