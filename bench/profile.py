@@ -22,11 +22,11 @@ from funnelcast.layers.embedding import Embedding
 from funnelcast.layers.workspace import keep_freed_memory
 from funnelcast.models.registry import RECIPES
 from funnelcast.training import optimizers, step
+from funnelcast.training.adam import RowAdam
 from funnelcast.training.course import Course, Plan, course_of
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.objective import Objective
 from funnelcast.training.optimizers import OptimizerConfig
-from funnelcast.training.row_adam import RowAdam
 from funnelcast.training.stages import Stage
 
 BATCHES = 80

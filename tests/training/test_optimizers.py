@@ -11,9 +11,9 @@ from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import InputSpec, ListSpec
 from funnelcast.layers.embedding import Embedded, Embedding, EmbeddingTable
 from funnelcast.threads import threads
-from funnelcast.training import row_adam
+from funnelcast.training import adam
+from funnelcast.training.adam import RowAdam
 from funnelcast.training.optimizers import Optimizer, OptimizerConfig
-from funnelcast.training.row_adam import RowAdam
 from tests.layers.inputs import draw_batch, lists_of, of_row
 
 INPUTS = InputSpec(
@@ -267,7 +267,7 @@ def test_a_batch_whose_lists_are_all_empty() -> None:
 def test_threads_that_share_a_step_move_all_to_the_same_bits(
     name: Literal["adam", "adam_dense"], clip: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(row_adam, "SHARE", 2)
+    monkeypatch.setattr(adam, "SHARE", 2)
     moved = []
     for workers in (1, 3):
         embedding, dense, weights = parts()

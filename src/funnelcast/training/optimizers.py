@@ -15,7 +15,7 @@ from funnelcast.data.batch import Batch
 from funnelcast.layers.embedding import Embedded, EmbeddingTable
 from funnelcast.layers.mode import Precision
 from funnelcast.schema.config import Config
-from funnelcast.training.row_adam import BETAS, EPSILON, RowAdam
+from funnelcast.training.adam import DenseAdam, Group, RowAdam
 from funnelcast.training.row_gradients import Span, row_gradients, spans_of
 
 
@@ -65,17 +65,17 @@ class Optimizer:
         rate = learning_rate or config.learning_rate
         self.dense, self.loss_weights, self.rates = dense, loss_weights, rates or {}
         self.clip = config.clip
-        groups: list[dict[str, Any]] = [
-            {"params": list(dense.values()), "weight_decay": config.l2},
-            {"params": list(loss_weights.values()), "lr": loss_rate},
-            {"params": list(self.rates.values())},
-        ]
         self._spans = [s for s in spans_of(tables) if s.table.weight.requires_grad]
         self.tables = tables = [span.table for span in self._spans]
         self.row_adams = [RowAdam(table, rate, config.l2) for table in tables] if config.name == "adam" else []
+        groups = [
+            Group(list(dense.values()), rate, config.l2),
+            Group(list(loss_weights.values()), loss_rate, 0.0),
+            Group(list(self.rates.values()), rate, 0.0),
+        ]
         if config.name == "adam_dense":
-            groups.append({"params": [table.weight for table in tables], "weight_decay": config.l2})
-        self.adam = torch.optim.Adam(groups, lr=rate, betas=BETAS, eps=EPSILON, fused=True)
+            groups.append(Group([table.weight for table in tables], rate, config.l2))
+        self.adam = DenseAdam(groups)
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -98,8 +98,6 @@ class Optimizer:
         """`grads` of `parameters`; `embedded` is the gradient of the embedded batch, `touching` (B,) whether a row may
         move what it reads of the embedding. `workers`: threads that share this; what comes out does not depend on them.
         """
-        for parameter, grad in zip(self.parameters, grads, strict=True):
-            parameter.grad = grad
 
         def rows_of(span: Span) -> tuple[Tensor, Tensor]:
             assert embedded is not None
@@ -108,7 +106,7 @@ class Optimizer:
         run: Any = map if workers is None else workers.map
         gathering = [partial(rows_of, span) for span in self._spans if embedded is not None]
         if self.clip is None and self.row_adams:
-            _, *rows = run(_call, [self.adam.step, *gathering])
+            _, *rows = run(_call, [partial(self.adam.step, grads), *gathering])
         else:
             rows = list(run(_call, gathering))
             self._move_after(grads, rows)
@@ -119,29 +117,27 @@ class Optimizer:
         """Parameters, once all gradients are there."""
         if self.clip is not None:
             _clip([*grads, *(grad for _, grad in rows)], self.clip)
+        whole = []
         if not self.row_adams:
             for table, (touched, grad) in zip(self.tables, rows, strict=False):
-                table.weight.grad = torch.zeros_like(table.weight).index_copy_(0, touched.long(), grad)
-        self.adam.step()
+                whole.append(torch.zeros_like(table.weight).index_copy_(0, touched.long(), grad))
+        self.adam.step([*grads, *whole])
 
     def state(self) -> dict[str, Tensor]:
         """Every moment and step count by name."""
-        named = self._named()
-        state = {f"adam.{n}.{k}": v for n, p in named.items() for k, v in self.adam.state.get(p, {}).items()}
+        dense = zip(self._names(), self.adam.state(), strict=True)
+        state = {f"adam.{name}.{k}": v for name, own in dense for k, v in own.items()}
         rows = {f"rows.{i}.{k}": v for i, adam in enumerate(self.row_adams) for k, v in adam.state().items()}
         return state | rows
 
-    def _named(self) -> dict[str, nn.Parameter]:
-        tables = {f"table.{i}": table.weight for i, table in enumerate(self.tables)}
-        return {**self.dense, **self.loss_weights, **{f"rates.{n}": p for n, p in self.rates.items()}, **tables}
+    def _names(self) -> list[str]:
+        tables = [f"table.{i}" for i in range(len(self.tables))] if not self.row_adams else []
+        return [*self.dense, *self.loss_weights, *(f"rates.{name}" for name in self.rates), *tables]
 
     def load(self, state: dict[str, Tensor]) -> None:
-        for name, parameter in self._named().items():
-            moments = {
-                k: state[f"adam.{name}.{k}"] for k in ("step", "exp_avg", "exp_avg_sq") if f"adam.{name}.{k}" in state
-            }
-            if moments:
-                self.adam.state[parameter] = moments
+        """Take over what `state` gave."""
+        keys = self.adam.state()[0] if self.adam.parameters else {}
+        self.adam.load([{k: state[f"adam.{name}.{k}"] for k in keys} for name in self._names()])
         for i, row_adam in enumerate(self.row_adams):
             row_adam.load({k: state[f"rows.{i}.{k}"] for k in row_adam.state()})
 

@@ -1,0 +1,100 @@
+"""Compiled passes against torch's: over dense parameters its Adam, over rows its operations."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from funnelcast.data.encoder import InputSpec
+from funnelcast.layers.embedding import EmbeddingTable
+from funnelcast.layers.mode import is_simple
+from funnelcast.training.adam import DenseAdam, Group, RowAdam, move, move_plain
+
+
+def draw(seed: int, *shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+SHAPES = [(3, 40), (1,), (0, 4), (), (2, 3, 5)]
+RATES = [(0.02, 0.1), (0.5, 0.0), (0.1, 0.0)]
+"""Learning rate and l2 of three groups: of two, three and no parameters."""
+
+
+def pair(dtype: torch.dtype) -> tuple[DenseAdam, torch.optim.Adam]:
+    """Ours and torch's of the same parameters."""
+    groups, theirs = [], []
+    for own, (rate, l2) in zip((SHAPES[:2], SHAPES[2:], []), RATES, strict=True):
+        drawn = [draw(i, *shape).to(dtype) for i, shape in enumerate(own)]
+        groups.append(Group([each.clone() for each in drawn], rate, l2))
+        theirs.append({"params": [each.clone().requires_grad_() for each in drawn], "lr": rate, "weight_decay": l2})
+    return DenseAdam(groups), torch.optim.Adam(theirs)
+
+
+def gradients(seed: int, dtype: torch.dtype) -> list[Tensor]:
+    """The first one's columns lie one after the other; the second one's is 0 at first."""
+    first, second, *rest = (draw(seed + i, *shape).to(dtype) for i, shape in enumerate(SHAPES))
+    return [first.t().contiguous().t(), second if seed else second * 0, *rest]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_dense_parameters_move_as_torchs_adam_moves_them(dtype: torch.dtype) -> None:
+    ours, theirs = pair(dtype)
+    expected = [p for group in theirs.param_groups for p in group["params"]]
+    for seed in range(0, 50, 10):
+        grads = gradients(seed, dtype)
+        for parameter, grad in zip(expected, grads, strict=True):
+            parameter.grad = grad.clone()
+        theirs.step()
+        ours.step(grads)
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-12
+    for found, right in zip(ours.parameters, expected, strict=True):
+        torch.testing.assert_close(found, right.detach(), rtol=tolerance, atol=tolerance)
+    for own, right in zip(ours.state(), expected, strict=True):
+        for name, moment in theirs.state[right].items():
+            torch.testing.assert_close(own[name], moment, rtol=tolerance, atol=tolerance, check_dtype=False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_it_goes_on_from_its_state_bit_for_bit(dtype: torch.dtype) -> None:
+    (whole, _), (first, _) = pair(dtype), pair(dtype)
+    for seed in (0, 10):
+        whole.step(gradients(seed, dtype))
+    first.step(gradients(0, dtype))
+    second = DenseAdam(first.groups)
+    second.load([{name: part.clone() for name, part in own.items()} for own in first.state()])
+    second.step(gradients(10, dtype))
+    assert all(torch.equal(a, b) for a, b in zip(second.parameters, whole.parameters, strict=True))
+
+
+@pytest.mark.parametrize("width", [1, 5, 16, 33])
+def test_compiled_and_plain_move_the_same_rows_alike(width: int) -> None:
+    compiled = [draw(0, 40, width), draw(1, 40, width), draw(2, 40, width).square()]
+    plain = [tensor.clone() for tensor in compiled]
+    rows, grad = torch.tensor([3, 0, 39, 17]), draw(3, 4, width)
+    weight, mean, square = (tensor.numpy() for tensor in compiled)
+    move(weight, mean, square, rows.numpy(), grad.numpy(), 0.1, 0.02, 1.5)
+    move_plain(plain[0], plain[1], plain[2], rows, grad, 0.1, 0.02, 1.5)
+    for found, expected in zip(compiled, plain, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    assert (compiled[0] != draw(0, 40, width)).any(1).nonzero().flatten().tolist() == [0, 3, 17, 39]
+
+
+def test_a_row_without_a_gradient_ever_does_not_move() -> None:
+    """0 / (0 + ε), not nan."""
+    weight, mean, square = draw(0, 3, 4), torch.zeros(3, 4), torch.zeros(3, 4)
+    rows, grad = torch.tensor([1]).numpy(), torch.zeros(1, 4).numpy()
+    move(weight.numpy(), mean.numpy(), square.numpy(), rows, grad, 0.0, 0.1, 1.0)
+    assert torch.equal(weight, draw(0, 3, 4))
+
+
+def test_no_row_at_all_is_a_step_that_moves_nothing() -> None:
+    """A batch whose lists are all empty; the step still counts."""
+    table = EmbeddingTable(InputSpec((("a", "a"),), {"a": 5}, ()), ["a"], 2, {})
+    torch.nn.init.ones_(table.weight)
+    adam = RowAdam(table, 0.1, 0.5)
+    adam.step(torch.empty(0, dtype=torch.int32), torch.empty(0, 2))
+    assert torch.all(table.weight == 1) and adam.steps == 1 and not adam.mean.any()
+
+
+def test_compiled_loops_take_float32_on_the_cpu() -> None:
+    assert is_simple(torch.zeros(1)) and not is_simple(torch.zeros(1, dtype=torch.float64))
+    assert not is_simple(torch.zeros(1, device="meta"))
