@@ -142,10 +142,13 @@ class RowAdam:
 def move_all(places: Any, sizes: Any, l2: float, rate: float, spread: float) -> None:
     """In place, numbers whose addresses are in `places` (4, n): parameters, gradients, means and squares, so many as
     `sizes` (n,) says."""
+    shrink, size, scale = np.float32(l2), np.float32(rate), np.float32(spread)
     for i in range(len(sizes)):
         weight, grad = matrix(places[0, i], 1, sizes[i]), matrix(places[1, i], 1, sizes[i])
         mean, square = matrix(places[2, i], 1, sizes[i]), matrix(places[3, i], 1, sizes[i])
-        move_numbers(weight[0], mean[0], square[0], grad[0], l2, rate, spread)
+        for j in range(sizes[i]):
+            moved = _moved(weight[0, j], mean[0, j], square[0, j], grad[0, j], shrink, size, scale)
+            weight[0, j], mean[0, j], square[0, j] = moved
 
 
 @compiled_for_speed
@@ -153,26 +156,27 @@ def move(
     weight: Any, mean: Any, square: Any, rows: Any, grad: Any, l2: float, rate: float, spread: float
 ) -> None:  # fmt: skip
     """weight, mean and square (V, E) at `rows` (U,), in place and in one pass: each row is fetched from memory once."""
+    shrink, size, scale = np.float32(l2), np.float32(rate), np.float32(spread)
     width, tables = weight.shape[1], (weight.ctypes.data, mean.ctypes.data, square.ctypes.data)
     for u in range(len(rows)):
         if u + AHEAD < len(rows):
             for table in tables:
                 fetch(table + np.int64(rows[u + AHEAD]) * width * weight.itemsize)
-        move_numbers(weight[rows[u]], mean[rows[u]], square[rows[u]], grad[u], l2, rate, spread)
+        row_weight, row_mean, row_square, row_grad = weight[rows[u]], mean[rows[u]], square[rows[u]], grad[u]
+        for j in range(len(row_grad)):
+            moved = _moved(row_weight[j], row_mean[j], row_square[j], row_grad[j], shrink, size, scale)
+            row_weight[j], row_mean[j], row_square[j] = moved
 
 
 @compiled_for_speed
-def move_numbers(weight: Any, mean: Any, square: Any, grad: Any, l2: float, rate: float, spread: float) -> None:
-    """(n,) each, in place."""
+def _moved(weight: Any, mean: Any, square: Any, grad: Any, shrink: Any, size: Any, scale: Any) -> Any:
+    """A number, its mean and its square, moved."""
     decay, fresh = np.float32(BETAS[1]), np.float32(1 - BETAS[1])
     pull, epsilon = np.float32(1 - BETAS[0]), np.float32(EPSILON)
-    shrink, size, scale = np.float32(l2), np.float32(rate), np.float32(spread)
-    for j in range(len(grad)):
-        g = grad[j] + shrink * weight[j]
-        m = mean[j] + pull * (g - mean[j])
-        s = decay * square[j] + fresh * g * g
-        mean[j], square[j] = m, s
-        weight[j] -= size * m / (np.sqrt(s) * scale + epsilon)
+    g = grad + shrink * weight
+    m = mean + pull * (g - mean)
+    s = decay * square + fresh * g * g
+    return weight - size * m / (np.sqrt(s) * scale + epsilon), m, s
 
 
 def move_plain(
