@@ -53,6 +53,12 @@ def test_dense_parameters_move_as_torchs_adam_moves_them(dtype: torch.dtype) -> 
             torch.testing.assert_close(own[name], moment, rtol=tolerance, atol=tolerance, check_dtype=False)
 
 
+def test_gradients_of_other_parameters_are_noticed() -> None:
+    adam = DenseAdam([Group([torch.zeros(3)], 0.1, 0.0)])
+    with pytest.raises(AssertionError, match="not of these parameters"):
+        adam.step([torch.zeros(2)])
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_it_goes_on_from_its_state_bit_for_bit(dtype: torch.dtype) -> None:
     (whole, _), (first, _) = pair(dtype), pair(dtype)

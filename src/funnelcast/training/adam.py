@@ -80,8 +80,10 @@ def corrections(steps: int) -> tuple[float, float]:
 def _move_group(own: Sequence[list[Tensor]], l2: float, rate: float, spread: float) -> None:
     weight, grad, mean, square = own
     grad = [each.contiguous() for each in grad]  # held for as long as the loop runs
+    sizes = [each.numel() for each in weight]
+    assert sizes == [each.numel() for each in grad], "gradients are not of these parameters"
     places = [[tensor.data_ptr() for tensor in tensors] for tensors in (weight, grad, mean, square)]
-    move_all(np.array(places, np.int64), np.array([each.numel() for each in weight], np.int64), l2, rate, spread)
+    move_all(np.array(places, np.int64), np.array(sizes, np.int64), l2, rate, spread)
 
 
 def _move_group_plain(own: Sequence[list[Tensor]], l2: float, rate: float, spread: float) -> None:
