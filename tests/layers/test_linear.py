@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from funnelcast.layers.leaves import Leaves
-from funnelcast.layers.linear import FEW, linear_by
+from funnelcast.layers.linear import linear_by
 from funnelcast.layers.mode import FAST, Mode
 from tests.layers.reference import draw
 
@@ -42,12 +42,3 @@ def test_without_a_bias_or_the_loops_it_is_torchs() -> None:
     x, weight = draw(0, 3, 5), draw(1, 4, 5)
     assert torch.equal(linear_by(FAST, x, weight), linear(x, weight))
     assert torch.equal(linear_by(Mode(), x.float(), weight.float()), linear(x.float(), weight.float()))
-
-
-@pytest.mark.parametrize("rows", [0, 1, FEW, FEW + 1])
-def test_rows_that_are_scored(rows: int) -> None:
-    x, weight, bias = draw(0, 2, rows, 5).float()[0], draw(1, 21, 5).float(), draw(2, 21).float()
-    expected = plain(x.double(), weight.double(), bias.double(), rectified=True)
-    with torch.inference_mode():
-        found = linear_by(FAST, x, weight, bias, rectified=True)
-    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)

@@ -1,10 +1,7 @@
-"""Linear layers of their own; of many rows through the compiled loops of a bank of one."""
+"""Linear layers of their own, through the compiled loops of a bank of one."""
 
 from __future__ import annotations
 
-from typing import Final
-
-import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
@@ -12,13 +9,10 @@ from funnelcast.layers.dropout import Dropout
 from funnelcast.layers.fused import fused_bank
 from funnelcast.layers.mode import Mode, is_simple
 
-FEW: Final = 512
-"""Rows that are scored in less time than calling the loops takes."""
-
 
 def linear_by(mode: Mode, x: Tensor, weight: Tensor, bias: Tensor | None = None, *, rectified: bool = False) -> Tensor:
     """x Wᵀ + b of x (…, in), weight (out, in) and bias (out,); `rectified`: its positive part."""
-    if mode.fused and is_simple(x) and (torch.is_grad_enabled() or x[..., 0].numel() > FEW):
+    if mode.fused and is_simple(x):
         bias = weight.new_zeros(len(weight)) if bias is None else bias
         parameters = (weight.t().unsqueeze(0), bias.unsqueeze(0))
         out = fused_bank(x.flatten(0, -2), [Dropout()], parameters, mode, linear=not rectified)
