@@ -53,10 +53,11 @@ def test_dense_parameters_move_as_torchs_adam_moves_them(dtype: torch.dtype) -> 
             torch.testing.assert_close(own[name], moment, rtol=tolerance, atol=tolerance, check_dtype=False)
 
 
-def test_gradients_of_other_parameters_are_noticed() -> None:
+@pytest.mark.parametrize("shapes", [[2], [], [3, 3]])
+def test_gradients_of_other_parameters_are_noticed(shapes: list[int]) -> None:
     adam = DenseAdam([Group([torch.zeros(3)], 0.1, 0.0)])
     with pytest.raises(AssertionError, match="not of these parameters"):
-        adam.step([torch.zeros(2)])
+        adam.step([torch.zeros(shape) for shape in shapes])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

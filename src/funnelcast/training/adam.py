@@ -48,6 +48,7 @@ class DenseAdam:
     @torch.no_grad()
     def step(self, grads: Sequence[Tensor]) -> None:
         """`grads` of the groups' parameters, one after the other."""
+        assert len(grads) == len(self.parameters), "gradients are not of these parameters"
         self.steps += 1
         correction, spread = corrections(self.steps)
         tensors, start = (self.parameters, grads, self.mean, self.square), 0
