@@ -16,6 +16,7 @@ from funnelcast.layers.dropout import Dropout
 from funnelcast.layers.kernels import BANK, BLOCK, LAYER, SEEN, backward
 from funnelcast.layers.kernels_twice import backward_twice
 from funnelcast.layers.products import PANEL, turned_room
+from funnelcast.layers.repeats import NO_GROUPS, Repeats
 from funnelcast.layers.tiles import FLOAT
 from funnelcast.layers.workspace import lease_for, lend
 
@@ -51,6 +52,12 @@ class Job(NamedTuple):
     """Whether products are of bfloat16; then there is one derivative."""
     again: Wanted | None = None
     """What the gradient is by that will be differentiated once more; none for one derivative."""
+    repeats: Repeats | None = None
+    """What repeats in x; then nothing of the first layer is differentiated twice."""
+
+    @property
+    def groups(self) -> NDArray[np.void]:
+        return NO_GROUPS if self.repeats is None else self.repeats.groups
 
 
 class Again(NamedTuple):
@@ -128,7 +135,7 @@ class WayBack:
         return [(self.networks, self.rows, w.shape[2]) for w in self.parameters[0::2]]
 
     def _call(self, kernel: Any, tensors: dict[str, Tensor | None], scratch_rows: int) -> None:
-        bank = bank_of(self.x, self.gates, self.networks)
+        bank = bank_of(self.x, self.gates, self.networks, self.job.repeats)
         bank["grad"] = self.grad.data_ptr()
         for name, tensor in tensors.items():
             bank[name] = _address(tensor)
@@ -141,14 +148,24 @@ def run(kernel: Any, bank: NDArray[np.void], layers: NDArray[np.void], job: Job,
     """Runs a loop with the spaces that it needs; `rows` of the scratch."""
     networks, widths, half = int(bank["networks"][0]), layers["width"].tolist(), int(job.half)
     size = rows * max(widths)
-    every = (int(layers["width_in"][0]), *widths)
+    every = (int(layers["width_in"][0]) if job.repeats is None else job.repeats.of.shape[1], *widths)
     pairs = max(BLOCK, *every) * ((max(every) + 1) // 2) if half else 0
     sizes = [size, size, networks * _packed_size(every), turned_room(max(every), max(rows, BLOCK)), pairs, pairs]
+    sizes += _sizes_of(job.repeats, networks, int(bank["rows"][0]), every) if job.repeats is not None else []
     lease = lease_for(sizes)
-    first, second, bank["packed"], bank["room"], bank["paired"], last = lease.places(sizes)
+    first, second, bank["packed"], bank["room"], bank["paired"], last, *more = lease.places(sizes)
     bank["scratch_step"], bank["paired_step"], bank["half"] = second - first, last - bank["paired"], half
     bank["scratch"] = first
-    kernel(bank, layers, *by_network(job.seen, networks))
+    if job.repeats is not None:
+        bank["sums"], bank["first_weight"], bank["first_grad"], bank["grad_vectors"], dense = more
+        bank["grad_whole"], bank["grad_x"] = bank["grad_x"], dense if bank["grad_x"][0] else 0
+    kernel(bank, layers, *by_network(job.seen, networks), job.groups)
+
+
+def _sizes_of(repeats: Repeats, networks: int, rows: int, widths: Sequence[int]) -> list[int]:
+    """Numbers in the spaces for what repeats: `sums`, `first_weight`, `first_grad`, `grad_vectors` and `grad_x`."""
+    first = widths[0] * widths[1]
+    return [networks * repeats.count * widths[1], first, first, len(repeats.vectors), rows * widths[0]]
 
 
 @cache
@@ -183,7 +200,8 @@ def layers_of(x: Tensor, parameters: Sequence[Tensor], job: Job) -> NDArray[np.v
     """The layers of a bank, without room for their outputs."""
     widths = [w.shape[2] for w in parameters[0::2]]
     layers = np.zeros(len(job.dropout), LAYER)
-    layers["width_in"], layers["width"] = (x.shape[-1], *widths[:-1]), widths
+    columns = (x if job.repeats is None else job.repeats.dense).shape[-1]
+    layers["width_in"], layers["width"] = (columns, *widths[:-1]), widths
     layers["output_step"] = [x.shape[-2] * width * FLOAT for width in widths]
     layers["output_row"] = [width * FLOAT for width in widths]
     layers["weight"], layers["bias"] = _addresses(parameters[0::2]), _addresses(parameters[1::2])
@@ -194,11 +212,15 @@ def layers_of(x: Tensor, parameters: Sequence[Tensor], job: Job) -> NDArray[np.v
     return layers
 
 
-def bank_of(x: Tensor, gates: Tensor | None, networks: int) -> NDArray[np.void]:
+def bank_of(x: Tensor, gates: Tensor | None, networks: int, repeats: Repeats | None = None) -> NDArray[np.void]:
     """A call with its input."""
     bank = np.zeros(1, BANK)
     bank["networks"], bank["rows"] = networks, x.shape[-2]
     bank["x"], bank["x_step"] = x.data_ptr(), _step(x)
+    if repeats is not None:
+        bank["x"], bank["whole"], bank["count"] = repeats.dense.data_ptr(), x.shape[1], repeats.count
+        for name, array in (("codes", repeats.codes), ("readers", repeats.readers), ("vectors", repeats.vectors)):
+            bank[name] = array.ctypes.data
     if gates is not None:
         bank["gates"], bank["columns"] = gates.data_ptr(), gates.shape[1]
     return bank

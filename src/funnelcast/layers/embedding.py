@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import accumulate
 from typing import Literal, NamedTuple
 
@@ -17,6 +18,7 @@ from funnelcast.layers.lists import Bag, Elements, Pool, bag_of
 from funnelcast.layers.look_up import look_up
 from funnelcast.layers.mode import EVALUATE, Mode, is_simple
 from funnelcast.layers.numbers import Numbers
+from funnelcast.layers.repeats import Field, Repeats, repeats_of
 
 Init = Literal["xavier_uniform", "normal"]
 
@@ -72,7 +74,8 @@ class EmbeddingTable(nn.Module):
         self.sizes = {name: inputs.sizes[name] for name in vocabularies}
         starts = dict(zip(vocabularies, accumulate(self.sizes.values(), initial=0), strict=False))
         fields = [(i, starts[name]) for i, (_, name) in enumerate(inputs.fields) if name in starts]
-        self.fields = [name for name, vocabulary in inputs.fields if vocabulary in starts]
+        self.named = [(name, vocabulary) for name, vocabulary in inputs.fields if vocabulary in starts]
+        self.fields = [name for name, _ in self.named]
         self.lists = {each.name: starts[each.vocabulary] for each in inputs.lists if each.vocabulary in starts}
         self.pools = {name: pools[name] for name in self.lists}
         self.weight = nn.Parameter(torch.empty(sum(self.sizes.values()), width), requires_grad=not frozen)
@@ -198,6 +201,19 @@ class Embedding(nn.Module):
         for table in self.all_tables():
             if vocabulary in table.sizes:
                 table.blocks()[vocabulary][ids.long()] = vectors.repeat(1, self.copies).to(table.weight.dtype)
+
+    def repeats(self, batch: Batch, flat: Tensor) -> Repeats | None:
+        """What repeats in a batch's `Embedded.flat`; none where it does not pay."""
+        return repeats_of(self._fields, batch.ids, flat) if is_simple(flat) else None
+
+    @cached_property
+    def _fields(self) -> tuple[Field, ...]:
+        starts = {block.feature: block for block in self.layout}
+        return tuple(
+            Field(int(column), table.sizes[vocabulary], starts[name].start, starts[name].width)
+            for table in self.all_tables()
+            for column, (name, vocabulary) in zip(table.columns, table.named, strict=True)
+        )
 
     def forward(self, batch: Batch, mode: Mode = EVALUATE) -> Embedded:
         """`mode` may ask for the fast way where no gradient is followed."""

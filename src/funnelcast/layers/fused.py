@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -15,7 +15,12 @@ from funnelcast.layers.dropout import Dropout
 from funnelcast.layers.kernels import BLOCK, forward
 from funnelcast.layers.leaves import Leaves
 from funnelcast.layers.mode import Mode
+from funnelcast.layers.repeats import Repeats
+from funnelcast.layers.tiles import LANES
 from funnelcast.layers.workspace import lease_for
+
+NARROW: Final = 64
+"""Columns below which what repeats is not worth looking up."""
 
 
 class Forward:
@@ -35,7 +40,7 @@ class Forward:
             layers["output_step"][: len(inner)], layers["output_row"][: len(inner)] = 0, 0
         if not seen:
             layers["output"][-1] = self.out.data_ptr()
-        bank = bank_of(x, gates, networks)
+        bank = bank_of(x, gates, networks, job.repeats)
         bank["mixed"] = self.out.data_ptr()
         run(forward, bank, layers, job)
         self.layers = layers
@@ -120,11 +125,19 @@ def fused_bank(
     wanted = _wanted(x, parameters, mode.wanted) if keep else Wanted(x=False, parameters=False)
     again = _wanted(x, parameters, mode.again) if mode.again is not None else None
     half = mode.half and again is None
-    job = Job(dropout, seen, wanted, keep=keep, linear=linear, half=half, again=again)
+    repeats = mode.repeats if _can_repeat(x, parameters[0], mode.repeats, again) else None
+    job = Job(dropout, seen, wanted, keep, linear, half, again, repeats)
     if not keep:
         return Forward(x, gates, job, parameters).out
     out: Tensor = FusedBank.apply(x, gates, job, *parameters)[0]  # type: ignore[no-untyped-call]
     return out
+
+
+def _can_repeat(x: Tensor, first: Tensor, repeats: Repeats | None, again: Wanted | None) -> bool:
+    """Whether it is what repeats in x, and a first layer of these weights (N, in, out) gains by it."""
+    if repeats is None or repeats.of is not x or first.shape[2] % LANES or len(first) * first.shape[2] < NARROW:
+        return False
+    return again is None or not any(again)
 
 
 def _wanted(x: Tensor, parameters: Sequence[Tensor], leaves: Leaves | None) -> Wanted:

@@ -49,6 +49,9 @@ class HashedIds(nn.Module):
     def all_tables(self) -> list[EmbeddingTable]:
         return []
 
+    def repeats(self, batch: Batch, flat: Tensor) -> None:
+        """No fields."""
+
     def reset(self, init: Init, generator: torch.Generator) -> None:
         """Nothing to do."""
 

@@ -12,7 +12,16 @@ import numpy as np
 from funnelcast.compiled import compiled_for_speed
 from funnelcast.layers.few_rows import is_read_once, shared_columns, times_in_place
 from funnelcast.layers.halves import pack_pairs, pack_turned_pairs, pair_columns, pair_rows, pairs, rectify_and_pair
-from funnelcast.layers.products import NOTHING, matrix, pack, packed_size, shorts, times, turned_times
+from funnelcast.layers.kernels_repeats import (
+    add_tables,
+    add_to_sums,
+    begin_sums,
+    end_sums,
+    join,
+    make_tables,
+    weight_of,
+)
+from funnelcast.layers.products import NOTHING, matrix, of, pack, packed_size, shorts, times, turned_times
 from funnelcast.layers.tiles import FLOAT, LANES
 
 LAYER: Final = np.dtype([(name, np.int64) for name in (
@@ -42,6 +51,12 @@ BANK: Final = np.dtype([(name, np.int64) for name in (
     "room",  # `turned_room`
     "half",  # whether products are of bfloat16: 0 or 1
     "paired", "paired_step",  # two spaces for pairs of (BLOCK, widest layer), and the bytes between them
+    # where fields repeat, and x and grad_x are the columns of no group:
+    "whole",  # columns of all
+    "codes", "readers", "vectors", "count",  # as in Repeats
+    "sums",  # space for (N, count, H) forward, (count, H) back, of the first layer's width H
+    "first_weight", "first_grad",  # spaces for (width_in, H)
+    "grad_whole", "grad_vectors",  # (B, whole), and a space for as many numbers as `vectors` has
 )])  # fmt: skip
 """A call: what is not needed is 0."""
 
@@ -54,20 +69,21 @@ BLOCK: Final = 192
 
 
 @compiled_for_speed
-def forward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
-    """Fills every layer's `output` and, with gates, `mixed`. `seen` (K,) by network, those of n from `first[n]` on."""
+def forward(banks: Any, layers: Any, seen: Any, first: Any, groups: Any) -> None:
+    """Fills every layer's `output` and, with gates, `mixed`. `seen` (K,) by network, those of n from `first[n]` on;
+    `groups` of fields that repeat."""
     bank = banks[0]
     last = len(layers) - 1
     packed = bank.packed
     for n in range(bank.networks):
         for i in range(len(layers)):
             k, width = layers[i].width_in, layers[i].width
-            w = of(layers[i].weight, n, k, width)
             if bank.half:
-                pack_pairs(w, k, width, packed)
+                pack_pairs(weight_of(bank, layers, groups, n, i), k, width, packed)
             elif not is_read_once(bank, width):
-                pack(w, width * FLOAT, FLOAT, k, width, packed)
+                pack(weight_of(bank, layers, groups, n, i), width * FLOAT, FLOAT, k, width, packed)
             packed += packed_size(_depth(bank, k), width)
+        make_tables(bank, layers[0], groups, n)
     shared = shared_columns(bank, layers[0].width_in)
     for start in range(0, bank.rows, BLOCK):
         rows, packed = min(BLOCK, bank.rows - start), bank.packed
@@ -81,10 +97,12 @@ def forward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
                 k, width = _depth(bank, layer.width_in), layer.width
                 y = layer.output + n * layer.output_step + start * layer.output_row
                 if is_read_once(bank, width):
-                    w = of(layer.weight, n, k, width)
+                    w = weight_of(bank, layers, groups, n, i)
                     times_in_place(operand, w, y, rows, k, width, 0 if i else shared, bank.room, bank.half)
                 else:
                     times(operand, packed, y, rows, k, width, NOTHING, bank.room, bank.half)
+                if i == 0 and len(groups):
+                    add_tables(bank, y, n, start, rows, width, groups)
                 packed += packed_size(k, width)
                 operand = _activated(bank, y, n, start, rows, layer, i < last)
             x = y
@@ -93,14 +111,14 @@ def forward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
 
 
 @compiled_for_speed
-def backward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
+def backward(banks: Any, layers: Any, seen: Any, first: Any, groups: Any) -> None:
     """Fills `grad_gates` and, of `grad_x`, `delta`, every `grad_weight` and `grad_bias`, what has room."""
     bank = banks[0]
     last = len(layers) - 1
     through = bank.grad_x or layers[last].grad_weight
     for n in range(bank.networks):
         if through:
-            _begin(bank, layers, n)
+            _begin(bank, layers, groups, n)
         for start in range(0, bank.rows, BLOCK):
             rows, packed = min(BLOCK, bank.rows - start), bank.packed
             layer = layers[last]
@@ -125,17 +143,24 @@ def backward(banks: Any, layers: Any, seen: Any, first: Any) -> None:
                     keep = 1 if n > 0 and bank.grad_x_step == 0 else 0
                     to = bank.grad_x + n * bank.grad_x_step + start * k * FLOAT
                     _times(bank, g, packed, to, rows, width, k, keep)
+                if i == 0:
+                    add_to_sums(bank, g, start, rows, width, groups)
                 if layer.grad_weight:
                     x = of(layers[i - 1].output, n, bank.rows, k) if i else bank.x + n * bank.x_step
-                    to = of(layer.grad_weight, n, k, width)
+                    to = bank.first_grad if i == 0 and len(groups) else of(layer.grad_weight, n, k, width)
                     _turned_times(bank, x + start * k * FLOAT, g, to, k, rows, width, 1 if start else 0)
                 g = before
+        if through:
+            end_sums(bank, layers[0], groups, n)
+    if bank.grad_x and len(groups):
+        join(bank, layers[0].width_in, groups)
 
 
 @compiled_for_speed
-def _begin(bank: Any, layers: Any, n: int) -> None:
+def _begin(bank: Any, layers: Any, groups: Any, n: int) -> None:
     """The weights of a network in panels, turned, the last layer's first; and no gradients of biases yet."""
     packed = bank.packed
+    begin_sums(bank, layers[0].width, groups)
     for i in range(len(layers) - 1, -1, -1):
         layer = layers[i]
         k, width = layer.width_in, layer.width
@@ -143,7 +168,7 @@ def _begin(bank: Any, layers: Any, n: int) -> None:
         for j in range(width):
             bias[0, j] = 0
         if i or bank.grad_x:
-            w = of(layer.weight, n, k, width)
+            w = weight_of(bank, layers, groups, n, i)
             if bank.half:
                 pack_turned_pairs(w, k, width, packed, bank.paired)
             else:
@@ -183,12 +208,6 @@ def _delta(bank: Any, layer: Any, n: int, start: int, turn: int) -> Any:
     if layer.delta:
         return of(layer.delta, n, bank.rows, layer.width) + start * layer.width * FLOAT
     return bank.scratch + turn * bank.scratch_step
-
-
-@compiled_for_speed
-def of(address: int, n: int, rows: int, columns: int) -> int:
-    """Where network n's matrix (rows, columns) of floats begins."""
-    return address + n * rows * columns * FLOAT
 
 
 @compiled_for_speed

@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 
 from funnelcast.compiled import compiled_for_speed
-from funnelcast.layers.kernels import of
-from funnelcast.layers.products import NOTHING, matrix, pack, times, turned_times
+from funnelcast.layers.products import NOTHING, matrix, of, pack, times, turned_times
 from funnelcast.layers.tiles import FLOAT
 
 
 @compiled_for_speed
-def backward_twice(banks: Any, layers: Any, seen: Any, first: Any) -> None:
+def backward_twice(banks: Any, layers: Any, seen: Any, first: Any, groups: Any) -> None:
     """From the gradients `turn_…` of what `backward` filled: `turn_grad` and `grad_gates`, and of `grad_x`, every
     `toward` and `grad_weight` that part which does not lead through the outputs. `backward` adds the rest, given
     `toward`. ReLU's own second derivative is 0.

@@ -11,6 +11,7 @@ from torch import Tensor
 from funnelcast.errors import FunnelcastError
 from funnelcast.layers.dropout import BlockNoise, Dropout, Noise
 from funnelcast.layers.leaves import Leaves
+from funnelcast.layers.repeats import Repeats
 from funnelcast.layers.tiles import HAS_HALF
 
 
@@ -28,6 +29,9 @@ class Mode:
     """What the gradient is by that will be differentiated once more; without it `fused` has no second derivative."""
     half: bool = False
     """With `fused`: products of bfloat16, summed in float32, where nothing is differentiated twice."""
+    repeats: Repeats | None = None
+    """With `fused`: what repeats in the rows that are differentiated. In their gradient one row of each code then has
+    the sum of all that have it."""
 
     def dropout(self, x: Tensor, rate: float) -> Tensor:
         """`x` with elements zeroed at `rate` and the others scaled up."""

@@ -53,9 +53,21 @@ def matrix(address: int, rows: int, columns: int) -> Any:
 
 
 @compiled_for_speed
+def of(address: int, n: int, rows: int, columns: int) -> int:
+    """Where network n's matrix (rows, columns) of floats begins."""
+    return address + n * rows * columns * FLOAT
+
+
+@compiled_for_speed
 def words(address: int, rows: int, columns: int) -> Any:
     """The uint32 matrix (rows, columns), row-major, at an address."""
     return carray(_pointer(address), (rows, columns), np.uint32)
+
+
+@compiled_for_speed
+def longs(address: int, numbers: int) -> Any:
+    """The int64 numbers (numbers,) at an address."""
+    return carray(_pointer(address), (numbers,), np.int64)
 
 
 @compiled_for_speed

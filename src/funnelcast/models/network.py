@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Self, final
 
@@ -166,7 +167,10 @@ class FunnelModel(nn.Module):
 
     def forward(self, batch: Batch, mode: Mode = EVALUATE) -> Reach:
         """Log-probabilities (B, T) of having reached and not having reached each step."""
-        return self.network(self.embedding(batch, mode), mode)
+        embedded = self.embedding(batch, mode)
+        if mode.fused:
+            mode = replace(mode, repeats=self.embedding.repeats(batch, embedded.flat))
+        return self.network(embedded, mode)
 
     @torch.inference_mode()
     def score(self, batch: Batch, *, half: bool = False) -> Reach:

@@ -162,7 +162,8 @@ class InnerLoop:
     def _mode(self, piece: Rows, wanted: Tensors, again: Tensors | None = None) -> Mode:
         twice = Leaves(again) if again is not None else None
         noise = None if piece.seed is None else noise_of(piece.x, piece.seed)
-        return Mode(noise, is_cpu(piece.x), Leaves(wanted), twice)
+        repeats = self.objective.model.embedding.repeats(piece.batch, piece.x.flat)
+        return Mode(noise, is_cpu(piece.x), Leaves(wanted), twice, repeats=repeats)
 
     def _run(self, piece: Rows, whole: Whole, leaves: Tensors, mode: Mode) -> tuple[Tensor, Tensor]:
         arguments = (piece.batch, piece.x, whole, mode)

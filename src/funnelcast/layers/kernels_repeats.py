@@ -1,0 +1,129 @@
+"""A bank's first layer where vectors repeat in x (`layers/repeats.py`): tables of what each code adds to its sums."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from funnelcast.compiled import compiled_for_speed
+from funnelcast.layers.products import NOTHING, PANEL, longs, matrix, multiply, of, pack, times, turned_times
+from funnelcast.layers.tables import add_rows, add_to_rows
+from funnelcast.layers.tiles import FLOAT, ROWS
+
+
+@compiled_for_speed
+def weight_of(bank: Any, layers: Any, groups: Any, n: int, i: int) -> Any:
+    """Where network n's weight of layer i begins; of the first, a copy of the rows that belong to no group."""
+    layer = layers[i]
+    if i > 0 or len(groups) == 0:
+        return of(layer.weight, n, layer.width_in, layer.width)
+    _copy_dense(_own(bank, layer, layer.weight, n), bank.first_weight, bank, layer.width, groups, True)
+    return bank.first_weight
+
+
+@compiled_for_speed
+def make_tables(bank: Any, layer: Any, groups: Any, n: int) -> None:
+    """`sums` (N, codes, H): each code's vector times its rows of network n's first weight."""
+    width, w = layer.width, _own(bank, layer, layer.weight, n)
+    for g in range(len(groups)):
+        group = groups[g]
+        own, row, panel = group.width * FLOAT, width * FLOAT, PANEL * FLOAT
+        v, b = bank.vectors + group.at * FLOAT, w + group.start * row
+        to = _sums(bank, width, n) + group.first * row
+        multiply(
+            v, ROWS * own, own, 0, b, panel, row, to, row, group.size, group.width, width, NOTHING, bank.room, NOTHING
+        )
+
+
+@compiled_for_speed
+def add_tables(bank: Any, y: int, n: int, start: int, rows: int, width: int, groups: Any) -> None:
+    """Adds to a block what the codes of its rows stand for."""
+    tables, codes = _sums(bank, width, n), bank.codes + start * len(groups) * FLOAT
+    for r in range(rows):
+        add_rows(y + r * width * FLOAT, codes + r * len(groups) * FLOAT, tables, len(groups), width)
+
+
+@compiled_for_speed
+def begin_sums(bank: Any, width: int, groups: Any) -> None:
+    """No gradients by tables yet."""
+    if len(groups):
+        matrix(bank.sums, bank.count, width)[:] = 0
+
+
+@compiled_for_speed
+def add_to_sums(bank: Any, delta: int, start: int, rows: int, width: int, groups: Any) -> None:
+    """Adds a block's gradient to those by the tables."""
+    codes = bank.codes + start * len(groups) * FLOAT
+    for r in range(rows):
+        add_to_rows(delta + r * width * FLOAT, codes + r * len(groups) * FLOAT, bank.sums, len(groups), width)
+
+
+@compiled_for_speed
+def end_sums(bank: Any, layer: Any, groups: Any, n: int) -> None:
+    """The gradients by network n's first weight and by the vectors, from those by its tables and `first_grad`."""
+    width, row = layer.width, layer.width * FLOAT
+    to = _own(bank, layer, layer.grad_weight, n)
+    if layer.grad_weight and len(groups):
+        _copy_dense(to, bank.first_grad, bank, width, groups, False)
+    for g in range(len(groups)):
+        group = groups[g]
+        own = bank.sums + group.first * row
+        if layer.grad_weight:
+            v = bank.vectors + group.at * FLOAT
+            turned_times(v, own, to + group.start * row, group.width, group.size, width, NOTHING, bank.room, NOTHING)
+        if bank.grad_x:
+            w = _own(bank, layer, layer.weight, n) + group.start * row
+            pack(w, FLOAT, row, width, group.width, bank.packed)
+            grad, keep = bank.grad_vectors + group.at * FLOAT, 1 if n > 0 else 0
+            times(own, bank.packed, grad, group.size, width, group.width, keep, bank.room, NOTHING)
+
+
+@compiled_for_speed
+def join(bank: Any, columns: int, groups: Any) -> None:
+    """`grad_whole` (B, D), where one row of each code has the gradient by its vector and the others have 0: whoever
+    adds up by ids gets the same."""
+    whole, dense = matrix(bank.grad_whole, bank.rows, bank.whole), matrix(bank.grad_x, bank.rows, columns)
+    for r in range(bank.rows):
+        done = at = 0
+        for g in range(len(groups) + 1):
+            end = groups[g].start if g < len(groups) else bank.whole
+            for j in range(done, end):
+                whole[r, j] = dense[r, at]
+                at += 1
+            done = end
+            if g < len(groups):
+                done += groups[g].width
+                for j in range(end, done):
+                    whole[r, j] = 0
+    for g in range(len(groups)):
+        group = groups[g]
+        readers = matrix(bank.grad_vectors + group.at * FLOAT, group.size, group.width)
+        for v in range(group.size):
+            r = longs(bank.readers, bank.count)[group.first + v]
+            for j in range(group.width):
+                whole[r, group.start + j] += readers[v, j]
+
+
+@compiled_for_speed
+def _sums(bank: Any, width: int, n: int) -> int:
+    return of(bank.sums, n, bank.count, width)
+
+
+@compiled_for_speed
+def _own(bank: Any, layer: Any, address: int, n: int) -> int:
+    """Network n's whole first matrix."""
+    return of(address, n, bank.whole, layer.width)
+
+
+@compiled_for_speed
+def _copy_dense(whole: int, dense: int, bank: Any, width: int, groups: Any, out: bool) -> None:
+    """Copies the rows of no group out of a whole matrix (D, H), or back into it."""
+    row, done = width * FLOAT, 0
+    for g in range(len(groups) + 1):
+        end = groups[g].start if g < len(groups) else bank.whole
+        a, b = matrix(whole + done * row, 1, (end - done) * width), matrix(dense, 1, (end - done) * width)
+        if out:
+            b[:] = a
+        else:
+            a[:] = b
+        dense += (end - done) * row
+        done = end + groups[g].width if g < len(groups) else end
