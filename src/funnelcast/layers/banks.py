@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -55,10 +56,9 @@ class MLPBank(nn.Module):
 
     def for_fused(self, rows: int, mode: Mode) -> tuple[list[Dropout], list[Tensor]]:
         """Dropout per layer, and each layer's weight and bias."""
-        layers = [layer for layer in self.layers if isinstance(layer, LinearBank)]
-        shapes = [(len(layer.weight), rows, layer.weight.shape[2]) for layer in layers]
-        dropout = [mode.draw(rate, shape) for rate, shape in zip(self.dropout, shapes, strict=True)]
-        return dropout, [p for layer in layers for p in (layer.weight, layer.bias) if p is not None]
+        parameters: list[Any] = [p for layer in self.layers for p in (layer.weight, layer.bias)]
+        weights = zip(self.dropout, parameters[0::2], strict=True)
+        return [mode.draw(rate, (w.shape[0], rows, w.shape[2])) for rate, w in weights], parameters
 
     def forward(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
         """(B, in) or (N, B, in) -> (N, B, widths[-1])."""

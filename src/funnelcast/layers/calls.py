@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -79,7 +79,7 @@ class WayBack:
     ) -> None:
         """`grad`: of what the bank returned; `layers`: as the way forward left them."""
         self.x, self.gates, self.grad, self.job = x, gates, grad.contiguous(), job
-        self.layers, self.parameters = layers.copy(), parameters
+        self.layers, self.parameters = layers.view(np.uint8).copy().view(LAYER), parameters
         self.networks, self.rows = len(parameters[0]), x.shape[-2]
 
     def differentiate(
@@ -198,27 +198,36 @@ def _addresses(tensors: Sequence[Tensor | None]) -> list[int]:
 
 def layers_of(x: Tensor, parameters: Sequence[Tensor], job: Job) -> NDArray[np.void]:
     """The layers of a bank, without room for their outputs."""
-    widths = [w.shape[2] for w in parameters[0::2]]
-    layers = np.zeros(len(job.dropout), LAYER)
     columns = (x if job.repeats is None else job.repeats.dense).shape[-1]
-    layers["width_in"], layers["width"] = (columns, *widths[:-1]), widths
-    layers["output_step"] = [x.shape[-2] * width * FLOAT for width in widths]
-    layers["output_row"] = [width * FLOAT for width in widths]
+    widths = tuple(w.shape[2] for w in parameters[0::2])
+    layers: NDArray[np.void] = _layers(columns, widths, x.shape[-2], job.linear).copy().view(LAYER)
     layers["weight"], layers["bias"] = _addresses(parameters[0::2]), _addresses(parameters[1::2])
-    layers["draws"] = _addresses([d.draws for d in job.dropout])
-    layers["limit"], layers["scale"] = [d.limit for d in job.dropout], [d.scale for d in job.dropout]
-    if job.linear:
-        layers["floor"][-1] = -np.inf
+    if any(each.draws is not None for each in job.dropout):
+        layers["draws"] = _addresses([d.draws for d in job.dropout])
+        layers["limit"], layers["scale"] = [d.limit for d in job.dropout], [d.scale for d in job.dropout]
     return layers
+
+
+@lru_cache
+def _layers(columns: int, widths: tuple[int, ...], rows: int, linear: bool) -> NDArray[np.uint8]:
+    """What `layers_of` a shape have in common, as bytes, which numpy copies faster than named numbers."""
+    layers = np.zeros(len(widths), LAYER)
+    layers["width_in"], layers["width"] = (columns, *widths[:-1]), widths
+    layers["output_step"] = [rows * width * FLOAT for width in widths]
+    layers["output_row"] = [width * FLOAT for width in widths]
+    layers["scale"] = 1
+    if linear:
+        layers["floor"][-1] = -np.inf
+    return layers.view(np.uint8)
 
 
 def bank_of(x: Tensor, gates: Tensor | None, networks: int, repeats: Repeats | None = None) -> NDArray[np.void]:
     """A call with its input."""
     bank = np.zeros(1, BANK)
     bank["networks"], bank["rows"] = networks, x.shape[-2]
-    bank["x"], bank["x_step"] = x.data_ptr(), _step(x)
+    bank["x"], bank["x_step"], bank["whole"] = x.data_ptr(), _step(x), x.shape[-1]
     if repeats is not None:
-        bank["x"], bank["whole"], bank["count"] = repeats.dense.data_ptr(), x.shape[1], repeats.count
+        bank["x"], bank["count"] = repeats.dense.data_ptr(), repeats.count
         for name, array in (("codes", repeats.codes), ("readers", repeats.readers), ("vectors", repeats.vectors)):
             bank[name] = array.ctypes.data
     if gates is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from funnelcast.compiled import compiled_for_speed
-from funnelcast.layers.products import NOTHING, PANEL, matrix, multiply
+from funnelcast.layers.products import PANEL, matrix, multiply
 from funnelcast.layers.tiles import FLOAT, LANES, ROWS
 
 FEW: Final = 384
@@ -34,17 +34,33 @@ def shared_columns(bank: Any, columns: int) -> Any:
 
 @compiled_for_speed
 def times_in_place(
-    x: int, w: int, y: int, rows: int, depth: int, columns: int, shared: int, room: int, half: int
-) -> None:
-    """Y = X W, row-major. The first `shared` columns of X, the same in all rows, are multiplied once; that changes no
-    bit, as sums are made column by column. `half` is 0, but not known when this is compiled: `times` has that code too.
+    x: int, w: int, y: int, rows: int, depth: int, columns: int, shared: int, room: int, half: int, groups: Any
+) -> None:  # fmt: skip
+    """Y = X W, row-major, of W without the rows of `groups`. The first `shared` columns of X, the same in all rows, are
+    multiplied once; that changes no bit, as sums are made column by column. `half` is 0, but not known when this is
+    compiled: `times` has that code too.
     """
-    own, step, panel = depth * FLOAT, columns * FLOAT, PANEL * FLOAT
     if shared:
-        multiply(x, ROWS * own, own, 0, w, panel, step, y, step, min(1, rows), shared, columns, NOTHING, room, half)
+        _add_product(x, w, y, min(1, rows), depth, columns, 0, shared, room, half, groups)
         out = matrix(y, rows, columns)
         for r in range(1, rows):
             for j in range(columns):
                 out[r, j] = out[0, j]
-    x, w, keep = x + shared * FLOAT, w + shared * step, 1 if shared else 0
-    multiply(x, ROWS * own, own, 0, w, panel, step, y, step, rows, depth - shared, columns, keep, room, half)
+    _add_product(x, w, y, rows, depth, columns, shared, depth, room, half, groups)
+
+
+@compiled_for_speed
+def _add_product(
+    x: int, w: int, y: int, rows: int, depth: int, columns: int, begin: int, end: int, room: int, half: int, groups: Any
+) -> None:  # fmt: skip
+    """Adds that of X's columns `begin` … `end` - 1, or begins with it."""
+    own, step, panel = depth * FLOAT, columns * FLOAT, PANEL * FLOAT
+    at = skipped = 0  # columns of X that are done with, and of groups
+    for g in range(len(groups) + 1):
+        until = groups[g].start - skipped if g < len(groups) else depth
+        first, last, keep = max(at, begin), min(until, end), 1 if max(at, begin) else 0
+        if first < last:
+            a, b = x + first * FLOAT, w + (first + skipped) * step
+            multiply(a, ROWS * own, own, 0, b, panel, step, y, step, rows, last - first, columns, keep, room, half)
+        at = until
+        skipped += groups[g].width if g < len(groups) else 0

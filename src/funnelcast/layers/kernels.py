@@ -51,8 +51,7 @@ BANK: Final = np.dtype([(name, np.int64) for name in (
     "room",  # `turned_room`
     "half",  # whether products are of bfloat16: 0 or 1
     "paired", "paired_step",  # two spaces for pairs of (BLOCK, widest layer), and the bytes between them
-    # where fields repeat, and x and grad_x are the columns of no group:
-    "whole",  # columns of all
+    "whole",  # rows of the first weight; where vectors repeat, x and grad_x are the columns of no group, and
     "codes", "readers", "vectors", "count",  # as in Repeats
     "sums",  # space for (N, count, H) forward, (count, H) back, of the first layer's width H
     "first_weight", "first_grad",  # spaces for (width_in, H)
@@ -97,8 +96,10 @@ def forward(banks: Any, layers: Any, seen: Any, first: Any, groups: Any) -> None
                 k, width = _depth(bank, layer.width_in), layer.width
                 y = layer.output + n * layer.output_step + start * layer.output_row
                 if is_read_once(bank, width):
-                    w = weight_of(bank, layers, groups, n, i)
-                    times_in_place(operand, w, y, rows, k, width, 0 if i else shared, bank.room, bank.half)
+                    w, once, left_out = of(layer.weight, n, k, width), 0, groups[:0]
+                    if i == 0:
+                        w, once, left_out = of(layer.weight, n, bank.whole, width), shared, groups
+                    times_in_place(operand, w, y, rows, k, width, once, bank.room, bank.half, left_out)
                 else:
                     times(operand, packed, y, rows, k, width, NOTHING, bank.room, bank.half)
                 if i == 0 and len(groups):

@@ -54,6 +54,10 @@ class Plan(NamedTuple):
     parts: NDArray[np.void]
     width: int
     """Columns of all groups."""
+    count: int
+    """Vectors at most."""
+    numbers: int
+    """In these."""
 
 
 class Repeats:
@@ -61,13 +65,12 @@ class Repeats:
 
     def __init__(self, plan: Plan, ids: Tensor, x: Tensor) -> None:
         """`x` (B, D): what was looked up for `ids` (B, F), float32 on the CPU."""
-        most = np.minimum(plan.groups["size"], len(x))
         self.of, self.groups = x, plan.groups.copy()
-        self.codes = np.empty((len(x), len(most)), np.int32)
+        self.codes = np.empty((len(x), len(plan.groups)), np.int32)
         """Each group's vector, counted through."""
-        self.readers = np.empty(most.sum(), np.int64)
+        self.readers = np.empty(plan.count, np.int64)
         """A row of x that has it."""
-        self.vectors = np.empty(most @ plan.groups["width"], np.float32)
+        self.vectors = np.empty(plan.numbers, np.float32)
         """Each group's (size, width), one after the other."""
         self.dense = x.new_empty(len(x), x.shape[1] - plan.width)
         """The columns of no group."""
@@ -95,7 +98,8 @@ def _plan(fields: tuple[Field, ...], columns: int) -> Plan:
         for field in group:
             parts.append((g, field.column, times))
             times *= field.size
-    return Plan(groups, np.array(parts, _PART), int(groups["width"].sum()))
+    sizes, widths = groups["size"], groups["width"]
+    return Plan(groups, np.array(parts, _PART), int(widths.sum()), int(sizes.sum()), int(sizes @ widths))
 
 
 Group = tuple[Field, ...]
