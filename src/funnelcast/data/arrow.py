@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,15 @@ def array_of(numbers: NDArray[Any]) -> pa.Array:
 def numbers_of(array: pa.Array) -> NDArray[Any]:
     """The numbers (n,) of an array without nulls, sharing its memory; not to be written to."""
     assert not array.null_count, "nulls are no numbers"
-    dtype, values = np.dtype(array.type.to_pandas_dtype()), array.buffers()[1]
+    dtype, values = _dtype_of(array.type), array.buffers()[1]
     if values is None:
         return np.empty(0, dtype)
     numbers = np.frombuffer(values, dtype, len(array), array.offset * dtype.itemsize)
     numbers.flags.writeable = False
     return numbers
+
+
+@cache
+def _dtype_of(kind: pa.DataType) -> np.dtype[Any]:
+    dtype: np.dtype[Any] = np.dtype(kind.to_pandas_dtype())
+    return dtype

@@ -91,10 +91,9 @@ class Encoder:
         """Features of raw rows, without labels. `shared`: one row of other columns, which hold for all rows and are
         encoded once. Raises InputError for a missing column or a wrong type."""
         shared = rows.slice(0, 0).select([]) if shared is None else shared
+        of_all = set(shared.schema.names)
         self._require_columns([*rows.schema.names, *shared.schema.names])
-        places = {
-            name: shared if self.schema.column(name) in shared.schema.names else rows for name in self.schema.features
-        }
+        places = {name: shared if column in of_all else rows for name, column in self._columns.items()}
         ids = np.empty((len(self.inputs.fields), rows.num_rows), np.int32)  # a column at a time, then turned at once
         for i, (name, _) in enumerate(self.inputs.fields):
             ids[i] = self._field(name, places[name])
@@ -102,8 +101,8 @@ class Encoder:
         for i, name in enumerate(self.inputs.numeric):
             numeric[i] = self.numbers[name](self._values(name, places[name]))
         ragged = self._ragged(places)
-        of_all = np.zeros(rows.num_rows, np.int32)
-        ragged |= {name: replace(own, index=of_all) for name, own in ragged.items() if places[name] is shared}
+        same = np.zeros(rows.num_rows, np.int32)
+        ragged |= {name: replace(own, index=same) for name, own in ragged.items() if places[name] is shared}
         return Columns(np.ascontiguousarray(ids.T), np.ascontiguousarray(numeric.T), ragged)
 
     def unknown(self, rows: pa.RecordBatch) -> dict[str, pa.Array]:
@@ -120,18 +119,27 @@ class Encoder:
         return {name: values.take(pc.sort_indices(values)) for name, values in found.items()}
 
     def _unknown(self, name: str, vocabulary: Vocabulary, rows: pa.RecordBatch) -> pa.Array:
-        feature, column = self.schema.features[name], self.schema.column(name)
+        feature, column = self.schema.features[name], self._columns[name]
         raw = rows.column(column)
         if feature.kind == "categorical" or feature.kind == "numeric":
             return vocabulary.unknown(raw, column)
         values, _ = flat_lists(_as_lists(raw, column, feature.separator), column)
         return (vocabulary.unknown_of_texts if _is_text(raw) else vocabulary.unknown)(values, column)
 
+    @cached_property
+    def _columns(self) -> dict[str, str]:
+        """By feature."""
+        return {name: self.schema.column(name) for name in self.schema.features}
+
+    @cached_property
+    def _wanted(self) -> list[str]:
+        """All columns."""
+        weights = [f.weights for f in self.schema.features.values() if f.kind == "multi" and f.weights]
+        return list(dict.fromkeys([*self._columns.values(), *weights]))
+
     def _require_columns(self, have: list[str]) -> None:
-        wanted = [self.schema.column(name) for name in self.schema.features]
-        wanted += [f.weights for f in self.schema.features.values() if f.kind == "multi" and f.weights]
-        wanted = list(dict.fromkeys(wanted))
-        missing = [name for name in wanted if name not in have]
+        wanted, there = self._wanted, set(have)
+        missing = [name for name in wanted if name not in there]
         if missing:
             near = {name: did_you_mean(name, [other for other in have if other not in wanted]) for name in missing[:8]}
             hints = [f"for {name!r}, {hint}" for name, hint in near.items() if hint.startswith("did")]
@@ -144,12 +152,12 @@ class Encoder:
         if self.schema.features[name].kind == "numeric":
             binned: NDArray[np.int32] = self.numbers[name](self._values(name, rows)).astype(np.int32)
             return binned
-        column = self.schema.column(name)
+        column = self._columns[name]
         return self.vocabularies[self.schema.vocabulary(name)].ids(rows.column(column), column)
 
     def _values(self, name: str, rows: pa.RecordBatch) -> NDArray[np.float64]:
         """Numbers of a feature, NaN where they are missing."""
-        column = self.schema.column(name)
+        column = self._columns[name]
         return as_float(rows.column(column), column)
 
     def _ragged(self, places: dict[str, pa.RecordBatch]) -> dict[str, Ragged]:
@@ -160,7 +168,7 @@ class Encoder:
         }
 
     def _lists(self, name: str, feature: MultiValued | Sequence, rows: pa.RecordBatch) -> Ragged:
-        column = self.schema.column(name)
+        column = self._columns[name]
         raw, vocabulary = rows.column(column), self.vocabularies[self.schema.vocabulary(name)]
         values, offsets = flat_lists(_as_lists(raw, column, feature.separator), column)
         ids = (vocabulary.ids_of_texts if _is_text(raw) else vocabulary.ids)(values, column)

@@ -54,8 +54,8 @@ class Plan(NamedTuple):
     parts: NDArray[np.void]
     width: int
     """Columns of all groups."""
-    count: int
-    """Vectors at most."""
+    vectors: int
+    """Distinct ones at most."""
     numbers: int
     """In these."""
 
@@ -68,7 +68,7 @@ class Repeats:
         self.of, self.groups = x, plan.groups.copy()
         self.codes = np.empty((len(x), len(plan.groups)), np.int32)
         """Each group's vector, counted through."""
-        self.readers = np.empty(plan.count, np.int64)
+        self.readers = np.empty(plan.vectors, np.int64)
         """A row of x that has it."""
         self.vectors = np.empty(plan.numbers, np.float32)
         """Each group's (size, width), one after the other."""

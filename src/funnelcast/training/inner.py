@@ -100,12 +100,20 @@ class InnerLoop:
     """An objective whose parameters move."""
 
     def __init__(
-        self, objective: Objective, adapted: dict[str, Tensor], rest: Sequence[Tensor], *, embedding: bool, size: int
+        self,
+        objective: Objective,
+        adapted: dict[str, Tensor],
+        rest: Sequence[Tensor],
+        *,
+        embedding: bool,
+        size: int,
+        by_ids: bool = False,
     ) -> None:
         """`adapted`: parameters of the objective, by name; `rest`: others that are trained; `embedding`: whether
-        embedded rows are; `size`: rows that go through the network at once. One thread at a time."""
+        embedded rows are; `size`: rows that go through the network at once; `by_ids`: whether rows of the same ids are
+        the same, as without ids that are new to the model. One thread at a time."""
         self.objective, self.names, self.start = objective, list(adapted), list(adapted.values())
-        self.rest, self.embedding, self.size = list(rest), embedding, size
+        self.rest, self.embedding, self.size, self.by_ids = list(rest), embedding, size, by_ids
 
     @torch.no_grad()
     def losses(self, rows: Rows, leaves: Tensors) -> tuple[Tensor, Tensor]:
@@ -162,7 +170,7 @@ class InnerLoop:
     def _mode(self, piece: Rows, wanted: Tensors, again: Tensors | None = None) -> Mode:
         twice = Leaves(again) if again is not None else None
         noise = None if piece.seed is None else noise_of(piece.x, piece.seed)
-        repeats = self.objective.model.embedding.repeats(piece.batch, piece.x.flat)
+        repeats = self.objective.model.embedding.repeats(piece.batch, piece.x.flat) if self.by_ids else None
         return Mode(noise, is_cpu(piece.x), Leaves(wanted), twice, repeats=repeats)
 
     def _run(self, piece: Rows, whole: Whole, leaves: Tensors, mode: Mode) -> tuple[Tensor, Tensor]:
