@@ -186,6 +186,24 @@ def test_the_number_of_workers_changes_the_order_of_sums_alone(name: str, dtype:
         assert same(run(model, weights, batch, 7, workers, at_once=1), one_by_one)
 
 
+@pytest.mark.parametrize("name", ["man", "ple", "shared bottom", "aitm"])
+def test_vectors_that_repeat_are_multiplied_once(name: str) -> None:
+    """In float32, where one row of each code has the gradient of all that have it: sums by id are the same."""
+    wide: dict[str, Any] = {"tower": [64, 8]} if name == "aitm" else {"expert": [64, 8]}
+    (model, weights), batch = build(name, **wide), drawn()
+    expected = run(model, weights, batch)
+    found = run(model.float(), weights.float(), drawn(dtype=torch.float32))
+    assert found.embedded is not None and expected.embedded is not None
+    assert not torch.allclose(found.embedded.flat.double(), expected.embedded.flat, rtol=0.1)
+    spans = spans_of(model.embedding.all_tables())
+    pairs = list(zip([found.losses, *found.parameters], [expected.losses, *expected.parameters], strict=True))
+    pairs += [
+        (row_gradients(s, batch, found.embedded)[1], row_gradients(s, batch, expected.embedded)[1]) for s in spans
+    ]
+    for mine, right in pairs:
+        torch.testing.assert_close(mine.double(), right.double(), rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("at_once", "workers", "rows", "expected"),
     [

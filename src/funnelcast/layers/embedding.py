@@ -38,21 +38,23 @@ class Embedded(NamedTuple):
 
     flat: Tensor  # (B, D): ids and pooled lists by table, then numeric features
     sequences: tuple[Elements, ...] = ()  # those that are pooled with parameters of their own
+    ids: Tensor | None = None  # (B, F) that were looked up; none where rows of the same ids may differ
 
     def slice(self, start: int, stop: int) -> Embedded:
         """Rows start … stop - 1."""
-        return Embedded(self.flat[start:stop], tuple(each.slice(start, stop) for each in self.sequences))
+        ids = None if self.ids is None else self.ids[start:stop]
+        return Embedded(self.flat[start:stop], tuple(each.slice(start, stop) for each in self.sequences), ids)
 
     def leaves(self, *, trained: bool) -> Embedded:
         """Cut off from what made it; `trained`: a gradient is wanted."""
         vectors = [each.vectors.detach().requires_grad_(trained) for each in self.sequences]
-        return self.with_tensors([self.flat.detach().requires_grad_(trained), *vectors])
+        return self.with_tensors([self.flat.detach().requires_grad_(trained), *vectors])._replace(ids=self.ids)
 
     def tensors(self) -> list[Tensor]:
         return [self.flat, *(each.vectors for each in self.sequences)]
 
     def with_tensors(self, tensors: Sequence[Tensor]) -> Embedded:
-        """Of the same shape with other numbers."""
+        """Of the same shape with other numbers, of no ids."""
         flat, *vectors = tensors
         return Embedded(flat, tuple(e._replace(vectors=v) for e, v in zip(self.sequences, vectors, strict=True)))
 
@@ -202,9 +204,9 @@ class Embedding(nn.Module):
             if vocabulary in table.sizes:
                 table.blocks()[vocabulary][ids.long()] = vectors.repeat(1, self.copies).to(table.weight.dtype)
 
-    def repeats(self, batch: Batch, flat: Tensor) -> Repeats | None:
-        """What repeats in a batch's `Embedded.flat`; none where it does not pay."""
-        return repeats_of(self._fields, batch.ids, flat) if is_simple(flat) else None
+    def repeats(self, embedded: Embedded, pooled: Tensor) -> Repeats | None:
+        """What repeats in rows (B, …) that begin with those of `embedded.flat`; none where there is nothing to gain."""
+        return repeats_of(self._fields, embedded.ids, pooled) if embedded.ids is not None and is_simple(pooled) else None
 
     @cached_property
     def _fields(self) -> tuple[Field, ...]:
@@ -221,4 +223,5 @@ class Embedding(nn.Module):
         parts = [part for table in tables for part in table(batch, mode)]
         parts += [self.numbers(batch.numeric)] if self.numbers.widths else []
         flat = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0] if parts else batch.numeric
-        return Embedded(flat, tuple(table.elements(batch, name) for table in tables for name in table.attended))
+        sequences = tuple(table.elements(batch, name) for table in tables for name in table.attended)
+        return Embedded(flat, sequences, batch.ids)

@@ -49,8 +49,8 @@ class HashedIds(nn.Module):
     def all_tables(self) -> list[EmbeddingTable]:
         return []
 
-    def repeats(self, batch: Batch, flat: Tensor) -> None:
-        """No fields."""
+    def repeats(self, embedded: Embedded, pooled: Tensor) -> None:
+        """No vectors."""
 
     def reset(self, init: Init, generator: torch.Generator) -> None:
         """Nothing to do."""

@@ -167,10 +167,7 @@ class FunnelModel(nn.Module):
 
     def forward(self, batch: Batch, mode: Mode = EVALUATE) -> Reach:
         """Log-probabilities (B, T) of having reached and not having reached each step."""
-        embedded = self.embedding(batch, mode)
-        if mode.fused:
-            mode = replace(mode, repeats=self.embedding.repeats(batch, embedded.flat))
-        return self.network(embedded, mode)
+        return self.network(self.embedding(batch, mode), mode)
 
     @torch.inference_mode()
     def score(self, batch: Batch, *, half: bool = False) -> Reach:
@@ -193,7 +190,12 @@ class FunnelModel(nn.Module):
 
     def logits(self, embedded: Embedded, mode: Mode = EVALUATE) -> Tensor:
         """-> (B, T)."""
-        return self.logits_of(self.pooling(embedded, mode), mode)
+        return self.logits_of(*self.pooled(embedded, mode))
+
+    def pooled(self, embedded: Embedded, mode: Mode) -> tuple[Tensor, Mode]:
+        """What pooling makes of embedded rows, and the mode for what comes after it."""
+        x: Tensor = self.pooling(embedded, mode)
+        return x, replace(mode, repeats=self.embedding.repeats(embedded, x)) if mode.fused else mode
 
     def logits_of(self, pooled: Tensor, mode: Mode = EVALUATE) -> Tensor:
         """The same of what pooling made of embedded rows."""

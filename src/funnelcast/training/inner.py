@@ -100,20 +100,12 @@ class InnerLoop:
     """An objective whose parameters move."""
 
     def __init__(
-        self,
-        objective: Objective,
-        adapted: dict[str, Tensor],
-        rest: Sequence[Tensor],
-        *,
-        embedding: bool,
-        size: int,
-        by_ids: bool = False,
+        self, objective: Objective, adapted: dict[str, Tensor], rest: Sequence[Tensor], *, embedding: bool, size: int
     ) -> None:
         """`adapted`: parameters of the objective, by name; `rest`: others that are trained; `embedding`: whether
-        embedded rows are; `size`: rows that go through the network at once; `by_ids`: whether rows of the same ids are
-        the same, as without ids that are new to the model. One thread at a time."""
+        embedded rows are; `size`: rows that go through the network at once. One thread at a time."""
         self.objective, self.names, self.start = objective, list(adapted), list(adapted.values())
-        self.rest, self.embedding, self.size, self.by_ids = list(rest), embedding, size, by_ids
+        self.rest, self.embedding, self.size = list(rest), embedding, size
 
     @torch.no_grad()
     def losses(self, rows: Rows, leaves: Tensors) -> tuple[Tensor, Tensor]:
@@ -170,8 +162,7 @@ class InnerLoop:
     def _mode(self, piece: Rows, wanted: Tensors, again: Tensors | None = None) -> Mode:
         twice = Leaves(again) if again is not None else None
         noise = None if piece.seed is None else noise_of(piece.x, piece.seed)
-        repeats = self.objective.model.embedding.repeats(piece.batch, piece.x.flat) if self.by_ids else None
-        return Mode(noise, is_cpu(piece.x), Leaves(wanted), twice, repeats=repeats)
+        return Mode(noise, is_cpu(piece.x), Leaves(wanted), twice)
 
     def _run(self, piece: Rows, whole: Whole, leaves: Tensors, mode: Mode) -> tuple[Tensor, Tensor]:
         arguments = (piece.batch, piece.x, whole, mode)

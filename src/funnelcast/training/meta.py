@@ -52,8 +52,7 @@ class MetaStep:
         ids, loops = {id(p) for p in adapted.values()}, SimpleQueue[InnerLoop]()
         rest = [p for p in trained.parameters if id(p) not in ids]
         for _ in range(workers):
-            own, embedding = replica(objective), trained.embedding
-            loops.put(InnerLoop(own, adapted, rest, embedding=embedding, size=micro_batch, by_ids=True))
+            loops.put(InnerLoop(replica(objective), adapted, rest, embedding=trained.embedding, size=micro_batch))
         return cls(objective, trained, config, adapted, rates, loops)
 
     def __call__(self, batch: TaskBatch, seed: int, workers: Executor | None, *, watch: bool = False) -> Gradients:

@@ -66,7 +66,8 @@ class Objective(nn.Module):
 
     def forward(self, batch: Batch, x: Embedded, whole: Whole, mode: Mode) -> tuple[Tensor, Tensor]:
         """A piece's part in the mean losses (T,) of the whole, and in what is minimised. `x`: its rows embedded."""
-        return self.of_pooled(self.model.pooling(x, mode), batch, whole, mode)
+        pooled, mode = self.model.pooled(x, mode)
+        return self.of_pooled(pooled, batch, whole, mode)
 
     def of_pooled(self, pooled: Tensor, batch: Batch, whole: Whole, mode: Mode) -> tuple[Tensor, Tensor]:
         """The same from what pooling made of the piece; no size in it depends on what rows hold."""

@@ -86,8 +86,7 @@ class PlainStep:
         fused = is_cpu(x) and self.compiled is None
         noises = [noise_of(x, seed) for seed in seeds]
         noise = noises[0] if len(noises) == 1 else BlockNoise(noises, self.micro_batch)
-        repeats = self.objective.model.embedding.repeats(batch, x.flat) if fused else None
-        mode = Mode(noise, fused, Leaves(wanted) if fused else None, half=self.half, repeats=repeats)
+        mode = Mode(noise, fused=fused, half=self.half, wanted=Leaves(wanted) if fused else None)
         with torch.autocast(x.flat.device.type, torch.bfloat16, enabled=self.half and not fused):
             losses, combined = objective(batch, x, whole, mode)
         grads = list(torch.autograd.grad(combined, wanted))

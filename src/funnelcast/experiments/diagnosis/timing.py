@@ -63,8 +63,7 @@ def _step(objective: Objective, batch: Any, optimizer: Any, watch: _Watch, half:
     x = looked.leaves(trained=True)
     wanted = [*optimizer.dense.values(), *optimizer.loss_weights.values(), *x.tensors()]
     with watch.part("forward"):
-        repeats = model.embedding.repeats(batch, x.flat)
-        _, combined = objective(batch, x, Whole.of(batch), Mode(fused=is_cpu(x), half=half, repeats=repeats))
+        _, combined = objective(batch, x, Whole.of(batch), Mode(fused=is_cpu(x), half=half))
     with watch.part("backward"):
         grads = list(torch.autograd.grad(combined, wanted))
     own = len(wanted) - len(x.tensors())
