@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from funnelcast.layers.dropout import Dropout
-from funnelcast.layers.kernels import BANK, BLOCK, LAYER, SEEN, backward
+from funnelcast.layers.kernels import BLOCK, backward
 from funnelcast.layers.kernels_twice import backward_twice
 from funnelcast.layers.products import PANEL, turned_room
+from funnelcast.layers.records import BANK, LAYER, SEEN
 from funnelcast.layers.repeats import NO_GROUPS, Repeats
 from funnelcast.layers.tiles import FLOAT
 from funnelcast.layers.workspace import lease_for, lend

@@ -206,7 +206,9 @@ class Embedding(nn.Module):
 
     def repeats(self, embedded: Embedded, pooled: Tensor) -> Repeats | None:
         """What repeats in rows (B, …) that begin with those of `embedded.flat`; none where there is nothing to gain."""
-        return repeats_of(self._fields, embedded.ids, pooled) if embedded.ids is not None and is_simple(pooled) else None
+        return (
+            repeats_of(self._fields, embedded.ids, pooled) if embedded.ids is not None and is_simple(pooled) else None
+        )
 
     @cached_property
     def _fields(self) -> tuple[Field, ...]:

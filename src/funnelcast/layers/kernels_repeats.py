@@ -81,6 +81,8 @@ def end_sums(bank: Any, layer: Any, groups: Any, n: int) -> None:
 def join(bank: Any, columns: int, groups: Any) -> None:
     """`grad_whole` (B, D), where one row of each code has the gradient by its vector and the others have 0: whoever
     adds up by ids gets the same."""
+    if not (bank.grad_x and len(groups)):
+        return
     whole, dense = matrix(bank.grad_whole, bank.rows, bank.whole), matrix(bank.grad_x, bank.rows, columns)
     for r in range(bank.rows):
         done = at = 0

@@ -1,0 +1,45 @@
+"""What compiled loops over a bank are told: records of addresses and sizes, all int64 but for a layer's last two."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+LAYER: Final = np.dtype([(name, np.int64) for name in (
+    "width_in", "width",
+    "weight", "bias",  # (N, width_in, width), (N, width)
+    "output",  # (N, B, width), or for a block alone
+    "output_step", "output_row",  # bytes from a network's to the next one's, and from a row to the next; 0 in a block's
+    "draws", "limit",  # of dropout: (N, B, width) int16; 0 without it
+    "grad_weight", "grad_bias",  # (N, width_in, width), (N, width)
+    "delta",  # (N, B, width): the gradient before bias, ReLU and dropout, kept for a second derivative
+    "toward",  # (N, B, width): a gradient of the output from elsewhere
+    "turn_weight", "turn_bias",  # a gradient of `grad_weight` and `grad_bias`
+)] + [("scale", np.float32), ("floor", np.float32)])  # fmt: skip
+"""A layer of all networks. What is not needed is 0. Numbers that are at most `floor` become 0: it is 0 for a ReLU, and
+minus infinity for a layer without."""
+
+BANK: Final = np.dtype([(name, np.int64) for name in (
+    "networks", "rows",
+    "x", "x_step",  # (B, width_in), and the bytes from one network's to the next one's; 0 where they share it
+    "gates", "columns",  # (B, K); K is 0 without gates
+    "mixed",  # (T, B, H), zeros
+    "grad",  # (T, B, H) of the mixture, or (N, B, H) of the last outputs
+    "grad_x", "grad_x_step", "grad_gates",
+    "turn_x", "turn_x_step", "turn_gates", "turn_grad",  # a gradient of the three above; that of `grad`
+    "scratch", "scratch_step",  # two spaces for (BLOCK, widest layer), and the bytes between them
+    "packed",  # space for the weights of a network in panels
+    "room",  # `turned_room`
+    "half",  # whether products are of bfloat16: 0 or 1
+    "paired", "paired_step",  # two spaces for pairs of (BLOCK, widest layer), and the bytes between them
+    "whole",  # rows of the first weight; where vectors repeat, x and grad_x are the columns of no group, and
+    "codes", "readers", "vectors", "count",  # as in Repeats
+    "sums",  # space for (N, count, H) forward, (count, H) back, of the first layer's width H
+    "first_weight", "first_grad",  # spaces for (width_in, H)
+    "grad_whole", "grad_vectors",  # (B, whole), and a space for as many numbers as `vectors` has
+)])  # fmt: skip
+"""A call: what is not needed is 0."""
+
+SEEN: Final = np.dtype([("step", np.int64), ("column", np.int64)])
+"""A step that sees a network, and the column of its gate weight."""
