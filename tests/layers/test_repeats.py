@@ -22,7 +22,7 @@ from tests.layers.reference import randomise
 SIZES = {
     "in between": {"user": 3000, "age": 9, "sex": 3, "item": 2500, "shop": 40, "city": 5},
     "first and last": {"sex": 3, "age": 9, "user": 3000, "shop": 100},
-    "nothing else": {"sex": 3, "age": 9, "shop": 40},
+    "nothing else": {"sex": 3, "age": 9, "colour": 40},
 }
 WIDE, NARROW = (64, 24), (60, 24)
 """Layers of which the first is, and is not, a whole number of registers."""
