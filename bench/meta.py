@@ -4,7 +4,8 @@ A task is a mini-batch of the ordinary step's size, halved into support and quer
 of the matrix products alone: with c of a first layer and d of the others in one pass forward, an ordinary step has
 3 c + 3 d; the support 6 c + 9 d when all dense parameters adapt (forward, backward, and for the second derivative two
 products more per direction, but for those that would lead below the embedded rows); the query 3 c + 3 d. When the top
-adapts, it is 9 of the top, 6 of its first layer where no gates adapt below it, and 3 of what is below.
+adapts, it is 9 of the top, 6 of its first layer where no gates adapt below it, and 3 of what is below. Columns whose
+vectors repeat in a batch (`layers/repeats.py`) are not counted in first layers.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from statistics import median
 
 import torch
 
-from bench.floor import products_of
+from bench.floor import Products, products_of
 from bench.proofs.show import show
 from bench.training import RATES, build, draw
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
+from funnelcast.layers.fused import NARROW
 from funnelcast.layers.mode import EVALUATE
 from funnelcast.models.network import FunnelModel
 from funnelcast.training.course import Plan, course_of
@@ -89,10 +91,15 @@ def _products(model: FunnelModel, columns: Columns) -> list[float]:
     def below_top(batch: Batch) -> object:
         return model.trunk(model.pooling(model.embedding(batch), EVALUATE), EVALUATE)
 
-    below, every = (
-        [(p.networks * p.width_in * p.width_out, p.width_in == model.embedding.width) for p in products_of(part, batch)]
-        for part in (below_top, model)
-    )
+    def sized(product: Products) -> tuple[int, bool]:
+        """Its size, and whether it is of a first layer; of one by tables, of the columns that do not repeat."""
+        wide, is_first = product.networks * product.width_out, product.width_in == model.embedding.width
+        return wide * (product.width_in - grouped * (is_first and wide >= NARROW)), is_first
+
+    embedded = model.embedding(batch)
+    repeats = model.embedding.repeats(embedded, embedded.flat)
+    grouped = 0 if repeats is None else int(repeats.groups["width"].sum())
+    below, every = ([sized(product) for product in products_of(part, batch)] for part in (below_top, model))
     ordinary = sum(3 * size for size, _ in every)
     top = [size for size, _ in every[len(below) :]]
     leads_on = bool(model.groups(["gates"]))  # to what adapts: the gradient by the input of the top's first layer

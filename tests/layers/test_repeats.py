@@ -15,7 +15,7 @@ from funnelcast.layers.embedding import Embedding
 from funnelcast.layers.gates import GateBank, GatedExperts, own_and_shared
 from funnelcast.layers.leaves import Leaves
 from funnelcast.layers.mode import Mode
-from funnelcast.layers.repeats import Field, Repeats, _cheapest, repeats_of
+from funnelcast.layers.repeats import Field, Repeats, _cheapest, _plan, repeats_of
 from funnelcast.training.overlay import laid_over
 from tests.layers.reference import randomise
 
@@ -144,6 +144,15 @@ def test_neighbours_of_few_combinations_are_taken_together() -> None:
     assert chosen(run_of(1000, 4, 9999)) == [[4]]
 
 
+def test_no_more_is_looked_up_than_a_cache_holds() -> None:
+    fields = run_of(*[100, 9999] * 30)
+    assert len(_cheapest(fields)) == 30
+    plan = _plan(fields, 5 * len(fields))
+    assert plan.vectors == 500 and plan.width == 25 and plan.numbers == 2500
+    first = [*run_of(*[100, 9999] * 30), Field(60, 3, 300, 5), Field(61, 4, 310, 5)]
+    assert {3, 4} <= set(_plan(tuple(first), 315).groups["size"].tolist())  # which save more for each
+
+
 def test_the_cheapest_choice_is_found() -> None:
     """Against all ways to cut a run into groups and fields that are in none."""
 
@@ -183,10 +192,10 @@ def test_one_vector_of_another_table_has_no_place() -> None:
 
 
 @pytest.mark.parametrize("by", ["gates", "experts"])
-def test_second_derivatives(by: str) -> None:
-    """Through the gates the experts are differentiated once, by tables; else by plain loops."""
+@pytest.mark.parametrize("rows", [3, 420])
+def test_second_derivatives(rows: int, by: str) -> None:
     sizes = SIZES["in between"]
-    embedding, batch = embedding_of(sizes), batch_of(sizes, 420)
+    embedding, batch = embedding_of(sizes), batch_of(sizes, rows)
     trunk = trunk_of(embedding.width, WIDE)
 
     def second(embedding: Embedding, trunk: GatedExperts, *, by_tables: bool) -> list[Tensor]:

@@ -54,7 +54,7 @@ class Job(NamedTuple):
     again: Wanted | None = None
     """What the gradient is by that will be differentiated once more; none for one derivative."""
     repeats: Repeats | None = None
-    """What repeats in x; then nothing of the first layer is differentiated twice."""
+    """What repeats in x; then no gradient by x is differentiated once more."""
 
     @property
     def groups(self) -> NDArray[np.void]:

@@ -137,7 +137,7 @@ def _can_repeat(x: Tensor, first: Tensor, repeats: Repeats | None, again: Wanted
     """Whether it is what repeats in x, and a first layer of these weights (N, in, out) gains by it."""
     if repeats is None or repeats.of is not x or first.shape[2] % LANES or len(first) * first.shape[2] < NARROW:
         return False
-    return again is None or not any(again)
+    return again is None or not again.x
 
 
 def _wanted(x: Tensor, parameters: Sequence[Tensor], leaves: Leaves | None) -> Wanted:

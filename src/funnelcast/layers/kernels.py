@@ -19,7 +19,7 @@ from funnelcast.layers.kernels_repeats import (
     end_sums,
     join,
     make_tables,
-    weight_of,
+    rows_of,
 )
 from funnelcast.layers.products import NOTHING, matrix, of, pack, packed_size, shorts, times, turned_times
 from funnelcast.layers.tiles import FLOAT, LANES
@@ -40,11 +40,12 @@ def forward(banks: Any, layers: Any, seen: Any, first: Any, groups: Any) -> None
         for i in range(len(layers)):
             k, width = layers[i].width_in, layers[i].width
             if bank.half:
-                pack_pairs(weight_of(bank, layers, groups, n, i), k, width, packed)
+                pack_pairs(rows_of(bank, layers[i], layers[i].weight, groups, n, i), k, width, packed)
             elif not is_read_once(bank, width):
-                pack(weight_of(bank, layers, groups, n, i), width * FLOAT, FLOAT, k, width, packed)
+                w = rows_of(bank, layers[i], layers[i].weight, groups, n, i)
+                pack(w, width * FLOAT, FLOAT, k, width, packed)
             packed += packed_size(_depth(bank, k), width)
-        make_tables(bank, layers[0], groups, n)
+        make_tables(bank, layers[0], layers[0].weight, groups, n)
     shared = shared_columns(bank, layers[0].width_in)
     for start in range(0, bank.rows, BLOCK):
         rows, packed = min(BLOCK, bank.rows - start), bank.packed
@@ -130,7 +131,7 @@ def _begin(bank: Any, layers: Any, groups: Any, n: int) -> None:
         for j in range(width):
             bias[0, j] = 0
         if i or bank.grad_x:
-            w = weight_of(bank, layers, groups, n, i)
+            w = rows_of(bank, layer, layer.weight, groups, n, i)
             if bank.half:
                 pack_turned_pairs(w, k, width, packed, bank.paired)
             else:

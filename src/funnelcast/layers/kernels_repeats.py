@@ -11,19 +11,18 @@ from funnelcast.layers.tiles import FLOAT, ROWS
 
 
 @compiled_for_speed
-def weight_of(bank: Any, layers: Any, groups: Any, n: int, i: int) -> Any:
-    """Where network n's weight of layer i begins; of the first, a copy of the rows that belong to no group."""
-    layer = layers[i]
+def rows_of(bank: Any, layer: Any, address: int, groups: Any, n: int, i: int) -> Any:
+    """Where network n's matrix of layer i begins; of the first layer, a copy of the rows that belong to no group."""
     if i > 0 or len(groups) == 0:
-        return of(layer.weight, n, layer.width_in, layer.width)
-    _copy_dense(_own(bank, layer, layer.weight, n), bank.first_weight, bank, layer.width, groups, True)
+        return of(address, n, layer.width_in, layer.width)
+    _copy_dense(of(address, n, bank.whole, layer.width), bank.first_weight, bank, layer.width, groups, True)
     return bank.first_weight
 
 
 @compiled_for_speed
-def make_tables(bank: Any, layer: Any, groups: Any, n: int) -> None:
-    """`sums` (N, codes, H): each code's vector times its rows of network n's first weight."""
-    width, w = layer.width, _own(bank, layer, layer.weight, n)
+def make_tables(bank: Any, layer: Any, address: int, groups: Any, n: int) -> None:
+    """`sums` (N, count, H): each vector times its rows of network n's first matrix."""
+    width, w = layer.width, of(address, n, bank.whole, layer.width)
     for g in range(len(groups)):
         group = groups[g]
         own, row, panel = group.width * FLOAT, width * FLOAT, PANEL * FLOAT
@@ -60,21 +59,28 @@ def add_to_sums(bank: Any, delta: int, start: int, rows: int, width: int, groups
 @compiled_for_speed
 def end_sums(bank: Any, layer: Any, groups: Any, n: int) -> None:
     """The gradients by network n's first weight and by the vectors, from those by its tables and `first_grad`."""
-    width, row = layer.width, layer.width * FLOAT
-    to = _own(bank, layer, layer.grad_weight, n)
     if layer.grad_weight and len(groups):
+        width, to = layer.width, of(layer.grad_weight, n, bank.whole, layer.width)
         _copy_dense(to, bank.first_grad, bank, width, groups, False)
+        for g in range(len(groups)):
+            group = groups[g]
+            v, own = bank.vectors + group.at * FLOAT, bank.sums + group.first * width * FLOAT
+            grad = to + group.start * width * FLOAT
+            turned_times(v, own, grad, group.width, group.size, width, NOTHING, bank.room, NOTHING)
+    if bank.grad_x:
+        add_to_vectors(bank, layer, layer.weight, groups, n)
+
+
+@compiled_for_speed
+def add_to_vectors(bank: Any, layer: Any, address: int, groups: Any, n: int) -> None:
+    """Adds to the gradients by the vectors those by the tables, times network n's first matrix."""
+    row, keep = layer.width * FLOAT, 1 if n > 0 else 0
     for g in range(len(groups)):
         group = groups[g]
-        own = bank.sums + group.first * row
-        if layer.grad_weight:
-            v = bank.vectors + group.at * FLOAT
-            turned_times(v, own, to + group.start * row, group.width, group.size, width, NOTHING, bank.room, NOTHING)
-        if bank.grad_x:
-            w = _own(bank, layer, layer.weight, n) + group.start * row
-            pack(w, FLOAT, row, width, group.width, bank.packed)
-            grad, keep = bank.grad_vectors + group.at * FLOAT, 1 if n > 0 else 0
-            times(own, bank.packed, grad, group.size, width, group.width, keep, bank.room, NOTHING)
+        w = of(address, n, bank.whole, layer.width) + group.start * row
+        pack(w, FLOAT, row, layer.width, group.width, bank.packed)
+        own, grad = bank.sums + group.first * row, bank.grad_vectors + group.at * FLOAT
+        times(own, bank.packed, grad, group.size, layer.width, group.width, keep, bank.room, NOTHING)
 
 
 @compiled_for_speed
@@ -108,12 +114,6 @@ def join(bank: Any, columns: int, groups: Any) -> None:
 @compiled_for_speed
 def _sums(bank: Any, width: int, n: int) -> int:
     return of(bank.sums, n, bank.count, width)
-
-
-@compiled_for_speed
-def _own(bank: Any, layer: Any, address: int, n: int) -> int:
-    """Network n's whole first matrix."""
-    return of(address, n, bank.whole, layer.width)
 
 
 @compiled_for_speed

@@ -15,6 +15,15 @@ from typing import Any
 import numpy as np
 
 from funnelcast.compiled import compiled_for_speed
+from funnelcast.layers.kernels_repeats import (
+    add_tables,
+    add_to_sums,
+    add_to_vectors,
+    begin_sums,
+    join,
+    make_tables,
+    rows_of,
+)
 from funnelcast.layers.products import NOTHING, matrix, of, pack, times, turned_times
 from funnelcast.layers.tiles import FLOAT
 
@@ -37,7 +46,7 @@ def backward_twice(banks: Any, layers: Any, seen: Any, first: Any, groups: Any) 
                 e = bank.scratch + i % 2 * bank.scratch_step
                 delta = of(layer.delta, n, rows, width)
                 if layer.turn_weight:
-                    turn = of(layer.turn_weight, n, k, width)
+                    turn = rows_of(bank, layer, layer.turn_weight, groups, n, i)
                     x = of(layers[i - 1].output, n, rows, k) if i else bank.x + n * bank.x_step
                     _pack_and_multiply(bank, x, turn, e, rows, k, width, NOTHING)
                     if i:
@@ -47,6 +56,8 @@ def backward_twice(banks: Any, layers: Any, seen: Any, first: Any, groups: Any) 
                         keep = 1 if n > 0 and bank.grad_x_step == 0 else 0
                         grad_x = bank.grad_x + n * bank.grad_x_step
                         _turn_and_multiply(bank, delta, turn, grad_x, rows, width, k, keep)
+                    if i == 0 and len(groups):
+                        _turn_tables(bank, layer, e, delta, groups, n)
                 if before:
                     keep = 1 if layer.turn_weight else 0
                     _pack_and_multiply(bank, before, of(layer.weight, n, k, width), e, rows, k, width, keep)
@@ -58,6 +69,18 @@ def backward_twice(banks: Any, layers: Any, seen: Any, first: Any, groups: Any) 
         else:
             width = layers[last].width
             matrix(of(bank.turn_grad, n, rows, width), rows, width)[:] = matrix(e, rows, width)
+    join(bank, layers[0].width_in, groups)
+
+
+@compiled_for_speed
+def _turn_tables(bank: Any, layer: Any, e: int, delta: int, groups: Any, n: int) -> None:
+    """What the first layer's two products lack where vectors repeat."""
+    make_tables(bank, layer, layer.turn_weight, groups, n)
+    add_tables(bank, e, n, 0, bank.rows, layer.width, groups)
+    if bank.grad_x:
+        begin_sums(bank, layer.width, groups)
+        add_to_sums(bank, delta, 0, bank.rows, layer.width, groups)
+        add_to_vectors(bank, layer, layer.turn_weight, groups, n)
 
 
 @compiled_for_speed

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import cache
+from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -32,6 +33,8 @@ _ROWS: Final = 2048
 """Of a usual batch. What is taken together does not depend on the actual one, nor does a row's sum."""
 _LARGEST: Final = 128
 """Codes of a group, so that what is looked up stays in the cache."""
+_MOST: Final = 512
+"""Of all groups."""
 _GATHER: Final = 2
 """Columns of a product that take as long as looking up one group, forward and back."""
 
@@ -88,7 +91,7 @@ def repeats_of(fields: tuple[Field, ...], ids: Tensor, x: Tensor) -> Repeats | N
 @cache
 def _plan(fields: tuple[Field, ...], columns: int) -> Plan:
     """The groups that cost least."""
-    chosen = _cheapest(tuple(sorted(fields, key=lambda field: field.start)))
+    chosen = _within_reach(_cheapest(tuple(sorted(fields, key=lambda field: field.start))))
     if sum(map(_width, chosen)) == columns:
         chosen = chosen[:-1]  # a product has some columns
     groups, parts = np.zeros(len(chosen), GROUP), []
@@ -116,6 +119,14 @@ def _cheapest(fields: Group) -> tuple[Group, ...]:
             options.append((cost + _GATHER * _ROWS + _size(group) * _width(group), (*groups, group)))
         best.append(min(options, key=lambda option: option[0]))
     return best[-1][1]
+
+
+def _within_reach(groups: tuple[Group, ...]) -> tuple[Group, ...]:
+    """Those that save most for each code, up to `_MOST` codes."""
+    ordered = sorted(groups, key=lambda group: (_GATHER - _width(group)) / _size(group))
+    counts = accumulate(_size(group) for group in ordered)
+    kept = {group for group, count in zip(ordered, counts, strict=True) if count <= _MOST}
+    return tuple(group for group in groups if group in kept)
 
 
 def _groups_before(fields: Group, end: int) -> Iterator[Group]:
