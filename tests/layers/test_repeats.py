@@ -24,7 +24,7 @@ SIZES = {
     "first and last": {"sex": 3, "age": 9, "user": 3000, "shop": 100},
     "nothing else": {"sex": 3, "age": 9, "colour": 40},
 }
-WIDE, NARROW = (64, 24), (60, 24)
+WIDE, NARROW = (80, 24), (60, 24)
 """Layers of which the first is, and is not, a whole number of registers."""
 
 
