@@ -178,8 +178,7 @@ def test_the_cheapest_choice_is_found() -> None:
     assert cost == min(costs(fields))
 
 
-def test_one_vector_of_another_table_has_no_place() -> None:
-    """What is handed on must be those very rows."""
+def test_repeats_of_other_rows_are_left_aside() -> None:
     sizes = SIZES["in between"]
     embedding, batch = embedding_of(sizes), batch_of(sizes, 300)
     trunk, embedded = trunk_of(embedding.width, WIDE), embedding(batch)

@@ -152,7 +152,7 @@ def run(kernel: Any, bank: NDArray[np.void], layers: NDArray[np.void], job: Job,
     every = (int(layers["width_in"][0]) if job.repeats is None else job.repeats.of.shape[1], *widths)
     pairs = max(BLOCK, *every) * ((max(every) + 1) // 2) if half else 0
     sizes = [size, size, networks * _packed_size(every), turned_room(max(every), max(rows, BLOCK)), pairs, pairs]
-    sizes += _sizes_of(job.repeats, networks, int(bank["rows"][0]), every) if job.repeats is not None else []
+    sizes += _sizes_of(job.repeats, bank, every) if job.repeats is not None else []
     lease = lease_for(sizes)
     first, second, bank["packed"], bank["room"], bank["paired"], last, *more = lease.places(sizes)
     bank["scratch_step"], bank["paired_step"], bank["half"] = second - first, last - bank["paired"], half
@@ -163,10 +163,11 @@ def run(kernel: Any, bank: NDArray[np.void], layers: NDArray[np.void], job: Job,
     kernel(bank, layers, *by_network(job.seen, networks), job.groups)
 
 
-def _sizes_of(repeats: Repeats, networks: int, rows: int, widths: Sequence[int]) -> list[int]:
-    """Numbers in the spaces for what repeats: `sums`, `first_weight`, `first_grad`, `grad_vectors` and `grad_x`."""
-    first = widths[0] * widths[1]
-    return [networks * repeats.count * widths[1], first, first, len(repeats.vectors), rows * widths[0]]
+def _sizes_of(repeats: Repeats, bank: NDArray[np.void], widths: Sequence[int]) -> list[int]:
+    """Numbers in the spaces for what repeats: `sums`, `first_weight`, `first_grad`, `grad_vectors`, and where it is
+    wanted, `grad_x`."""
+    first, rows = widths[0] * widths[1], int(bank["rows"][0]) if bank["grad_x"][0] else 0
+    return [int(bank["networks"][0]) * repeats.count * widths[1], first, first, len(repeats.vectors), rows * widths[0]]
 
 
 @cache

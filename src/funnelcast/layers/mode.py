@@ -30,7 +30,7 @@ class Mode:
     half: bool = False
     """With `fused`: products of bfloat16, summed in float32, where nothing is differentiated twice."""
     repeats: Repeats | None = None
-    """With `fused`: what repeats in the rows that are differentiated. In their gradient one row of each code then has
+    """With `fused`: what repeats in the rows that come out of pooling. In their gradient one row of each code then has
     the sum of all that have it."""
 
     def dropout(self, x: Tensor, rate: float) -> Tensor:
