@@ -24,6 +24,7 @@ from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.layers.fused import NARROW
 from funnelcast.layers.mode import EVALUATE
+from funnelcast.layers.workspace import keep_freed_memory
 from funnelcast.models.network import FunnelModel
 from funnelcast.training.course import Plan, course_of
 from funnelcast.training.losses import LossConfig, build_loss_weights
@@ -47,6 +48,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=20, help="of a step of each kind in turn; medians are shown")
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()  # as the trainer does
     rows = [(name, dim, *_ratios(name, dim, asked.rounds)) for dim in asked.embedding for name in asked.models]
     show(("model", "embedding", "ordinary, ms per 2,048 rows", *list(KINDS)[1:], "products, top", "all"), rows)
     return 0
