@@ -15,6 +15,7 @@ from funnelcast.experiments.experiment import Experiment
 from funnelcast.models.man import MAN
 from funnelcast.schema.config import Config
 from funnelcast.schema.dataset import Schema
+from funnelcast.schema.sentences import sentences_of
 from tests import tiny
 
 OTHERS = ("tables", "search")
@@ -176,8 +177,8 @@ def test_every_setting_of_the_package_has_a_sentence() -> None:
     silent = [
         f"{config.__name__}.{name}"
         for config in configs
-        for name, field in config.model_fields.items()
-        if len((field.description or "").split()) < 2
+        for name in config.model_fields
+        if len(sentences_of(config).get(name, "").split()) < 2
     ]
     assert not silent
 

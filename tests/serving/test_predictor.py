@@ -1,12 +1,15 @@
 """Predicting raw rows in every form they come in, and what is said of rows that cannot be predicted."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import funnelcast
@@ -171,6 +174,18 @@ def test_load_from_a_folder(tmp_path: Path) -> None:
     expected = Predictor(bundle_of()).predict(LOG)
     assert load(tmp_path / "bundle").predict(LOG).equals(expected)
     assert funnelcast.load(str(tmp_path / "bundle")).predict(LOG).equals(expected)
+
+
+def test_a_cold_process_loads_neither_pandas_nor_the_engine(tmp_path: Path) -> None:
+    bundle_of().save(tmp_path / "bundle")
+    pq.write_table(LOG, tmp_path / "rows.parquet")
+    rows = {name: LOG[name].to_pylist() for name in LOG.column_names}
+    for work in (
+        f"len(funnelcast.load('bundle').predict({rows!r})['p_click'])",
+        "funnelcast.predict_file('bundle', 'rows.parquet', 'out.parquet')['rows']",
+    ):
+        code = f"import sys, funnelcast; print({work}, {{'pandas', 'ibis', 'duckdb', 'matplotlib'}} & set(sys.modules))"
+        assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=tmp_path).split() == ["50", "set()"]
 
 
 @pytest.mark.skipif(not HAS_HALF, reason="no such instructions here")

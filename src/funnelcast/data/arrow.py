@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
-from typing import Any
+from types import NoneType
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 
-def array_of(numbers: NDArray[Any]) -> pa.Array:
-    """`numbers` (n,), as they lie in memory."""
+def array_of(numbers: NDArray[Any], missing: NDArray[np.bool_] | None = None) -> pa.Array:
+    """`numbers` (n,), as they lie in memory; null where they are `missing`."""
     numbers = np.ascontiguousarray(numbers)
-    return pa.Array.from_buffers(pa.from_numpy_dtype(numbers.dtype), len(numbers), [None, pa.py_buffer(numbers)])
+    kind, valid = pa.from_numpy_dtype(numbers.dtype), None if missing is None else _bits(~missing)
+    return pa.Array.from_buffers(kind, len(numbers), [valid, pa.py_buffer(numbers)])
 
 
-def numbers_of(array: pa.Array) -> NDArray[Any]:
-    """The numbers (n,) of an array without nulls, sharing its memory; not to be written to."""
-    assert not array.null_count, "nulls are no numbers"
-    dtype, values = _dtype_of(array.type), array.buffers()[1]
+def _bits(flags: Any) -> pa.Buffer:
+    return pa.py_buffer(np.packbits(flags, bitorder="little"))
+
+
+def numbers_of(array: pa.Array, missing: float | None = None) -> NDArray[Any]:
+    """The numbers (n,) of an array, in its memory, not to be written to; `missing` for nulls, if there may be some."""
+    assert missing is not None or not array.null_count, "nulls are no numbers"
+    dtype, (valid, values, *_) = _dtype_of(array.type), array.buffers()
     if values is None:
-        return np.empty(0, dtype)
+        return np.full(len(array), missing or 0, dtype)
     numbers = np.frombuffer(values, dtype, len(array), array.offset * dtype.itemsize)
+    if array.null_count:
+        bits = np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")
+        numbers = np.where(bits[array.offset : array.offset + len(array)], numbers, dtype.type(missing))
     numbers.flags.writeable = False
     return numbers
 
@@ -31,3 +41,40 @@ def numbers_of(array: pa.Array) -> NDArray[Any]:
 def _dtype_of(kind: pa.DataType) -> np.dtype[Any]:
     dtype: np.dtype[Any] = np.dtype(kind.to_pandas_dtype())
     return dtype
+
+
+_KINDS: Final = {int: (pa.int64(), np.int64), float: (pa.float64(), np.float64), str: (pa.string(), np.int32)}
+"""Of plain values, as Arrow has them, and numpy has them or, of texts, where they begin."""
+
+
+def column_of(values: list[Any] | NDArray[Any]) -> pa.Array:
+    """What `pa.array` makes of `values`, without what loads pandas where these are numbers, or texts, or None among
+    them. Raises what `pa.array` does."""
+    if not isinstance(values, list):
+        is_plain = values.ndim == 1 and values.dtype.kind in "iuf" and values.dtype.isnative
+        return array_of(values) if is_plain else pa.array(values)
+    kinds = set(map(type, values))
+    own = kinds - {NoneType}
+    if len(own) != 1 or not own <= _KINDS.keys() or (own == {str} and "pandas" in sys.modules):  # where it is faster
+        return pa.array(values)
+    try:
+        return _by_hand(own.pop(), values, NoneType in kinds)
+    except (OverflowError, UnicodeError):  # of whole numbers and texts that are too long, of texts that are none
+        return pa.array(values)
+
+
+def _by_hand(kind: type, values: list[Any], has_none: bool) -> pa.Array:
+    arrow, dtype = _KINDS[kind]
+    buffers = [None]
+    if has_none:
+        buffers = [_bits([value is not None for value in values])]
+        values = [kind() if value is None else value for value in values]
+    if kind is str:
+        encoded = [value.encode() for value in values]
+        ends = np.cumsum([0, *map(len, encoded)])
+        if ends[-1] >= 1 << 31:
+            raise OverflowError
+        buffers += [pa.py_buffer(ends.astype(dtype)), pa.py_buffer(b"".join(encoded))]
+    else:
+        buffers += [pa.py_buffer(np.array(values, dtype))]
+    return pa.Array.from_buffers(arrow, len(values), buffers)

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from funnelcast.data.arrow import numbers_of
 from funnelcast.data.columns import Columns, Ragged
 from funnelcast.data.numeric import LARGEST, Bins, Piecewise, Standard
 from funnelcast.data.texts import as_numbers, is_text, split
@@ -219,11 +220,7 @@ def as_float(column: pa.Array, name: str) -> NDArray[np.float64]:
         column = column.cast(pa.int8())
     if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)):
         raise InputError(f"column {name!r} holds {column.type}, but numbers are needed; convert it first")
-    column = column.cast(pa.float64(), safe=False)
-    if column.null_count:
-        column = column.fill_null(np.nan)
-    values: NDArray[np.float64] = column.to_numpy(zero_copy_only=False)
-    return values
+    return numbers_of(column.cast(pa.float64(), safe=False), missing=np.nan)
 
 
 _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
@@ -235,7 +232,7 @@ def flat_lists(column: pa.Array, name: str) -> tuple[pa.Array, NDArray[np.int64]
         return pa.nulls(0), np.zeros(len(column) + 1, np.int64)
     if not any(is_list(column.type) for is_list in _LISTS):
         raise InputError(f"column {name!r} holds {column.type}, but a list per row is needed")
-    lengths = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
+    lengths = numbers_of(pc.list_value_length(column), missing=0)
     return column.flatten(), np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
 
 

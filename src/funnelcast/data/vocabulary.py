@@ -64,11 +64,7 @@ class Vocabulary:
             return self._lookup(values)
         encoded = pc.dictionary_encode(values)
         ids = self._lookup(encoded.dictionary)
-        codes = encoded.indices
-        if codes.null_count:
-            codes = pc.fill_null(codes, len(ids))
-            ids = np.append(ids, np.int32(0))
-        found: NDArray[np.int32] = ids[numbers_of(codes)]
+        found: NDArray[np.int32] = np.append(ids, np.int32(0))[numbers_of(encoded.indices, missing=len(ids))]
         return found
 
     def ids_of_texts(self, texts: pa.Array, name: str) -> NDArray[np.int32]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.csv
 from numpy.typing import NDArray
 
+from funnelcast.data.arrow import array_of
 from funnelcast.data.columns import UNOBSERVED
 from funnelcast.data.encoder import as_float
 from funnelcast.data.files import check_free, new_file
@@ -132,8 +133,9 @@ def _piece(
     predicted: dict[str, NDArray[np.float64]],
 ) -> pa.Table:
     column = predictor.bundle.encoder.schema.weight
-    weights = {} if weight is None or column is None else {column: weight}
-    return with_note(pa.table(kept | weights | labels | predicted), list(predicted), column if weights else None)
+    weights = {} if weight is None or column is None else {column: array_of(weight)}
+    found = {name: array_of(p) for name, p in predicted.items()}
+    return with_note(pa.table(kept | weights | labels | found), list(predicted), column if weights else None)
 
 
 def _raw_weight(rows: pa.Table, column: str | None) -> NDArray[np.float32] | None:
@@ -157,4 +159,4 @@ def _raw_labels(rows: pa.RecordBatch, funnel: Funnel) -> dict[str, Any]:
 
 def _by_step(labels: NDArray[np.uint8], funnel: Funnel) -> dict[str, Any]:
     """Named by step, so that `compare` finds them whatever the log calls them."""
-    return {name: pa.array(labels[:, t], mask=labels[:, t] == UNOBSERVED) for t, name in enumerate(funnel.names)}
+    return {name: array_of(labels[:, t], labels[:, t] == UNOBSERVED) for t, name in enumerate(funnel.names)}

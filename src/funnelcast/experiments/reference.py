@@ -20,6 +20,7 @@ from funnelcast.models.registry import RECIPES
 from funnelcast.schema.dataset import Schema, Split
 from funnelcast.schema.features import Categorical, MultiValued, Numeric, Sequence
 from funnelcast.schema.funnel import Funnel
+from funnelcast.schema.sentences import sentences_of
 from funnelcast.training.adapting import Adapting
 from funnelcast.training.losses import LossConfig
 from funnelcast.training.optimizers import OptimizerConfig
@@ -69,29 +70,31 @@ def reference() -> str:
         lines += [f"## {page}", ""]
         for title, model in sections:
             lines += [f"### {title}", "", "| setting | default | what it does |", "|---|---|---|"]
-            lines += [_row(name, field) for name, field in _own_fields(model).items()]
+            lines += [_row(name, *own) for name, own in _own_fields(model).items()]
             lines.append("")
     return "\n".join(lines)
 
 
-def _own_fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """Those that no table further up has told with the same words and default."""
-    told: dict[str, FieldInfo] = {}
+def _own_fields(model: type[BaseModel]) -> dict[str, tuple[FieldInfo, str]]:
+    """Those that no table further up has told with the same words and default, and their words."""
     bases: list[type[BaseModel]] = [*(shared for _, shared in _SHARED), Suite]
+    told: dict[str, tuple[FieldInfo, str]] = {}
     for base in bases:
         if issubclass(model, base) and model is not base:
-            told |= base.model_fields
-    return {
-        name: field for name, field in model.model_fields.items() if name not in told or _differs(field, told[name])
-    }
+            told |= _fields(base)
+    return {name: own for name, own in _fields(model).items() if name not in told or _differs(own, told[name])}
 
 
-def _differs(field: FieldInfo, other: FieldInfo) -> bool:
-    return (field.default, field.description) != (other.default, other.description)
+def _fields(model: type[BaseModel]) -> dict[str, tuple[FieldInfo, str]]:
+    return {name: (field, sentences_of(model).get(name, "")) for name, field in model.model_fields.items()}
 
 
-def _row(name: str, field: FieldInfo) -> str:
-    text = " ".join((field.description or "").split()).replace("|", "\\|")
+def _differs(own: tuple[FieldInfo, str], other: tuple[FieldInfo, str]) -> bool:
+    return (own[0].default, own[1]) != (other[0].default, other[1])
+
+
+def _row(name: str, field: FieldInfo, sentence: str) -> str:
+    text = " ".join(sentence.split()).replace("|", "\\|")
     return f"| `{name}` | {_default(field)} | {text}{_choices(field.annotation)} |"
 
 

@@ -31,9 +31,7 @@ def _make_strict(schema: Any) -> None:
 class Config(BaseModel):
     """A frozen, validated declaration; unknown keys are faults; the string under a field is its documentation."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
     file_kind: ClassVar[str] = ""
     """Of `KINDS`, where files of several kinds are given by users."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from funnelcast.data.arrow import array_of, column_of
 from funnelcast.errors import InputError
 
 
@@ -34,7 +35,7 @@ def one_row(values: Mapping[str, Any], others: Sequence[str]) -> pa.RecordBatch:
 
 def beside(rows: pa.RecordBatch, shared: pa.RecordBatch) -> pa.RecordBatch:
     """The rows with the columns of one row that holds for all."""
-    of_all = shared.take(pa.array(np.zeros(rows.num_rows, np.int64)))
+    of_all = shared.take(array_of(np.zeros(rows.num_rows, np.int64)))
     return pa.RecordBatch.from_arrays([*rows, *of_all], [*rows.schema.names, *shared.schema.names])
 
 
@@ -46,7 +47,7 @@ def _as_table(rows: Any) -> pa.Table:
     try:
         if isinstance(rows, dict):
             _require_lists(rows)
-            return pa.table(rows)
+            return pa.table({n: column_of(v) if isinstance(v, (list, np.ndarray)) else v for n, v in rows.items()})
         if hasattr(rows, "iloc") and hasattr(rows, "columns"):
             return pa.Table.from_pandas(rows, preserve_index=False)
     except (pa.ArrowException, TypeError, ValueError) as error:
@@ -74,4 +75,4 @@ def _decoded(table: pa.Table) -> pa.Table:
 
 
 def _empty(table: pa.Table) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in table.schema], schema=table.schema)
+    return pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in table.schema], schema=table.schema)

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from funnelcast.data.arrow import array_of
 from funnelcast.errors import InputError
 from funnelcast.evaluation.funnel import conditional
 from funnelcast.layers.mode import Precision
 from funnelcast.models.network import FunnelModel
 from funnelcast.schema.funnel import Funnel
-from funnelcast.serving.adapt import adapt_rows
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.delta import Delta, read_deltas
 from funnelcast.serving.deltas import Deltas
 from funnelcast.serving.frames import as_arrow, beside, one_batch, one_row
-from funnelcast.training.adapting import Adapting
+
+if TYPE_CHECKING:
+    from funnelcast.training.adapting import Adapting
 
 
 class Predictor:
@@ -57,7 +59,7 @@ class Predictor:
         columns = self._of(as_arrow(rows), shared)
         if hasattr(rows, "iloc"):
             return type(rows)(columns, index=rows.index)
-        return columns if isinstance(rows, dict) else pa.table(columns)
+        return columns if isinstance(rows, dict) else pa.table({name: array_of(p) for name, p in columns.items()})
 
     def predict_arrow(self, table: pa.Table, shared: Mapping[str, Any] | None = None) -> dict[str, NDArray[np.float64]]:
         """Probability columns (N,) by name. Raises InputError for a missing or doubled column, or a wrong type."""
@@ -77,6 +79,9 @@ class Predictor:
 
         Raises InputError for rows that cannot be learned from, FunnelcastError where there is nothing to adapt.
         """
+        from funnelcast.serving.adapt import adapt_rows  # and with it training, which predicting does without
+        from funnelcast.training.adapting import Adapting
+
         return adapt_rows(self.bundle, as_arrow(rows), config or Adapting(), dict(key or {}))
 
     def with_deltas(self, deltas: Delta | Path | str | Iterable[Delta | Path | str]) -> Predictor:

@@ -58,4 +58,4 @@ def even(batches: Iterable[pa.RecordBatch], size: int = BATCH) -> Iterator[pa.Re
 
 def empty(schema: pa.Schema) -> pa.RecordBatch:
     """A batch without rows."""
-    return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
+    return pa.RecordBatch.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)

@@ -9,9 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import duckdb
-import ibis
-import ibis.common.exceptions as ibis_errors
 import pyarrow as pa
 
 from funnelcast.errors import DataError
@@ -24,6 +21,8 @@ class Engine:
     """One connection of its own, working in `folder`: spills and staged files lie there."""
 
     def __init__(self, folder: Path) -> None:
+        import ibis  # half a second, of which a prediction of Parquet has no need
+
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.con = ibis.duckdb.connect(
@@ -41,6 +40,12 @@ class Engine:
     def parquet(self, files: list[Path]) -> Any:
         """The rows of Parquet files, one file after the other."""
         return self.con.read_parquet([str(file) for file in files])
+
+    def numbered(self, table: Any, column: str) -> Any:
+        """The rows with a column of their numbers, from 0."""
+        import ibis
+
+        return table.mutate(**{column: ibis.row_number()})
 
     def fetch(self, expression: Any) -> pa.Table:
         """A small result."""
@@ -69,6 +74,13 @@ def engine_errors(what: object) -> Iterator[None]:
     """Turns what engine and file formats raise into a DataError about `what`."""
     try:
         yield
-    except (duckdb.Error, ibis_errors.IbisError, pa.ArrowException, OSError, EOFError, zlib.error) as error:
+    except _raised() as error:
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise DataError(f"{what} cannot be read: {reason}") from None
+
+
+def _raised() -> tuple[type[Exception], ...]:
+    import duckdb
+    from ibis.common.exceptions import IbisError
+
+    return duckdb.Error, IbisError, pa.ArrowException, OSError, EOFError, zlib.error

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ibis
 import numpy as np
 import pyarrow.parquet as pq
 
@@ -118,7 +117,7 @@ def _open_parquet(
         file = engine.folder / f"{name}.lists.parquet"
         write_lists(file, engine.stream(table), parts)
         table = engine.parquet([file])
-    table = table.mutate(**{ROW: ibis.row_number()})
+    table = engine.numbered(table, ROW)
     return Source(path, tuple(files), starts, sum(rows), table, lists=frozenset(parts))
 
 
@@ -129,7 +128,7 @@ def _open_csv(engine: Engine, path: Path, name: str, wanted: dict[str, str], use
     numbers, apart = only(uses, *NUMERIC_ROLES), only(uses, "standard")
     parts = separators(uses)
     staged = stage_csv(path, header, list(wanted), engine.folder, name, numbers, apart, parts)
-    table = engine.parquet([staged.texts]).mutate(**{ROW: ibis.row_number()})
+    table = engine.numbered(engine.parquet([staged.texts]), ROW)
     rows = pq.read_metadata(staged.texts).num_rows + len(staged.rejected)
     return Source(
         path, (path,), (0,), rows, table, tuple(staged.rejected), is_text=True, numbers=staged.numbers,

@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
-import ibis
-
 from funnelcast.data.log.engine import Engine, engine_errors
 from funnelcast.data.log.roles import NUMBER_ROLES, NUMERIC_ROLES, Use
 from funnelcast.data.log.sources import ROW, Source
@@ -78,7 +76,7 @@ def as_whole(text: Any) -> Any:
     """The integer that a text is written as (`7`, `-3`, `5.0`), else null (`007`, `5.7`, `1e3`)."""
     value = text.try_cast("int64")
     same = (value.cast("string") == text) | (value.cast("string") + ".0" == text)
-    return same.ifelse(value, ibis.null("int64"))
+    return same.ifelse(value, None)
 
 
 def as_number(text: Any) -> Any:
