@@ -21,6 +21,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from funnelcast.garbage import no_search
+
 if TYPE_CHECKING:
     from funnelcast.data.datasets.aliccp.prepare import prepare_aliccp
     from funnelcast.data.datasets.aliexpress.prepare import prepare_aliexpress
@@ -118,7 +120,8 @@ def __getattr__(name: str) -> Any:
         return version("funnelcast")
     if name not in _HOMES:
         raise AttributeError(f"module 'funnelcast' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"funnelcast.{_HOMES[name]}"), name)
+    with no_search():
+        return getattr(importlib.import_module(f"funnelcast.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from funnelcast.data.arrow import array_of
 from funnelcast.errors import InputError
 from funnelcast.evaluation.funnel import conditional
+from funnelcast.garbage import no_search
 from funnelcast.layers.mode import Precision
 from funnelcast.models.network import FunnelModel
 from funnelcast.schema.funnel import Funnel
@@ -114,4 +115,5 @@ def bundle_of(source: Bundle | Predictor | Path | str) -> Bundle:
 def load(folder: Path | str, precision: Precision = "float32") -> Predictor:
     """The model of a bundle, ready to predict; with "bfloat16" nearly twice as fast, to about two digits, on a
     processor that has it. Raises BundleError, and FunnelcastError where it has not."""
-    return Predictor(Bundle.load(folder), precision=precision)
+    with no_search():
+        return Predictor(Bundle.load(folder), precision=precision)
