@@ -52,7 +52,7 @@ PLAIN: list[Any] = [
     [np.int32(4), np.int32(5)],
     np.array([1, 2], np.int32),
     np.array([1.5, np.nan]),
-    np.array([True, False]),
+    np.array([False, True, True]),
     np.array(["a", "b"], object),
     np.arange(6)[::-2],
 ]

@@ -57,24 +57,21 @@ def column_of(values: list[Any] | NDArray[Any]) -> pa.Array:
     own = kinds - {NoneType}
     if len(own) != 1 or not own <= _KINDS.keys() or (own == {str} and "pandas" in sys.modules):  # where it is faster
         return pa.array(values)
-    try:
-        return _by_hand(own.pop(), values, NoneType in kinds)
-    except (OverflowError, UnicodeError):  # of whole numbers and texts that are too long, of texts that are none
-        return pa.array(values)
+    return _by_hand(own.pop(), values, NoneType in kinds)
 
 
 def _by_hand(kind: type, values: list[Any], has_none: bool) -> pa.Array:
     arrow, dtype = _KINDS[kind]
-    buffers = [None]
+    filled, buffers = values, [None]
     if has_none:
         buffers = [_bits([value is not None for value in values])]
-        values = [kind() if value is None else value for value in values]
+        filled = [kind() if value is None else value for value in values]
     if kind is str:
-        encoded = [value.encode() for value in values]
+        encoded = [value.encode() for value in filled]
         ends = np.cumsum([0, *map(len, encoded)])
         if ends[-1] >= 1 << 31:
-            raise OverflowError
+            return pa.array(values)
         buffers += [pa.py_buffer(ends.astype(dtype)), pa.py_buffer(b"".join(encoded))]
     else:
-        buffers += [pa.py_buffer(np.array(values, dtype))]
+        buffers += [pa.py_buffer(np.array(filled, dtype))]
     return pa.Array.from_buffers(arrow, len(values), buffers)
