@@ -29,7 +29,8 @@ def test_an_array_of_nothing() -> None:
 
 @pytest.mark.parametrize("values", [pa.array([1, None, 3], pa.int32()), pa.array([None, 0.5]), pa.nulls(3, pa.int64())])
 def test_what_stands_for_nulls(values: pa.Array) -> None:
-    for array in (values, values[1:], pa.concat_arrays([values] * 9)[4:]):
+    many = pa.concat_arrays([values] * 9)
+    for array in (values, values[1:], many[4:], many[8:16], many[9:14], many[len(many) :]):
         expected = array.fill_null(7).to_numpy(zero_copy_only=False)
         found = numbers_of(array, missing=7)
         assert np.array_equal(found, expected) and found.dtype == expected.dtype
@@ -53,6 +54,7 @@ PLAIN: list[Any] = [
     np.array([1, 2], np.int32),
     np.array([1.5, np.nan]),
     np.array([False, True, True]),
+    np.ma.masked_array([1, 2, 3], [False, True, False]),
     np.array(["a", "b"], object),
     np.arange(6)[::-2],
 ]
@@ -69,7 +71,10 @@ def test_columns_as_pyarrow_makes_them(values: Any) -> None:
         assert found.validate(full=True) is None and str(found) == str(expected)
 
 
-@pytest.mark.parametrize("values", [[1, True], [2**63], ["\ud800"], [1, "a"], [...], np.zeros((2, 2))], ids=str)
+REFUSED: list[Any] = [[1, True], [2**63], ["\ud800"], [1, "a"], [...], np.zeros((2, 2)), np.array([1, 2], ">i4")]
+
+
+@pytest.mark.parametrize("values", REFUSED, ids=str)
 def test_what_pyarrow_refuses_is_refused_alike(values: Any) -> None:
     with pytest.raises(Exception) as expected:
         pa.array(values)

@@ -52,7 +52,7 @@ app.command()(report.report)
 def main() -> None:
     """Exit 0 when all went well, 2 for a user's mistake, 1 for anything else."""
     os.environ.setdefault("GOMP_SPINCOUNT", "0")  # read when torch loads: idle math threads then yield the core
-    gc.set_threshold(10_000)  # fewer searches for garbage among modules, who are none: half a second
+    gc.set_threshold(10_000)  # fewer searches for garbage among modules, which are none: half a second
     atexit.register(gc.freeze)  # nor is there any to look for at the end
     try:
         app(prog_name="funnelcast")

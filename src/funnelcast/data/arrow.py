@@ -31,8 +31,10 @@ def numbers_of(array: pa.Array, missing: float | None = None) -> NDArray[Any]:
         return np.full(len(array), missing or 0, dtype)
     numbers = np.frombuffer(values, dtype, len(array), array.offset * dtype.itemsize)
     if array.null_count:
-        bits = np.unpackbits(np.frombuffer(valid, np.uint8), bitorder="little")
-        numbers = np.where(bits[array.offset : array.offset + len(array)], numbers, dtype.type(missing))
+        first, skipped = divmod(array.offset, 8)  # of what may be a piece of much more
+        own = np.frombuffer(valid, np.uint8, -(-(skipped + len(array)) // 8), first)
+        bits = np.unpackbits(own, bitorder="little")[skipped : skipped + len(array)]
+        numbers = np.where(bits, numbers, dtype.type(missing))
     numbers.flags.writeable = False
     return numbers
 
@@ -51,7 +53,8 @@ def column_of(values: list[Any] | NDArray[Any]) -> pa.Array:
     """What `pa.array` makes of `values`, without what loads pandas where these are numbers, or texts, or None among
     them. Raises what `pa.array` does."""
     if not isinstance(values, list):
-        is_plain = values.ndim == 1 and values.dtype.kind in "iuf" and values.dtype.isnative
+        is_number = values.dtype.kind in "iuf" and values.dtype.isnative
+        is_plain = type(values) is np.ndarray and values.ndim == 1 and is_number  # none with a mask
         return array_of(values) if is_plain else pa.array(values)
     kinds = set(map(type, values))
     own = kinds - {NoneType}
