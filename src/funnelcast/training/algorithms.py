@@ -78,8 +78,8 @@ class Outer(NamedTuple):
     """By what α is multiplied by."""
     leaves: Tensors
     """The adapted parameters."""
-    direct: Found
-    """Without what comes through the inner steps."""
+    through: Found | None = None
+    """What of it comes through the inner steps."""
 
 
 def outer_gradient(loop: InnerLoop, task: TaskRows, config: Inner, rates: Sequence[Tensor]) -> Outer:
@@ -89,29 +89,32 @@ def outer_gradient(loop: InnerLoop, task: TaskRows, config: Inner, rates: Sequen
 
 def moved(leaves: Tensors, gradient: Tensors, config: Inner, rates: Sequence[Tensor]) -> Tensors:
     """The parameters after an inner step."""
-    steps = scaled(gradient, config, rates)
-    return [(leaf.detach() - step).requires_grad_() for leaf, step in zip(leaves, steps, strict=True)]
+    after = torch._foreach_add([leaf.detach() for leaf in leaves], scaled(gradient, config, rates), alpha=-1)
+    return [leaf.requires_grad_() for leaf in after]
 
 
 def _maml(loop: InnerLoop, task: TaskRows, config: Inner, rates: Sequence[Tensor]) -> Outer:
     support, query = task.halves()
-    leaves, path = loop.start, list[Taken]()
+    leaves, path, through = loop.start, list[Taken](), None
     for k in range(config.steps):
         path.append(loop.step(support.again(k), leaves, twice=config.order == "second"))
         leaves = moved(leaves, path[-1].gradient, config, rates)
-    direct = loop.differentiate(query, leaves)
-    found, by_rates = direct._replace(embedded=None), [torch.zeros_like(rate) for rate in rates]
+    found = loop.differentiate(query, leaves)
+    of_query, found = found.embedded, found._replace(embedded=None)
+    by_rates = [torch.zeros_like(rate) for rate in rates]
     for taken in reversed(path):
-        through = zip(by_rates, taken.gradient, found.by_adapted, strict=False)
-        by_rates = [total - config.learning_rate * g * v for total, g, v in through]
+        by_leaves = zip(by_rates, taken.gradient, found.by_adapted, strict=False)
+        by_rates = [total - config.learning_rate * g * v for total, g, v in by_leaves]
         if config.order == "second":
-            found = found.plus(loop.back(taken, scaled(found.by_adapted, config, rates)), -1)
+            more = loop.back(taken, [-step for step in scaled(found.by_adapted, config, rates)])
+            found, more = found.add(more), more._replace(embedded=None)
+            through = more if through is None else through.add(more)
     if config.support_loss > 0:
-        found = found.plus(loop.differentiate(support, loop.start), config.support_loss)
-    if direct.embedded is not None:
+        found = found.add(loop.differentiate(support, loop.start).scale(config.support_loss))
+    if of_query is not None:
         of_support = found.embedded or support.x.with_tensors([torch.zeros_like(t) for t in support.x.tensors()])
-        found = found._replace(embedded=joined([of_support, direct.embedded]))
-    return Outer(found, by_rates, leaves, direct)
+        found = found._replace(embedded=joined([of_support, of_query]))
+    return Outer(found, by_rates, leaves, through)
 
 
 def _reptile(loop: InnerLoop, task: TaskRows, config: Inner) -> Outer:
@@ -121,8 +124,7 @@ def _reptile(loop: InnerLoop, task: TaskRows, config: Inner) -> Outer:
         share = task.both.slice(k * rows // steps, (k + 1) * rows // steps)
         shares.append(loop.differentiate(share, leaves))
         leaves = moved(leaves, shares[-1].by_adapted, config, ())
-    mean = added(shares).times(1 / steps)
-    return Outer(mean, [], leaves, mean)
+    return Outer(added(shares).scale(1 / steps), [], leaves)
 
 
 def scaled(gradient: Tensors, config: Inner, rates: Sequence[Tensor]) -> Tensors:

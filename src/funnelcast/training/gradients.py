@@ -61,5 +61,7 @@ def add_up(batch: Batch, pieces: Iterable[Gradients]) -> Gradients:
 
 def joined(pieces: Sequence[Embedded]) -> Embedded:
     """Rows one after the other; offsets are left as the first piece's, as gradients have no need of them."""
+    if len(pieces) == 1:
+        return pieces[0]
     tensors = zip(*(piece.tensors() for piece in pieces), strict=True)
     return pieces[0].with_tensors([torch.cat(each) for each in tensors])

@@ -11,7 +11,7 @@ taken from graphs by `autograd.grad`: nothing is left in the model.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -69,20 +69,20 @@ class Found(NamedTuple):
     combined: Tensor | None = None
     """What is minimised of them, where it was asked for."""
 
-    def plus(self, other: Found, times: float = 1.0) -> Found:
-        """With the gradient of another loss; of the same rows, or of rows that had none."""
-        other = other.times(times)
-        embedded = self.embedded or other.embedded
-        if self.embedded is not None and other.embedded is not None:
-            embedded = self.embedded.with_tensors(add_up([self.embedded.tensors(), other.embedded.tensors()]))
-        adapted = add_up([self.by_adapted, other.by_adapted])
-        return Found(adapted, add_up([self.by_rest, other.by_rest]), embedded, self.losses)
+    def add(self, other: Found) -> Found:
+        """With the gradient of another loss, which is added in place; of the same rows, or of rows that had none."""
+        add_in_place(self.by_adapted, other.by_adapted)
+        add_in_place(self.by_rest, other.by_rest)
+        if self.embedded is None or other.embedded is None:
+            return self._replace(embedded=self.embedded or other.embedded)
+        add_in_place(self.embedded.tensors(), other.embedded.tensors())
+        return self
 
-    def times(self, factor: float) -> Found:
-        """All of it."""
-        adapted, rest = [factor * g for g in self.by_adapted], [factor * g for g in self.by_rest]
-        embedded = self.embedded and self.embedded.with_tensors([factor * g for g in self.embedded.tensors()])
-        return Found(adapted, rest, embedded, None if self.losses is None else factor * self.losses)
+    def scale(self, factor: float) -> Found:
+        """All of it times a factor, in place."""
+        embedded = [] if self.embedded is None else self.embedded.tensors()
+        torch._foreach_mul_([*self.by_adapted, *self.by_rest, *embedded], factor)
+        return self._replace(losses=None if self.losses is None else factor * self.losses)
 
 
 class Taken(NamedTuple):
@@ -134,7 +134,8 @@ class InnerLoop:
             _, combined = self._run(piece, whole, leaves, self._mode(piece, wanted, leaves if twice else None))
             grads = torch.autograd.grad(combined, leaves, create_graph=twice, allow_unused=True, materialize_grads=True)
             pieces.append((piece.x, list(grads)))
-        return Taken(leaves, pieces, add_up([[g.detach() for g in grads] for _, grads in pieces]))
+        by_leaf = zip(*(grads for _, grads in pieces), strict=True)
+        return Taken(leaves, pieces, [sum_of([g.detach() for g in grads]) for grads in by_leaf])
 
     def back(self, taken: Taken, by_gradient: Tensors) -> Found:
         """What a derivative `by_gradient` by the step's gradient adds to those by its leaves and all others."""
@@ -173,13 +174,18 @@ class InnerLoop:
         return result
 
 
-def add_up(lists: Iterable[Tensors]) -> Tensors:
-    """Element by element."""
-    return [sum_of(tensors) for tensors in zip(*lists, strict=True)]
+def add_in_place(tensors: Tensors, others: Tensors) -> None:
+    """To each the one in its place."""
+    if tensors:
+        torch._foreach_add_(tensors, others)
 
 
 def added(pieces: Sequence[Found]) -> Found:
-    """Of rows that stand one after the other."""
-    adapted, rest, embedded, losses, _ = zip(*pieces, strict=True)
-    total = None if losses[0] is None else sum_of(losses)
-    return Found(add_up(adapted), add_up(rest), None if embedded[0] is None else joined(embedded), total)
+    """Of rows that stand one after the other; in the place of the first's."""
+    first, *others = pieces
+    for other in others:
+        add_in_place(first.by_adapted, other.by_adapted)
+        add_in_place(first.by_rest, other.by_rest)
+    embedded = None if first.embedded is None else joined([piece.embedded for piece in pieces if piece.embedded])
+    losses = None if first.losses is None else sum_of([piece.losses for piece in pieces if piece.losses is not None])
+    return Found(first.by_adapted, first.by_rest, embedded, losses)

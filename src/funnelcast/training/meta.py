@@ -81,7 +81,7 @@ class MetaStep:
 
     def _gradients(self, rows: Batch, results: list[Outer], tasks: list[TaskRows], told: Told) -> Gradients:
         """The mean over tasks, in the order of the trained parameters and then of the rates."""
-        mean = added([outer.found for outer in results]).times(1 / len(results))
+        mean = added([outer.found for outer in results]).scale(1 / len(results))
         ids = {id(p) for p in self.adapted.values()}
         adapted, rest = iter(mean.by_adapted), iter(mean.by_rest)
         parameters = [next(adapted if id(p) in ids else rest) for p in self.trained.parameters]
@@ -110,10 +110,9 @@ def _lacking(tasks: list[TaskRows]) -> Tensor:
 def _watch(loop: InnerLoop, task: TaskRows, outer: Outer) -> Watched:
     query = task.halves()[1]
     before, after = (loop.losses(query, leaves)[0] for leaves in (loop.start, outer.leaves))
-    whole, direct = ([*found.by_adapted, *found.by_rest] for found in (outer.found, outer.direct))
-    through = [a - b for a, b in zip(whole, direct, strict=True)]
-    size = norm(whole)
-    return Watched(before, after, norm(through) / size if size else 0.0)
+    size = norm([*outer.found.by_adapted, *outer.found.by_rest])
+    through = [] if outer.through is None else [*outer.through.by_adapted, *outer.through.by_rest]
+    return Watched(before, after, norm(through) / size if through and size else 0.0)
 
 
 def norm(tensors: Sequence[Tensor]) -> float:

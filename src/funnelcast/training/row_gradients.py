@@ -33,11 +33,11 @@ class _Part(NamedTuple):
     bag: Bag | None = None
     """How rows make up the vectors that `grad` is of; none if one by one, with m = n."""
 
-    def readers(self, size: int) -> Tensor:
-        """(n,) which row of the batch, of so many, reads each of `rows`."""
+    def read_by(self, touching: Tensor) -> Tensor:
+        """(n,) whether that row of the batch which reads each of `rows` is one of `touching` (B,)."""
         if self.reading is not None:
-            return owners(self.reading.offsets, len(self.rows))
-        return torch.arange(size, device=self.rows.device).repeat_interleave(len(self.rows) // max(size, 1))
+            return touching[owners(self.reading.offsets, len(self.rows))]
+        return touching.repeat_interleave(len(self.rows) // max(len(touching), 1))
 
 
 def spans_of(tables: Sequence[EmbeddingTable]) -> list[Span]:
@@ -63,9 +63,10 @@ def row_gradients(
         _add(sums, place, part)
     if touching is None:
         return rows, sums
-    is_read = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
-    is_read[places[torch.cat([touching[part.readers(len(batch))] for part in parts])]] = True
-    return rows[is_read], sums[is_read]
+    readings = torch.zeros(len(rows), dtype=torch.int32, device=rows.device)
+    readings.index_add_(0, places, torch.cat([part.read_by(touching) for part in parts]).int())
+    read = readings.nonzero().squeeze(1)
+    return rows.index_select(0, read), sums.index_select(0, read)
 
 
 def _parts(span: Span, batch: Batch, embedded: Embedded) -> Iterator[_Part]:
