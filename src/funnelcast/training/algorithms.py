@@ -89,8 +89,8 @@ def outer_gradient(loop: InnerLoop, task: TaskRows, config: Inner, rates: Sequen
 
 def moved(leaves: Tensors, gradient: Tensors, config: Inner, rates: Sequence[Tensor]) -> Tensors:
     """The parameters after an inner step."""
-    after = torch._foreach_add([leaf.detach() for leaf in leaves], scaled(gradient, config, rates), alpha=-1)
-    return [leaf.requires_grad_() for leaf in after]
+    steps = scaled(gradient, config, rates)
+    return [(leaf.detach() - step).requires_grad_() for leaf, step in zip(leaves, steps, strict=True)]
 
 
 def _maml(loop: InnerLoop, task: TaskRows, config: Inner, rates: Sequence[Tensor]) -> Outer:
@@ -106,7 +106,7 @@ def _maml(loop: InnerLoop, task: TaskRows, config: Inner, rates: Sequence[Tensor
         by_leaves = zip(by_rates, taken.gradient, found.by_adapted, strict=False)
         by_rates = [total - config.learning_rate * g * v for total, g, v in by_leaves]
         if config.order == "second":
-            more = loop.back(taken, [-step for step in scaled(found.by_adapted, config, rates)])
+            more = loop.back(taken, scaled(found.by_adapted, config, rates, -1))
             found, more = found.add(more), more._replace(embedded=None)
             through = more if through is None else through.add(more)
     if config.support_loss > 0:
@@ -127,7 +127,7 @@ def _reptile(loop: InnerLoop, task: TaskRows, config: Inner) -> Outer:
     return Outer(added(shares).scale(1 / steps), [], leaves)
 
 
-def scaled(gradient: Tensors, config: Inner, rates: Sequence[Tensor]) -> Tensors:
+def scaled(gradient: Tensors, config: Inner, rates: Sequence[Tensor], sign: float = 1) -> Tensors:
     """An inner step: the gradient times α."""
     own = [rate * g for rate, g in zip(rates, gradient, strict=True)] if rates else gradient
-    return [config.learning_rate * g for g in own]
+    return [sign * config.learning_rate * g for g in own]
