@@ -1,5 +1,6 @@
-"""Attention along edges against loops, what it leaves alone, and its derivatives."""
+"""Attention along edges against loops in plain Python, what it leaves alone, its derivatives, and compiled loops."""
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,10 +10,16 @@ from torch import Tensor
 from torch.func import functional_call
 
 from funnelcast.layers.attention import StepAttention
+from funnelcast.layers.gates import sum_of
+from funnelcast.layers.kernels import BLOCK
+from funnelcast.layers.leaves import Leaves
+from funnelcast.layers.mode import Mode
+from funnelcast.layers.tiles import HAS_HALF
 from funnelcast.schema.funnel import Funnel
 from tests.layers.reference import arrays, attend_along, draw, has_derivatives, randomise
 
 Edges = Sequence[tuple[int, int]]
+FUSED = Mode(fused=True)
 
 CASES = {
     "chain of 2": Funnel.parse("click; conversion after click"),
@@ -102,3 +109,67 @@ def test_derivatives(edges: Edges) -> None:
 
     steps = 1 + max(target for _, target in edges)
     assert has_derivatives(squares, [draw(5, steps, 2, 2), *attention.parameters()])
+
+
+LISTENING = {name: funnel for name, funnel in CASES.items() if funnel.edges}
+
+
+@pytest.mark.parametrize("rows", [0, 1, BLOCK + 5])
+@pytest.mark.parametrize("width", [1, 5, 32, 40])
+@pytest.mark.parametrize("case", LISTENING)
+def test_loops_make_the_same_vectors_and_derivatives(case: str, width: int, rows: int) -> None:
+    funnel = LISTENING[case]
+    exact = StepAttention(width, funnel.edges).double()
+    randomise(exact, scale=0.3)
+    own = copy.deepcopy(exact).float()
+    x, direction = draw(1, len(funnel.names), rows, width), draw(2, len(funnel.names), rows, width)
+    inputs = [x.requires_grad_(), x.detach().float().requires_grad_()]
+    expected, found = exact(inputs[0]), own(inputs[1], FUSED)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
+    right = torch.autograd.grad((expected * direction).sum(), [inputs[0], *exact.parameters()])
+    grads = torch.autograd.grad((found * direction.float()).sum(), [inputs[1], *own.parameters()])
+    for grad, each in zip(grads, right, strict=True):
+        assert (grad - each).norm() <= 1e-4 * (1 + each.norm())
+
+
+def test_a_row_has_the_same_bits_alone_and_in_scoring() -> None:
+    funnel = CASES["several edges into one step"]
+    attention = StepAttention(24, funnel.edges)
+    randomise(attention, scale=0.3)
+    x = draw(1, 4, BLOCK + 5, 24).float()
+    out = attention(x, FUSED)
+    with torch.no_grad():
+        assert torch.equal(attention(x, FUSED), out)
+        for row in (0, BLOCK - 1, BLOCK + 4):
+            assert torch.equal(attention(x[:, row : row + 1], FUSED), out[:, row : row + 1])
+
+
+def test_loops_make_no_gradients_that_nobody_wants() -> None:
+    attention = StepAttention(4, [(0, 1)])
+    x = draw(1, 2, 3, 4).float().requires_grad_()
+    parameters = list(attention.parameters())
+    out = attention(x, Mode(fused=True, wanted=Leaves([x])))
+    grad, *others = torch.autograd.grad(out.sum(), [x, *parameters], allow_unused=True)
+    assert grad.any() and others == [None] * len(parameters)
+
+
+def test_loops_have_no_second_derivative_unless_one_is_asked_for() -> None:
+    attention = StepAttention(4, [(0, 1)])
+    x, parameters = draw(1, 2, 3, 4).float().requires_grad_(), list(attention.parameters())
+    with pytest.raises(RuntimeError, match="no second derivative"):
+        torch.autograd.grad(attention(x, FUSED).sum(), x, create_graph=True)
+    mode = Mode(fused=True, wanted=Leaves(parameters), again=Leaves(parameters))
+    grads = torch.autograd.grad(attention(x, mode).sum(), parameters, create_graph=True)
+    assert all(each is not None for each in torch.autograd.grad(sum_of([g.sum() for g in grads]), parameters))
+
+
+@pytest.mark.skipif(not HAS_HALF, reason="no such instructions here")
+def test_products_of_bfloat16_are_near_those_of_float32_and_no_others() -> None:
+    attention = StepAttention(33, CASES["chain of 4"].edges)
+    randomise(attention, scale=0.3)
+    x, parameters = draw(1, 4, BLOCK + 5, 33).float().requires_grad_(), list(attention.parameters())
+    exact, near = attention(x, FUSED), attention(x, Mode(fused=True, half=True))
+    pairs = [(near, exact)]
+    grads = [torch.autograd.grad(out.square().sum(), [x, *parameters]) for out in (near, exact)]
+    for own, right in [*pairs, *zip(*grads, strict=True)]:
+        assert 1e-5 < float((own - right).norm() / right.norm()) < 5e-2

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate, chain
 
 import torch
 from torch import Tensor, nn
 
+from funnelcast.layers.fused_attention import Plan, fused_attention
 from funnelcast.layers.linear import linear_by
-from funnelcast.layers.mode import EVALUATE, Mode
+from funnelcast.layers.mode import EVALUATE, Mode, is_simple
 
 
 class StepAttention(nn.Module):
@@ -28,13 +30,25 @@ class StepAttention(nn.Module):
             self.sources.setdefault(target, []).append(source)
         self.information = nn.ModuleDict({f"{i}_{j}": nn.Linear(width, width) for i, j in edges})
         self.query, self.key, self.value = (self._per_target(width) for _ in range(3))
+        ends = accumulate(len(sources) for sources in self.sources.values())
+        self._plan = Plan(tuple(self.sources), tuple(ends), tuple(chain.from_iterable(self.sources.values())))
 
     def _per_target(self, width: int) -> nn.ModuleDict:
         return nn.ModuleDict({str(target): nn.Linear(width, width, bias=False) for target in self.sources})
 
     def forward(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
         """(T, B, H) -> (T, B, H)."""
+        if mode.fused and mode.again is None and is_simple(x) and self.sources:
+            return fused_attention(x, self._plan, self._parameters_of_loops(), mode)
         return torch.stack(self._attend(x, mode)[0])
+
+    def _parameters_of_loops(self) -> list[Tensor]:
+        """By edge its weight and bias, then by target S of ⟨Q u, K u⟩ = ⟨u S, u⟩, and V."""
+        layers = [self.information[f"{source}_{t}"] for t, sources in self.sources.items() for source in sources]
+        parameters = [p for layer in layers for p in (_weight(layer), layer.bias) if isinstance(p, Tensor)]
+        for name in map(str, self.sources):
+            parameters += [_weight(self.key[name]).t() @ _weight(self.query[name]), _weight(self.value[name])]
+        return parameters
 
     def shares(self, x: Tensor) -> dict[tuple[int, int], Tensor]:
         """By edge the weight (B,) of what the earlier step tells, of x (T, B, H)."""

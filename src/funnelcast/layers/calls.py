@@ -98,9 +98,9 @@ class WayBack:
         if kept:
             self.lease, self.deltas = lend(self._shapes())
         layers = self.layers
-        layers["grad_weight"], layers["grad_bias"] = _addresses(grads), _addresses(grads_bias)
-        layers["delta"] = _addresses(self.deltas) if kept else 0
-        layers["toward"][: len(toward)] = _addresses(toward)
+        layers["grad_weight"], layers["grad_bias"] = addresses(grads), addresses(grads_bias)
+        layers["delta"] = addresses(self.deltas) if kept else 0
+        layers["toward"][: len(toward)] = addresses(toward)
         self._call(backward, {"grad_x": grad_x, "grad_gates": grad_gates}, BLOCK)
         pairs = zip(grads, grads_bias, strict=True)
         return grad_x, grad_gates, *(each if wanted.parameters else None for pair in pairs for each in pair)
@@ -125,8 +125,8 @@ class WayBack:
         make = torch.empty_like if self.rows else torch.zeros_like
         grads = [make(w) if turn_x is not None or (own and i) else None for i, w in enumerate(weights)]
         layers = self.layers
-        layers["turn_weight"], layers["turn_bias"] = _addresses(given[0::2]), _addresses(given[1::2])
-        layers["toward"], layers["grad_weight"] = _addresses(toward), _addresses(grads)
+        layers["turn_weight"], layers["turn_bias"] = addresses(given[0::2]), addresses(given[1::2])
+        layers["toward"], layers["grad_weight"] = addresses(toward), addresses(grads)
         if self.rows and (own or turn_x is not None or turn_gates is not None):
             turned = {"turn_x": turn_x, "turn_gates": turn_gates, "turn_grad": turn_grad}
             self._call(backward_twice, {"grad_x": grad_x, "grad_gates": grad_gates, **turned}, self.rows)
@@ -173,10 +173,11 @@ def _sizes_of(repeats: Repeats, bank: NDArray[np.void], widths: Sequence[int]) -
 @cache
 def _packed_size(widths: tuple[int, ...]) -> int:
     """Numbers of a network's weights in panels, turned or not."""
-    return sum(max(a * _whole_panels(b), b * _whole_panels(a)) for a, b in pairwise(widths))
+    return sum(max(a * whole_panels(b), b * whole_panels(a)) for a, b in pairwise(widths))
 
 
-def _whole_panels(columns: int) -> int:
+def whole_panels(columns: int) -> int:
+    """Columns of the panels that so many lie in."""
     return -(-columns // PANEL) * PANEL
 
 
@@ -194,7 +195,8 @@ def _address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
-def _addresses(tensors: Sequence[Tensor | None]) -> list[int]:
+def addresses(tensors: Sequence[Tensor | None]) -> list[int]:
+    """Where their numbers begin; 0 for none."""
     return [_address(tensor) for tensor in tensors]
 
 
@@ -203,9 +205,9 @@ def layers_of(x: Tensor, parameters: Sequence[Tensor], job: Job) -> NDArray[np.v
     columns = (x if job.repeats is None else job.repeats.dense).shape[-1]
     widths = tuple(w.shape[2] for w in parameters[0::2])
     layers: NDArray[np.void] = _layers(columns, widths, x.shape[-2], job.linear).copy().view(LAYER)
-    layers["weight"], layers["bias"] = _addresses(parameters[0::2]), _addresses(parameters[1::2])
+    layers["weight"], layers["bias"] = addresses(parameters[0::2]), addresses(parameters[1::2])
     if any(each.draws is not None for each in job.dropout):
-        layers["draws"] = _addresses([d.draws for d in job.dropout])
+        layers["draws"] = addresses([d.draws for d in job.dropout])
         layers["limit"], layers["scale"] = [d.limit for d in job.dropout], [d.scale for d in job.dropout]
     return layers
 

@@ -122,8 +122,8 @@ def fused_bank(
     x, parameters = by_rows(x), [p.contiguous() for p in parameters]
     gates = gates.contiguous() if gates is not None else None
     keep = torch.is_grad_enabled()
-    wanted = _wanted(x, parameters, mode.wanted) if keep else Wanted(x=False, parameters=False)
-    again = _wanted(x, parameters, mode.again) if mode.again is not None else None
+    wanted = wanted_of(x, parameters, mode.wanted) if keep else Wanted(x=False, parameters=False)
+    again = wanted_of(x, parameters, mode.again) if mode.again is not None else None
     half = mode.half and again is None
     repeats = mode.repeats if _can_repeat(x, parameters[0], mode.repeats, again) else None
     job = Job(dropout, seen, wanted, keep, linear, half, again, repeats)
@@ -140,7 +140,8 @@ def _can_repeat(x: Tensor, first: Tensor, repeats: Repeats | None, again: Wanted
     return again is None or not again.x
 
 
-def _wanted(x: Tensor, parameters: Sequence[Tensor], leaves: Leaves | None) -> Wanted:
+def wanted_of(x: Tensor, parameters: Sequence[Tensor], leaves: Leaves | None) -> Wanted:
+    """What derivatives by `leaves` take of a layer; none for all that can be asked for."""
     if leaves is None:
         return Wanted(x.requires_grad, any(p.requires_grad for p in parameters))
     return Wanted(leaves.lead_to(x), any(leaves.lead_to(p) for p in parameters))

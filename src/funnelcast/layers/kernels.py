@@ -44,7 +44,7 @@ def forward(banks: Any, layers: Any, seen: Any, first: Any, groups: Any) -> None
             elif not is_read_once(bank, width):
                 w = rows_of(bank, layers[i], layers[i].weight, groups, n, i)
                 pack(w, width * FLOAT, FLOAT, k, width, packed)
-            packed += packed_size(_depth(bank, k), width)
+            packed += packed_size(depth_of(bank, k), width)
         make_tables(bank, layers[0], layers[0].weight, groups, n)
     shared = shared_columns(bank, layers[0].width_in)
     for start in range(0, bank.rows, BLOCK):
@@ -56,7 +56,7 @@ def forward(banks: Any, layers: Any, seen: Any, first: Any, groups: Any) -> None
                 pair_columns(x, rows, k, operand)
             for i in range(len(layers)):
                 layer = layers[i]
-                k, width = _depth(bank, layer.width_in), layer.width
+                k, width = depth_of(bank, layer.width_in), layer.width
                 y = layer.output + n * layer.output_step + start * layer.output_row
                 if is_read_once(bank, width):
                     w, once, left_out = of(layer.weight, n, k, width), 0, groups[:0]
@@ -101,18 +101,18 @@ def backward(banks: Any, layers: Any, seen: Any, first: Any, groups: Any) -> Non
                 k, width = layer.width_in, layer.width
                 if i:
                     before = _delta(bank, layers[i - 1], n, start, (last - i + 1) % 2)
-                    packed = _times(bank, g, packed, before, rows, width, k, NOTHING)
+                    packed = product(bank, g, packed, before, rows, width, k, NOTHING)
                     _deactivate(before, n, start, rows, bank.rows, layers[i - 1])  # fetches what is turned next
                 elif bank.grad_x:
                     keep = 1 if n > 0 and bank.grad_x_step == 0 else 0
                     to = bank.grad_x + n * bank.grad_x_step + start * k * FLOAT
-                    _times(bank, g, packed, to, rows, width, k, keep)
+                    product(bank, g, packed, to, rows, width, k, keep)
                 if i == 0:
                     add_to_sums(bank, g, start, rows, width, groups)
                 if layer.grad_weight:
                     x = of(layers[i - 1].output, n, bank.rows, k) if i else bank.x + n * bank.x_step
                     to = bank.first_grad if i == 0 and len(groups) else of(layer.grad_weight, n, k, width)
-                    _turned_times(bank, x + start * k * FLOAT, g, to, k, rows, width, 1 if start else 0)
+                    turned_product(bank, x + start * k * FLOAT, g, to, k, rows, width, 1 if start else 0)
                 g = before
         if through:
             end_sums(bank, layers[0], groups, n)
@@ -136,17 +136,17 @@ def _begin(bank: Any, layers: Any, groups: Any, n: int) -> None:
                 pack_turned_pairs(w, k, width, packed, bank.paired)
             else:
                 pack(w, FLOAT, width * FLOAT, width, k, packed)
-            packed += packed_size(_depth(bank, width), k)
+            packed += packed_size(depth_of(bank, width), k)
 
 
 @compiled_for_speed
-def _depth(bank: Any, numbers: int) -> Any:
+def depth_of(bank: Any, numbers: int) -> Any:
     """How many operands of a product so many numbers are."""
     return pairs(numbers) if bank.half else numbers
 
 
 @compiled_for_speed
-def _times(bank: Any, x: int, packed: int, y: int, rows: int, depth: int, columns: int, keep: int) -> Any:
+def product(bank: Any, x: int, packed: int, y: int, rows: int, depth: int, columns: int, keep: int) -> Any:
     """Y = X B + keep · Y, and where the panels after B's begin."""
     if bank.half:
         pair_columns(x, rows, depth, bank.paired)
@@ -156,7 +156,7 @@ def _times(bank: Any, x: int, packed: int, y: int, rows: int, depth: int, column
 
 
 @compiled_for_speed
-def _turned_times(bank: Any, x: int, g: int, w: int, rows: int, depth: int, columns: int, keep: int) -> None:
+def turned_product(bank: Any, x: int, g: int, w: int, rows: int, depth: int, columns: int, keep: int) -> None:
     """W = Xᵀ G + keep · W, of X (depth, rows)."""
     if bank.half:
         pair_rows(x, depth, rows, bank.paired)

@@ -1,4 +1,4 @@
-"""What compiled loops over a bank are told: records of addresses and sizes, all int64 but for a layer's last two."""
+"""What compiled loops are told: records of addresses and sizes, all int64 but for a layer's last two."""
 
 from __future__ import annotations
 
@@ -43,3 +43,29 @@ BANK: Final = np.dtype([(name, np.int64) for name in (
 
 SEEN: Final = np.dtype([("step", np.int64), ("column", np.int64)])
 """A step that sees a network, and the column of its gate weight."""
+
+ATTENTION: Final = np.dtype([(name, np.int64) for name in (
+    "steps", "rows", "width",
+    "x", "out", "grad", "grad_x",  # (T, B, H)
+    "keep",  # whether what targets and edges have room for is of all rows, and not of a block alone: 0 or 1
+    "scratch",  # four spaces for (BLOCK, H), after which LANES numbers more can be read, and one for (tokens, BLOCK)
+    "packed", "room", "half", "paired", "paired_step",  # as in BANK
+)])  # fmt: skip
+"""A call of attention: what is not needed is 0."""
+
+TARGET: Final = np.dtype([(name, np.int64) for name in (
+    "step", "first", "last",  # of the edges into it, `last` not included
+    "score", "value",  # (H, H): (in, out), (out, in)
+    "scored",  # (B, H): its own token times `score`
+    "shares", "mixed",  # (tokens, B), (B, H)
+    "grad_score", "grad_value",  # (in, out)
+)])  # fmt: skip
+"""A step with edges into it."""
+
+EDGE: Final = np.dtype([(name, np.int64) for name in (
+    "source",
+    "weight", "bias",  # (out, in), (H,)
+    "told", "scored",  # (B, H): the token, and that times `score`
+    "grad_weight", "grad_bias",  # (in, out), (H,)
+)])  # fmt: skip
+"""What a step tells another one."""
