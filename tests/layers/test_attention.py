@@ -166,10 +166,10 @@ def test_loops_have_no_second_derivative_unless_one_is_asked_for() -> None:
 @pytest.mark.skipif(not HAS_HALF, reason="no such instructions here")
 def test_products_of_bfloat16_are_near_those_of_float32_and_no_others() -> None:
     attention = StepAttention(33, CASES["chain of 4"].edges)
-    randomise(attention, scale=0.3)
+    randomise(attention, scale=0.1)
     x, parameters = draw(1, 4, BLOCK + 5, 33).float().requires_grad_(), list(attention.parameters())
-    exact, near = attention(x, FUSED), attention(x, Mode(fused=True, half=True))
-    pairs = [(near, exact)]
-    grads = [torch.autograd.grad(out.square().sum(), [x, *parameters]) for out in (near, exact)]
-    for own, right in [*pairs, *zip(*grads, strict=True)]:
-        assert 1e-5 < float((own - right).norm() / right.norm()) < 5e-2
+    exact, near = ([out, *torch.autograd.grad(out.square().sum(), [x, *parameters])] for out in (
+        attention(x, Mode(fused=True, half=is_half)) for is_half in (False, True)
+    ))  # fmt: skip
+    for own, right in zip(near, exact, strict=True):
+        assert 1e-4 < float((own - right).norm() / right.norm()) < 0.1
