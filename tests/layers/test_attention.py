@@ -168,7 +168,7 @@ def test_products_of_bfloat16_are_near_those_of_float32_and_no_others() -> None:
     attention = StepAttention(33, CASES["chain of 4"].edges)
     randomise(attention, scale=0.1)
     x, parameters = draw(1, 4, BLOCK + 5, 33).float().requires_grad_(), list(attention.parameters())
-    exact, near = ([out, *torch.autograd.grad(out.square().sum(), [x, *parameters])] for out in (
+    exact, near = ([out.detach(), *torch.autograd.grad(out.square().sum(), [x, *parameters])] for out in (
         attention(x, Mode(fused=True, half=is_half)) for is_half in (False, True)
     ))  # fmt: skip
     for own, right in zip(near, exact, strict=True):

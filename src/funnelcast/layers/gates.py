@@ -52,7 +52,11 @@ class GateBank(nn.Module):
         else:  # all in one product, as each alone is too narrow for a fast one
             layers = [gate for gate in self.logits if isinstance(gate, nn.Linear)]
             weight, bias = torch.cat([gate.weight for gate in layers]), torch.cat([gate.bias for gate in layers])
-            logits = list(linear_by(mode, x, weight, bias).split(self.widths, dim=1))
+            together = linear_by(mode, x, weight, bias)
+            if len(set(self.widths)) == 1:  # one softmax for all
+                weights: Tensor = together.view(len(x), len(layers), -1).softmax(dim=2)
+                return weights.flatten(1)
+            logits = list(together.split(self.widths, dim=1))
         return torch.cat([each.softmax(dim=1) for each in logits], dim=1)
 
 
