@@ -49,9 +49,6 @@ def forward(banks: Any, layers: Any, seen: Any, first: Any, groups: Any) -> None
     shared = shared_columns(bank, layers[0].width_in)
     for start in range(0, bank.rows, BLOCK):
         rows, packed = min(BLOCK, bank.rows - start), bank.packed
-        for step in range(bank.steps):
-            mixed = of(bank.mixed, step, bank.rows, layers[last].width)
-            matrix(mixed + start * layers[last].width * FLOAT, rows, layers[last].width)[:] = np.float32(0)
         for n in range(bank.networks):
             x, k = bank.x + n * bank.x_step + start * layers[0].width_in * FLOAT, layers[0].width_in
             operand = bank.paired + bank.paired_step if bank.half else x
