@@ -54,7 +54,7 @@ class GateBank(nn.Module):
             weight, bias = torch.cat([gate.weight for gate in layers]), torch.cat([gate.bias for gate in layers])
             together = linear_by(mode, x, weight, bias)
             if len(set(self.widths)) == 1:  # one softmax for all
-                weights: Tensor = together.view(len(x), len(layers), self.widths[0]).softmax(dim=2)
+                weights: Tensor = together.view(-1, len(layers), self.widths[0]).softmax(dim=2)
                 return weights.flatten(1)
             logits = list(together.split(self.widths, dim=1))
         return torch.cat([each.softmax(dim=1) for each in logits], dim=1)
