@@ -17,7 +17,7 @@ from bench.floor import floor_seconds, products_of
 from bench.proofs.show import show
 from bench.training import RATES, build, draw
 from funnelcast.data.batch import Batch
-from funnelcast.layers import calls, fused
+from funnelcast.layers import calls, fused, fused_attention
 from funnelcast.layers.embedding import Embedding
 from funnelcast.layers.workspace import keep_freed_memory
 from funnelcast.models.registry import RECIPES
@@ -86,6 +86,8 @@ def profile(course: Course) -> dict[str, float]:
         (Embedding, "forward", "looking up embeddings"),
         (fused, "forward", "compiled loops of layers, forward"),
         (calls, "backward", "compiled loops of layers, backward"),
+        (fused_attention, "attend", "compiled loops of layers, forward"),
+        (fused_attention, "attend_back", "compiled loops of layers, backward"),
         (Objective, "forward", "rest of forward"),
         (torch.autograd, "grad", "rest of backward"),
         (step, "add_up", "adding up pieces, and what is between"),

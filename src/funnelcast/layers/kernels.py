@@ -197,7 +197,7 @@ def _activate(output: int, n: int, start: int, rows: int, all_rows: int, layer: 
         for r in range(rows):
             for j in range(width):
                 value = y[r, j] + bias[0, j]
-                y[r, j] = np.float32(0) if value <= floor or draws[r, j] < limit else value * scale
+                y[r, j] = np.float32(0) if (value <= floor) | (draws[r, j] < limit) else value * scale
     else:
         for r in range(rows):
             for j in range(width):
