@@ -268,6 +268,23 @@ def test_watching_tells_the_gain_and_what_comes_through() -> None:
     assert first is not None and first.watched is not None and first.watched.through == 0
 
 
+def test_what_comes_through_several_steps_is_the_second_order_gradient_less_the_first() -> None:
+    objective, batch = objective_of(), TaskBatch(drawn(14), ((5, 9),))
+    found = [
+        meta_step(objective, Inner(learning_rate=RATE, steps=3, order=order))(batch, 3, None, watch=True)
+        for order in ("second", "first")
+    ]
+    whole, direct = (torch.cat([grad.flatten() for grad in each.parameters]) for each in found)
+    assert found[0].told is not None and found[0].told.watched is not None
+    assert found[0].told.watched.through == pytest.approx(float((whole - direct).norm() / whole.norm()), rel=1e-9)
+
+
+def test_losses_are_the_queries_at_the_adapted_parameters() -> None:
+    found = meta_step(objective_of(), Inner(learning_rate=RATE, steps=2))(task_batch(), 3, None, watch=True)
+    assert found.told is not None and found.told.watched is not None
+    torch.testing.assert_close(found.losses, found.told.watched.after)
+
+
 def test_a_support_without_a_positive_is_legal_and_counted() -> None:
     objective, batch = objective_of(), task_batch()
     labels = batch.batch.labels
