@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from funnelcast.layers import fused_attention
 from funnelcast.layers.attention import StepAttention
 from funnelcast.layers.gates import sum_of
 from funnelcast.layers.kernels import BLOCK
 from funnelcast.layers.leaves import Leaves
 from funnelcast.layers.mode import Mode
-from funnelcast.layers.tiles import HAS_HALF
+from funnelcast.layers.tiles import FLOAT, HAS_HALF
+from funnelcast.layers.workspace import Lease, lease_for
 from funnelcast.schema.funnel import Funnel
 from tests.layers.reference import arrays, attend_along, draw, has_derivatives, randomise
 
@@ -142,6 +144,27 @@ def test_a_row_has_the_same_bits_alone_and_in_scoring() -> None:
         assert torch.equal(attention(x, FUSED), out)
         for row in (0, BLOCK - 1, BLOCK + 4):
             assert torch.equal(attention(x[:, row : row + 1], FUSED), out[:, row : row + 1])
+
+
+@pytest.mark.parametrize("is_trained", [True, False])
+def test_loops_write_into_no_memory_but_their_own(is_trained: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    guard, lent = 40 * BLOCK * 24, list[tuple[Lease, int]]()
+
+    def guarded(sizes: Sequence[int]) -> Lease:
+        lease = lease_for([*sizes, guard])
+        end = (lease.places([*sizes, guard])[-1] - lease.memory.data_ptr()) // FLOAT
+        lease.memory[end:] = 7.0
+        lent.append((lease, end))
+        return lease
+
+    monkeypatch.setattr(fused_attention, "lease_for", guarded)
+    attention, x = StepAttention(24, CASES["chain of 4"].edges), draw(1, 4, 9 * BLOCK, 24).float()
+    randomise(attention, scale=0.3)
+    with torch.set_grad_enabled(is_trained):
+        out = attention(x.requires_grad_(is_trained), FUSED)
+    if is_trained:
+        out.sum().backward()
+    assert len(lent) == 2 + is_trained and all((lease.memory[end:] == 7).all() for lease, end in lent)
 
 
 def test_loops_make_no_gradients_that_nobody_wants() -> None:

@@ -141,7 +141,7 @@ def _can_repeat(x: Tensor, first: Tensor, repeats: Repeats | None, again: Wanted
 
 
 def wanted_of(x: Tensor, parameters: Sequence[Tensor], leaves: Leaves | None) -> Wanted:
-    """What derivatives by `leaves` take of a layer; none for all that can be asked for."""
+    """What a layer is differentiated by, so that derivatives reach `leaves`; none for all that can be asked for."""
     if leaves is None:
         return Wanted(x.requires_grad, any(p.requires_grad for p in parameters))
     return Wanted(leaves.lead_to(x), any(leaves.lead_to(p) for p in parameters))

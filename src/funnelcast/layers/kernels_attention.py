@@ -76,9 +76,8 @@ def _token_back(call: Any, target: Any, t: int, edges: Any, i: int, h: int, star
     `score` by it."""
     width, skipped = call.width, start * call.width * FLOAT
     to, of_scored = of(call.scratch, 2, BLOCK, width), of(call.scratch, 3, BLOCK, width)
-    u, scored, n = _token(call, target, edges, i, start), target.scored + skipped, i - target.first
-    if i < target.last:
-        scored = edges[i].scored + skipped
+    u, scored = _token(target, edges, i, _rows(call, call.x, target.step, start), skipped)
+    n = i - target.first
     shares = matrix(of(target.shares, n, 1, call.rows) + start * FLOAT, 1, rows)
     slopes = matrix(of(call.scratch, 4, BLOCK, width) + n * BLOCK * FLOAT, 1, rows)
     token, turned, own = matrix(u, rows, width), matrix(scored, rows, width), matrix(h, rows, width)
@@ -119,14 +118,12 @@ def _mix(call: Any, target: Any, edges: Any, own: int, kept: int, first: int, ro
     held, scale = call.rows if call.keep else BLOCK, np.float32(1 / math.sqrt(call.width))
     mixed = matrix(target.mixed + kept, rows, width)
     for i in range(target.first, target.last + 1):
-        u, scored = own, target.scored + kept
-        if i < target.last:
-            u, scored = edges[i].told + kept, edges[i].scored + kept
+        u, scored = _token(target, edges, i, own, kept)
         _dots(u, scored, of(target.shares, i - target.first, 1, held) + first * FLOAT, scale, rows, width)
     _softmax(target.shares + first * FLOAT, held, tokens, rows)
     mixed[:] = np.float32(0)
     for i in range(target.first, target.last + 1):
-        u = edges[i].told + kept if i < target.last else own
+        u, _ = _token(target, edges, i, own, kept)
         shares = matrix(of(target.shares, i - target.first, 1, held) + first * FLOAT, 1, rows)
         token = matrix(u, rows, width)
         for r in range(rows):
@@ -166,8 +163,9 @@ def _slopes(call: Any, target: Any, edges: Any, h: int, start: int, rows: int) -
     """A block's c, (tokens, BLOCK), in the last scratch space."""
     width, tokens = call.width, target.last - target.first + 1
     to, scale = of(call.scratch, 4, BLOCK, width), np.float32(1 / math.sqrt(call.width))
+    own_token, skipped = _rows(call, call.x, target.step, start), start * width * FLOAT
     for n in range(tokens):
-        u = _token(call, target, edges, target.first + n, start)
+        u, _ = _token(target, edges, target.first + n, own_token, skipped)
         _dots(h, u, to + n * BLOCK * FLOAT, np.float32(1), rows, width)
     for r in range(rows):
         mean = np.float32(0)
@@ -175,18 +173,18 @@ def _slopes(call: Any, target: Any, edges: Any, h: int, start: int, rows: int) -
             share = matrix(of(target.shares, n, 1, call.rows), 1, call.rows)[0, start + r]
             mean += share * matrix(to + n * BLOCK * FLOAT, 1, rows)[0, r]
         for n in range(tokens):
-            share, own = (
-                matrix(of(target.shares, n, 1, call.rows), 1, call.rows),
-                matrix(to + n * BLOCK * FLOAT, 1, rows),
-            )
-            own[0, r] = scale * share[0, start + r] * (own[0, r] - mean)
+            share = matrix(of(target.shares, n, 1, call.rows), 1, call.rows)[0, start + r]
+            slopes = matrix(to + n * BLOCK * FLOAT, 1, rows)
+            slopes[0, r] = scale * share * (slopes[0, r] - mean)
 
 
 @compiled_for_speed
-def _token(call: Any, target: Any, edges: Any, i: int, start: int) -> Any:
-    """Where a block of a token begins that is kept; with i = `target.last` the target's own."""
-    own = _rows(call, call.x, target.step, start)
-    return edges[i].told + start * call.width * FLOAT if i < target.last else own
+def _token(target: Any, edges: Any, i: int, own: int, kept: int) -> Any:
+    """Where a block of a token begins, and of it times `score`: of an edge `kept` bytes into what it keeps; with
+    i = `target.last` the target's own."""
+    if i < target.last:
+        return edges[i].told + kept, edges[i].scored + kept
+    return own, target.scored + kept
 
 
 @compiled_for_speed

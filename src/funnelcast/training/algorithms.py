@@ -128,6 +128,6 @@ def _reptile(loop: InnerLoop, task: TaskRows, config: Inner) -> Outer:
 
 
 def scaled(gradient: Tensors, config: Inner, rates: Sequence[Tensor], sign: float = 1) -> Tensors:
-    """An inner step: the gradient times α."""
+    """An inner step: the gradient times α; with `sign` -1 what is to be taken off by it."""
     own = [rate * g for rate, g in zip(rates, gradient, strict=True)] if rates else gradient
     return [sign * config.learning_rate * g for g in own]
