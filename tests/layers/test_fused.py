@@ -74,7 +74,7 @@ def test_the_same_values_and_derivatives(
 def test_the_same_with_an_input_per_owner_and_gate(owners: list[int], rows: int, dtype: torch.dtype) -> None:
     """Three inputs for five experts and two gates: those of one owner add up their gradients."""
     trunk = trunk_of((6, 4), own_and_shared(2, 2, 1), dtype)
-    trunk.owners = owners
+    trunk.owners = torch.tensor(owners)
     x = draw(1, 3, rows, 7, dtype=dtype)
     expected = results(copy.deepcopy(trunk).double(), x.double(), Mode())
     assert_close(results(trunk, x, FAST), expected, dtype)

@@ -18,6 +18,7 @@ from funnelcast.layers.kernels_twice import backward_twice
 from funnelcast.layers.products import PANEL, turned_room
 from funnelcast.layers.records import BANK, LAYER, SEEN
 from funnelcast.layers.repeats import NO_GROUPS, Repeats
+from funnelcast.layers.tape import perform
 from funnelcast.layers.tiles import FLOAT
 from funnelcast.layers.workspace import lease_for, lend
 
@@ -160,7 +161,7 @@ def run(kernel: Any, bank: NDArray[np.void], layers: NDArray[np.void], job: Job,
     if job.repeats is not None:
         bank["sums"], bank["first_weight"], bank["first_grad"], bank["grad_vectors"], dense = more
         bank["grad_whole"], bank["grad_x"] = bank["grad_x"], dense if bank["grad_x"][0] else 0
-    kernel(bank, layers, *by_network(job.seen, networks), job.groups)
+    perform(kernel, bank, layers, *by_network(job.seen, networks), job.groups)
 
 
 def _sizes_of(repeats: Repeats, bank: NDArray[np.void], widths: Sequence[int]) -> list[int]:

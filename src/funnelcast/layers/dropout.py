@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from funnelcast.compiled import compiled
+from funnelcast.layers.tape import perform
 
 SEEDS: Final = 64
 _ALL: Final = 1 << 16
@@ -47,13 +49,27 @@ class Noise:
     def draw(self, rate: float, shape: tuple[int, ...]) -> Dropout:
         """A draw for each element of `shape`; four from each 64-bit number, as drawing is what dropout costs."""
         elements = torch.Size(shape).numel()
-        seed, number = self._next(), -(-elements // 4)
-        if seed.device.type == "cpu" and not torch.compiler.is_compiling():
+        number = -(-elements // 4)
+        if self.seeds.device.type == "cpu" and not torch.compiler.is_compiling():
             draws = torch.empty(number, dtype=torch.int64)
-            fill_by_splitmix(draws.numpy(), seed.item())
+            perform(self._fill, draws.numpy())
         else:
-            draws = splitmix(seed, self.step, number)
+            draws = splitmix(self._next(), self.step, number)
         return Dropout(draws.view(torch.int16)[:elements].view(shape), _LOWEST + round(rate * _ALL))
+
+    def copy(self) -> Noise:
+        """One that has its draws from the first one on."""
+        one = copy(self)
+        one.seeds, one.used = self.seeds.clone(), 0
+        return one
+
+    def begin_as(self, other: Noise) -> None:
+        """With the draws that the other has from the first one on."""
+        self.seeds.copy_(other.seeds)
+        self.used = 0
+
+    def _fill(self, draws: Any) -> None:
+        fill_by_splitmix(draws, self._next().item())
 
     def blocks(self, rows: int) -> list[tuple[int, int, Noise]]:
         """Rows start … stop - 1, whose noise it is."""

@@ -75,17 +75,20 @@ class EmbeddingTable(nn.Module):
         super().__init__()
         self.sizes = {name: inputs.sizes[name] for name in vocabularies}
         starts = dict(zip(vocabularies, accumulate(self.sizes.values(), initial=0), strict=False))
-        fields = [(i, starts[name]) for i, (_, name) in enumerate(inputs.fields) if name in starts]
-        self.named = [(name, vocabulary) for name, vocabulary in inputs.fields if vocabulary in starts]
-        self.fields = [name for name, _ in self.named]
+        self.named = [(i, *named) for i, named in enumerate(inputs.fields) if named[1] in starts]
+        self.fields = [name for _, name, _ in self.named]
         self.lists = {each.name: starts[each.vocabulary] for each in inputs.lists if each.vocabulary in starts}
         self.pools = {name: pools[name] for name in self.lists}
         self.weight = nn.Parameter(torch.empty(sum(self.sizes.values()), width), requires_grad=not frozen)
         self.columns: Tensor
         self.starts: Tensor
-        self.register_buffer("columns", torch.tensor([i for i, _ in fields], dtype=torch.int64), persistent=False)
+        self.register_buffer(
+            "columns", torch.tensor([i for i, _, _ in self.named], dtype=torch.int64), persistent=False
+        )
         kind = torch.int32 if len(self.weight) < 2**31 else torch.int64  # the shorter sorts and gathers faster
-        self.register_buffer("starts", torch.tensor([start for _, start in fields], dtype=kind), persistent=False)
+        self.register_buffer(
+            "starts", torch.tensor([starts[v] for _, _, v in self.named], dtype=kind), persistent=False
+        )
 
     @property
     def pooled(self) -> list[str]:
@@ -214,9 +217,9 @@ class Embedding(nn.Module):
     def _fields(self) -> tuple[Field, ...]:
         starts = {block.feature: block for block in self.layout}
         return tuple(
-            Field(int(column), table.sizes[vocabulary], starts[name].start, starts[name].width)
+            Field(column, table.sizes[vocabulary], starts[name].start, starts[name].width)
             for table in self.all_tables()
-            for column, (name, vocabulary) in zip(table.columns, table.named, strict=True)
+            for column, name, vocabulary in table.named
         )
 
     def forward(self, batch: Batch, mode: Mode = EVALUATE) -> Embedded:

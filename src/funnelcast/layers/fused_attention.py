@@ -17,6 +17,7 @@ from funnelcast.layers.kernels_attention import attend, attend_back
 from funnelcast.layers.mode import Mode
 from funnelcast.layers.products import turned_room
 from funnelcast.layers.records import ATTENTION, EDGE, TARGET
+from funnelcast.layers.tape import perform
 from funnelcast.layers.workspace import Lease, lease_for
 
 Records = NDArray[np.void]
@@ -72,7 +73,7 @@ def _run(loop: Any, call: Records, targets: Records, edges: Records, scratch: in
     lease = lease_for(sizes)
     call["packed"], call["room"], call["paired"], last, call["scratch"] = lease.places(sizes)
     call["paired_step"] = last - call["paired"]
-    loop(call, targets, edges)
+    perform(loop, call, targets, edges)
 
 
 class FusedAttention(torch.autograd.Function):

@@ -68,12 +68,13 @@ class GatedExperts(nn.Module):
         super().__init__()
         self.experts = experts
         self.gates = gates
-        self.owners = list(owners)
+        self.owners: Tensor
+        self.register_buffer("owners", torch.tensor(owners, dtype=torch.int64), persistent=False)
 
     def forward(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
         """(B, D), or (G, B, D) with one input per owner and gate -> (T, B, H)."""
         weights, steps = self.gates(x, mode), len(self.gates.logits)
-        x = x[self.owners] if x.dim() == 3 else x
+        x = x.index_select(0, self.owners) if x.dim() == 3 else x
         if mode.fused and is_simple(x):
             return fused_bank(x, *self.experts.for_fused(x.shape[-2], mode), mode, weights, self.gates.seen)
         outputs, columns = self.experts(x, mode).unbind(), weights.unsqueeze(2).unbind(1)

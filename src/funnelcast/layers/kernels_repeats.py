@@ -45,7 +45,8 @@ def add_tables(bank: Any, y: int, n: int, start: int, rows: int, width: int, gro
 def begin_sums(bank: Any, width: int, groups: Any) -> None:
     """No gradients by tables yet."""
     if len(groups):
-        matrix(bank.sums, bank.count, width)[:] = 0
+        last = groups[len(groups) - 1]
+        matrix(bank.sums, last.first + last.size, width)[:] = 0
 
 
 @compiled_for_speed

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from funnelcast.compiled import compiled_for_speed
+from funnelcast.layers.tape import perform
 
 
 class FusedOutput(torch.autograd.Function):
@@ -18,7 +19,7 @@ class FusedOutput(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         x, weight, logits = x.contiguous(), weight.contiguous(), x.new_empty(x.shape[1], len(x))
-        add_products(*(tensor.detach().numpy() for tensor in (x, weight, bias.contiguous(), logits)))
+        perform(add_products, *(tensor.detach().numpy() for tensor in (x, weight, bias.contiguous(), logits)))
         ctx.save_for_backward(x, weight)
         return logits
 
@@ -28,7 +29,7 @@ class FusedOutput(torch.autograd.Function):
             raise RuntimeError("FusedOutput has no second derivative; ask for it by Mode(again=…)")
         x, weight = ctx.saved_tensors
         grads = torch.empty_like(x), torch.zeros_like(weight), grad.new_zeros(len(x), 1)
-        add_gradients(*(tensor.numpy() for tensor in (x, weight, grad.contiguous(), *grads)))
+        perform(add_gradients, *(tensor.numpy() for tensor in (x, weight, grad.contiguous(), *grads)))
         return grads
 
 

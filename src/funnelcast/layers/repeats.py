@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from funnelcast.compiled import compiled
+from funnelcast.layers.tape import perform
 
 GROUP: Final = np.dtype([(name, np.int64) for name in (
     "start", "width",  # columns of x
@@ -68,7 +69,7 @@ class Repeats:
 
     def __init__(self, plan: Plan, ids: Tensor, x: Tensor) -> None:
         """`x` (B, D): what was looked up for `ids` (B, F), float32 on the CPU."""
-        self.of, self.groups = x, plan.groups.copy()
+        self.of, self.groups, self.count = x, plan.groups.copy(), plan.vectors
         self.codes = np.empty((len(x), len(plan.groups)), np.int32)
         """Each group's vector, counted through."""
         self.readers = np.empty(plan.vectors, np.int64)
@@ -78,8 +79,7 @@ class Repeats:
         self.dense = x.new_empty(len(x), x.shape[1] - plan.width)
         """The columns of no group."""
         made = (self.codes, self.readers, self.vectors, self.dense.numpy())
-        self.count = int(_split(ids.numpy(), x.detach().numpy(), plan.parts, self.groups, *made))
-        """Vectors of all groups."""
+        perform(_split, ids.numpy(), x.detach().numpy(), plan.parts, plan.groups, self.groups, *made)
 
 
 def repeats_of(fields: tuple[Field, ...], ids: Tensor, x: Tensor) -> Repeats | None:
@@ -148,8 +148,10 @@ def _width(group: Group) -> int:
 
 
 @compiled
-def _split(ids: Any, x: Any, parts: Any, groups: Any, codes: Any, readers: Any, vectors: Any, dense: Any) -> int:
-    """Fills the last four, and `groups` with what there is. How many vectors there are."""
+def _split(
+    ids: Any, x: Any, parts: Any, every: Any, groups: Any, codes: Any, readers: Any, vectors: Any, dense: Any
+) -> None:
+    """Fills the last five: `groups` like those of `every`, with what there is."""
     count = at = done = to = part = 0
     for g in range(len(groups) + 1):
         end = groups[g].start if g < len(groups) else x.shape[1]
@@ -160,7 +162,7 @@ def _split(ids: Any, x: Any, parts: Any, groups: Any, codes: Any, readers: Any, 
         to += end - done
         if g == len(groups):
             break
-        width, first, known = groups[g].width, count, np.full(groups[g].size, -1, np.int32)
+        width, first, known = groups[g].width, count, np.full(every[g].size, -1, np.int32)
         own = np.zeros(len(x), np.int32)
         while part < len(parts) and parts[part].group == g:
             column, times = parts[part].column, parts[part].times
@@ -181,4 +183,3 @@ def _split(ids: Any, x: Any, parts: Any, groups: Any, codes: Any, readers: Any, 
             for j in range(width):
                 vector[j] = source[readers[v], j]
             at += width
-    return count

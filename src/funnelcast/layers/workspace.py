@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import math
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from itertools import accumulate
 from typing import Final
@@ -20,7 +22,20 @@ ALIGNED: Final = 16
 
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # of mallopt in glibc
 
-_shelves: dict[int, list[Tensor]] = {}
+Shelves = dict[int, list[Tensor]]
+"""Memory that nobody has, by the logarithm of its size."""
+_all: Shelves = {}
+_thread = threading.local()
+
+
+@contextmanager
+def shelves(own: Shelves) -> Iterator[None]:
+    """What this thread leases meanwhile comes from there, and returns there."""
+    _thread.shelves = own
+    try:
+        yield
+    finally:
+        _thread.shelves = _all
 
 
 class Lease:
@@ -28,7 +43,7 @@ class Lease:
 
     def __init__(self, numbers: int) -> None:
         size = max(numbers, 1).bit_length()
-        self._shelf = _shelves.setdefault(size, [])
+        self._shelf = getattr(_thread, "shelves", _all).setdefault(size, [])
         try:
             self.memory = self._shelf.pop()
         except IndexError:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from funnelcast.compiled import compiled_for_speed
 from funnelcast.data.columns import UNOBSERVED
+from funnelcast.layers.tape import perform
 
 HALF: Final = np.float32(0.5)
 ONE: Final = np.float32(1)
@@ -49,7 +50,7 @@ class FusedLosses(torch.autograd.Function):
         weights = logits.new_empty(0) if weight is None else weight.contiguous()
         logs = logits.new_empty(rows, 3, steps)
         tensors = (logits.contiguous(), labels.contiguous(), weights, parents, factors, sums, slopes, logs)
-        add_losses(*(tensor.detach().numpy() for tensor in tensors))
+        perform(add_losses, *(tensor.detach().numpy() for tensor in tensors))
         ctx.save_for_backward(logits, *tensors[1:5], slopes, logs)
         return sums.to(logits.dtype)
 
@@ -76,7 +77,7 @@ class FusedSlopes(torch.autograd.Function):
     ) -> Tensor:
         """grad (T,) of the sums; the others as `FusedLosses` saved them -> (B, T)."""
         by_logits, grad = torch.empty_like(logits), grad.contiguous()
-        weigh_slopes(*(tensor.detach().numpy() for tensor in (grad, slopes, by_logits)))
+        perform(weigh_slopes, *(tensor.detach().numpy() for tensor in (grad, slopes, by_logits)))
         ctx.save_for_backward(grad, logits, labels, weights, parents, factors, slopes, logs)
         return by_logits
 
@@ -87,7 +88,7 @@ class FusedSlopes(torch.autograd.Function):
         grad, logits, labels, weights, parents, factors, slopes, logs = ctx.saved_tensors
         by_logits = torch.zeros_like(logits)
         tensors = (logits.contiguous(), labels, weights, parents, factors, logs, grad, turn.contiguous(), by_logits)
-        add_bends(*(tensor.detach().numpy() for tensor in tensors))
+        perform(add_bends, *(tensor.detach().numpy() for tensor in tensors))
         by_grad = torch.einsum("bs,bts->t", turn, slopes)
         return by_grad, by_logits, *[None] * 6
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import torch
@@ -18,12 +19,13 @@ from torch import Tensor
 
 from funnelcast.data.batch import Batch
 from funnelcast.data.loader import seed_of
-from funnelcast.layers.dropout import BlockNoise, Noise
+from funnelcast.layers.dropout import Noise
 from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.leaves import Leaves
 from funnelcast.layers.mode import FAST, Mode
 from funnelcast.training.gradients import Gradients, add_up
 from funnelcast.training.objective import Objective, Whole
+from funnelcast.training.passes import Found, Passes, Piece
 
 AT_ONCE: Final = 2
 """Twice as many rows at once take about a tenth less time with experts and a fifth without, and twice the memory."""
@@ -57,11 +59,16 @@ class PlainStep:
     compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
     """The objective by torch.compile, which takes the place of loops of our own."""
 
+    @cached_property
+    def passes(self) -> Passes:
+        """What was recorded of it."""
+        return Passes(self.objective, can_record=self.compiled is None)
+
     def __call__(self, batch: Batch, seed: int, workers: Executor | None, *, watch: bool = False) -> Gradients:
         """`seed`: of this batch's noise; `workers`: threads, or none to run here; `watch`: there is nothing to tell."""
         batch = self.objective.labelled(batch)
         whole = Whole.of(batch)
-        rows = self.piece_rows(len(batch))
+        rows, passes = self.piece_rows(len(batch)), self.passes
 
         def piece(start: int) -> Gradients:
             part = batch.slice(start, start + rows)
@@ -69,7 +76,9 @@ class PlainStep:
                 embedded = self.objective.model.embedding(part, FAST)
             x = embedded.leaves(trained=self.trained.embedding)
             starts = range(start, start + len(part), self.micro_batch)
-            return self._piece(part, x, whole, [seed_of(seed, each) for each in starts])
+            noises = [noise_of(x, seed_of(seed, each)) for each in starts]
+            found = passes(Piece(part, x, whole, noises, self.micro_batch), self._differentiate)
+            return self._gradients(part, x, whole, *found)
 
         run = workers.map if workers is not None else map
         return add_up(batch, run(piece, range(0, len(batch), rows)))
@@ -79,20 +88,19 @@ class PlainStep:
         each = -(-rows // (self.micro_batch * self.workers))
         return self.micro_batch * (self.at_once or max(1, min(AT_ONCE, each)))
 
-    def _piece(self, batch: Batch, x: Embedded, whole: Whole, seeds: Sequence[int]) -> Gradients:
-        """`seeds`: of each micro-batch's noise."""
-        wanted = self.trained.wanted(x)
-        objective = self.compiled or self.objective
-        fused = is_cpu(x) and self.compiled is None
-        noises = [noise_of(x, seed) for seed in seeds]
-        noise = noises[0] if len(noises) == 1 else BlockNoise(noises, self.micro_batch)
-        mode = Mode(noise, fused=fused, half=self.half, wanted=Leaves(wanted) if fused else None)
-        with torch.autocast(x.flat.device.type, torch.bfloat16, enabled=self.half and not fused):
-            losses, combined = objective(batch, x, whole, mode)
-        grads = list(torch.autograd.grad(combined, wanted))
+    def _gradients(self, rows: Batch, x: Embedded, whole: Whole, losses: Tensor, grads: list[Tensor]) -> Gradients:
         own = len(self.trained.parameters)
         embedded = x.with_tensors(grads[own:]) if self.trained.embedding else None
-        return Gradients(batch, losses.detach(), whole.weights, grads[:own], embedded)
+        return Gradients(rows, losses.detach(), whole.weights, grads[:own], embedded)
+
+    def _differentiate(self, piece: Piece) -> Found:
+        wanted = self.trained.wanted(piece.x)
+        objective = self.compiled or self.objective
+        fused = is_cpu(piece.x) and self.compiled is None
+        mode = Mode(piece.noise, fused=fused, half=self.half, wanted=Leaves(wanted) if fused else None)
+        with torch.autocast(piece.x.flat.device.type, torch.bfloat16, enabled=self.half and not fused):
+            losses, combined = objective(piece.batch, piece.x, piece.whole, mode)
+        return losses, list(torch.autograd.grad(combined, wanted))
 
 
 def noise_of(x: Embedded, seed: int) -> Noise:

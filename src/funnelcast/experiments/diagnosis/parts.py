@@ -24,7 +24,7 @@ def gates(model: FunnelModel, rows: Batch, steps: tuple[str, ...]) -> dict[str, 
         return {}
     last, found = levels[-1], dict[str, Any]()
     (shares,) = _outputs(model, rows, [last.gates])
-    bank, owners = last.gates, last.owners
+    bank, owners = last.gates, last.owners.tolist()
     for t, step in enumerate(steps):
         gate = min(t, len(bank.widths) - 1)  # of a gate that all steps share
         seen = [s for s in bank.seen if s.step == gate]

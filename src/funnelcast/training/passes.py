@@ -1,0 +1,120 @@
+"""The way of a piece of a batch through the objective and back, recorded for others of as many rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from funnelcast.data.batch import Batch
+from funnelcast.layers.dropout import BlockNoise, Noise
+from funnelcast.layers.embedding import Embedded
+from funnelcast.layers.mode import is_simple
+from funnelcast.layers.tape import RecordingError, Tape
+from funnelcast.training.objective import Whole
+
+SIZES: Final = 2
+"""Sizes that are recorded, as each holds the memory of a pass: whole pieces, and what an epoch ends with."""
+
+
+class Piece(NamedTuple):
+    """Some rows of a batch."""
+
+    batch: Batch
+    x: Embedded
+    """Looked up; leaves."""
+    whole: Whole
+    noises: Sequence[Noise]
+    """Of its micro-batches."""
+    size: int
+    """Rows of each of them."""
+
+    @property
+    def noise(self) -> Noise | BlockNoise:
+        return self.noises[0] if len(self.noises) == 1 else BlockNoise(self.noises, self.size)
+
+    @property
+    def numbers(self) -> list[Tensor]:
+        """What the objective reads of it."""
+        own = (self.x.flat, self.x.ids, self.batch.labels, self.batch.weight, self.whole.weights, self.whole.weight)
+        return [tensor for tensor in own if tensor is not None]
+
+    def copy(self) -> Piece:
+        """The same in memory of its own, without sequences."""
+        batch, x, whole = self.batch, self.x, self.whole
+        ids, labels, weight = (None if each is None else each.clone() for each in (x.ids, batch.labels, batch.weight))
+        return self._replace(
+            noises=[noise.copy() for noise in self.noises],
+            batch=replace(batch, labels=labels, weight=weight),
+            x=Embedded(x.flat.detach().clone().requires_grad_(x.flat.requires_grad), (), ids),
+            whole=replace(whole, weights=whole.weights.clone(), weight=whole.weight.clone()),
+        )
+
+
+Found = tuple[Tensor, list[Tensor]]
+"""Losses (T,), and gradients."""
+Differentiate = Callable[[Piece], Found]
+
+
+class Pass:
+    """A recorded one."""
+
+    def __init__(self, piece: Piece, differentiate: Differentiate) -> None:
+        """Of a first piece. Raises RecordingError."""
+        self.piece, self.tape = piece.copy(), Tape()
+        with self.tape.recording():
+            losses, self.gradients = differentiate(self.piece)
+        self.losses = losses.detach()
+
+    @torch.no_grad()
+    def play(self, piece: Piece) -> None:
+        """For another piece of its shape."""
+        for mine, given in zip(self.piece.numbers, piece.numbers, strict=True):
+            mine.copy_(given)
+        for noise, other in zip(self.piece.noises, piece.noises, strict=True):
+            noise.begin_as(other)
+        self.tape.play()
+
+    def found(self) -> Found:
+        """What outlives the next piece."""
+        return self.losses.clone(), [gradient.clone() for gradient in self.gradients]
+
+
+class Passes:
+    """Recorded ones that nobody plays, by what must be the same in all pieces of one."""
+
+    def __init__(self, objective: nn.Module, *, can_record: bool) -> None:
+        """`objective`: whose tensors are in what is recorded, by address."""
+        self._tensors = [*objective.parameters(), *objective.buffers()]
+        self._idle: dict[tuple[object, ...], list[Pass]] = {}
+        self._can = can_record
+
+    def __call__(self, piece: Piece, differentiate: Differentiate) -> Found:
+        """What that finds, to the bit; from any thread."""
+        idle = self._idle_of(piece)
+        if idle is None:
+            return differentiate(piece)
+        try:
+            one = idle.pop()
+        except IndexError:
+            try:
+                one = Pass(piece, differentiate)
+            except RecordingError:
+                self._can = False
+                return differentiate(piece)
+        else:
+            one.play(piece)
+        found = one.found()
+        idle.append(one)
+        return found
+
+    def _idle_of(self, piece: Piece) -> list[Pass] | None:
+        """None if none is to be recorded."""
+        if not self._can or not is_simple(piece.x.flat) or piece.x.sequences:
+            return None
+        addresses = tuple(tensor.data_ptr() for tensor in self._tensors)
+        key = (len(piece.batch), piece.whole.rows, piece.batch.weight is None, addresses)
+        return self._idle.setdefault(key, []) if key in self._idle or len(self._idle) < SIZES else None
