@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -63,6 +63,23 @@ def _made_ahead(items: Generator[Item], thread: ThreadPoolExecutor) -> Iterator[
     while (item := coming.popleft().result()) is not end:
         coming.append(thread.submit(next, items, end))
         yield item
+
+
+def together(pool: Executor | None, function: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
+    """`function` of each item, by this thread and those of `pool`, if there is one: to wake another one up takes longer
+    than to begin."""
+    if pool is None or len(items) < 2:
+        return list(map(function, items))
+    others = [pool.submit(function, item) for item in items[1:]]
+    try:
+        first = function(items[0])
+        rest = zip(items[1:], others, strict=True)
+        return [first, *(function(item) if other.cancel() else other.result() for item, other in rest)]
+    except BaseException:
+        for other in others:
+            other.cancel()
+        wait(others)
+        raise
 
 
 def mapped(pool: Executor | None, function: Callable[[Item], Made], items: Iterable[Item], most: int) -> Iterator[Made]:

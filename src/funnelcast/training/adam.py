@@ -15,6 +15,7 @@ from funnelcast.compiled import compiled_for_speed, fetch
 from funnelcast.layers.embedding import EmbeddingTable
 from funnelcast.layers.mode import is_simple
 from funnelcast.layers.products import matrix
+from funnelcast.threads import together
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
@@ -123,11 +124,12 @@ class RowAdam:
         if is_simple(grad):
             weight, mean, square = (table.numpy() for table in tables)
 
-            def move_share(rows: Tensor, grad: Tensor) -> None:
+            def move_share(share: tuple[Tensor, Tensor]) -> None:
+                rows, grad = share
                 move(weight, mean, square, rows.numpy(), grad.numpy(), self.l2, rate, spread)
 
-            run, size = (map, len(rows)) if workers is None else (workers.map, SHARE)
-            list(run(move_share, rows.split(max(1, size)), grad.split(max(1, size))))
+            size = max(1, len(rows) if workers is None else SHARE)
+            together(workers, move_share, list(zip(rows.split(size), grad.split(size), strict=True)))
         else:
             move_plain(*tables, rows.long(), grad, self.l2, rate, spread)
 

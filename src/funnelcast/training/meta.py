@@ -15,6 +15,7 @@ from funnelcast.data.batch import Batch
 from funnelcast.data.episodes import TaskBatch
 from funnelcast.layers.gates import sum_of
 from funnelcast.layers.mode import FAST
+from funnelcast.threads import together
 from funnelcast.training.algorithms import Inner, Outer, TaskRows, outer_gradient
 from funnelcast.training.gradients import Gradients, Told, Watched
 from funnelcast.training.inner import InnerLoop, Rows, added
@@ -66,8 +67,7 @@ class MetaStep:
             TaskRows(whole.slice(start, stop), support)
             for start, stop, (support, _) in zip(ends, ends[1:], batch.sizes, strict=False)
         ]
-        run = workers.map if workers is not None else map
-        results = list(run(lambda task: self._task(task, watch=watch), tasks))
+        results = together(workers, lambda task: self._task(task, watch=watch), tasks)
         told = Told(len(tasks), _lacking(tasks), _mean([watched for _, watched in results if watched is not None]))
         return self._gradients(rows, [outer for outer, _ in results], tasks, told)
 

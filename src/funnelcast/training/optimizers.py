@@ -15,6 +15,7 @@ from funnelcast.data.batch import Batch
 from funnelcast.layers.embedding import Embedded, EmbeddingTable
 from funnelcast.layers.mode import Precision
 from funnelcast.schema.config import Config
+from funnelcast.threads import together
 from funnelcast.training.adam import DenseAdam, Group, RowAdam
 from funnelcast.training.row_gradients import Span, row_gradients, spans_of
 
@@ -103,12 +104,12 @@ class Optimizer:
             assert embedded is not None
             return row_gradients(span, batch, embedded, touching)
 
-        run: Any = map if workers is None else workers.map
-        gathering = [partial(rows_of, span) for span in self._spans if embedded is not None]
+        jobs: list[Callable[[], Any]] = [partial(rows_of, span) for span in self._spans if embedded is not None]
         if self.clip is None and self.row_adams:
-            _, *rows = run(_call, [partial(self.adam.step, grads), *gathering])
+            jobs.append(partial(self.adam.step, grads))
+            *rows, _ = together(workers, _call, jobs)
         else:
-            rows = list(run(_call, gathering))
+            rows = together(workers, _call, jobs)
             self._move_after(grads, rows)
         for row_adam, (touched, grad) in zip(self.row_adams, rows, strict=False):
             row_adam.step(touched, grad, workers)

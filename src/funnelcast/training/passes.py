@@ -78,9 +78,11 @@ class Pass:
             noise.begin_as(other)
         self.tape.play()
 
-    def found(self) -> Found:
-        """What outlives the next piece."""
-        return self.losses.clone(), [gradient.clone() for gradient in self.gradients]
+    def found(self, *, lend: bool) -> Found:
+        """`lend`: good until another piece comes."""
+        own = [self.losses, *self.gradients]
+        losses, *gradients = own if lend else [tensor.clone() for tensor in own]
+        return losses, gradients
 
 
 class Passes:
@@ -90,7 +92,14 @@ class Passes:
         """`objective`: whose tensors are in what is recorded, by address."""
         self._tensors = [*objective.parameters(), *objective.buffers()]
         self._idle: dict[tuple[object, ...], list[Pass]] = {}
-        self._can = can_record
+        self._lent: list[tuple[list[Pass], Pass]] = []
+        self._can, self._lends = can_record, False
+
+    def begin(self, *, lend: bool) -> None:
+        """A batch, which ends what the last one was lent; `lend`: what is found is lent, and its pieces are few."""
+        for idle, one in self._lent:
+            idle.append(one)
+        self._lent, self._lends = [], lend
 
     def __call__(self, piece: Piece, differentiate: Differentiate) -> Found:
         """What that finds, to the bit; from any thread."""
@@ -107,8 +116,11 @@ class Passes:
                 return differentiate(piece)
         else:
             one.play(piece)
-        found = one.found()
-        idle.append(one)
+        found = one.found(lend=self._lends)
+        if self._lends:
+            self._lent.append((idle, one))
+        else:
+            idle.append(one)
         return found
 
     def _idle_of(self, piece: Piece) -> list[Pass] | None:

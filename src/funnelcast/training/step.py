@@ -23,6 +23,7 @@ from funnelcast.layers.dropout import Noise
 from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.leaves import Leaves
 from funnelcast.layers.mode import FAST, Mode
+from funnelcast.threads import together
 from funnelcast.training.gradients import Gradients, add_up
 from funnelcast.training.objective import Objective, Whole
 from funnelcast.training.passes import Found, Passes, Piece
@@ -65,23 +66,25 @@ class PlainStep:
         return Passes(self.objective, can_record=self.compiled is None)
 
     def __call__(self, batch: Batch, seed: int, workers: Executor | None, *, watch: bool = False) -> Gradients:
-        """`seed`: of this batch's noise; `workers`: threads, or none to run here; `watch`: there is nothing to tell."""
+        """`seed`: of this batch's noise; `workers`: threads, or none to run here; `watch`: there is nothing to tell.
+        What this returns may be overwritten by the next call."""
         batch = self.objective.labelled(batch)
         whole = Whole.of(batch)
         rows, passes = self.piece_rows(len(batch)), self.passes
+        starts = range(0, len(batch), rows)
+        passes.begin(lend=len(starts) <= self.workers)
 
         def piece(start: int) -> Gradients:
             part = batch.slice(start, start + rows)
             with torch.no_grad():
                 embedded = self.objective.model.embedding(part, FAST)
             x = embedded.leaves(trained=self.trained.embedding)
-            starts = range(start, start + len(part), self.micro_batch)
-            noises = [noise_of(x, seed_of(seed, each)) for each in starts]
+            blocks = range(start, start + len(part), self.micro_batch)
+            noises = [noise_of(x, seed_of(seed, each)) for each in blocks]
             found = passes(Piece(part, x, whole, noises, self.micro_batch), self._differentiate)
             return self._gradients(part, x, whole, *found)
 
-        run = workers.map if workers is not None else map
-        return add_up(batch, run(piece, range(0, len(batch), rows)))
+        return add_up(batch, together(workers, piece, starts))
 
     def piece_rows(self, rows: int) -> int:
         """How many of a batch's rows go through the network together."""
