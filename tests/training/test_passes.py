@@ -1,5 +1,7 @@
 """A recorded pass finds what the pass itself would, to the bit."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -103,7 +105,7 @@ def test_what_pieces_found_is_not_overwritten_within_a_batch() -> None:
 
 def test_each_size_has_its_own_and_a_third_one_none() -> None:
     played, plain = step_of("esmm"), step_of("esmm", records=False)
-    for seed, rows in enumerate((16, 9, 16, 9, 5, 16)):
+    for seed, rows in enumerate((16, 9, 16, 9, 5, 5, 16, 9)):
         batch = drawn(rows, seed)
         assert all(map(torch.equal, numbers(played(batch, seed, None)), numbers(plain(batch, seed, None))))
     assert recorded(played) == SIZES == 2
@@ -214,3 +216,15 @@ def test_nothing_is_recorded_after_an_error() -> None:
         raise ValueError("own")
     perform(lambda: None)
     assert not tape.calls
+
+
+@pytest.mark.slow
+def test_recording_does_not_load_torchs_compiler() -> None:
+    """Which takes longer than a thousand steps of a small model."""
+    code = (
+        "import sys; from tests.training.test_passes import *\n"
+        "step = step_of('mmoe'); [step(drawn(16, i), i, None) for i in range(3)]\n"
+        "print(recorded(step), 'torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "False"]

@@ -69,16 +69,20 @@ class Noise:
         self.used = 0
 
     def _fill(self, draws: Any) -> None:
-        fill_by_splitmix(draws, self._next().item())
+        cycle, place = self._use()
+        fill_by_splitmix(draws, *(self.seeds.numpy()[place : place + 1] + cycle))
 
     def blocks(self, rows: int) -> list[tuple[int, int, Noise]]:
         """Rows start … stop - 1, whose noise it is."""
         return [(0, rows, self)]
 
     def _next(self) -> Tensor:
-        cycle, place = divmod(self.used, SEEDS)
-        self.used += 1
+        cycle, place = self._use()
         return self.seeds[place] + cycle
+
+    def _use(self) -> tuple[int, int]:
+        self.used += 1
+        return divmod(self.used - 1, SEEDS)
 
 
 class BlockNoise:

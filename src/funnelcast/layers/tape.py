@@ -15,12 +15,12 @@ from typing import Any, Final
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from funnelcast.layers.workspace import Shelves, shelves
 
-_thread = threading.local()
+_thread, _lock = threading.local(), threading.Lock()
 _NOT_TO_REPEAT: Final = {
     torch.Tag.nondeterministic_seeded, torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape
 }  # fmt: skip
@@ -31,14 +31,11 @@ class RecordingError(Exception):
 
 
 def perform(function: Callable[..., Any], *arguments: Any) -> None:
-    """Calls it; and where this thread records, again whenever that is played."""
+    """Calls it, which asks torch for nothing; and where this thread records, again whenever that is played."""
+    function(*arguments)
     tape: Tape | None = getattr(_thread, "tape", None)
-    if tape is None:
-        function(*arguments)
-        return
-    with _disable_current_modes():
-        function(*arguments)
-    tape.calls.append(partial(function, *arguments))
+    if tape is not None:
+        tape.calls.append(partial(function, *arguments))
 
 
 class Tape:
@@ -51,13 +48,13 @@ class Tape:
 
     @contextmanager
     def recording(self) -> Iterator[None]:
-        """Of what this thread does meanwhile. Raises RecordingError."""
-        _thread.tape = self
-        try:
-            with shelves(self.shelves), _Recorder(self):
+        """Of what this thread does meanwhile; one thread at a time. Raises RecordingError."""
+        with _lock, shelves(self.shelves), _Recorder(self):
+            _thread.tape = self
+            try:
                 yield
-        finally:
-            _thread.tape = None
+            finally:
+                _thread.tape = None
 
     @torch.no_grad()
     def play(self) -> None:
@@ -81,10 +78,15 @@ class _Recorder(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.tape = tape
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
-        self.tape.add(func, args, kwargs or {}, _tensors(found))
-        return found
+
+def _record(mode: _Recorder, operation: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+    found = operation(*arguments, **(named or {}))
+    mode.tape.add(operation, arguments, named or {}, _tensors(found))
+    return found
+
+
+# A class that has it from the start loads torch's compiler, which takes 2 s.
+_Recorder.__torch_dispatch__ = _record  # type: ignore[method-assign,assignment]
 
 
 def _tensors(tree: Any) -> list[Tensor]:

@@ -30,7 +30,7 @@ _thread = threading.local()
 
 @contextmanager
 def shelves(own: Shelves) -> Iterator[None]:
-    """What this thread leases meanwhile comes from there, and returns there."""
+    """What this thread leases meanwhile comes from there first, and returns there."""
     _thread.shelves = own
     try:
         yield
@@ -44,11 +44,7 @@ class Lease:
     def __init__(self, numbers: int) -> None:
         size = max(numbers, 1).bit_length()
         self._shelf = getattr(_thread, "shelves", _all).setdefault(size, [])
-        try:
-            self.memory = self._shelf.pop()
-        except IndexError:
-            with torch.inference_mode(mode=False):  # a later pass may be one that is differentiated
-                self.memory = torch.empty(2**size)
+        self.memory = _memory(size, self._shelf, _all.setdefault(size, []))
 
     def __del__(self) -> None:
         self._shelf.append(self.memory)
@@ -63,6 +59,16 @@ class Lease:
         sizes = [math.prod(shape) for shape in shapes]
         places = zip(_starts(sizes), sizes, shapes, strict=True)
         return [self.memory[start : start + size].view(shape) for start, size, shape in places]
+
+
+def _memory(size: int, *shelves: list[Tensor]) -> Tensor:
+    for shelf in shelves:
+        try:
+            return shelf.pop()
+        except IndexError:
+            continue
+    with torch.inference_mode(mode=False):  # a later pass may be one that is differentiated
+        return torch.empty(2**size)
 
 
 def _starts(sizes: Sequence[int]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -93,7 +94,7 @@ class Passes:
         self._tensors = [*objective.parameters(), *objective.buffers()]
         self._idle: dict[tuple[object, ...], list[Pass]] = {}
         self._lent: list[tuple[list[Pass], Pass]] = []
-        self._can, self._lends = can_record, False
+        self._can, self._lends, self._recording = can_record, False, threading.Lock()
 
     def begin(self, *, lend: bool) -> None:
         """A batch, which ends what the last one was lent; `lend`: what is found is lent, and its pieces are few."""
@@ -104,18 +105,9 @@ class Passes:
     def __call__(self, piece: Piece, differentiate: Differentiate) -> Found:
         """What that finds, to the bit; from any thread."""
         idle = self._idle_of(piece)
-        if idle is None:
+        one = None if idle is None else _played(idle, piece) or self._recorded(piece, differentiate)
+        if idle is None or one is None:
             return differentiate(piece)
-        try:
-            one = idle.pop()
-        except IndexError:
-            try:
-                one = Pass(piece, differentiate)
-            except RecordingError:
-                self._can = False
-                return differentiate(piece)
-        else:
-            one.play(piece)
         found = one.found(lend=self._lends)
         if self._lends:
             self._lent.append((idle, one))
@@ -123,10 +115,35 @@ class Passes:
             idle.append(one)
         return found
 
+    def _recorded(self, piece: Piece, differentiate: Differentiate) -> Pass | None:
+        """None where that cannot be, or another thread is at it: it goes on with its next piece."""
+        if not self._recording.acquire(blocking=False):
+            return None
+        try:
+            return Pass(piece, differentiate)
+        except RecordingError:
+            self._can = False
+            return None
+        finally:
+            self._recording.release()
+
     def _idle_of(self, piece: Piece) -> list[Pass] | None:
-        """None if none is to be recorded."""
+        """None where none is to be recorded, as for the first piece of a size, which may be the only one."""
         if not self._can or not is_simple(piece.x.flat) or piece.x.sequences:
             return None
         addresses = tuple(tensor.data_ptr() for tensor in self._tensors)
         key = (len(piece.batch), piece.whole.rows, piece.batch.weight is None, addresses)
-        return self._idle.setdefault(key, []) if key in self._idle or len(self._idle) < SIZES else None
+        if key not in self._idle and len(self._idle) < SIZES:
+            self._idle[key] = []
+            return None
+        return self._idle.get(key)
+
+
+def _played(idle: list[Pass], piece: Piece) -> Pass | None:
+    """One of them, if there is one."""
+    try:
+        one = idle.pop()
+    except IndexError:
+        return None
+    one.play(piece)
+    return one
