@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from funnelcast.layers.banks import LinearBank, MLPBank
-from funnelcast.layers.dropout import Noise
+from funnelcast.layers.dropout import Noise, Seed
 from funnelcast.layers.mode import Mode
 from tests.layers.reference import arrays, draw, has_derivatives, linear, perceptron, randomise
 
@@ -101,7 +101,7 @@ def test_dropout_after_every_layer(fused: bool) -> None:
     x = draw(0, 2000, 4, dtype=torch.float32)
 
     def run(seed: int) -> Tensor:
-        out: Tensor = bank(x, Mode(noise=Noise(seed), fused=fused))
+        out: Tensor = bank(x, Mode(noise=Noise(Seed(seed)), fused=fused))
         return out
 
     out, n = run(0), 3 * 2000 * 100
@@ -118,7 +118,7 @@ def test_the_first_layers_dropout_reaches_the_second() -> None:
     bank = MLPBank(1, 2, (1000, 1), dropout=(0.5, 0.0))
     for parameter in bank.parameters():
         torch.nn.init.ones_(parameter)
-    out = bank(torch.zeros(400, 2), Mode(noise=Noise(0)))
+    out = bank(torch.zeros(400, 2), Mode(noise=Noise(Seed(0))))
     # One plus the sum of 1,000 halves that are kept, doubled: mean 1001 and standard deviation √1000.
     assert abs(out.mean().item() - 1001) < 4 * math.sqrt(1000 / 400)
     assert out.std().item() == pytest.approx(math.sqrt(1000), rel=0.15)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from funnelcast.layers.banks import LinearBank, MLPBank
 from funnelcast.layers.calls import bank_of
-from funnelcast.layers.dropout import Noise
+from funnelcast.layers.dropout import Noise, Seed
 from funnelcast.layers.few_rows import FEW, shared_columns
 from funnelcast.layers.gates import GateBank, GatedExperts, extraction_levels, own_and_shared
 from funnelcast.layers.kernels import BLOCK
@@ -143,7 +143,7 @@ def second_derivatives(trunk: nn.Module, x: Tensor, by: str, *, fused: bool) -> 
     """Of a loss by `by` in some direction, and then by everything."""
     x = x.detach().clone().requires_grad_()
     adapted, every = leaves_of(trunk, x, by), [x, *trunk.parameters()]
-    noise = Noise(4)
+    noise = Noise(Seed(4))
     mode = Mode(noise=noise, fused=fused, wanted=Leaves(every), again=Leaves(adapted))
     out = trunk(x, mode)
     loss = (out * draw(9, *out.shape).to(out.dtype)).sum() + out.square().sum() * 0.3
@@ -203,7 +203,7 @@ def test_second_derivatives_of_banks_with_dropout(dropout: tuple[float, ...], by
     def results(bank: MLPBank, x: Tensor, *, fused: bool) -> list[Tensor]:
         leaf = x.clone().requires_grad_()
         adapted = [*([leaf] if "x" in by else []), *(bank.parameters() if "layers" in by else [])]
-        mode = Mode(Noise(4), fused, again=Leaves(adapted))
+        mode = Mode(Noise(Seed(4)), fused, again=Leaves(adapted))
         y = bank(leaf.expand(3, -1, -1) if shared == "expanded" else leaf, mode)
         first = torch.autograd.grad((y * draw(9, *y.shape).to(y.dtype) + y.square()).sum(), adapted, create_graph=True)
         product = torch.stack([(g * draw(20 + i, *g.shape).to(g.dtype)).sum() for i, g in enumerate(first)]).sum()
@@ -225,7 +225,7 @@ def test_banks_with_dropout(dropout: tuple[float, ...], shared: str) -> None:
     def results(dtype: torch.dtype, fused: bool) -> list[Tensor]:
         leaf = x.to(dtype).clone().requires_grad_()
         rows = leaf.expand(3, -1, -1) if shared == "expanded" else leaf
-        noise = Noise(4)
+        noise = Noise(Seed(4))
         out = copy.deepcopy(bank).to(dtype)
         y = out(rows, Mode(noise=noise, fused=fused))
         return [y.detach(), *torch.autograd.grad((y * draw(9, *y.shape).to(dtype)).sum(), [leaf, *out.parameters()])]

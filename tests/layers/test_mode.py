@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from funnelcast.layers.dropout import SEEDS, Noise, fill_by_splitmix, splitmix
+from funnelcast.layers.dropout import SEEDS, Noise, Seed, fill_by_splitmix, splitmix
 from funnelcast.layers.mode import EVALUATE, Mode
 from tests.layers.inputs import source
 
@@ -11,14 +11,14 @@ from tests.layers.inputs import source
 def test_no_noise_or_no_rate_is_no_dropout() -> None:
     x = torch.randn(3, 4)
     assert EVALUATE.dropout(x, 0.5) is x
-    assert Mode(noise=Noise(0)).dropout(x, 0.0) is x
+    assert Mode(noise=Noise(Seed(0))).dropout(x, 0.0) is x
     assert EVALUATE.fused is False
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.1, 0.3, 0.5, 0.9, 0.99])
 def test_elements_fall_away_at_the_rate_and_the_mean_stays(rate: float) -> None:
     n = 400_000
-    y = Mode(noise=Noise(1)).dropout(torch.ones(4, n // 4), rate)
+    y = Mode(noise=Noise(Seed(1))).dropout(torch.ones(4, n // 4), rate)
     dropped = (y == 0).double().mean().item()
     assert abs(dropped - rate) < 4 * (rate * (1 - rate) / n) ** 0.5 + 2**-16  # 4 s.e., and rates are whole 65536ths
     scale = y[y != 0].unique()
@@ -31,16 +31,16 @@ def test_elements_fall_away_at_the_rate_and_the_mean_stays(rate: float) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_any_shape_and_type(shape: tuple[int, ...], dtype: torch.dtype) -> None:
     x = torch.ones(shape, dtype=dtype)
-    y = Mode(noise=Noise(0)).dropout(x, 0.5)
+    y = Mode(noise=Noise(Seed(0))).dropout(x, 0.5)
     assert y.shape == x.shape and y.dtype == dtype
     assert torch.all((y == 0) | (y == 2))
 
 
 def test_the_seed_decides() -> None:
     x = torch.ones(64, 8)
-    first, again, other = (Mode(noise=Noise(seed)).dropout(x, 0.5) for seed in (1, 1, 2))
+    first, again, other = (Mode(noise=Noise(Seed(seed))).dropout(x, 0.5) for seed in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
-    mode = Mode(noise=Noise(1))
+    mode = Mode(noise=Noise(Seed(1)))
     one, two = mode.dropout(x, 0.5), mode.dropout(x, 0.5)
     assert torch.equal(one, first) and not torch.equal(one, two)
     torch.manual_seed(0)
@@ -51,14 +51,14 @@ def test_the_seed_decides() -> None:
 
 def test_neighbours_fall_away_independently() -> None:
     """Four elements come from one draw."""
-    y = (Mode(noise=Noise(3)).dropout(torch.ones(100_000, 4), 0.5) == 0).double()
+    y = (Mode(noise=Noise(Seed(3))).dropout(torch.ones(100_000, 4), 0.5) == 0).double()
     correlation = torch.corrcoef(y.t()) - torch.eye(4)
     assert correlation.abs().max() < 4 / 100_000**0.5
 
 
 def test_the_gradient_is_the_mask() -> None:
     x = torch.randn(50, 6, generator=source(0)).requires_grad_()
-    y = Mode(noise=Noise(1)).dropout(x, 0.3)
+    y = Mode(noise=Noise(Seed(1))).dropout(x, 0.3)
     (gradient,) = torch.autograd.grad(y.sum(), x)
     assert torch.equal(gradient != 0, y != 0)
     torch.testing.assert_close(gradient * x, y)
@@ -69,7 +69,7 @@ def test_plain_operations_draw_what_loops_draw(seed: int) -> None:
     """And both what Python's whole numbers say."""
     found = torch.empty(50, dtype=torch.int64)
     fill_by_splitmix(found.numpy(), seed)
-    assert torch.equal(splitmix(torch.tensor(seed), Noise(0).step, 50), found)
+    assert torch.equal(splitmix(torch.tensor(seed), Noise(Seed(0)).step, 50), found)
     state, mask, expected = seed, 2**64 - 1, []
     for _ in range(50):
         state = (state + 0x9E3779B97F4A7C15) & mask
@@ -80,6 +80,6 @@ def test_plain_operations_draw_what_loops_draw(seed: int) -> None:
 
 
 def test_layers_beyond_the_seeds_have_draws_of_their_own() -> None:
-    source_of_all = Noise(0)
+    source_of_all = Noise(Seed(0))
     draws = [source_of_all.draw(0.5, (64,)).draws for _ in range(2 * SEEDS + 1)]
     assert len({tuple(each.tolist()) for each in draws if each is not None}) == 2 * SEEDS + 1

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from funnelcast.layers import pooling as module
-from funnelcast.layers.dropout import Noise
+from funnelcast.layers.dropout import Noise, Seed
 from funnelcast.layers.embedding import Block, Embedded
 from funnelcast.layers.lists import Elements
 from funnelcast.layers.mode import Mode
@@ -130,7 +130,7 @@ def test_dropout_stands_after_attention_and_in_the_network() -> None:
     for row in range(len(LENGTHS)):
         expected = encode_all(of_row(elements, row), arrays(pool), (2, 1), kept=3.0)
         np.testing.assert_allclose(found[row].detach(), expected, rtol=1e-11, atol=1e-12)
-    noisy = [pool(flat_of(len(LENGTHS)), elements, Mode(noise=Noise(seed))) for seed in (0, 0, 1)]
+    noisy = [pool(flat_of(len(LENGTHS)), elements, Mode(noise=Noise(Seed(seed)))) for seed in (0, 0, 1)]
     assert torch.equal(noisy[0], noisy[1]) and not torch.equal(noisy[0], noisy[2])
 
 

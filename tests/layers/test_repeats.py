@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.banks import MLPBank
-from funnelcast.layers.dropout import Noise
+from funnelcast.layers.dropout import Noise, Seed
 from funnelcast.layers.embedding import Embedding
 from funnelcast.layers.gates import GateBank, GatedExperts, own_and_shared
 from funnelcast.layers.leaves import Leaves
@@ -54,7 +54,7 @@ def results(embedding: Embedding, trunk: nn.Module, batch: Batch, *, by_tables: 
     embedded = embedding(batch)
     flat = embedded.flat.to(dtype)
     repeats = embedding.repeats(embedded, flat) if by_tables else None
-    out = trunk(flat, Mode(Noise(seed), by_tables, repeats=repeats))
+    out = trunk(flat, Mode(Noise(Seed(seed)), by_tables, repeats=repeats))
     direction = torch.randn(out.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64).to(dtype)
     parameters = [*embedding.parameters(), *trunk.parameters()]
     return [out.detach(), *torch.autograd.grad((out * direction).sum(), parameters)]

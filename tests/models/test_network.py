@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from funnelcast.errors import ConfigError
-from funnelcast.layers.dropout import Noise
+from funnelcast.layers.dropout import Noise, Seed
 from funnelcast.layers.mode import Mode
 from funnelcast.models.network import GROUPS, TOP, FunnelModel, NetworkRecipe
 from funnelcast.models.registry import RECIPES, recipe_of
@@ -86,7 +86,7 @@ def test_evaluation_has_no_dropout_and_noise_decides_it_in_training(name: str) -
     model = build(small(name, tower_dropout=[0.5, 0.5]), CHAIN)
 
     def noisy(seed: int) -> Tensor:
-        log_p: Tensor = model(batch, Mode(noise=Noise(seed))).log_p
+        log_p: Tensor = model(batch, Mode(noise=Noise(Seed(seed)))).log_p
         return log_p
 
     plain = build(small(name), CHAIN)(batch).log_p
@@ -98,7 +98,7 @@ def test_evaluation_has_no_dropout_and_noise_decides_it_in_training(name: str) -
 def test_the_transformers_dropout_is_noise_too() -> None:
     pooling = {"bought": {"kind": "transformer", "dropout": 0.5}}
     model, batch = build(small("esmm", pooling=pooling), CHAIN, LISTED), draw_batch(20, inputs=LISTED)
-    one, two = (model(batch, Mode(noise=Noise(seed))).log_p for seed in (1, 2))
+    one, two = (model(batch, Mode(noise=Noise(Seed(seed)))).log_p for seed in (1, 2))
     assert not torch.equal(one, two) and torch.equal(model.train()(batch).log_p, model.eval()(batch).log_p)
 
 

@@ -83,6 +83,10 @@ class Batch:
         stop = min(stop, len(self))
         return self._each(lambda tensor: tensor[start:stop], lambda lists: lists.slice(start, stop))
 
+    def copied(self) -> Batch:
+        """In memory of its own."""
+        return self._each(Tensor.clone, lambda lists: lists)
+
     def to(self, device: torch.device) -> Batch:
         return self._each(lambda tensor: tensor.to(device, non_blocking=True), lambda lists: lists.to(device))
 

@@ -81,7 +81,7 @@ class WayBack:
     ) -> None:
         """`grad`: of what the bank returned; `layers`: as the way forward left them."""
         self.x, self.gates, self.grad, self.job = x, gates, grad.contiguous(), job
-        self.layers, self.parameters = layers.view(np.uint8).copy().view(LAYER), parameters
+        self.layers, self.parameters = _copy(layers), parameters
         self.networks, self.rows = len(parameters[0]), x.shape[-2]
 
     def differentiate(
@@ -125,7 +125,7 @@ class WayBack:
         toward = [room if each else None for room, each in zip(rooms, wanted, strict=True)]
         make = torch.empty_like if self.rows else torch.zeros_like
         grads = [make(w) if turn_x is not None or (own and i) else None for i, w in enumerate(weights)]
-        layers = self.layers
+        layers = self.layers = _copy(self.layers)  # a tape still has those of before
         layers["turn_weight"], layers["turn_bias"] = addresses(given[0::2]), addresses(given[1::2])
         layers["toward"], layers["grad_weight"] = addresses(toward), addresses(grads)
         if self.rows and (own or turn_x is not None or turn_gates is not None):
@@ -205,7 +205,7 @@ def layers_of(x: Tensor, parameters: Sequence[Tensor], job: Job) -> NDArray[np.v
     """The layers of a bank, without room for their outputs."""
     columns = (x if job.repeats is None else job.repeats.dense).shape[-1]
     widths = tuple(w.shape[2] for w in parameters[0::2])
-    layers: NDArray[np.void] = _layers(columns, widths, x.shape[-2], job.linear).copy().view(LAYER)
+    layers = _copy(_layers(columns, widths, x.shape[-2], job.linear))
     layers["weight"], layers["bias"] = addresses(parameters[0::2]), addresses(parameters[1::2])
     if any(each.draws is not None for each in job.dropout):
         layers["draws"] = addresses([d.draws for d in job.dropout])
@@ -214,8 +214,8 @@ def layers_of(x: Tensor, parameters: Sequence[Tensor], job: Job) -> NDArray[np.v
 
 
 @lru_cache
-def _layers(columns: int, widths: tuple[int, ...], rows: int, linear: bool) -> NDArray[np.uint8]:
-    """What `layers_of` a shape have in common, as bytes, which numpy copies faster than named numbers."""
+def _layers(columns: int, widths: tuple[int, ...], rows: int, linear: bool) -> NDArray[np.void]:
+    """What `layers_of` a shape have in common."""
     layers = np.zeros(len(widths), LAYER)
     layers["width_in"], layers["width"] = (columns, *widths[:-1]), widths
     layers["output_step"] = [rows * width * FLOAT for width in widths]
@@ -223,7 +223,12 @@ def _layers(columns: int, widths: tuple[int, ...], rows: int, linear: bool) -> N
     layers["scale"] = 1
     if linear:
         layers["floor"][-1] = -np.inf
-    return layers.view(np.uint8)
+    return layers
+
+
+def _copy(layers: NDArray[np.void]) -> NDArray[np.void]:
+    """As bytes, which numpy copies faster than named numbers."""
+    return layers.view(np.uint8).copy().view(LAYER)
 
 
 def bank_of(x: Tensor, gates: Tensor | None, networks: int, repeats: Repeats | None = None) -> NDArray[np.void]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
+from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from funnelcast.compiled import compiled
+from funnelcast.data.loader import seed_of
 from funnelcast.layers.tape import perform
 
 SEEDS: Final = 64
@@ -19,6 +20,27 @@ _LOWEST: Final = -(1 << 15)
 _GOLDEN: Final = 0x9E3779B97F4A7C15
 _FIRST: Final = 0xBF58476D1CE4E5B9
 _SECOND: Final = 0x94D049BB133111EB
+
+
+@dataclass
+class Seed:
+    """A number that noise comes from, and others made from it, which follow when it changes."""
+
+    number: int = 0
+    before: Seed | None = None
+    parts: tuple[int | str, ...] = ()
+
+    def of(self, *parts: int | str) -> Seed:
+        """One for a purpose."""
+        return Seed(before=self, parts=parts)
+
+    @property
+    def value(self) -> int:
+        return self.number if self.before is None else seed_of(self.before.value, *self.parts)
+
+    def copy(self) -> Seed:
+        """One that follows none."""
+        return Seed(self.value)
 
 
 class Dropout(NamedTuple):
@@ -40,10 +62,14 @@ class Dropout(NamedTuple):
 class Noise:
     """Draws for one layer after the other, the same on every device, by loops and by plain operations."""
 
-    def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
-        generator = torch.Generator().manual_seed(seed)
-        self.seeds = torch.empty(SEEDS, dtype=torch.int64).random_(-(2**63), None, generator=generator).to(device)
+    def __init__(self, seed: Seed, device: torch.device | str = "cpu") -> None:
+        self.seeds = torch.empty(SEEDS, dtype=torch.int64, device=device)
         self.step = torch.tensor(_signed(_GOLDEN), device=device)
+        perform(self._begin, seed)
+
+    def _begin(self, seed: Seed) -> None:
+        generator = torch.Generator().manual_seed(seed.value)
+        self.seeds.copy_(torch.empty(SEEDS, dtype=torch.int64).random_(-(2**63), None, generator=generator))
         self.used = 0
 
     def draw(self, rate: float, shape: tuple[int, ...]) -> Dropout:
@@ -56,17 +82,6 @@ class Noise:
         else:
             draws = splitmix(self._next(), self.step, number)
         return Dropout(draws.view(torch.int16)[:elements].view(shape), _LOWEST + round(rate * _ALL))
-
-    def copy(self) -> Noise:
-        """One that has its draws from the first one on."""
-        one = copy(self)
-        one.seeds, one.used = self.seeds.clone(), 0
-        return one
-
-    def begin_as(self, other: Noise) -> None:
-        """With the draws that the other has from the first one on."""
-        self.seeds.copy_(other.seeds)
-        self.used = 0
 
     def _fill(self, draws: Any) -> None:
         cycle, place = self._use()

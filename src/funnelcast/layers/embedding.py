@@ -45,6 +45,11 @@ class Embedded(NamedTuple):
         ids = None if self.ids is None else self.ids[start:stop]
         return Embedded(self.flat[start:stop], tuple(each.slice(start, stop) for each in self.sequences), ids)
 
+    def copied(self) -> Embedded:
+        """In memory of its own."""
+        sequences = tuple(each._replace(vectors=each.vectors.clone()) for each in self.sequences)
+        return Embedded(self.flat.clone(), sequences, None if self.ids is None else self.ids.clone())
+
     def leaves(self, *, trained: bool) -> Embedded:
         """Cut off from what made it; `trained`: a gradient is wanted."""
         vectors = [each.vectors.detach().requires_grad_(trained) for each in self.sequences]

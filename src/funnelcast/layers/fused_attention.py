@@ -90,7 +90,8 @@ class FusedAttention(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise RuntimeError("FusedAttention has no second derivative; ask for it by Mode(again=…)")
-        (call, targets, edges), (x, _, *parameters) = ctx.records, ctx.saved_tensors
+        call, targets, edges = (each.copy() for each in ctx.records)  # a tape still has those of the way forward
+        x, _, *parameters = ctx.saved_tensors
         make = torch.empty_like if x.shape[1] else torch.zeros_like  # a sum over no rows is never written
         grads = [make(p) if ctx.wanted.parameters else None for p in parameters]
         by_edge, by_target = grads[: 2 * len(edges)], grads[2 * len(edges) :]

@@ -16,7 +16,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from funnelcast.layers.workspace import Shelves, shelves
 
@@ -31,11 +31,15 @@ class RecordingError(Exception):
 
 
 def perform(function: Callable[..., Any], *arguments: Any) -> None:
-    """Calls it, which asks torch for nothing; and where this thread records, again whenever that is played."""
-    function(*arguments)
+    """Calls it; and where this thread records, again whenever that is played."""
     tape: Tape | None = getattr(_thread, "tape", None)
-    if tape is not None:
-        tape.calls.append(partial(function, *arguments))
+    if tape is None:
+        function(*arguments)
+        return
+    tape.calls.append(partial(function, *arguments))
+    tape.listens = False
+    function(*arguments)
+    tape.listens = True
 
 
 class Tape:
@@ -45,6 +49,7 @@ class Tape:
         self.calls: list[Callable[[], Any]] = []
         self.tensors: list[Tensor] = []
         self.shelves: Shelves = {}
+        self.listens = True
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -81,7 +86,8 @@ class _Recorder(TorchDispatchMode):
 
 def _record(mode: _Recorder, operation: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
     found = operation(*arguments, **(named or {}))
-    mode.tape.add(operation, arguments, named or {}, _tensors(found))
+    if mode.tape.listens:
+        mode.tape.add(operation, arguments, named or {}, _tensors(found))
     return found
 
 
@@ -91,6 +97,11 @@ _Recorder.__torch_dispatch__ = _record  # type: ignore[method-assign,assignment]
 
 def _tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def copied(tree: Any) -> Any:
+    """Tuples and lists of tensors, with copies of these."""
+    return tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, tree)
 
 
 def _is_empty(operation: Any) -> bool:

@@ -9,6 +9,8 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from funnelcast.layers.dropout import Seed
+from funnelcast.layers.mode import is_simple
 from funnelcast.models.network import GROUPS, TOP, Group
 from funnelcast.schema.config import Config
 from funnelcast.training.gradients import joined
@@ -63,6 +65,30 @@ class TaskRows(NamedTuple):
     """The rows of the support, then those of the query."""
     support: int
     """How many the support has."""
+
+    @property
+    def kind(self) -> tuple[object, ...] | None:
+        """What must be the same in tasks that are recorded as one; none for what has sizes of its own."""
+        batch, x, seed = self.both
+        if not is_simple(x.flat) or x.sequences:
+            return None
+        return len(batch), self.support, batch.weight is None, seed is None
+
+    @property
+    def numbers(self) -> list[Tensor]:
+        """What the objective reads of it."""
+        batch, x, _ = self.both
+        return [tensor for tensor in (x.flat, x.ids, batch.labels, batch.weight) if tensor is not None]
+
+    @property
+    def seeds(self) -> list[Seed]:
+        """Of its noise."""
+        return [] if self.both.seed is None else [self.both.seed]
+
+    def copy(self) -> TaskRows:
+        """In memory of its own."""
+        batch, x, seed = self.both
+        return TaskRows(Rows(batch.copied(), x.copied(), seed and seed.copy()), self.support)
 
     def halves(self) -> tuple[Rows, Rows]:
         """Support and query."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from funnelcast.data.batch import Batch
-from funnelcast.data.loader import seed_of
+from funnelcast.layers.dropout import Seed
 from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.gates import sum_of
 from funnelcast.layers.leaves import Leaves
@@ -37,19 +37,16 @@ class Rows(NamedTuple):
     batch: Batch
     x: Embedded
     """Looked up."""
-    seed: int | None
+    seed: Seed | None
     """Of its noise; none for no noise."""
 
     def slice(self, start: int, stop: int) -> Rows:
         """Rows start … stop - 1, with noise of their own."""
-        return Rows(self.batch.slice(start, stop), self.x.slice(start, stop), self._seed(start))
+        return Rows(self.batch.slice(start, stop), self.x.slice(start, stop), self.seed and self.seed.of(start))
 
     def again(self, time: int) -> Rows:
         """The same with other noise."""
-        return self._replace(seed=self._seed("again", time))
-
-    def _seed(self, *parts: int | str) -> int | None:
-        return None if self.seed is None else seed_of(self.seed, *parts)
+        return self._replace(seed=self.seed and self.seed.of("again", time))
 
     def pieces(self, size: int, *, trained: bool) -> Iterator[Rows]:
         """Of at most `size` rows; `trained`: whether a gradient by the embedded rows is wanted."""

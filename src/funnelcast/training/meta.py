@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from itertools import accumulate
+from functools import cached_property
+from itertools import accumulate, chain
 from queue import SimpleQueue
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from funnelcast.data.batch import Batch
 from funnelcast.data.episodes import TaskBatch
+from funnelcast.layers.dropout import Seed
 from funnelcast.layers.gates import sum_of
 from funnelcast.layers.mode import FAST
 from funnelcast.threads import together
@@ -20,6 +22,7 @@ from funnelcast.training.algorithms import Inner, Outer, TaskRows, outer_gradien
 from funnelcast.training.gradients import Gradients, Told, Watched
 from funnelcast.training.inner import InnerLoop, Rows, added
 from funnelcast.training.objective import Objective, Whole, replica
+from funnelcast.training.passes import Passes
 from funnelcast.training.step import Trained
 
 
@@ -37,6 +40,11 @@ class MetaStep:
     """What α is multiplied by for each of them, where that is learned."""
     loops: SimpleQueue[InnerLoop]
     """One per worker, with modules of its own around the same parameters: an adapted one stands in a module."""
+
+    @cached_property
+    def passes(self) -> Passes[TaskRows, Outer]:
+        """What was recorded of it."""
+        return Passes(chain(self.objective.parameters(), self.objective.buffers(), self.rates))
 
     @classmethod
     def of(
@@ -62,7 +70,7 @@ class MetaStep:
         with torch.no_grad():
             embedded = self.objective.model.embedding(rows, FAST)
         ends = list(accumulate((support + query for support, query in batch.sizes), initial=0))
-        whole = Rows(rows, embedded, seed)
+        whole = Rows(rows, embedded, Seed(seed))
         tasks = [
             TaskRows(whole.slice(start, stop), support)
             for start, stop, (support, _) in zip(ends, ends[1:], batch.sizes, strict=False)
@@ -74,7 +82,7 @@ class MetaStep:
     def _task(self, task: TaskRows, *, watch: bool) -> tuple[Outer, Watched | None]:
         loop = self.loops.get()
         try:
-            outer = outer_gradient(loop, task, self.config, self.rates)
+            outer = self.passes(task, lambda rows: outer_gradient(loop, rows, self.config, self.rates))
             return outer, _watch(loop, task, outer) if watch else None
         finally:
             self.loops.put(loop)

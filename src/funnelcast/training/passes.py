@@ -1,149 +1,121 @@
-"""The way of a piece of a batch through the objective and back, recorded for others of as many rows."""
+"""Ways through an objective and back, recorded for others of as many rows."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from funnelcast.data.batch import Batch
-from funnelcast.layers.dropout import BlockNoise, Noise
-from funnelcast.layers.embedding import Embedded
-from funnelcast.layers.mode import is_simple
-from funnelcast.layers.tape import RecordingError, Tape
-from funnelcast.training.objective import Whole
+from funnelcast.layers.dropout import Seed
+from funnelcast.layers.tape import RecordingError, Tape, copied
 
 SIZES: Final = 2
 """Sizes that are recorded, as each holds the memory of a pass: whole pieces, and what an epoch ends with."""
 
 
-class Piece(NamedTuple):
-    """Some rows of a batch."""
-
-    batch: Batch
-    x: Embedded
-    """Looked up; leaves."""
-    whole: Whole
-    noises: Sequence[Noise]
-    """Of its micro-batches."""
-    size: int
-    """Rows of each of them."""
+class Given(Protocol):
+    """What a pass reads, but for its parameters."""
 
     @property
-    def noise(self) -> Noise | BlockNoise:
-        return self.noises[0] if len(self.noises) == 1 else BlockNoise(self.noises, self.size)
+    def numbers(self) -> list[Tensor]: ...
 
     @property
-    def numbers(self) -> list[Tensor]:
-        """What the objective reads of it."""
-        own = (self.x.flat, self.x.ids, self.batch.labels, self.batch.weight, self.whole.weights, self.whole.weight)
-        return [tensor for tensor in own if tensor is not None]
+    def seeds(self) -> Sequence[Seed]:
+        """Of its noise."""
 
-    def copy(self) -> Piece:
-        """The same in memory of its own, without sequences."""
-        batch, x, whole = self.batch, self.x, self.whole
-        ids, labels, weight = (None if each is None else each.clone() for each in (x.ids, batch.labels, batch.weight))
-        return self._replace(
-            noises=[noise.copy() for noise in self.noises],
-            batch=replace(batch, labels=labels, weight=weight),
-            x=Embedded(x.flat.detach().clone().requires_grad_(x.flat.requires_grad), (), ids),
-            whole=replace(whole, weights=whole.weights.clone(), weight=whole.weight.clone()),
-        )
+    @property
+    def kind(self) -> tuple[object, ...] | None:
+        """What must be the same for another one to be played; none for what cannot be recorded."""
+
+    def copy(self) -> Self:
+        """The same in memory of its own, with seeds of its own."""
 
 
-Found = tuple[Tensor, list[Tensor]]
-"""Losses (T,), and gradients."""
-Differentiate = Callable[[Piece], Found]
+Own = TypeVar("Own", bound=Given)
+Found = TypeVar("Found")
+"""Tensors in tuples and lists."""
 
 
-class Pass:
+class Pass(Generic[Own, Found]):
     """A recorded one."""
 
-    def __init__(self, piece: Piece, differentiate: Differentiate) -> None:
-        """Of a first piece. Raises RecordingError."""
-        self.piece, self.tape = piece.copy(), Tape()
+    def __init__(self, given: Own, run: Callable[[Own], Found]) -> None:
+        """Of a first one. Raises RecordingError."""
+        self.given, self.tape = given.copy(), Tape()
         with self.tape.recording():
-            losses, self.gradients = differentiate(self.piece)
-        self.losses = losses.detach()
+            self.found = run(self.given)
 
     @torch.no_grad()
-    def play(self, piece: Piece) -> None:
-        """For another piece of its shape."""
-        for mine, given in zip(self.piece.numbers, piece.numbers, strict=True):
-            mine.copy_(given)
-        for noise, other in zip(self.piece.noises, piece.noises, strict=True):
-            noise.begin_as(other)
+    def play(self, given: Own) -> None:
+        """For another one of its kind."""
+        for mine, other in zip(self.given.numbers, given.numbers, strict=True):
+            mine.copy_(other)
+        for seed, new in zip(self.given.seeds, given.seeds, strict=True):
+            seed.number = new.value
         self.tape.play()
 
-    def found(self, *, lend: bool) -> Found:
-        """`lend`: good until another piece comes."""
-        own = [self.losses, *self.gradients]
-        losses, *gradients = own if lend else [tensor.clone() for tensor in own]
-        return losses, gradients
 
+class Passes(Generic[Own, Found]):
+    """Recorded ones that nobody plays."""
 
-class Passes:
-    """Recorded ones that nobody plays, by what must be the same in all pieces of one."""
-
-    def __init__(self, objective: nn.Module, *, can_record: bool) -> None:
-        """`objective`: whose tensors are in what is recorded, by address."""
-        self._tensors = [*objective.parameters(), *objective.buffers()]
-        self._idle: dict[tuple[object, ...], list[Pass]] = {}
-        self._lent: list[tuple[list[Pass], Pass]] = []
+    def __init__(self, tensors: Iterable[Tensor], *, can_record: bool = True) -> None:
+        """`tensors`: all that passes read beside what they are given; by address."""
+        self._tensors = list(tensors)
+        self._idle: dict[tuple[object, ...], list[Pass[Own, Found]]] = {}
+        self._lent: list[tuple[list[Pass[Own, Found]], Pass[Own, Found]]] = []
         self._can, self._lends, self._recording = can_record, False, threading.Lock()
 
     def begin(self, *, lend: bool) -> None:
-        """A batch, which ends what the last one was lent; `lend`: what is found is lent, and its pieces are few."""
+        """A batch, which ends what the last one was lent; `lend`: what is found is lent, and its passes are few."""
         for idle, one in self._lent:
             idle.append(one)
         self._lent, self._lends = [], lend
 
-    def __call__(self, piece: Piece, differentiate: Differentiate) -> Found:
+    def __call__(self, given: Own, run: Callable[[Own], Found]) -> Found:
         """What that finds, to the bit; from any thread."""
-        idle = self._idle_of(piece)
-        one = None if idle is None else _played(idle, piece) or self._recorded(piece, differentiate)
+        idle = self._idle_of(given)
+        one = None if idle is None else _played(idle, given) or self._recorded(given, run)
         if idle is None or one is None:
-            return differentiate(piece)
-        found = one.found(lend=self._lends)
+            return run(given)
         if self._lends:
             self._lent.append((idle, one))
-        else:
-            idle.append(one)
+            return one.found
+        found: Found = copied(one.found)
+        idle.append(one)
         return found
 
-    def _recorded(self, piece: Piece, differentiate: Differentiate) -> Pass | None:
+    def _recorded(self, given: Own, run: Callable[[Own], Found]) -> Pass[Own, Found] | None:
         """None where that cannot be, or another thread is at it: it goes on with its next piece."""
         if not self._recording.acquire(blocking=False):
             return None
         try:
-            return Pass(piece, differentiate)
+            return Pass(given, run)
         except RecordingError:
             self._can = False
             return None
         finally:
             self._recording.release()
 
-    def _idle_of(self, piece: Piece) -> list[Pass] | None:
-        """None where none is to be recorded, as for the first piece of a size, which may be the only one."""
-        if not self._can or not is_simple(piece.x.flat) or piece.x.sequences:
+    def _idle_of(self, given: Own) -> list[Pass[Own, Found]] | None:
+        """None where none is to be recorded, as for the first one of a kind, which may be the only one."""
+        kind = given.kind if self._can else None
+        if kind is None:
             return None
-        addresses = tuple(tensor.data_ptr() for tensor in self._tensors)
-        key = (len(piece.batch), piece.whole.rows, piece.batch.weight is None, addresses)
+        key = (*kind, *(tensor.data_ptr() for tensor in self._tensors))
         if key not in self._idle and len(self._idle) < SIZES:
             self._idle[key] = []
             return None
         return self._idle.get(key)
 
 
-def _played(idle: list[Pass], piece: Piece) -> Pass | None:
+def _played(idle: list[Pass[Any, Any]], given: Given) -> Pass[Any, Any] | None:
     """One of them, if there is one."""
     try:
         one = idle.pop()
     except IndexError:
         return None
-    one.play(piece)
+    one.play(given)
     return one

@@ -10,23 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Final
+from itertools import chain
+from typing import Final, NamedTuple
 
 import torch
 from torch import Tensor
 
 from funnelcast.data.batch import Batch
-from funnelcast.data.loader import seed_of
-from funnelcast.layers.dropout import Noise
+from funnelcast.layers.dropout import BlockNoise, Noise, Seed
 from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.leaves import Leaves
-from funnelcast.layers.mode import FAST, Mode
+from funnelcast.layers.mode import FAST, Mode, is_simple
 from funnelcast.threads import together
 from funnelcast.training.gradients import Gradients, add_up
 from funnelcast.training.objective import Objective, Whole
-from funnelcast.training.passes import Found, Passes, Piece
+from funnelcast.training.passes import Passes
 
 AT_ONCE: Final = 2
 """Twice as many rows at once take about a tenth less time with experts and a fifth without, and twice the memory."""
@@ -42,6 +42,36 @@ class Trained:
     def wanted(self, x: Embedded) -> list[Tensor]:
         """The parameters, and the embedded rows if these are trained."""
         return [*self.parameters, *(x.tensors() if self.embedding else [])]
+
+
+class Piece(NamedTuple):
+    """Some rows of a batch."""
+
+    batch: Batch
+    x: Embedded
+    """Looked up; leaves."""
+    whole: Whole
+    seeds: Sequence[Seed]
+    """Of its micro-batches' noise."""
+
+    @property
+    def kind(self) -> tuple[object, ...] | None:
+        """What must be the same in pieces that are recorded as one; none for what has sizes of its own."""
+        if not is_simple(self.x.flat) or self.x.sequences:
+            return None
+        return len(self.batch), self.whole.rows, self.batch.weight is None
+
+    @property
+    def numbers(self) -> list[Tensor]:
+        """What the objective reads of it."""
+        own = (self.x.flat, self.x.ids, self.batch.labels, self.batch.weight, self.whole.weights, self.whole.weight)
+        return [tensor for tensor in own if tensor is not None]
+
+    def copy(self) -> Piece:
+        """What the objective reads, in memory of its own."""
+        whole = replace(self.whole, weights=self.whole.weights.clone(), weight=self.whole.weight.clone())
+        seeds = [seed.copy() for seed in self.seeds]
+        return Piece(self.batch.copied(), self.x.copied().leaves(trained=self.x.flat.requires_grad), whole, seeds)
 
 
 @dataclass(frozen=True)
@@ -61,9 +91,10 @@ class PlainStep:
     """The objective by torch.compile, which takes the place of loops of our own."""
 
     @cached_property
-    def passes(self) -> Passes:
+    def passes(self) -> Passes[Piece, tuple[Tensor, list[Tensor]]]:
         """What was recorded of it."""
-        return Passes(self.objective, can_record=self.compiled is None)
+        tensors = chain(self.objective.parameters(), self.objective.buffers())
+        return Passes(tensors, can_record=self.compiled is None)
 
     def __call__(self, batch: Batch, seed: int, workers: Executor | None, *, watch: bool = False) -> Gradients:
         """`seed`: of this batch's noise; `workers`: threads, or none to run here; `watch`: there is nothing to tell.
@@ -71,7 +102,7 @@ class PlainStep:
         batch = self.objective.labelled(batch)
         whole = Whole.of(batch)
         rows, passes = self.piece_rows(len(batch)), self.passes
-        starts = range(0, len(batch), rows)
+        starts, root = range(0, len(batch), rows), Seed(seed)
         passes.begin(lend=len(starts) <= self.workers)
 
         def piece(start: int) -> Gradients:
@@ -80,8 +111,8 @@ class PlainStep:
                 embedded = self.objective.model.embedding(part, FAST)
             x = embedded.leaves(trained=self.trained.embedding)
             blocks = range(start, start + len(part), self.micro_batch)
-            noises = [noise_of(x, seed_of(seed, each)) for each in blocks]
-            found = passes(Piece(part, x, whole, noises, self.micro_batch), self._differentiate)
+            seeds = [root.of(each) for each in blocks]
+            found = passes(Piece(part, x, whole, seeds), self._differentiate)
             return self._gradients(part, x, whole, *found)
 
         return add_up(batch, together(workers, piece, starts))
@@ -94,19 +125,22 @@ class PlainStep:
     def _gradients(self, rows: Batch, x: Embedded, whole: Whole, losses: Tensor, grads: list[Tensor]) -> Gradients:
         own = len(self.trained.parameters)
         embedded = x.with_tensors(grads[own:]) if self.trained.embedding else None
-        return Gradients(rows, losses.detach(), whole.weights, grads[:own], embedded)
+        return Gradients(rows, losses, whole.weights, grads[:own], embedded)
 
-    def _differentiate(self, piece: Piece) -> Found:
+    def _differentiate(self, piece: Piece) -> tuple[Tensor, list[Tensor]]:
+        """Losses (T,), and the gradients that are wanted."""
+        noises = [noise_of(piece.x, seed) for seed in piece.seeds]
+        noise = noises[0] if len(noises) == 1 else BlockNoise(noises, self.micro_batch)
         wanted = self.trained.wanted(piece.x)
         objective = self.compiled or self.objective
         fused = is_cpu(piece.x) and self.compiled is None
-        mode = Mode(piece.noise, fused=fused, half=self.half, wanted=Leaves(wanted) if fused else None)
+        mode = Mode(noise, fused=fused, half=self.half, wanted=Leaves(wanted) if fused else None)
         with torch.autocast(piece.x.flat.device.type, torch.bfloat16, enabled=self.half and not fused):
             losses, combined = objective(piece.batch, piece.x, piece.whole, mode)
-        return losses, list(torch.autograd.grad(combined, wanted))
+        return losses.detach(), list(torch.autograd.grad(combined, wanted))
 
 
-def noise_of(x: Embedded, seed: int) -> Noise:
+def noise_of(x: Embedded, seed: Seed) -> Noise:
     """A source of dropout masks, on the device of the rows."""
     return Noise(seed, x.flat.device)
 
