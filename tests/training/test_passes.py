@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from funnelcast.data.batch import Batch
+from funnelcast.layers.passes import KINDS
 from funnelcast.layers.tape import RecordingError, Tape, perform
 from funnelcast.models.network import FunnelModel
 from funnelcast.models.registry import recipe_of
@@ -18,7 +19,6 @@ from funnelcast.threads import threads
 from funnelcast.training.gradients import Gradients
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.objective import Objective
-from funnelcast.training.passes import SIZES
 from funnelcast.training.step import PlainStep, Trained
 from tests.layers.inputs import INPUTS, draw_batch, source
 from tests.layers.reference import randomise
@@ -51,7 +51,7 @@ def step_of(model: str, loss: str = "fixed", *, records: bool = True, **changes:
     weights = build_loss_weights(LOSSES[loss], RATES)
     parameters = [*dense_parameters(built), *weights.parameters()]
     step = PlainStep(Objective(built, weights, LOSSES[loss]), Trained(parameters, True), 8)
-    step.passes._can = records
+    step.passes._kinds = KINDS if records else 0
     return step
 
 
@@ -86,7 +86,7 @@ def test_played_passes_find_the_same_to_the_bit(model: str, loss: str) -> None:
 
 def test_threads_play_passes_of_their_own() -> None:
     played, plain = (replace(step_of("man", records=r), workers=2) for r in (True, False))
-    plain.passes._can = False
+    plain.passes._kinds = 0
     with threads(2) as pool:
         for seed in range(6):
             batch = drawn(64, seed)
@@ -108,7 +108,7 @@ def test_each_size_has_its_own_and_a_third_one_none() -> None:
     for seed, rows in enumerate((16, 9, 16, 9, 5, 5, 16, 9)):
         batch = drawn(rows, seed)
         assert all(map(torch.equal, numbers(played(batch, seed, None)), numbers(plain(batch, seed, None))))
-    assert recorded(played) == SIZES == 2
+    assert recorded(played) == KINDS == 2
 
 
 def test_rows_with_weights_and_without_are_told_apart() -> None:

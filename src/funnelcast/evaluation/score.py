@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,17 +14,28 @@ from torch import nn
 
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
-from funnelcast.layers.heads import undo_downsampling
+from funnelcast.layers.heads import Reach, undo_downsampling
 from funnelcast.layers.mode import Precision, is_half
-from funnelcast.models.base import Model
 from funnelcast.threads import mapped, threads
 
 PIECE = 4096
 """Rows of one forward pass; the last bits of a figure depend on it, so it is the same everywhere."""
 
 
+class Scorer(Protocol):
+    """What a model is to whoever scores with it."""
+
+    @property
+    def parents(self) -> tuple[int, ...]: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def score(self, batch: Batch, *, half: bool = False) -> Reach: ...
+
+
 def score(
-    model: Model,
+    model: Scorer,
     columns: Columns,
     keep_negatives: float = 1.0,
     on_piece: Callable[[int], None] | None = None,
@@ -56,6 +68,6 @@ def score(
     return log_p, log_q
 
 
-def _threads(model: Model, workers: int) -> AbstractContextManager[Executor | None]:
+def _threads(model: Scorer, workers: int) -> AbstractContextManager[Executor | None]:
     """For a network on the CPU; a graphics card and LightGBM have threads of their own."""
     return threads(workers) if isinstance(model, nn.Module) and model.device.type == "cpu" else nullcontext()

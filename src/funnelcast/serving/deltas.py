@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.errors import DeltaError
-from funnelcast.evaluation.score import PIECE, score
+from funnelcast.evaluation.score import PIECE, Scorer, score
 from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.heads import undo_downsampling
 from funnelcast.layers.mode import FAST, HALF, Precision, is_half
 from funnelcast.models.network import FunnelModel
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.delta import Delta
+from funnelcast.serving.few_rows import FEW, FewRows
 from funnelcast.serving.keys import Keys
 from funnelcast.serving.network import Replicas
 from funnelcast.serving.new_rows import NewRows
@@ -47,6 +48,7 @@ class Deltas:
         self.changed = [delta for delta in deltas if not delta.is_empty]
         self.places = np.full(len(deltas) + 1, -1, np.int32)  # in `changed`: of each delta, and at the end of none
         self.places[[i for i, delta in enumerate(deltas) if not delta.is_empty]] = np.arange(len(self.changed))
+        self.few = FewRows(model) if model.device.type == "cpu" else model
         self.new, self.replicas = NewRows(model, bundle.encoder, self.changed), Replicas(model)
 
     @torch.inference_mode()
@@ -82,12 +84,15 @@ class Deltas:
         """Of the pieces that hold a wanted row; all rows in one go where every piece does."""
         starts = [start for start in range(0, len(columns), PIECE) if wanted[start : start + PIECE].any()]
         if len(starts) * PIECE >= len(columns):
-            return score(self.model, columns, self.keep, precision=self.precision)[0]
+            return score(self._scorer(len(columns)), columns, self.keep, precision=self.precision)[0]
         log_p = np.zeros((len(columns), len(self.model.parents)), np.float32)
         for start in starts:
             rows = np.arange(start, min(start + PIECE, len(columns)))
-            log_p[rows], _ = score(self.model, columns.take(rows), self.keep, precision=self.precision)
+            log_p[rows], _ = score(self._scorer(len(rows)), columns.take(rows), self.keep, precision=self.precision)
         return log_p
+
+    def _scorer(self, rows: int) -> Scorer:
+        return self.few if rows <= FEW else self.model
 
     def _embedded(self, columns: Columns, new: Columns | None) -> Embedded:
         x: Embedded = self.model.embedding(Batch.of(columns).to(self.model.device), FAST)

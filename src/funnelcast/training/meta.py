@@ -17,12 +17,12 @@ from funnelcast.data.episodes import TaskBatch
 from funnelcast.layers.dropout import Seed
 from funnelcast.layers.gates import sum_of
 from funnelcast.layers.mode import FAST
+from funnelcast.layers.passes import Passes
 from funnelcast.threads import together
 from funnelcast.training.algorithms import Inner, Outer, TaskRows, outer_gradient
 from funnelcast.training.gradients import Gradients, Told, Watched
 from funnelcast.training.inner import InnerLoop, Rows, added
 from funnelcast.training.objective import Objective, Whole, replica
-from funnelcast.training.passes import Passes
 from funnelcast.training.step import Trained
 
 

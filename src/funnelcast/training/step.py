@@ -23,10 +23,10 @@ from funnelcast.layers.dropout import BlockNoise, Noise, Seed
 from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.leaves import Leaves
 from funnelcast.layers.mode import FAST, Mode, is_simple
+from funnelcast.layers.passes import KINDS, Passes
 from funnelcast.threads import together
 from funnelcast.training.gradients import Gradients, add_up
 from funnelcast.training.objective import Objective, Whole
-from funnelcast.training.passes import Passes
 
 AT_ONCE: Final = 2
 """Twice as many rows at once take about a tenth less time with experts and a fifth without, and twice the memory."""
@@ -94,7 +94,7 @@ class PlainStep:
     def passes(self) -> Passes[Piece, tuple[Tensor, list[Tensor]]]:
         """What was recorded of it."""
         tensors = chain(self.objective.parameters(), self.objective.buffers())
-        return Passes(tensors, can_record=self.compiled is None)
+        return Passes(tensors, kinds=KINDS if self.compiled is None else 0)
 
     def __call__(self, batch: Batch, seed: int, workers: Executor | None, *, watch: bool = False) -> Gradients:
         """`seed`: of this batch's noise; `workers`: threads, or none to run here; `watch`: there is nothing to tell.

@@ -1,4 +1,4 @@
-"""Ways through an objective and back, recorded for others of as many rows."""
+"""Passes through a network, recorded for others of as many rows."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor
 from funnelcast.layers.dropout import Seed
 from funnelcast.layers.tape import RecordingError, Tape, copied
 
-SIZES: Final = 2
-"""Sizes that are recorded, as each holds the memory of a pass: whole pieces, and what an epoch ends with."""
+KINDS: Final = 2
+"""That are recorded, as each holds the memory of a pass: in training whole pieces, and what an epoch ends with."""
 
 
 class Given(Protocol):
@@ -61,12 +61,12 @@ class Pass(Generic[Own, Found]):
 class Passes(Generic[Own, Found]):
     """Recorded ones that nobody plays."""
 
-    def __init__(self, tensors: Iterable[Tensor], *, can_record: bool = True) -> None:
-        """`tensors`: all that passes read beside what they are given; by address."""
+    def __init__(self, tensors: Iterable[Tensor], *, kinds: int = KINDS) -> None:
+        """`tensors`: all that passes read beside what they are given; by address. `kinds`: that may be recorded."""
         self._tensors = list(tensors)
         self._idle: dict[tuple[object, ...], list[Pass[Own, Found]]] = {}
         self._lent: list[tuple[list[Pass[Own, Found]], Pass[Own, Found]]] = []
-        self._can, self._lends, self._recording = can_record, False, threading.Lock()
+        self._kinds, self._lends, self._recording = kinds, False, threading.Lock()
 
     def begin(self, *, lend: bool) -> None:
         """A batch, which ends what the last one was lent; `lend`: what is found is lent, and its passes are few."""
@@ -94,18 +94,18 @@ class Passes(Generic[Own, Found]):
         try:
             return Pass(given, run)
         except RecordingError:
-            self._can = False
+            self._kinds = 0
             return None
         finally:
             self._recording.release()
 
     def _idle_of(self, given: Own) -> list[Pass[Own, Found]] | None:
         """None where none is to be recorded, as for the first one of a kind, which may be the only one."""
-        kind = given.kind if self._can else None
+        kind = given.kind if self._kinds else None
         if kind is None:
             return None
         key = (*kind, *(tensor.data_ptr() for tensor in self._tensors))
-        if key not in self._idle and len(self._idle) < SIZES:
+        if key not in self._idle and len(self._idle) < self._kinds:
             self._idle[key] = []
             return None
         return self._idle.get(key)
