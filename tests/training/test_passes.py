@@ -11,13 +11,16 @@ import torch
 from torch import Tensor
 
 from funnelcast.data.batch import Batch
+from funnelcast.data.episodes import TaskBatch
 from funnelcast.layers.passes import KINDS
 from funnelcast.layers.tape import RecordingError, Tape, perform
 from funnelcast.models.network import FunnelModel
 from funnelcast.models.registry import recipe_of
 from funnelcast.threads import threads
+from funnelcast.training.algorithms import Inner
 from funnelcast.training.gradients import Gradients
 from funnelcast.training.losses import LossConfig, build_loss_weights
+from funnelcast.training.meta import MetaStep
 from funnelcast.training.objective import Objective
 from funnelcast.training.step import PlainStep, Trained
 from tests.layers.inputs import INPUTS, draw_batch, source
@@ -68,7 +71,7 @@ def numbers(found: Gradients) -> list[Tensor]:
     return [found.losses, *found.parameters, *found.embedded.tensors()]
 
 
-def recorded(step: PlainStep) -> int:
+def recorded(step: PlainStep | MetaStep) -> int:
     """Passes that are."""
     step.passes.begin(lend=False)
     return sum(map(len, step.passes._idle.values()))
@@ -163,6 +166,49 @@ def test_what_depends_on_chance_is_done_anew_each_time() -> None:
     once, again = numbers(chancy(batch, 0, None)), numbers(chancy(batch, 0, None))
     assert recorded(chancy) == 0
     assert all(map(torch.equal, once, again))
+
+
+TASKS = ((7, 9), (7, 9), (6, 4))
+META: dict[str, dict[str, Any]] = {
+    "second order, top": {"inner": "top"},
+    "second order, all, two steps": {"steps": 2},
+    "first order": {"order": "first"},
+    "learned rates, with the support's loss": {"learned": True, "support_loss": 0.5},
+    "reptile": {"order": "reptile", "steps": 2},
+}
+
+
+def meta_of(model: str, config: Inner, *, records: bool = True) -> MetaStep:
+    objective = step_of(model, "learned").objective
+    trained = Trained([*dense_parameters(objective.model), *objective.loss_weights.parameters()], True)
+    adapted: dict[str, Tensor] = {f"model.{name}": p for name, p in objective.model.groups(config.groups).items()}
+    rates = [torch.full_like(p, 1.5) for p in adapted.values()] if config.learned else []
+    step = MetaStep.of(objective, trained, config, adapted, rates, 4, 2)
+    step.passes._kinds = KINDS if records else 0
+    return step
+
+
+@pytest.mark.parametrize("config", META.values(), ids=META)
+@pytest.mark.parametrize("model", MODELS)
+def test_meta_steps_are_played_to_the_bit(model: str, config: dict[str, Any]) -> None:
+    """Through inner steps, and what watching tells; tasks of two sizes, of which one is met once a batch."""
+    played, plain = (meta_of(model, Inner(learning_rate=0.05, **config), records=r) for r in (True, False))
+    for seed in range(3):
+        batch = TaskBatch(drawn(sum(map(sum, TASKS)), seed), TASKS)
+        one, other = (step(batch, seed, None, watch=seed == 2) for step in (played, plain))
+        assert all(map(torch.equal, numbers(one), numbers(other))), seed
+    assert one.told is not None and other.told is not None and one.told.watched is not None
+    assert other.told.watched is not None and torch.equal(one.told.watched.after, other.told.watched.after)
+    assert one.told.watched.through == pytest.approx(other.told.watched.through, rel=1e-6)
+    assert recorded(played) == 2
+
+
+def test_threads_play_meta_steps_too() -> None:
+    played, plain = (meta_of("man", Inner(inner="top"), records=r) for r in (True, False))
+    with threads(2) as pool:
+        for seed in range(6):
+            batch = TaskBatch(drawn(sum(map(sum, TASKS)), seed), TASKS)
+            assert all(map(torch.equal, numbers(played(batch, seed, pool)), numbers(plain(batch, seed, pool))))
 
 
 Operation = Callable[[Tensor, Tensor], Tensor]

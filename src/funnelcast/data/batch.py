@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -84,8 +84,8 @@ class Batch:
         return self._each(lambda tensor: tensor[start:stop], lambda lists: lists.slice(start, stop))
 
     def copied(self) -> Batch:
-        """In memory of its own."""
-        return self._each(Tensor.clone, lambda lists: lists)
+        """In memory of its own; without lists, which are read when rows are looked up."""
+        return replace(self, lists={})._each(Tensor.clone, lambda lists: lists)
 
     def to(self, device: torch.device) -> Batch:
         return self._each(lambda tensor: tensor.to(device, non_blocking=True), lambda lists: lists.to(device))

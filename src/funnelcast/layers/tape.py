@@ -72,6 +72,9 @@ class Tape:
         self.tensors += results
         if _NOT_TO_REPEAT & set(operation.tags):
             raise RecordingError(operation.name())
+        arguments, named, results = (_as_now(each) for each in (arguments, named, results))
+        if torch.Tag.inplace_view in operation.tags:
+            return
         if operation._schema.is_mutable:
             self.calls.append(partial(operation, *arguments, **named))
         elif not _is_empty(operation) and not _are_views(results, arguments):
@@ -102,6 +105,11 @@ def _tensors(tree: Any) -> list[Tensor]:
 def copied(tree: Any) -> Any:
     """Tuples and lists of tensors, with copies of these."""
     return tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, tree)
+
+
+def _as_now(tree: Any) -> Any:
+    """The same numbers, in the shapes that they have now."""
+    return tree_map(lambda leaf: leaf.detach() if isinstance(leaf, Tensor) else leaf, tree)
 
 
 def _is_empty(operation: Any) -> bool:
