@@ -43,8 +43,8 @@ class MetaStep:
 
     @cached_property
     def passes(self) -> Passes[TaskRows, Outer]:
-        """What was recorded of it."""
-        return Passes(chain(self.objective.parameters(), self.objective.buffers(), self.rates))
+        """What was recorded of it: tasks of one size, as what is differentiated twice takes much memory."""
+        return Passes(chain(self.objective.parameters(), self.objective.buffers(), self.rates), kinds=1)
 
     @classmethod
     def of(
