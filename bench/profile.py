@@ -17,15 +17,15 @@ from bench.floor import floor_seconds, products_of
 from bench.proofs.show import show
 from bench.training import RATES, build, draw
 from funnelcast.data.batch import Batch
-from funnelcast.layers import calls, fused, fused_attention
 from funnelcast.layers.embedding import Embedding
+from funnelcast.layers.passes import Passes
+from funnelcast.layers.tape import Tape
 from funnelcast.layers.workspace import keep_freed_memory
 from funnelcast.models.registry import RECIPES
 from funnelcast.training import optimizers, step
 from funnelcast.training.adam import RowAdam
 from funnelcast.training.course import Course, Plan, course_of
 from funnelcast.training.losses import LossConfig, build_loss_weights
-from funnelcast.training.objective import Objective
 from funnelcast.training.optimizers import OptimizerConfig
 from funnelcast.training.stages import Stage
 
@@ -82,14 +82,14 @@ def main() -> int:
 def profile(course: Course) -> dict[str, float]:
     """Seconds of a batch by part."""
     clock = Clock()
+
+    def play(tape: Tape) -> None:
+        for call in tape.calls:
+            clock.around(_part_of(call), call)()
+
     places: list[tuple[Any, str, str]] = [
         (Embedding, "forward", "looking up embeddings"),
-        (fused, "forward", "compiled loops of layers, forward"),
-        (calls, "backward", "compiled loops of layers, backward"),
-        (fused_attention, "attend", "compiled loops of layers, forward"),
-        (fused_attention, "attend_back", "compiled loops of layers, backward"),
-        (Objective, "forward", "rest of forward"),
-        (torch.autograd, "grad", "rest of backward"),
+        (Passes, "__call__", "handing a recorded pass its rows"),
         (step, "add_up", "adding up pieces, and what is between"),
         (optimizers, "row_gradients", "gradients of embedding rows"),
         (RowAdam, "step", "Adam of embedding rows"),
@@ -97,12 +97,34 @@ def profile(course: Course) -> dict[str, float]:
     with ExitStack() as patched:
         for owner, name, part in places:
             patched.enter_context(mock.patch.object(owner, name, clock.around(part, getattr(owner, name))))
+        patched.enter_context(mock.patch.object(Tape, "play", torch.no_grad()(play)))
         adam = clock.around("Adam of other parameters", course.optimizer.adam.step)
         patched.enter_context(mock.patch.object(course.optimizer.adam, "step", adam))
         _epoch(course, clock, 0)
         clock.seconds.clear()
         _epoch(course, clock, 1)
     return {part: own / BATCHES for part, own in clock.seconds.items()}
+
+
+LOOPS = {
+    "forward": "compiled loops of layers, forward",
+    "attend": "compiled loops of layers, forward",
+    "add_products": "compiled loops of layers, forward",
+    "backward": "compiled loops of layers, backward",
+    "attend_back": "compiled loops of layers, backward",
+    "add_gradients": "compiled loops of layers, backward",
+    "add_losses": "losses",
+    "weigh_slopes": "losses",
+    "_split": "telling vectors that repeat",
+    "_begin": "noise",
+    "_fill": "noise",
+}
+"""What of a recorded pass is timed as what; anything else is an operation of torch's."""
+
+
+def _part_of(call: Any) -> str:
+    name = getattr(getattr(call, "func", call), "__name__", "")
+    return LOOPS.get(name, "operations of torch's beside them")
 
 
 def _epoch(course: Course, clock: Clock, number: int) -> None:

@@ -184,14 +184,14 @@ def meta_of(model: str, config: Inner, *, records: bool = True) -> MetaStep:
     adapted: dict[str, Tensor] = {f"model.{name}": p for name, p in objective.model.groups(config.groups).items()}
     rates = [torch.full_like(p, 1.5) for p in adapted.values()] if config.learned else []
     step = MetaStep.of(objective, trained, config, adapted, rates, 4, 2)
-    step.passes._kinds = KINDS if records else 0
+    step.passes._kinds *= records
     return step
 
 
 @pytest.mark.parametrize("config", META.values(), ids=META)
 @pytest.mark.parametrize("model", MODELS)
 def test_meta_steps_are_played_to_the_bit(model: str, config: dict[str, Any]) -> None:
-    """Through inner steps, and what watching tells; tasks of two sizes, of which one is met once a batch."""
+    """Through inner steps, and what watching tells; tasks of two sizes, of which one is recorded."""
     played, plain = (meta_of(model, Inner(learning_rate=0.05, **config), records=r) for r in (True, False))
     for seed in range(3):
         batch = TaskBatch(drawn(sum(map(sum, TASKS)), seed), TASKS)
