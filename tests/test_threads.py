@@ -11,7 +11,7 @@ from threading import Barrier, get_ident
 import pytest
 import torch
 
-from funnelcast.threads import ahead, mapped, threads
+from funnelcast.threads import ahead, mapped, threads, together
 
 
 def _numbers(made: list[object], fault_at: int = -1) -> Generator[int]:
@@ -148,3 +148,54 @@ def test_cores_are_those_that_the_process_may_use() -> None:
     ask = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); import funnelcast.threads as t"
     said = subprocess.run([sys.executable, "-c", f"{ask}; print(t.cores())"], stdout=subprocess.PIPE, check=True)
     assert said.stdout.strip() == b"1"
+
+
+def test_what_is_shared_comes_in_order_and_the_caller_takes_the_first() -> None:
+    meet = Barrier(2)
+
+    def who(number: int) -> tuple[int, int]:
+        meet.wait(timeout=10)  # so that no thread has both
+        return number, get_ident()
+
+    with threads(2) as pool:
+        (zero, here), (one, there) = together(pool, who, range(2))
+    assert (zero, one) == (0, 1) and here == get_ident() != there
+
+
+def test_the_caller_takes_what_nobody_has_begun() -> None:
+    held = threading.Event()
+    with threads(2) as pool:
+        assert pool is not None
+        busy = [pool.submit(held.wait, 10) for _ in range(2)]
+        try:
+            assert set(together(pool, lambda _: get_ident(), range(5))) == {get_ident()}
+        finally:
+            held.set()
+        assert all(each.result() for each in busy)
+
+
+def test_without_threads_the_caller_does_it_all() -> None:
+    assert together(None, abs, [-1, 2]) == [1, 2] and together(None, abs, []) == []
+
+
+def test_shared_work_may_share_in_turn() -> None:
+    """No thread waits for a share that waits for a thread."""
+    with threads(2) as pool:
+        found = together(pool, lambda i: together(pool, lambda j: 10 * i + j, range(3)), range(4))
+    assert found == [[10 * i + j for j in range(3)] for i in range(4)]
+
+
+@pytest.mark.parametrize("fault", [0, 1])
+def test_a_fault_of_a_share_waits_for_the_others(fault: int) -> None:
+    begun, done = Barrier(2), list[int]()
+
+    def work(number: int) -> None:
+        begun.wait(timeout=10)
+        if number == fault:
+            raise ValueError(f"no {number}")
+        done.append(number)
+
+    with threads(2) as pool:
+        with pytest.raises(ValueError, match=f"no {fault}"):
+            together(pool, work, range(2))
+        assert done == [1 - fault]

@@ -85,7 +85,8 @@ class Noise:
 
     def _fill(self, draws: Any) -> None:
         cycle, place = self._use()
-        fill_by_splitmix(draws, *(self.seeds.numpy()[place : place + 1] + cycle))
+        seeds = self.seeds.numpy() + cycle  # an array's sums may wrap around
+        fill_by_splitmix(draws, seeds[place])
 
     def blocks(self, rows: int) -> list[tuple[int, int, Noise]]:
         """Rows start … stop - 1, whose noise it is."""

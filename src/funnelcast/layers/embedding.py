@@ -45,6 +45,11 @@ class Embedded(NamedTuple):
         ids = None if self.ids is None else self.ids[start:stop]
         return Embedded(self.flat[start:stop], tuple(each.slice(start, stop) for each in self.sequences), ids)
 
+    @property
+    def can_record(self) -> bool:
+        """Whether a pass over it may be recorded: no size of that depends on numbers, and compiled loops take it."""
+        return is_simple(self.flat) and not self.sequences
+
     def copied(self) -> Embedded:
         """In memory of its own."""
         sequences = tuple(each._replace(vectors=each.vectors.clone()) for each in self.sequences)

@@ -20,7 +20,8 @@ class Given(Protocol):
     """What a pass reads, but for its parameters."""
 
     @property
-    def numbers(self) -> list[Tensor]: ...
+    def numbers(self) -> list[Tensor]:
+        """Copied to where those of the first one lay."""
 
     @property
     def seeds(self) -> Sequence[Seed]:
@@ -28,7 +29,8 @@ class Given(Protocol):
 
     @property
     def kind(self) -> tuple[object, ...] | None:
-        """What must be the same for another one to be played; none for what cannot be recorded."""
+        """What must be the same for another one to be played, beside the numbers' shapes; none for what cannot be
+        recorded."""
 
     def copy(self) -> Self:
         """The same in memory of its own, with seeds of its own."""
@@ -104,7 +106,8 @@ class Passes(Generic[Own, Found]):
         kind = given.kind if self._kinds else None
         if kind is None:
             return None
-        key = (*kind, *(tensor.data_ptr() for tensor in self._tensors))
+        shapes = tuple((number.shape, number.dtype) for number in given.numbers)
+        key = (kind, shapes, *(tensor.data_ptr() for tensor in self._tensors))
         if key not in self._idle and len(self._idle) < self._kinds:
             self._idle[key] = []
             return None

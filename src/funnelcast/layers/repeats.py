@@ -69,7 +69,9 @@ class Repeats:
 
     def __init__(self, plan: Plan, ids: Tensor, x: Tensor) -> None:
         """`x` (B, D): what was looked up for `ids` (B, F), float32 on the CPU."""
-        self.of, self.groups, self.count = x, plan.groups.copy(), plan.vectors
+        self.of, self.groups = x, plan.groups.copy()
+        self.count = plan.vectors
+        """Of all groups, at most: there is room for so many."""
         self.codes = np.empty((len(x), len(plan.groups)), np.int32)
         """Each group's vector, counted through."""
         self.readers = np.empty(plan.vectors, np.int64)

@@ -48,8 +48,8 @@ class Deltas:
         self.changed = [delta for delta in deltas if not delta.is_empty]
         self.places = np.full(len(deltas) + 1, -1, np.int32)  # in `changed`: of each delta, and at the end of none
         self.places[[i for i, delta in enumerate(deltas) if not delta.is_empty]] = np.arange(len(self.changed))
-        is_simple = isinstance(model, FunnelModel) and model.device.type == "cpu"  # may be trees, without deltas
-        self.few = FewRows(model) if is_simple else model
+        can_record = isinstance(model, FunnelModel) and model.device.type == "cpu"  # without deltas it may be trees
+        self.few = FewRows(model) if can_record else model
         self.new, self.replicas = NewRows(model, bundle.encoder, self.changed), Replicas(model)
 
     @torch.inference_mode()

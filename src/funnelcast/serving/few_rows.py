@@ -12,7 +12,7 @@ from funnelcast.data.batch import Batch
 from funnelcast.layers.dropout import Seed
 from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.heads import Reach
-from funnelcast.layers.mode import FAST, HALF, is_simple
+from funnelcast.layers.mode import FAST, HALF
 from funnelcast.layers.passes import Passes
 from funnelcast.models.network import FunnelModel
 
@@ -31,8 +31,8 @@ class Looked(NamedTuple):
 
     @property
     def kind(self) -> tuple[object, ...] | None:
-        """What must be the same in rows that are recorded as one; none for what has sizes of its own."""
-        return (len(self.x.flat), self.half) if is_simple(self.x.flat) and not self.x.sequences else None
+        """What must be the same in rows that are recorded as one, beside shapes; none for what cannot be."""
+        return (self.half,) if self.x.can_record else None
 
     @property
     def numbers(self) -> list[Tensor]:

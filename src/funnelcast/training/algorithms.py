@@ -10,7 +10,6 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from funnelcast.layers.dropout import Seed
-from funnelcast.layers.mode import is_simple
 from funnelcast.models.network import GROUPS, TOP, Group
 from funnelcast.schema.config import Config
 from funnelcast.training.gradients import joined
@@ -68,11 +67,8 @@ class TaskRows(NamedTuple):
 
     @property
     def kind(self) -> tuple[object, ...] | None:
-        """What must be the same in tasks that are recorded as one; none for what has sizes of its own."""
-        batch, x, seed = self.both
-        if not is_simple(x.flat) or x.sequences:
-            return None
-        return len(batch), self.support, batch.weight is None, seed is None
+        """What must be the same in tasks that are recorded as one, beside shapes; none for what cannot be."""
+        return (self.support, self.both.seed is None) if self.both.x.can_record else None
 
     @property
     def numbers(self) -> list[Tensor]:

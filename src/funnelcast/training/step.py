@@ -22,7 +22,7 @@ from funnelcast.data.batch import Batch
 from funnelcast.layers.dropout import BlockNoise, Noise, Seed
 from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.leaves import Leaves
-from funnelcast.layers.mode import FAST, Mode, is_simple
+from funnelcast.layers.mode import FAST, Mode
 from funnelcast.layers.passes import KINDS, Passes
 from funnelcast.threads import together
 from funnelcast.training.gradients import Gradients, add_up
@@ -56,10 +56,8 @@ class Piece(NamedTuple):
 
     @property
     def kind(self) -> tuple[object, ...] | None:
-        """What must be the same in pieces that are recorded as one; none for what has sizes of its own."""
-        if not is_simple(self.x.flat) or self.x.sequences:
-            return None
-        return len(self.batch), self.whole.rows, self.batch.weight is None
+        """What must be the same in pieces that are recorded as one, beside shapes; none for what cannot be."""
+        return (self.whole.rows,) if self.x.can_record else None
 
     @property
     def numbers(self) -> list[Tensor]:
