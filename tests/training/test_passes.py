@@ -114,6 +114,15 @@ def test_each_size_has_its_own_and_a_third_one_none() -> None:
     assert recorded(played) == KINDS == 2
 
 
+def test_pieces_of_one_size_from_batches_of_two_are_told_apart() -> None:
+    """A piece has its share of what learned weights cost."""
+    played, plain = step_of("esmm", "learned"), step_of("esmm", "learned", records=False)
+    for seed, rows in enumerate((32, 16, 32, 16, 32, 16)):
+        batch = drawn(rows, seed)
+        assert all(map(torch.equal, numbers(played(batch, seed, None)), numbers(plain(batch, seed, None)))), seed
+    assert recorded(played) == 2
+
+
 def test_rows_with_weights_and_without_are_told_apart() -> None:
     played, plain = step_of("aitm"), step_of("aitm", records=False)
     for seed, weighed in enumerate((True, False, True, False)):
@@ -168,7 +177,7 @@ def test_what_depends_on_chance_is_done_anew_each_time() -> None:
     assert all(map(torch.equal, once, again))
 
 
-TASKS = ((7, 9), (7, 9), (6, 4))
+TASKS = ((7, 9), (7, 9), (9, 7))
 META: dict[str, dict[str, Any]] = {
     "second order, top": {"inner": "top"},
     "second order, all, two steps": {"steps": 2},
@@ -191,7 +200,7 @@ def meta_of(model: str, config: Inner, *, records: bool = True) -> MetaStep:
 @pytest.mark.parametrize("config", META.values(), ids=META)
 @pytest.mark.parametrize("model", MODELS)
 def test_meta_steps_are_played_to_the_bit(model: str, config: dict[str, Any]) -> None:
-    """Through inner steps, and what watching tells; tasks of two sizes, of which one is recorded."""
+    """Through inner steps, and what watching tells; tasks of one size, of which one has another support."""
     played, plain = (meta_of(model, Inner(learning_rate=0.05, **config), records=r) for r in (True, False))
     for seed in range(3):
         batch = TaskBatch(drawn(sum(map(sum, TASKS)), seed), TASKS)
