@@ -34,8 +34,7 @@ from funnelcast.data.columns import Columns
 from funnelcast.data.encoder import InputSpec
 from funnelcast.data.loader import generator_of
 from funnelcast.evaluation.score import score
-from funnelcast.layers.mode import Precision
-from funnelcast.layers.tiles import HAS_HALF
+from funnelcast.layers.mode import HAS_BFLOAT16, Precision
 from funnelcast.models.network import FunnelModel
 from funnelcast.models.registry import recipe_of
 from funnelcast.schema.funnel import Funnel
@@ -81,7 +80,7 @@ def measure(name: str, dim: int, data: Data, threads: int) -> dict[str, Any]:
     after = _floors(products, threads)
     return {
         **found,
-        **({"bfloat16": _measured(name, dim, data, threads, "bfloat16")} if HAS_HALF else {}),
+        **({"bfloat16": _measured(name, dim, data, threads, "bfloat16")} if HAS_BFLOAT16 else {}),
         "floor": {key: (value + before[key]) / 2 for key, value in after.items()},
     }
 

@@ -18,8 +18,7 @@ from torch import Tensor
 from bench.proofs.show import show
 from funnelcast.layers.dropout import Dropout
 from funnelcast.layers.fused import fused_bank
-from funnelcast.layers.mode import FAST, HALF
-from funnelcast.layers.tiles import HAS_HALF
+from funnelcast.layers.mode import FAST, HALF, HAS_BFLOAT16
 from funnelcast.layers.workspace import keep_freed_memory
 
 SHAPES = ((90, 256), (288, 256), (256, 128), (128, 128))
@@ -53,7 +52,7 @@ def _works(x: Tensor, weight: Tensor, bias: Tensor) -> dict[str, Callable[[], ob
         for n, own in enumerate(weight):
             torch.mm(x, own, out=out[n])
 
-    modes = {"ours": FAST, **({"ours, bfloat16": HALF} if HAS_HALF else {})}
+    modes = {"ours": FAST, **({"ours, bfloat16": HALF} if HAS_BFLOAT16 else {})}
     layers = {name: partial(fused_bank, x, [Dropout()], [weight, bias], mode) for name, mode in modes.items()}
     return {"PyTorch, its product": alone, **layers}
 

@@ -14,8 +14,8 @@ from funnelcast.layers.attention import StepAttention
 from funnelcast.layers.gates import sum_of
 from funnelcast.layers.kernels import BLOCK
 from funnelcast.layers.leaves import Leaves
-from funnelcast.layers.mode import Mode
-from funnelcast.layers.tiles import FLOAT, HAS_HALF
+from funnelcast.layers.mode import HAS_BFLOAT16, Mode
+from funnelcast.layers.tiles import FLOAT
 from funnelcast.layers.workspace import Lease, lease_for
 from funnelcast.schema.funnel import Funnel
 from tests.layers.reference import arrays, attend_along, draw, has_derivatives, randomise
@@ -186,7 +186,7 @@ def test_loops_have_no_second_derivative_unless_one_is_asked_for() -> None:
     assert all(each is not None for each in torch.autograd.grad(sum_of([g.sum() for g in grads]), parameters))
 
 
-@pytest.mark.skipif(not HAS_HALF, reason="no such instructions here")
+@pytest.mark.skipif(not HAS_BFLOAT16, reason="no such instructions here")
 def test_products_of_bfloat16_are_near_those_of_float32_and_no_others() -> None:
     attention = StepAttention(33, CASES["chain of 4"].edges)
     randomise(attention, scale=0.1)

@@ -11,12 +11,11 @@ from funnelcast.layers.banks import MLPBank
 from funnelcast.layers.gates import GateBank, GatedExperts, own_and_shared
 from funnelcast.layers.halves import pack_pairs, pack_turned_pairs, pair_columns, pair_rows, pairs, rounded
 from funnelcast.layers.kernels import BLOCK
-from funnelcast.layers.mode import Mode, is_half
+from funnelcast.layers.mode import HAS_BFLOAT16, Mode, is_half
 from funnelcast.layers.products import PANEL
-from funnelcast.layers.tiles import HAS_HALF
 from tests.layers.reference import draw, randomise
 
-needs_half = pytest.mark.skipif(not HAS_HALF, reason="no such instructions here")
+needs_half = pytest.mark.skipif(not HAS_BFLOAT16, reason="no such instructions here")
 HALF = Mode(fused=True, half=True)
 
 
@@ -105,7 +104,7 @@ def test_a_mixture_is_near_that_of_float32_and_no_other() -> None:
 
 
 def test_a_processor_without_them_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "HAS_HALF", False)
+    monkeypatch.setattr(module, "HAS_BFLOAT16", False)
     with pytest.raises(FunnelcastError, match="take precision = 'float32'"):
         is_half("bfloat16", torch.device("cpu"))
     assert is_half("bfloat16", torch.device("cuda")) and not is_half("float32", torch.device("cpu"))

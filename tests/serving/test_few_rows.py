@@ -8,12 +8,12 @@ import torch
 
 from funnelcast.data.batch import Batch
 from funnelcast.layers.heads import Reach
-from funnelcast.layers.tiles import HAS_HALF
+from funnelcast.layers.mode import HAS_BFLOAT16
 from funnelcast.models.network import FunnelModel
 from funnelcast.serving.few_rows import SIZES, FewRows
 from tests.training.test_passes import MODELS, drawn, step_of
 
-HALVES = [False, pytest.param(True, marks=pytest.mark.skipif(not HAS_HALF, reason="no such instructions here"))]
+HALVES = [False, pytest.param(True, marks=pytest.mark.skipif(not HAS_BFLOAT16, reason="no such instructions here"))]
 
 
 def built(model: str = "mmoe", **changes: Any) -> FunnelModel:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from funnelcast.layers.dropout import Dropout
+from funnelcast.layers.halves import MULTIPLE, pairs
 from funnelcast.layers.kernels import BLOCK, backward
 from funnelcast.layers.kernels_twice import backward_twice
 from funnelcast.layers.products import PANEL, turned_room
@@ -151,8 +152,8 @@ def run(kernel: Any, bank: NDArray[np.void], layers: NDArray[np.void], job: Job,
     networks, widths, half = int(bank["networks"][0]), layers["width"].tolist(), int(job.half)
     size = rows * max(widths)
     every = (int(layers["width_in"][0]) if job.repeats is None else job.repeats.of.shape[1], *widths)
-    pairs = max(BLOCK, *every) * ((max(every) + 1) // 2) if half else 0
-    sizes = [size, size, networks * _packed_size(every), turned_room(max(every), max(rows, BLOCK)), pairs, pairs]
+    paired = max(BLOCK, *every) * pairs(max(every)) if half else 0
+    sizes = [size, size, networks * _packed_size(every), turned_room(max(every), max(rows, BLOCK)), paired, paired]
     sizes += _sizes_of(job.repeats, bank, every) if job.repeats is not None else []
     lease = lease_for(sizes)
     first, second, bank["packed"], bank["room"], bank["paired"], last, *more = lease.places(sizes)
@@ -174,12 +175,12 @@ def _sizes_of(repeats: Repeats, bank: NDArray[np.void], widths: Sequence[int]) -
 @cache
 def _packed_size(widths: tuple[int, ...]) -> int:
     """Numbers of a network's weights in panels, turned or not."""
-    return sum(max(a * whole_panels(b), b * whole_panels(a)) for a, b in pairwise(widths))
+    return sum(max(size_of_panels(a, b), size_of_panels(b, a)) for a, b in pairwise(widths))
 
 
-def whole_panels(columns: int) -> int:
-    """Columns of the panels that so many lie in."""
-    return -(-columns // PANEL) * PANEL
+def size_of_panels(depth: int, columns: int) -> int:
+    """Numbers, or pairs of them, of a matrix (depth, columns) in panels, at most."""
+    return max(depth, MULTIPLE) * -(-columns // PANEL) * PANEL
 
 
 def by_rows(x: Tensor) -> Tensor:

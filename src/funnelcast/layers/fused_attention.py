@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from funnelcast.layers.calls import Wanted, addresses, whole_panels
+from funnelcast.layers.calls import Wanted, addresses, size_of_panels
 from funnelcast.layers.fused import wanted_of
+from funnelcast.layers.halves import pairs
 from funnelcast.layers.kernels import BLOCK
 from funnelcast.layers.kernels_attention import attend, attend_back
 from funnelcast.layers.mode import Mode
@@ -68,8 +69,8 @@ class Forward:
 def _run(loop: Any, call: Records, targets: Records, edges: Records, scratch: int = 0) -> None:
     """Runs a loop with the spaces that it needs; `scratch`: numbers in that."""
     width, matrices = int(call["width"][0]), len(edges) + 2 * len(targets)
-    pairs = max(BLOCK, width) * ((width + 1) // 2) if call["half"][0] else 0
-    sizes = [matrices * width * whole_panels(width), turned_room(width, BLOCK), pairs, pairs, scratch]
+    paired = max(BLOCK, width) * pairs(width) if call["half"][0] else 0
+    sizes = [matrices * size_of_panels(width, width), turned_room(width, BLOCK), paired, paired, scratch]
     lease = lease_for(sizes)
     call["packed"], call["room"], call["paired"], last, call["scratch"] = lease.places(sizes)
     call["paired_step"] = last - call["paired"]

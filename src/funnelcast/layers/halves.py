@@ -1,7 +1,7 @@
 """Float32 matrices as pairs of bfloat16, the operands of products with half the bits.
 
 A pair lies in a word of 32 bits, its first number in the lower half: two neighbours of a row, or of a column. Where
-there is no second number, it is 0.
+there is no number, it is 0: a second one, and with AMX as many pairs as fill its tiles.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ from numba import types
 from numba.extending import intrinsic
 
 from funnelcast.compiled import compiled
+from funnelcast.layers.amx import HAS_AMX, SIDE
 from funnelcast.layers.products import PANEL, pack, shorts, words
 from funnelcast.layers.tiles import FLOAT, HALF, HAS_HALF, LANES, ZEROS, load_vector, spread
 
+_LONG: Final = ir.IntType(64)
 _SHORTS: Final = ir.VectorType(ir.IntType(16), LANES)
 _WORDS: Final = ir.VectorType(ir.IntType(32), LANES)
 SHORT: Final = 2  # bytes
+MULTIPLE: Final = SIDE if HAS_AMX else 1
+"""Of which the pairs of a row are one."""
 
 
 def _each(number: int) -> Any:
@@ -42,6 +46,11 @@ def _rounded(builder: Any, vector: Any) -> Any:
     return builder.trunc(builder.lshr(kept, _SHIFT), _SHORTS)
 
 
+def _paired(builder: Any, first: Any, second: Any) -> Any:
+    lower, upper = (builder.zext(_rounded(builder, vector), _WORDS) for vector in (first, second))
+    return builder.or_(lower, builder.shl(upper, _SHIFT))
+
+
 def _narrow(typing: Any, source: Any, target: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         narrow = _rounded(builder, load_vector(builder, values[0]))
@@ -53,8 +62,7 @@ def _narrow(typing: Any, source: Any, target: Any) -> Any:
 
 def _pair(typing: Any, first: Any, second: Any, target: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        lower, upper = (builder.zext(_rounded(builder, load_vector(builder, v)), _WORDS) for v in values[:2])
-        both = builder.or_(lower, builder.shl(upper, _SHIFT))
+        both = _paired(builder, *(load_vector(builder, value) for value in values[:2]))
         builder.store(both, builder.inttoptr(values[2], _WORDS.as_pointer())).align = FLOAT
         return context.get_dummy_value()
 
@@ -74,13 +82,38 @@ def _rectify(typing: Any, y: Any, bias: Any, floor: Any, target: Any) -> Any:
     return types.void(types.int64, types.int64, types.float32, types.int64), code
 
 
+def _turn(typing: Any, x: Any, step: Any, to: Any, row: Any) -> Any:
+    """Of two times LANES rows, with `step` bytes to the next, LANES columns of pairs, with `row` bytes to the next."""
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        x, step, to, row = values
+        rows = [load_vector(builder, builder.add(x, builder.mul(step, _LONG(r)))) for r in range(2 * LANES)]
+        vectors = [_paired(builder, *rows[r : r + 2]) for r in range(0, 2 * LANES, 2)]
+        for _ in range(LANES.bit_length() - 1):  # the upper half comes to stand between the lower half
+            halves = zip(vectors[: LANES // 2], vectors[LANES // 2 :], strict=True)
+            vectors = [_between(builder, *two, begin) for two in halves for begin in (0, LANES // 2)]
+        for c, vector in enumerate(vectors):
+            place = builder.add(to, builder.mul(row, _LONG(c)))
+            builder.store(vector, builder.inttoptr(place, _WORDS.as_pointer())).align = FLOAT
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), code
+
+
+def _between(builder: Any, a: Any, b: Any, begin: int) -> Any:
+    """Half of a, from its number `begin` on, and as much of b, by turns."""
+    order = [number for at in range(begin, begin + LANES // 2) for number in (at, LANES + at)]
+    return builder.shuffle_vector(a, b, ir.Constant(_WORDS, order))
+
+
 _narrow_vector, _pair_vectors, _rectify_vector = intrinsic(_narrow), intrinsic(_pair), intrinsic(_rectify)
+_turn_vectors = intrinsic(_turn)
 
 
 @compiled
 def pairs(number: int) -> int:
-    """How many pairs that many numbers make."""
-    return (number + 1) // 2
+    """How many pairs that many numbers make, those of zeros behind them included."""
+    return (number + 2 * MULTIPLE - 1) // (2 * MULTIPLE) * MULTIPLE
 
 
 @compiled
@@ -95,14 +128,19 @@ def pair_columns(x: int, rows: int, columns: int, to: int) -> None:
         own, halves = words(source, 1, columns), shorts(target, 1, width)
         for j in range(whole, columns):
             halves[0, j] = rounded(own[0, j])
-        if columns < width:
-            halves[0, columns] = 0
+        for j in range(columns, width):
+            halves[0, j] = 0
+
+
+@compiled
+def is_whole(columns: int) -> Any:
+    """Whether so many numbers are whole vectors, and no zeros come behind them."""
+    return columns % LANES == 0 and columns == 2 * pairs(columns)
 
 
 @compiled
 def rectify_and_pair(y: int, bias: int, floor: float, rows: int, columns: int, to: int) -> None:
-    """In place, what remains of y + bias above a floor; and its words (rows, pairs of columns). `columns` is a multiple
-    of LANES."""
+    """In place, what remains of y + bias above a floor; and its words (rows, pairs of columns), which are whole."""
     for r in range(rows):
         for j in range(0, columns, LANES):
             at = r * columns + j
@@ -114,7 +152,25 @@ def pair_rows(x: int, rows: int, columns: int, to: int) -> None:
     """Words (pairs of rows, columns) from a matrix (rows, columns)."""
     step = columns * FLOAT
     for i in range(pairs(rows)):
-        _pair_row(x + 2 * i * step, x + (2 * i + 1) * step, 2 * i + 1 < rows, columns, to + i * step)
+        _pair_row(x + 2 * i * step, x + (2 * i + 1) * step, rows - 2 * i, columns, to + i * step)
+
+
+@compiled
+def turn_pairs(x: int, rows: int, columns: int, to: int) -> None:
+    """Words (columns, pairs of rows) from a matrix (rows, columns)."""
+    step, row = columns * FLOAT, pairs(rows) * FLOAT
+    whole = rows // (2 * LANES) * 2 * LANES if columns >= LANES else 0
+    for j in range(0, columns if whole else 0, LANES):
+        column = min(j, columns - LANES)
+        for i in range(0, whole, 2 * LANES):
+            _turn_vectors(x + i * step + column * FLOAT, step, to + column * row + i * SHORT, row)
+    own = words(x, rows, columns)
+    for j in range(columns):
+        turned = shorts(to + j * row, 1, 2 * pairs(rows))
+        for i in range(whole, rows):
+            turned[0, i] = rounded(own[i, j])
+        for i in range(rows, 2 * pairs(rows)):
+            turned[0, i] = 0
 
 
 @compiled
@@ -126,7 +182,7 @@ def pack_pairs(w: int, depth: int, columns: int, panels: int) -> None:
         for k in range(pairs(depth)):
             first = w + 2 * k * step + begin * FLOAT
             target = panels + (begin * pairs(depth) + k * PANEL) * FLOAT
-            _pair_row(first, first + step, 2 * k + 1 < depth, wide, target)
+            _pair_row(first, first + step, depth - 2 * k, wide, target)
             rest = words(target, 1, PANEL)
             for j in range(wide, PANEL):
                 rest[0, j] = 0
@@ -140,14 +196,15 @@ def pack_turned_pairs(w: int, depth: int, columns: int, panels: int, room: int) 
 
 
 @compiled
-def _pair_row(first: int, second: int, has_second: Any, columns: int, to: int) -> None:
-    whole = columns // LANES * LANES if has_second else 0
+def _pair_row(first: int, second: int, rows: int, columns: int, to: int) -> None:
+    """Words (columns,) of two rows, of which there are so many."""
+    whole = columns // LANES * LANES if rows > 1 else 0
     for j in range(0, whole, LANES):
         _pair_vectors(first + j * FLOAT, second + j * FLOAT, to + j * FLOAT)
     own, out = words(first, 1, columns), words(to, 1, columns)
     for j in range(whole, columns):
-        out[0, j] = rounded(own[0, j])
-    if has_second:
+        out[0, j] = rounded(own[0, j]) if rows > 0 else 0
+    if rows > 1:
         other = words(second, 1, columns)
         for j in range(whole, columns):
             out[0, j] |= rounded(other[0, j]) << 16

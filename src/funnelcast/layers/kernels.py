@@ -10,8 +10,18 @@ from typing import Any, Final
 import numpy as np
 
 from funnelcast.compiled import compiled_for_speed
+from funnelcast.layers.amx import HAS_AMX
 from funnelcast.layers.few_rows import is_read_once, shared_columns, times_in_place
-from funnelcast.layers.halves import pack_pairs, pack_turned_pairs, pair_columns, pair_rows, pairs, rectify_and_pair
+from funnelcast.layers.halves import (
+    is_whole,
+    pack_pairs,
+    pack_turned_pairs,
+    pair_columns,
+    pair_rows,
+    pairs,
+    rectify_and_pair,
+    turn_pairs,
+)
 from funnelcast.layers.kernels_repeats import (
     add_tables,
     add_to_sums,
@@ -22,7 +32,7 @@ from funnelcast.layers.kernels_repeats import (
     rows_of,
 )
 from funnelcast.layers.products import NOTHING, matrix, of, pack, packed_size, shorts, times, turned_times
-from funnelcast.layers.tiles import FLOAT, LANES
+from funnelcast.layers.tiles import FLOAT
 
 SHORT: Final = 2  # bytes
 BLOCK: Final = 192
@@ -159,7 +169,10 @@ def product(bank: Any, x: int, packed: int, y: int, rows: int, depth: int, colum
 def turned_product(bank: Any, x: int, g: int, w: int, rows: int, depth: int, columns: int, keep: int) -> None:
     """W = Xᵀ G + keep · W, of X (depth, rows)."""
     if bank.half:
-        pair_rows(x, depth, rows, bank.paired)
+        if HAS_AMX:
+            turn_pairs(x, depth, rows, bank.paired)
+        else:
+            pair_rows(x, depth, rows, bank.paired)
         pair_rows(g, depth, columns, bank.paired + bank.paired_step)
         x, g, depth = bank.paired, bank.paired + bank.paired_step, pairs(depth)
     turned_times(x, g, w, rows, depth, columns, keep, bank.room, bank.half)
@@ -177,7 +190,7 @@ def _delta(bank: Any, layer: Any, n: int, start: int, turn: int) -> Any:
 def _activated(bank: Any, y: int, n: int, start: int, rows: int, layer: Any, paired: bool) -> Any:
     """Activates a block, and returns it as the operand of the next product."""
     width = layer.width
-    if bank.half and paired and not layer.draws and width % LANES == 0:
+    if bank.half and paired and not layer.draws and is_whole(width):
         rectify_and_pair(y, of(layer.bias, n, 1, width), layer.floor, rows, width, bank.paired)
         return bank.paired
     _activate(y, n, start, rows, bank.rows, layer)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from funnelcast.errors import FunnelcastError
+from funnelcast.layers.amx import HAS_AMX, is_permitted
 from funnelcast.layers.dropout import BlockNoise, Dropout, Noise
 from funnelcast.layers.leaves import Leaves
 from funnelcast.layers.repeats import Repeats
 from funnelcast.layers.tiles import HAS_HALF
+
+HAS_BFLOAT16: Final = HAS_HALF and (is_permitted() or not HAS_AMX)
+"""Whether the CPU multiplies it for this process."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +54,9 @@ def is_half(precision: Precision, device: torch.device) -> bool:
     """Whether they are bfloat16. Raises FunnelcastError where the processor has no such products, or for a slip."""
     if precision not in get_args(Precision):
         raise FunnelcastError(f"precision {precision!r} is not known; take one of {', '.join(get_args(Precision))}")
-    if precision == "bfloat16" and device.type == "cpu" and not HAS_HALF:
-        raise FunnelcastError(
-            "precision = 'bfloat16': this processor has no products of bfloat16 (AVX-512 BF16); take precision = "
-            "'float32'"
-        )
+    if precision == "bfloat16" and device.type == "cpu" and not HAS_BFLOAT16:
+        lacks = "the system keeps AMX from this process" if HAS_HALF else "this processor has no AVX-512 BF16"
+        raise FunnelcastError(f"precision = 'bfloat16': {lacks}, which multiplies it; take precision = 'float32'")
     return precision == "bfloat16"
 
 

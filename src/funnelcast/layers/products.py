@@ -16,6 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from funnelcast.compiled import compiled_for_speed
+from funnelcast.layers.amx import HAS_AMX, multiply_by_amx
 from funnelcast.layers.tiles import FLOAT, HAS_HALF, HAS_MANY_REGISTERS, LANES, ROWS, VECTORS, load_vector, tiles_of
 
 PANEL: Final = LANES * VECTORS
@@ -84,8 +85,11 @@ def multiply(
     """C (rows, columns) = A (rows, depth) B + keep · C of a depth above 0, `keep` 0 or 1. Bytes: `a_tile` from ROWS
     rows of A to the next, `a_step` from a row to the next one or, with `turned` 1, from a column; `b_panel` and
     `b_step` from a panel and a row of B, `c_row` from a row of C; `room` for a tile. With `half` 1, a number of A and B
-    is a pair of bfloat16.
+    is a pair of bfloat16, and with AMX A is not turned.
     """
+    if HAS_AMX and half:
+        multiply_by_amx(a, a_step, b, b_panel, b_step, PANEL, c, c_row, rows, depth, columns, keep)
+        return
     for begin in range(0, columns, PANEL):
         wide = min(PANEL, columns - begin)
         vectors = (wide + LANES - 1) // LANES
@@ -120,8 +124,12 @@ def times(x: int, packed: int, y: int, rows: int, depth: int, columns: int, keep
 @compiled_for_speed
 def turned_times(x: int, g: int, w: int, rows: int, depth: int, columns: int, keep: int, room: int, half: int) -> None:
     """W = Xᵀ G + keep · W of row-major X (depth, rows) and G (depth, columns), after which LANES numbers more can be
-    read; `room` as `turned_room` says. With few registers, what a tile reads is better copied into one piece."""
+    read; `room` as `turned_room` says. With few registers, what a tile reads is better copied into one piece. Pairs for
+    AMX are of Xᵀ (rows, depth)."""
     step, panel = columns * FLOAT, room + ROWS * PANEL * FLOAT
+    if HAS_AMX and half:
+        multiply(x, 0, depth * FLOAT, 0, g, PANEL * FLOAT, step, w, step, rows, depth, columns, keep, room, half)
+        return
     tile, own = ROWS * FLOAT, rows * FLOAT
     if HAS_MANY_REGISTERS:
         multiply(x, tile, own, 1, g, PANEL * FLOAT, step, w, step, rows, depth, columns, keep, room, half)

@@ -14,10 +14,10 @@ from funnelcast.compiled import fetch_at
 
 FLOAT: Final = 4  # bytes
 _FEATURES: Final = config.CPU_FEATURES
-_HAS: Final = _FEATURES if _FEATURES is not None else binding.get_host_cpu_features().flatten()
-HAS_MANY_REGISTERS: Final = "+avx512f" in _HAS or "+neon" in _HAS
+HAS: Final = _FEATURES if _FEATURES is not None else binding.get_host_cpu_features().flatten()
+HAS_MANY_REGISTERS: Final = "+avx512f" in HAS or "+neon" in HAS
 """Whether there are 32 of them, and not 16."""
-LANES: Final = 16 if "+avx512f" in _HAS else 8 if "+avx" in _HAS else 4
+LANES: Final = 16 if "+avx512f" in HAS else 8 if "+avx" in HAS else 4
 """Numbers in a register."""
 VECTORS: Final = 4 if HAS_MANY_REGISTERS else 2
 """Registers in a row of a tile."""
@@ -31,7 +31,7 @@ _VECTOR: Final = ir.VectorType(_REAL, LANES)
 ZEROS: Final = ir.Constant(_VECTOR, [0.0] * LANES)
 
 
-HAS_HALF: Final = "+avx512bf16" in _HAS
+HAS_HALF: Final = "+avx512bf16" in HAS
 """Whether products of bfloat16 have an instruction here."""
 
 
