@@ -12,6 +12,7 @@ from funnelcast.layers.calls import Seen
 from funnelcast.layers.fused import fused_bank
 from funnelcast.layers.linear import linear_by
 from funnelcast.layers.mode import EVALUATE, Mode, is_simple
+from funnelcast.layers.softmax import softmaxes_by
 
 Visible = list[list[bool]]
 """(gates, experts): whether a gate sees an expert."""
@@ -48,16 +49,12 @@ class GateBank(nn.Module):
         """(B, D), or (G, B, D) with an input of its own for each gate, G >= T -> (B, K): the weights of `seen`, one
         column each; those of one gate sum to 1."""
         if x.dim() == 3:
-            logits = [gate(own) for gate, own in zip(self.logits, x.unbind(), strict=False)]
+            logits = torch.cat([gate(own) for gate, own in zip(self.logits, x.unbind(), strict=False)], dim=1)
         else:  # all in one product, as each alone is too narrow for a fast one
             layers = [gate for gate in self.logits if isinstance(gate, nn.Linear)]
             weight, bias = torch.cat([gate.weight for gate in layers]), torch.cat([gate.bias for gate in layers])
-            together = linear_by(mode, x, weight, bias)
-            if len(set(self.widths)) == 1:  # one softmax for all
-                weights: Tensor = together.view(-1, len(layers), self.widths[0]).softmax(dim=2)
-                return weights.flatten(1)
-            logits = list(together.split(self.widths, dim=1))
-        return torch.cat([each.softmax(dim=1) for each in logits], dim=1)
+            logits = linear_by(mode, x, weight, bias)
+        return softmaxes_by(mode, logits, self.widths)
 
 
 class GatedExperts(nn.Module):

@@ -18,6 +18,7 @@ from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import Encoder, InputSpec
 from funnelcast.data.loader import generator_of
 from funnelcast.data.vectors import read_vectors
+from funnelcast.layers.amx import HAS_AMX
 from funnelcast.layers.attention import NoAttention
 from funnelcast.layers.banks import LinearBank, MLPBank
 from funnelcast.layers.embedding import Embedded, Init
@@ -195,7 +196,9 @@ class FunnelModel(nn.Module):
     def pooled(self, embedded: Embedded, mode: Mode) -> tuple[Tensor, Mode]:
         """What pooling makes of embedded rows, and the mode for what comes after it."""
         x: Tensor = self.pooling(embedded, mode)
-        return x, replace(mode, repeats=self.embedding.repeats(embedded, x)) if mode.fused else mode
+        if not mode.fused or (mode.half and HAS_AMX):  # by which a product takes less time than looking up does
+            return x, mode
+        return x, replace(mode, repeats=self.embedding.repeats(embedded, x))
 
     def logits_of(self, pooled: Tensor, mode: Mode = EVALUATE) -> Tensor:
         """The same of what pooling made of embedded rows."""
