@@ -7,7 +7,7 @@ from torch import Tensor
 
 from funnelcast.layers.leaves import Leaves
 from funnelcast.layers.mode import FAST, Mode
-from funnelcast.layers.softmax import FusedSoftmaxes, softmaxes_by
+from funnelcast.layers.softmax import softmaxes_by
 from tests.layers.reference import draw
 
 
@@ -43,7 +43,7 @@ def test_columns_that_do_not_lie_in_one_piece() -> None:
 def test_a_second_derivative_is_torchs() -> None:
     x = draw(0, 7, 5).float().requires_grad_()
     with pytest.raises(RuntimeError, match="no second derivative"):
-        torch.autograd.grad(FusedSoftmaxes.apply(x, np.array([2, 3])).sum(), x, create_graph=True)
+        torch.autograd.grad(softmaxes_by(FAST, x, [2, 3]).sum(), x, create_graph=True)
     for mode in (Mode(), Mode(fused=True, again=Leaves([x]))):
         (first,) = torch.autograd.grad(softmaxes_by(mode, x, [2, 3]).square().sum(), x, create_graph=True)
         assert first.requires_grad
