@@ -9,7 +9,7 @@ from funnelcast.errors import FunnelcastError
 from funnelcast.layers import mode as module
 from funnelcast.layers.banks import MLPBank
 from funnelcast.layers.gates import GateBank, GatedExperts, own_and_shared
-from funnelcast.layers.halves import pack_pairs, pack_turned_pairs, pair_columns, pair_rows, pairs, rounded
+from funnelcast.layers.halves import pack_pairs, pack_turned_pairs, pair_columns, pair_rows, pairs, rounded, turn_pairs
 from funnelcast.layers.kernels import BLOCK
 from funnelcast.layers.mode import HAS_BFLOAT16, Mode, is_half
 from funnelcast.layers.products import PANEL
@@ -40,13 +40,16 @@ def test_what_is_no_number_stays_none() -> None:
         assert np.isnan(np.uint32((rounded(bits) & 0xFFFF) << 16).view(np.float32))
 
 
-@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 16), (7, 33), (6, PANEL + 3)])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 16), (7, 33), (6, PANEL + 3), (64, 16), (75, 45)])
 def test_pairs_of_columns_and_of_rows(rows: int, columns: int) -> None:
     x = draw(0, rows, columns).float()
-    words = torch.zeros(rows, pairs(columns))
+    words = torch.full((rows, pairs(columns)), 7.0)
     pair_columns(x.data_ptr(), rows, columns, words.data_ptr())
-    assert torch.equal(halves_of(words)[:, :columns], half(x))
-    words = torch.zeros(pairs(rows), columns)
+    assert torch.equal(halves_of(words)[:, :columns], half(x)) and not halves_of(words)[:, columns:].any()
+    words = torch.full((columns, pairs(rows)), 7.0)
+    turn_pairs(x.data_ptr(), rows, columns, words.data_ptr())
+    assert torch.equal(halves_of(words)[:, :rows], half(x).t()) and not halves_of(words)[:, rows:].any()
+    words = torch.full((pairs(rows), columns), 7.0)
     pair_rows(x.data_ptr(), rows, columns, words.data_ptr())
     found = halves_of(words).view(pairs(rows), columns, 2).transpose(1, 2).reshape(-1, columns)
     assert torch.equal(found[:rows], half(x)) and not found[rows:].any()
@@ -103,8 +106,10 @@ def test_a_mixture_is_near_that_of_float32_and_no_other() -> None:
     assert 1e-4 < error < 1e-2
 
 
-def test_a_processor_without_them_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("has", "lacks"), [(False, "this processor has no"), (True, "the system keeps AMX")])
+def test_a_machine_without_them_says_so(has: bool, lacks: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HAS_BFLOAT16", False)
-    with pytest.raises(FunnelcastError, match="take precision = 'float32'"):
+    monkeypatch.setattr(module, "HAS_HALF", has)
+    with pytest.raises(FunnelcastError, match=f"{lacks}.*take precision = 'float32'"):
         is_half("bfloat16", torch.device("cpu"))
     assert is_half("bfloat16", torch.device("cuda")) and not is_half("float32", torch.device("cpu"))

@@ -1,0 +1,82 @@
+"""Products of pairs of bfloat16 by AMX's tiles against float64, for tiles that are whole and tiles that are not."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from llvmlite import binding
+
+from funnelcast.layers.amx import HAS_AMX, is_permitted
+from funnelcast.layers.halves import pack_pairs, pair_columns, pair_rows, pairs, turn_pairs
+from funnelcast.layers.products import PANEL, packed_size, times, turned_times
+from funnelcast.layers.tiles import HAS
+from tests.layers.reference import draw
+
+pytestmark = pytest.mark.skipif(not is_permitted(), reason="no AMX here, or the system keeps it back")
+SHAPES = [(1, 1, 1), (16, 32, 16), (17, 33, 40), (33, 90, PANEL + 3), (50, 7, 2 * PANEL), (192, 256, 128)]
+"""Rows, depth, columns."""
+
+
+def near(found: torch.Tensor, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+
+
+def rounded(x: torch.Tensor) -> torch.Tensor:
+    return x.bfloat16().double()
+
+
+@pytest.mark.parametrize("keep", [0, 1])
+@pytest.mark.parametrize(("rows", "depth", "columns"), SHAPES)
+def test_a_product(rows: int, depth: int, columns: int, keep: int) -> None:
+    x, w, before = draw(0, rows, depth).float(), draw(1, depth, columns).float(), draw(2, rows + 1, columns).float()
+    words, panels = torch.empty(rows, pairs(depth)), torch.empty(packed_size(pairs(depth), columns) // 4)
+    pair_columns(x.data_ptr(), rows, depth, words.data_ptr())
+    pack_pairs(w.data_ptr(), depth, columns, panels.data_ptr())
+    y = before.clone()
+    times(words.data_ptr(), panels.data_ptr(), y.data_ptr(), rows, pairs(depth), columns, keep, 0, 1)
+    near(y[:-1], rounded(x) @ rounded(w) + keep * before[:-1].double())
+    assert torch.equal(y[-1], before[-1])
+
+
+@pytest.mark.parametrize("keep", [0, 1])
+@pytest.mark.parametrize(("rows", "depth", "columns"), SHAPES)
+def test_a_product_over_rows(rows: int, depth: int, columns: int, keep: int) -> None:
+    """Xᵀ G, as of a weight's gradient."""
+    x, g, before = draw(0, depth, rows).float(), draw(1, depth, columns).float(), draw(2, rows + 1, columns).float()
+    of_x, of_g = torch.empty(rows, pairs(depth)), torch.empty(pairs(depth), columns)
+    turn_pairs(x.data_ptr(), depth, rows, of_x.data_ptr())
+    pair_rows(g.data_ptr(), depth, columns, of_g.data_ptr())
+    w = before.clone()
+    turned_times(of_x.data_ptr(), of_g.data_ptr(), w.data_ptr(), rows, pairs(depth), columns, keep, 0, 1)
+    near(w[:-1], rounded(x).t() @ rounded(g) + keep * before[:-1].double())
+    assert torch.equal(w[-1], before[-1])
+
+
+def test_what_is_no_number_stays_in_its_row() -> None:
+    x, w = draw(0, 40, 50).float(), draw(1, 50, 20).float()
+    x[3, 7], x[21, 0] = np.nan, np.inf
+    words, panels, y = torch.empty(40, pairs(50)), torch.empty(packed_size(pairs(50), 20) // 4), torch.empty(40, 20)
+    pair_columns(x.data_ptr(), 40, 50, words.data_ptr())
+    pack_pairs(w.data_ptr(), 50, 20, panels.data_ptr())
+    times(words.data_ptr(), panels.data_ptr(), y.data_ptr(), 40, pairs(50), 20, 0, 0, 1)
+    assert (~y.isfinite()).any(1).nonzero().flatten().tolist() == [3, 21] and y[3].isnan().all()
+
+
+@pytest.mark.slow
+def test_the_same_without_it(tmp_path: Path) -> None:
+    """By AVX-512's products of bfloat16, which AMX takes the place of."""
+    assert HAS_AMX
+    lesser = HAS.replace("+amx-bf16", "-amx-bf16")
+    own = {
+        "NUMBA_CPU_NAME": binding.get_host_cpu_name(),
+        "NUMBA_CPU_FEATURES": lesser,
+        "NUMBA_CACHE_DIR": str(tmp_path),
+    }
+    tests = str(Path(__file__).with_name("test_halves.py"))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", tests]
+    run = subprocess.run(command, env=os.environ | own, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout[-3000:]
