@@ -10,15 +10,22 @@ import pytest
 import torch
 from llvmlite import binding
 
-from funnelcast.layers.amx import HAS_AMX, is_permitted
+from funnelcast.layers.amx import HAS_AMX, ask_permission
 from funnelcast.layers.halves import pack_pairs, pair_columns, pair_rows, pairs, turn_pairs
 from funnelcast.layers.products import PANEL, packed_size, times, turned_times
 from funnelcast.layers.tiles import HAS
 from tests.layers.reference import draw
 
-pytestmark = pytest.mark.skipif(not is_permitted(), reason="no AMX here, or the system keeps it back")
+pytestmark = pytest.mark.skipif(not ask_permission(), reason="no AMX here, or the system keeps it back")
 SHAPES = [(1, 1, 1), (16, 32, 16), (17, 33, 40), (33, 90, PANEL + 3), (50, 7, 2 * PANEL), (192, 256, 128)]
 """Rows, depth, columns."""
+WITHOUT = """
+import sys, pytest
+from funnelcast.layers.amx import HAS_AMX
+from funnelcast.layers.mode import HAS_BFLOAT16
+assert HAS_BFLOAT16 and not HAS_AMX
+sys.exit(pytest.main(sys.argv[1:]))
+"""
 
 
 def near(found: torch.Tensor, expected: torch.Tensor) -> None:
@@ -77,6 +84,6 @@ def test_the_same_without_it(tmp_path: Path) -> None:
         "NUMBA_CACHE_DIR": str(tmp_path),
     }
     tests = str(Path(__file__).with_name("test_halves.py"))
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", tests]
+    command = [sys.executable, "-c", WITHOUT, "-q", "-p", "no:cacheprovider", "-p", "no:xdist", tests]
     run = subprocess.run(command, env=os.environ | own, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout[-3000:]

@@ -31,8 +31,8 @@ _SUMS, _A, _B = range(4), (4, 5), (6, 7)
 """The eight registers of tiles: sums row by row, two tiles of A, two of B."""
 
 
-def is_permitted() -> bool:
-    """Asks the system for AMX's registers, for all threads of this process."""
+def ask_permission() -> bool:
+    """Asks the system for AMX's registers, for all threads of this process; whether it has given them."""
     return HAS_AMX and ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA) == 0
 
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from funnelcast.errors import FunnelcastError
-from funnelcast.layers.amx import HAS_AMX, is_permitted
+from funnelcast.layers.amx import HAS_AMX, ask_permission
 from funnelcast.layers.dropout import BlockNoise, Dropout, Noise
 from funnelcast.layers.leaves import Leaves
 from funnelcast.layers.repeats import Repeats
 from funnelcast.layers.tiles import HAS_HALF
 
-HAS_BFLOAT16: Final = HAS_HALF and (is_permitted() or not HAS_AMX)
+HAS_BFLOAT16: Final = HAS_HALF and (ask_permission() or not HAS_AMX)
 """Whether the CPU multiplies it for this process."""
 
 

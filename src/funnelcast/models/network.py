@@ -196,7 +196,7 @@ class FunnelModel(nn.Module):
     def pooled(self, embedded: Embedded, mode: Mode) -> tuple[Tensor, Mode]:
         """What pooling makes of embedded rows, and the mode for what comes after it."""
         x: Tensor = self.pooling(embedded, mode)
-        if not mode.fused or (mode.half and HAS_AMX):  # by which a product takes less time than looking up does
+        if not mode.fused or (mode.half and HAS_AMX):  # by which looking up saves no time
             return x, mode
         return x, replace(mode, repeats=self.embedding.repeats(embedded, x))
 
