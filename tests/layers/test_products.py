@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from funnelcast.layers.products import PANEL, pack, packed_size, times, turned_room, turned_times
+from funnelcast.layers.products import (
+    PANEL,
+    pack,
+    packed_size,
+    times,
+    times_and_mask,
+    times_and_rectify,
+    turned_room,
+    turned_times,
+)
 from funnelcast.layers.tiles import LANES
 
 SHAPES = [
@@ -74,6 +83,35 @@ def test_a_product_over_rows(rows: int, depth: int, columns: int, keep: int) -> 
     np.testing.assert_array_equal(behind_room, GUARD)
 
 
+WHOLE = [(rows, depth, columns) for rows, depth, columns in SHAPES if columns % LANES == 0]
+
+
+@pytest.mark.parametrize("floor", [0.0, -np.inf])
+@pytest.mark.parametrize(("rows", "depth", "columns"), WHOLE)
+def test_a_product_with_bias_and_relu(rows: int, depth: int, columns: int, floor: float) -> None:
+    """A nan of X stays one."""
+    x, w, bias = drawn(0, rows, depth), drawn(1, depth, columns), drawn(2, columns)
+    x[-1, 0] = np.nan
+    (y, behind), panels = guarded(np.empty((rows, columns), np.float32)), packed(w)
+    addresses = (x.ctypes.data, panels.ctypes.data, y.ctypes.data)
+    times_and_rectify(*addresses, rows, depth, columns, bias.ctypes.data, floor)
+    total = x.astype(np.float64) @ w + bias
+    check(y, behind, np.where(total <= floor, 0, total))
+
+
+@pytest.mark.parametrize(("rows", "depth", "columns"), WHOLE)
+def test_a_product_back_through_a_relu(rows: int, depth: int, columns: int) -> None:
+    """With dropout's scale; each row counts once in the bias's gradient."""
+    g, w, output = drawn(0, rows, depth), drawn(1, depth, columns), drawn(2, rows, columns)
+    (y, behind), (bias, behind_bias) = guarded(np.empty((rows, columns), np.float32)), guarded(drawn(3, columns))
+    panels, before = packed(w), bias.astype(np.float64)
+    addresses = (g.ctypes.data, panels.ctypes.data, y.ctypes.data)
+    times_and_mask(*addresses, rows, depth, columns, output.ctypes.data, bias.ctypes.data, 1.25, 0.0)
+    expected = np.where(output <= 0, 0, 1.25 * (g.astype(np.float64) @ w))
+    check(y, behind, expected)
+    check(bias, behind_bias, before + expected.sum(0))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("features", ["+sse2,+sse4.2", "+sse2,+avx,+avx2,+fma"])
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="another kind of processor")
@@ -81,7 +119,8 @@ def test_the_same_on_a_lesser_processor(features: str, tmp_path: Path) -> None:
     """Of the same kind, with shorter registers and fewer of them."""
     lesser = {"NUMBA_CPU_NAME": "x86-64", "NUMBA_CPU_FEATURES": features, "NUMBA_CACHE_DIR": str(tmp_path)}
     here = Path(__file__)
-    chosen = [f"{here}::test_a_product", f"{here}::test_a_product_over_rows", f"{here.with_name('test_halves.py')}"]
+    chosen = [f"{here}::{name}" for name in globals() if name.startswith("test_a_product")]
+    chosen += [f"{here.with_name(name)}" for name in ("test_halves.py", "test_mixing.py")]
     chosen.append(f"{here.with_name('test_fused.py')}::test_the_same_through_levels")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *chosen]
     run = subprocess.run(command, env=os.environ | lesser, capture_output=True, text=True, check=False)

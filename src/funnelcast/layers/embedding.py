@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import InputSpec
+from funnelcast.layers.large_pages import on_large_pages
 from funnelcast.layers.lists import Bag, Elements, Pool, bag_of
 from funnelcast.layers.look_up import look_up
 from funnelcast.layers.mode import EVALUATE, Mode, is_simple
@@ -89,7 +90,8 @@ class EmbeddingTable(nn.Module):
         self.fields = [name for _, name, _ in self.named]
         self.lists = {each.name: starts[each.vocabulary] for each in inputs.lists if each.vocabulary in starts}
         self.pools = {name: pools[name] for name in self.lists}
-        self.weight = nn.Parameter(torch.empty(sum(self.sizes.values()), width), requires_grad=not frozen)
+        rows = on_large_pages(torch.empty(sum(self.sizes.values()), width))
+        self.weight = nn.Parameter(rows, requires_grad=not frozen)
         self.columns: Tensor
         self.starts: Tensor
         self.register_buffer(

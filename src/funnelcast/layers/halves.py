@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 from funnelcast.compiled import compiled
 from funnelcast.layers.amx import HAS_AMX, SIDE
 from funnelcast.layers.products import PANEL, pack, shorts, words
-from funnelcast.layers.tiles import FLOAT, HALF, HAS_HALF, LANES, ZEROS, load_vector, spread
+from funnelcast.layers.tiles import FLOAT, HALF, HAS_HALF, LANES, ZEROS, load_vector, rectify, spread
 
 _LONG: Final = ir.IntType(64)
 _SHORTS: Final = ir.VectorType(ir.IntType(16), LANES)
@@ -72,9 +72,7 @@ def _pair(typing: Any, first: Any, second: Any, target: Any) -> Any:
 def _rectify(typing: Any, y: Any, bias: Any, floor: Any, target: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         y, bias, floor, target = values
-        total = builder.fadd(load_vector(builder, y), load_vector(builder, bias))
-        falls_away = builder.fcmp_ordered("<=", total, spread(builder, floor))
-        total = builder.select(falls_away, ZEROS, total)
+        total = rectify(builder, load_vector(builder, y), load_vector(builder, bias), spread(builder, floor))
         builder.store(total, builder.inttoptr(y, ZEROS.type.as_pointer())).align = FLOAT
         builder.store(_rounded(builder, total), builder.inttoptr(target, _SHORTS.as_pointer())).align = SHORT
         return context.get_dummy_value()

@@ -24,6 +24,7 @@ from funnelcast.layers.halves import (
 )
 from funnelcast.layers.kernels_repeats import (
     add_tables,
+    add_tables_and_rectify,
     add_to_sums,
     begin_sums,
     end_sums,
@@ -31,8 +32,20 @@ from funnelcast.layers.kernels_repeats import (
     make_tables,
     rows_of,
 )
-from funnelcast.layers.products import NOTHING, matrix, of, pack, packed_size, shorts, times, turned_times
-from funnelcast.layers.tiles import FLOAT
+from funnelcast.layers.mixing import mix, unmix
+from funnelcast.layers.products import (
+    NOTHING,
+    matrix,
+    of,
+    pack,
+    packed_size,
+    shorts,
+    times,
+    times_and_mask,
+    times_and_rectify,
+    turned_times,
+)
+from funnelcast.layers.tiles import FLOAT, LANES
 
 SHORT: Final = 2  # bytes
 BLOCK: Final = 192
@@ -65,23 +78,37 @@ def forward(banks: Any, layers: Any, seen: Any, first: Any, groups: Any) -> None
             if bank.half and (n == 0 or bank.x_step):
                 pair_columns(x, rows, k, operand)
             for i in range(len(layers)):
-                layer = layers[i]
-                k, width = depth_of(bank, layer.width_in), layer.width
-                y = layer.output + n * layer.output_step + start * layer.output_row
-                if is_read_once(bank, width):
-                    w, once, left_out = of(layer.weight, n, k, width), 0, groups[:0]
-                    if i == 0:
-                        w, once, left_out = of(layer.weight, n, bank.whole, width), shared, groups
-                    times_in_place(operand, w, y, rows, k, width, once, bank.room, bank.half, left_out)
-                else:
-                    times(operand, packed, y, rows, k, width, NOTHING, bank.room, bank.half)
-                if i == 0 and len(groups):
-                    add_tables(bank, y, n, start, rows, width, groups)
-                packed += packed_size(k, width)
-                operand = _activated(bank, y, n, start, rows, layer, i < last)
-            x = y
+                operand = _through(bank, layers, n, i, start, rows, operand, packed, shared, groups)
+                packed += packed_size(depth_of(bank, layers[i].width_in), layers[i].width)
             if bank.columns:
-                _mix(bank, x, start, rows, layers[last].width, seen[first[n] : first[n + 1]])
+                mix(bank, operand, start, rows, layers[last].width, seen[first[n] : first[n + 1]])
+
+
+@compiled_for_speed
+def _through(
+    bank: Any, layers: Any, n: int, i: int, start: int, rows: int, x: int, packed: int, shared: int, groups: Any
+) -> Any:  # fmt: skip
+    """Takes a block through a layer, and returns it as the operand of the next one, as x is of this one."""
+    layer = layers[i]
+    k, width, floor = depth_of(bank, layer.width_in), layer.width, layer.floor
+    y, bias = layer.output + n * layer.output_step + start * layer.output_row, of(layer.bias, n, 1, width)
+    repeats, at_once = i == 0 and len(groups) > 0, not bank.half and not layer.draws and width % LANES == 0
+    if is_read_once(bank, width):
+        w, once, left_out = of(layer.weight, n, k, width), 0, groups[:0]
+        if i == 0:
+            w, once, left_out = of(layer.weight, n, bank.whole, width), shared, groups
+        times_in_place(x, w, y, rows, k, width, once, bank.room, bank.half, left_out)
+    elif at_once and not repeats:
+        times_and_rectify(x, packed, y, rows, k, width, bias, floor)
+        return y
+    else:
+        times(x, packed, y, rows, k, width, NOTHING, bank.room, bank.half)
+    if repeats and at_once:
+        add_tables_and_rectify(bank, y, n, start, rows, width, groups, bias, floor)
+        return y
+    if repeats:
+        add_tables(bank, y, n, start, rows, width, groups)
+    return _activated(bank, y, n, start, rows, layer, i < len(layers) - 1)
 
 
 @compiled_for_speed
@@ -96,23 +123,19 @@ def backward(banks: Any, layers: Any, seen: Any, first: Any, groups: Any) -> Non
         for start in range(0, bank.rows, BLOCK):
             rows, packed = min(BLOCK, bank.rows - start), bank.packed
             layer = layers[last]
-            g, y = _delta(bank, layer, n, start, 0), of(layer.output, n, bank.rows, layer.width)
+            g = _delta(bank, layer, n, start, 0)
             if bank.columns:
-                to = g if through else 0
-                y += start * layer.width * FLOAT
-                _unmix(bank, y, to, start, rows, layer.width, seen[first[n] : first[n + 1]])
-            else:
+                unmix(bank, layer, n, g if through else 0, start, rows, seen[first[n] : first[n + 1]])
+            elif through:
                 grad = of(bank.grad, n, bank.rows, layer.width) + start * layer.width * FLOAT
                 matrix(g, rows, layer.width)[:] = matrix(grad, rows, layer.width)
-            if through:
                 _deactivate(g, n, start, rows, bank.rows, layer)
             for i in range(last if through else -1, -1, -1):
                 layer, before = layers[i], g
                 k, width = layer.width_in, layer.width
                 if i:
                     before = _delta(bank, layers[i - 1], n, start, (last - i + 1) % 2)
-                    packed = product(bank, g, packed, before, rows, width, k, NOTHING)
-                    _deactivate(before, n, start, rows, bank.rows, layers[i - 1])  # fetches what is turned next
+                    packed = _back(bank, g, packed, before, n, start, rows, width, layers[i - 1])
                 elif bank.grad_x:
                     keep = 1 if n > 0 and bank.grad_x_step == 0 else 0
                     to = bank.grad_x + n * bank.grad_x_step + start * k * FLOAT
@@ -127,6 +150,20 @@ def backward(banks: Any, layers: Any, seen: Any, first: Any, groups: Any) -> Non
         if through:
             end_sums(bank, layers[0], groups, n)
     join(bank, layers[0].width_in, groups)
+
+
+@compiled_for_speed
+def _back(bank: Any, g: int, packed: int, to: int, n: int, start: int, rows: int, width: int, layer: Any) -> Any:
+    """A block's gradient before a layer's activation, from `g` of the next layer; and where the panels after its weight
+    begin."""
+    k = layer.width
+    if bank.half or layer.toward or k % LANES:
+        packed = product(bank, g, packed, to, rows, width, k, NOTHING)
+        _deactivate(to, n, start, rows, bank.rows, layer)  # fetches what is turned next
+        return packed
+    y = of(layer.output, n, bank.rows, k) + start * k * FLOAT
+    times_and_mask(g, packed, to, rows, width, k, y, of(layer.grad_bias, n, 1, k), layer.scale, layer.floor)
+    return packed + packed_size(width, k)
 
 
 @compiled_for_speed
@@ -236,43 +273,6 @@ def _deactivate(grad: int, n: int, start: int, rows: int, all_rows: int, layer: 
             value = np.float32(0) if y[r, j] <= floor else value
             g[r, j] = value
             bias[0, j] += value
-
-
-@compiled_for_speed
-def _mix(bank: Any, output: int, start: int, rows: int, width: int, seen: Any) -> None:
-    """Adds a block of a network's output, times its gate weight, to the mixture of each step that sees it."""
-    y, gates = matrix(output, rows, width), matrix(bank.gates + start * bank.columns * FLOAT, rows, bank.columns)
-    for s in range(len(seen)):
-        mixed = matrix(of(bank.mixed, seen[s].step, bank.rows, width) + start * width * FLOAT, rows, width)
-        column = seen[s].column
-        for r in range(rows):
-            weight = gates[r, column]
-            for j in range(width):
-                mixed[r, j] += weight * y[r, j]
-
-
-@compiled_for_speed
-def _unmix(bank: Any, output: int, to: int, start: int, rows: int, width: int, seen: Any) -> None:
-    """The gradients of a network's gate weights for a block, and unless `to` is 0 that of its output."""
-    y, g, skipped = matrix(output, rows, width), matrix(to, rows, width), start * bank.columns * FLOAT
-    gates = matrix(bank.gates + skipped, rows, bank.columns)
-    grad_gates = matrix(bank.grad_gates + skipped, rows, bank.columns)
-    for s in range(len(seen)):
-        grad = matrix(of(bank.grad, seen[s].step, bank.rows, width) + start * width * FLOAT, rows, width)
-        column = seen[s].column
-        for r in range(rows):
-            weight, product = gates[r, column], np.float32(0)
-            for j in range(width):
-                product += grad[r, j] * y[r, j]
-            grad_gates[r, column] = product
-            if not to:
-                continue
-            if s:
-                for j in range(width):
-                    g[r, j] += weight * grad[r, j]
-            else:
-                for j in range(width):
-                    g[r, j] = weight * grad[r, j]
 
 
 @compiled_for_speed

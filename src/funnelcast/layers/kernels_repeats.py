@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from funnelcast.compiled import compiled_for_speed
 from funnelcast.layers.products import NOTHING, PANEL, longs, matrix, multiply, of, pack, times, turned_times
-from funnelcast.layers.tables import add_rows, add_to_rows
+from funnelcast.layers.tables import add_rows, add_rows_and_rectify, add_to_rows
 from funnelcast.layers.tiles import FLOAT, ROWS
 
 
@@ -39,6 +41,17 @@ def add_tables(bank: Any, y: int, n: int, start: int, rows: int, width: int, gro
     tables, codes = _sums(bank, width, n), bank.codes + start * len(groups) * FLOAT
     for r in range(rows):
         add_rows(y + r * width * FLOAT, codes + r * len(groups) * FLOAT, tables, len(groups), width)
+
+
+@compiled_for_speed
+def add_tables_and_rectify(
+    bank: Any, y: int, n: int, start: int, rows: int, width: int, groups: Any, bias: int, floor: float
+) -> None:  # fmt: skip
+    """The same, and the bias; then 0 where it is not above the floor."""
+    tables, codes, row = _sums(bank, width, n), bank.codes + start * len(groups) * FLOAT, width * FLOAT
+    for r in range(rows):
+        own = codes + r * len(groups) * FLOAT
+        add_rows_and_rectify(y + r * row, own, tables, len(groups), width, bias, np.float32(floor))
 
 
 @compiled_for_speed

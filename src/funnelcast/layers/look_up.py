@@ -10,6 +10,8 @@ from torch import Tensor
 from funnelcast.compiled import compiled, fetch
 from funnelcast.layers.tiles import FLOAT
 
+LINE: Final = 64
+"""Bytes that come at a time."""
 AHEAD: Final = 2
 """Rows of the batch that are fetched beforehand."""
 
@@ -26,11 +28,14 @@ def look_up(ids: Tensor, columns: Tensor, starts: Tensor, weight: Tensor) -> Ten
 def copy_rows(ids: Any, columns: Any, starts: Any, weight: Any, out: Any) -> None:
     """Fills `out`."""
     width, address = weight.shape[1], weight.ctypes.data
+    last = width * FLOAT - FLOAT if width * FLOAT % LINE else 0  # bytes to a number that may be on another line
     for i in range(len(ids)):
         if i + AHEAD < len(ids):
             for f in range(len(columns)):
                 row = np.int64(ids[i + AHEAD, columns[f]]) + starts[f]
                 fetch(address + row * width * FLOAT)
+                if last:
+                    fetch(address + row * width * FLOAT + last)
         for f in range(len(columns)):
             row = np.int64(ids[i, columns[f]]) + starts[f]
             for j in range(width):

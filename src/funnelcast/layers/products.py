@@ -17,7 +17,19 @@ from numba.extending import intrinsic
 
 from funnelcast.compiled import compiled_for_speed
 from funnelcast.layers.amx import HAS_AMX, multiply_by_amx
-from funnelcast.layers.tiles import FLOAT, HAS_HALF, HAS_MANY_REGISTERS, LANES, ROWS, VECTORS, load_vector, tiles_of
+from funnelcast.layers.tiles import (
+    FLOAT,
+    HAS_HALF,
+    HAS_MANY_REGISTERS,
+    LANES,
+    ROWS,
+    VECTORS,
+    load_vector,
+    masked_tiles,
+    rectified_tiles,
+    store_vector,
+    tiles_of,
+)
 
 PANEL: Final = LANES * VECTORS
 """Columns of a panel."""
@@ -37,8 +49,7 @@ def _to_pointer(typing: Any, address: Any) -> Any:
 
 def _copy(typing: Any, source: Any, target: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        vector = load_vector(builder, values[0])
-        builder.store(vector, builder.inttoptr(values[1], vector.type.as_pointer())).align = FLOAT
+        store_vector(builder, load_vector(builder, values[0]), values[1])
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), code
@@ -119,6 +130,36 @@ def times(x: int, packed: int, y: int, rows: int, depth: int, columns: int, keep
     step, panel = PANEL * FLOAT, depth * PANEL * FLOAT
     own, wide = depth * FLOAT, columns * FLOAT
     multiply(x, ROWS * own, own, 0, packed, panel, step, y, wide, rows, depth, columns, keep, room, half)
+
+
+@compiled_for_speed
+def times_and_rectify(
+    x: int, packed: int, y: int, rows: int, depth: int, columns: int, bias: int, floor: float
+) -> None:  # fmt: skip
+    """Y = what of X B + bias is above a floor, 0 elsewhere; as `times`, of float32, `columns` a multiple of LANES."""
+    own, panel = depth * FLOAT, depth * PANEL * FLOAT
+    for begin in range(0, columns, PANEL):
+        vectors, b, skipped = min(PANEL, columns - begin) // LANES, packed + begin // PANEL * panel, begin * FLOAT
+        rectified_tiles(
+            vectors, x, ROWS * own, own, b, PANEL * FLOAT, y + skipped, columns * FLOAT, rows, depth, NOTHING,
+            bias + skipped, np.float32(floor),
+        )  # fmt: skip
+
+
+@compiled_for_speed
+def times_and_mask(
+    x: int, packed: int, y: int, rows: int, depth: int, columns: int, output: int, grad_bias: int, scale: float,
+    floor: float,
+) -> None:  # fmt: skip
+    """Y = scale · X B where a matrix like it, `output`, is above a floor, and 0 elsewhere; as `times`, of float32,
+    `columns` a multiple of LANES. Adds Y's rows to `grad_bias` (columns,)."""
+    own, panel = depth * FLOAT, depth * PANEL * FLOAT
+    for begin in range(0, columns, PANEL):
+        vectors, b, skipped = min(PANEL, columns - begin) // LANES, packed + begin // PANEL * panel, begin * FLOAT
+        masked_tiles(
+            vectors, x, ROWS * own, own, b, PANEL * FLOAT, y + skipped, columns * FLOAT, rows, depth, NOTHING,
+            output + skipped, grad_bias + skipped, np.float32(scale), np.float32(floor),
+        )  # fmt: skip
 
 
 @compiled_for_speed

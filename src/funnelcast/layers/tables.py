@@ -5,7 +5,8 @@ Compiled from Python, such loops load and store a sum once for each table: three
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from llvmlite import ir
@@ -13,89 +14,70 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from funnelcast.layers.tiles import FLOAT, LANES, load_vector
+from funnelcast.layers.pieces import Piece, in_pieces, put, variables
+from funnelcast.layers.tiles import FLOAT, rectify
 
-_AT_ONCE: Final = 8
-"""Registers."""
 _I64: Final = ir.IntType(64)
 _CODE: Final = ir.IntType(32)
 
-Body = Callable[[Any, int], None]
+
+def _to_add_rows(typing: Any, own: Any, codes: Any, table: Any, count: Any, width: Any) -> Any:
+    return types.void(*[types.int64] * 5), _adding_rows
 
 
-def _function(make: Callable[..., Body]) -> Any:
-    """An intrinsic of int64: the addresses of a row, of its codes (int32) and of the table, how many codes there are,
-    and the numbers of a row, a multiple of LANES. `make`: of these, the code for some registers at an offset."""
+def _to_add_rows_and_rectify(
+    typing: Any, own: Any, codes: Any, table: Any, count: Any, width: Any, bias: Any, floor: Any
+) -> Any:  # fmt: skip
+    return types.void(*[types.int64] * 6, types.float32), _adding_rows
 
-    def row(typing: Any, own: Any, codes: Any, table: Any, count: Any, width: Any) -> Any:
-        return types.void(*[types.int64] * 5), code
 
+def _adding_rows(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+    own, codes, table, count, width, *more = values
+
+    def add(piece: Piece) -> None:
+        sums = variables(builder, piece.load(own))
+        with _each(builder, codes, count, table, width) as row:
+            pairs = zip(sums, piece.load(row), strict=True)
+            put(builder, [builder.fadd(builder.load(total), vector) for total, vector in pairs], sums)
+        found = [builder.load(total) for total in sums]
+        if more:
+            bias, floor = more
+            pairs = zip(found, piece.load(bias), strict=True)
+            found = [rectify(builder, *pair, piece.spread(floor)) for pair in pairs]
+        piece.store(found, own)
+
+    in_pieces(builder, width, add)
+    return context.get_dummy_value()
+
+
+def _to_add_to_rows(typing: Any, own: Any, codes: Any, table: Any, count: Any, width: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         own, codes, table, count, width = values
-        bytes_of_row = builder.mul(width, _I64(FLOAT))
 
-        def place(code: Any, offset: Any) -> Any:
-            at = builder.inttoptr(builder.add(codes, builder.mul(code, _I64(FLOAT))), _CODE.as_pointer())
-            before = builder.mul(builder.zext(builder.load(at), _I64), bytes_of_row)
-            return builder.add(builder.add(table, before), offset)
+        def add(piece: Piece) -> None:
+            vectors = piece.load(own)
+            with _each(builder, codes, count, table, width) as row:
+                piece.store([builder.fadd(*pair) for pair in zip(piece.load(row), vectors, strict=True)], row)
 
-        body = make(builder, own, place, count)
-        vectors, piece = builder.sdiv(width, _I64(LANES)), _AT_ONCE * LANES * FLOAT
-        whole, left = builder.sdiv(vectors, _I64(_AT_ONCE)), builder.srem(vectors, _I64(_AT_ONCE))
-        with cgutils.for_range(builder, whole) as loop:
-            body(builder.mul(loop.index, _I64(piece)), _AT_ONCE)
-        done = builder.mul(whole, _I64(piece))
-        with cgutils.for_range(builder, left) as loop:
-            body(builder.add(done, builder.mul(loop.index, _I64(LANES * FLOAT))), 1)
+        in_pieces(builder, width, add)
         return context.get_dummy_value()
 
-    return intrinsic(row)
+    return types.void(*[types.int64] * 5), code
 
 
-def _adding_rows(builder: Any, own: Any, place: Callable[..., Any], count: Any) -> Body:
-    def body(offset: Any, vectors: int) -> None:
-        before = _load(builder, builder.add(own, offset), vectors)
-        start, loop, end = builder.block, *map(builder.append_basic_block, ("loop", "end"))
-        builder.branch(loop)
-        builder.position_at_end(loop)
-        code, sums = builder.phi(_I64), [builder.phi(vector.type) for vector in before]
-        row = place(code, offset)
-        after = [builder.fadd(total, load) for total, load in zip(sums, _load(builder, row, vectors), strict=True)]
-        following = builder.add(code, _I64(1))
-        builder.cbranch(builder.icmp_signed("<", following, count), loop, end)
-        for block, number in ((start, _I64(0)), (loop, following)):
-            code.add_incoming(number, block)
-        for total, own_before, own_after in zip(sums, before, after, strict=True):
-            total.add_incoming(own_before, start)
-            total.add_incoming(own_after, loop)
-        builder.position_at_end(end)
-        _store(builder, after, builder.add(own, offset))
-
-    return body
+@contextmanager
+def _each(builder: Any, codes: Any, count: Any, table: Any, width: Any) -> Iterator[Any]:
+    """Code for the address of each code's row."""
+    with cgutils.for_range(builder, count) as loop:
+        place = builder.inttoptr(builder.add(codes, builder.mul(loop.index, _I64(FLOAT))), _CODE.as_pointer())
+        before = builder.mul(builder.zext(builder.load(place), _I64), width)
+        yield builder.add(table, builder.mul(before, _I64(FLOAT)))
 
 
-def _adding_to(builder: Any, own: Any, place: Callable[..., Any], count: Any) -> Body:
-    def body(offset: Any, vectors: int) -> None:
-        numbers = _load(builder, builder.add(own, offset), vectors)
-        with cgutils.for_range(builder, count) as loop:
-            row = place(loop.index, offset)
-            sums = zip(_load(builder, row, vectors), numbers, strict=True)
-            _store(builder, [builder.fadd(*pair) for pair in sums], row)
-
-    return body
-
-
-def _load(builder: Any, address: Any, vectors: int) -> list[Any]:
-    return [load_vector(builder, builder.add(address, _I64(v * LANES * FLOAT))) for v in range(vectors)]
-
-
-def _store(builder: Any, vectors: list[Any], address: Any) -> None:
-    for v, vector in enumerate(vectors):
-        at = builder.add(address, _I64(v * LANES * FLOAT))
-        builder.store(vector, builder.inttoptr(at, vector.type.as_pointer())).align = FLOAT
-
-
-add_rows = _function(_adding_rows)
-"""The table's rows with its codes, of which there is one at least, are added to the row."""
-add_to_rows = _function(_adding_to)
-"""The row is added to the table's rows with its codes."""
+add_rows: Final = intrinsic(_to_add_rows)
+"""Adds to a row the table's rows with its codes. int64: the addresses of the row, of its codes (int32) and of the
+table, how many codes there are, and the numbers of a row."""
+add_rows_and_rectify: Final = intrinsic(_to_add_rows_and_rectify)
+"""The same, and a bias's address and a float32: then the bias is added, and what is not above the number becomes 0."""
+add_to_rows: Final = intrinsic(_to_add_to_rows)
+"""Adds the row to the table's rows with its codes; as `add_rows`."""

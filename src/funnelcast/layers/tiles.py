@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from llvmlite import binding, ir
 from numba import types
@@ -65,17 +65,43 @@ def tiles_of(*, turned: bool = False, half: bool = False) -> Any:
     return intrinsic(tiles)
 
 
-def _code(add: Callable[..., Any], turned: bool) -> Callable[..., Any]:
+def _rectified_tiles(
+    typing: Any, vectors: Any, a: Any, a_tile: Any, a_step: Any, b: Any, b_step: Any, c: Any, c_row: Any, rows: Any,
+    depth: Any, keep: Any, bias: Any, floor: Any,
+) -> Any:  # fmt: skip
+    return types.void(*[types.int64] * 12, types.float32), _code(_add_product, turned=False, finish=_rectified)
+
+
+def _masked_tiles(
+    typing: Any, vectors: Any, a: Any, a_tile: Any, a_step: Any, b: Any, b_step: Any, c: Any, c_row: Any, rows: Any,
+    depth: Any, keep: Any, output: Any, grad_bias: Any, scale: Any, floor: Any,
+) -> Any:  # fmt: skip
+    numbers = [types.int64] * 13 + [types.float32] * 2
+    return types.void(*numbers), _code(_add_product, turned=False, finish=_masked)
+
+
+rectified_tiles: Final = intrinsic(_rectified_tiles)
+"""As `tiles_of`; to each row of C what is at the address `bias` is added, and what is not above `floor` becomes 0."""
+masked_tiles: Final = intrinsic(_masked_tiles)
+"""As `tiles_of`; C is scaled, and 0 where an output, of the same rows as C, is not above `floor`. Its rows are added to
+what is at the address `grad_bias`."""
+
+
+def _code(add: Callable[..., Any], turned: bool, finish: Callable[..., list[Any]] | None = None) -> Callable[..., Any]:
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        asked, a, a_tile, a_step, b, b_step, c, c_row, rows, depth, keep = values
+        asked, a, a_tile, a_step, b, b_step, c, c_row, rows, depth, keep, *more = values
         to_row, to_column = (_I64(FLOAT), a_step) if turned else (a_step, _I64(FLOAT))
 
         def tile(vectors: int, index: Any, its_rows: Any) -> None:
             at_a = builder.add(a, builder.mul(index, a_tile))
             at_c = builder.add(c, builder.mul(index, builder.mul(c_row, _I64(ROWS))))
             rows_a, rows_c = _rows(builder, at_a, to_row, its_rows), _rows(builder, at_c, c_row, its_rows)
-            places = [builder.add(row, _I64(v * LANES * FLOAT)) for row in rows_c for v in range(vectors)]
-            _fill(builder, (rows_a, to_column, b, b_step, places), depth, keep, add)
+            places = [place for row in rows_c for place in _places(builder, row, vectors)]
+            sums = _sums(builder, (rows_a, to_column, b, b_step, places), depth, keep, add)
+            if finish is not None:
+                sums = finish(builder, sums, _Tile(vectors, index, c_row, its_rows), *more)
+            for place, total in zip(places, sums, strict=True):
+                store_vector(builder, total, place)
 
         whole, left = builder.sdiv(rows, _I64(ROWS)), builder.srem(rows, _I64(ROWS))
         for vectors in range(1, VECTORS + 1):
@@ -89,8 +115,9 @@ def _code(add: Callable[..., Any], turned: bool) -> Callable[..., Any]:
     return code
 
 
-def _fill(builder: Any, operands: Any, depth: Any, keep: Any, add: Callable[..., Any]) -> None:
-    """Code of a tile: addresses of A's rows and of C's registers, and the way to A's next column and B's next row."""
+def _sums(builder: Any, operands: Any, depth: Any, keep: Any, add: Callable[..., Any]) -> list[Any]:
+    """Code of a tile's sums: addresses of A's rows and of C's registers, and the way to A's next column and B's next
+    row."""
     rows_a, to_column, b, b_step, places = operands
     vectors = len(places) // ROWS
     for place in places:  # while sums are made
@@ -105,7 +132,7 @@ def _fill(builder: Any, operands: Any, depth: Any, keep: Any, add: Callable[...,
     builder.position_at_end(loop)
     k, sums = builder.phi(_I64), [builder.phi(_VECTOR) for _ in places]
     at_a, at_b = builder.mul(k, to_column), builder.add(b, builder.mul(k, b_step))
-    own = [load_vector(builder, builder.add(at_b, _I64(v * LANES * FLOAT))) for v in range(vectors)]
+    own = [load_vector(builder, place) for place in _places(builder, at_b, vectors)]
     numbers = [spread(builder, _number(builder, builder.add(row, at_a))) for row in rows_a]
     pairs = [(number, vector) for number in numbers for vector in own]
     after = [add(builder, *pair, total) for pair, total in zip(pairs, sums, strict=True)]
@@ -118,8 +145,65 @@ def _fill(builder: Any, operands: Any, depth: Any, keep: Any, add: Callable[...,
             total.add_incoming(value, block)
 
     builder.position_at_end(end)
-    for place, total in zip(places, after, strict=True):
-        builder.store(total, builder.inttoptr(place, _VECTOR.as_pointer())).align = FLOAT
+    return after
+
+
+class _Tile(NamedTuple):
+    """Where the sums are."""
+
+    vectors: int
+    index: Any
+    """How many tiles are above it."""
+    row: Any
+    """Bytes to C's next row."""
+    rows: Any
+    """None for ROWS."""
+
+    def rows_of(self, builder: Any, begin: Any) -> list[Any]:
+        """Addresses of its rows in a matrix like C."""
+        at = builder.add(begin, builder.mul(self.index, builder.mul(self.row, _I64(ROWS))))
+        return _rows(builder, at, self.row, self.rows)
+
+
+def _rectified(builder: Any, sums: list[Any], tile: _Tile, bias: Any, floor: Any) -> list[Any]:
+    biases = [load_vector(builder, place) for place in _places(builder, bias, tile.vectors)]
+    floor = spread(builder, floor)
+    return [rectify(builder, total, biases[i % tile.vectors], floor) for i, total in enumerate(sums)]
+
+
+def _masked(
+    builder: Any, sums: list[Any], tile: _Tile, output: Any, grad_bias: Any, scale: Any, floor: Any
+) -> list[Any]:
+    outputs = [place for row in tile.rows_of(builder, output) for place in _places(builder, row, tile.vectors)]
+    scale, floor, found = spread(builder, scale), spread(builder, floor), []
+    biases = _places(builder, grad_bias, tile.vectors)
+    added = [load_vector(builder, place) for place in biases]
+    for i, (total, place) in enumerate(zip(sums, outputs, strict=True)):
+        r, v = divmod(i, tile.vectors)
+        found.append(rectify_by(builder, builder.fmul(total, scale), load_vector(builder, place), floor))
+        once = found[-1]
+        if tile.rows is not None:  # the last row stands for those that there are not
+            once = builder.select(builder.icmp_signed("<", _I64(r), tile.rows), once, ZEROS)
+        added[v] = builder.fadd(added[v], once)
+    for place, total in zip(biases, added, strict=True):
+        store_vector(builder, total, place)
+    return found
+
+
+def _places(builder: Any, begin: Any, vectors: int) -> list[Any]:
+    """Addresses of registers in a row."""
+    return [builder.add(begin, _I64(v * LANES * FLOAT)) for v in range(vectors)]
+
+
+def rectify(builder: Any, total: Any, bias: Any, floor: Any) -> Any:
+    """A vector plus its bias where that is above the floor, and 0 elsewhere; nan stays."""
+    total = builder.fadd(total, bias)
+    return rectify_by(builder, total, total, floor)
+
+
+def rectify_by(builder: Any, vector: Any, output: Any, floor: Any) -> Any:
+    """A vector where another one is above the floor, and 0 elsewhere."""
+    return builder.select(builder.fcmp_ordered("<=", output, floor), ir.Constant(vector.type, None), vector)
 
 
 def _rows(builder: Any, begin: Any, step: Any, rows: Any) -> list[Any]:
@@ -149,6 +233,11 @@ def load_vector(builder: Any, address: Any) -> Any:
     vector = builder.load(builder.inttoptr(address, _VECTOR.as_pointer()))
     vector.align = FLOAT
     return vector
+
+
+def store_vector(builder: Any, vector: Any, address: Any) -> None:
+    """LANES numbers."""
+    builder.store(vector, builder.inttoptr(address, vector.type.as_pointer())).align = FLOAT
 
 
 def spread(builder: Any, number: Any) -> Any:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from funnelcast.compiled import compiled_for_speed, fetch
 from funnelcast.layers.embedding import EmbeddingTable
+from funnelcast.layers.large_pages import on_large_pages
 from funnelcast.layers.mode import is_simple
 from funnelcast.layers.products import matrix
 from funnelcast.threads import together
@@ -110,8 +111,7 @@ class RowAdam:
         self.table = table
         self.learning_rate = learning_rate
         self.l2 = l2
-        self.mean = torch.zeros_like(table.weight)
-        self.square = torch.zeros_like(table.weight)
+        self.mean, self.square = (on_large_pages(torch.empty_like(table.weight)).zero_() for _ in range(2))
         self.steps = torch.zeros((), dtype=torch.int64)
 
     @torch.no_grad()

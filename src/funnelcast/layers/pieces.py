@@ -1,0 +1,81 @@
+"""A row of numbers piece by piece, as code that holds those of a piece in this processor's registers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from llvmlite import ir
+from numba.core import cgutils
+
+from funnelcast.layers.tiles import FLOAT, HAS_MANY_REGISTERS, LANES
+
+_AT_ONCE: Final = 8 if HAS_MANY_REGISTERS else 4
+"""Registers of a piece, at most."""
+_I32: Final = ir.IntType(32)
+_I64: Final = ir.IntType(64)
+REAL: Final = ir.FloatType()
+
+
+class Piece:
+    """Some numbers of each of a few rows. Rows are given by address."""
+
+    def __init__(self, builder: Any, offset: Any, vectors: int, lanes: int) -> None:
+        self.builder, self.offset, self.vectors, self.lanes = builder, offset, vectors, lanes
+        self.kind = ir.VectorType(REAL, lanes)
+        self.zeros = ir.Constant(self.kind, None)
+
+    def load(self, row: Any) -> list[Any]:
+        vectors = [self.builder.load(place) for place in self._places(row)]
+        for vector in vectors:
+            vector.align = FLOAT
+        return vectors
+
+    def store(self, vectors: list[Any], row: Any) -> None:
+        for vector, place in zip(vectors, self._places(row), strict=True):
+            self.builder.store(vector, place).align = FLOAT
+
+    def spread(self, number: Any) -> Any:
+        """A number in every lane."""
+        first = self.builder.insert_element(ir.Constant(self.kind, ir.Undefined), number, _I32(0))
+        return self.builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(_I32, self.lanes), None))
+
+    def multiply_add(self, a: Any, b: Any, total: Any) -> Any:
+        """a · b + total."""
+        return self._call(f"llvm.fma.v{self.lanes}f32", self.kind, a, b, total)
+
+    def sum(self, vector: Any) -> Any:
+        """Of a vector's numbers, in any order."""
+        zero = ir.Constant(REAL, 0.0)
+        return self._call(f"llvm.vector.reduce.fadd.v{self.lanes}f32", REAL, zero, vector, fastmath=("reassoc",))
+
+    def _places(self, row: Any) -> list[Any]:
+        first, to = self.builder.add(row, self.offset), self.kind.as_pointer()
+        starts = [_I64(v * self.lanes * FLOAT) for v in range(self.vectors)]
+        return [self.builder.inttoptr(self.builder.add(first, start), to) for start in starts]
+
+    def _call(self, name: str, kind: Any, *values: Any, **how: Any) -> Any:
+        function = ir.FunctionType(kind, [value.type for value in values])
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, function, name), values, **how)
+
+
+def in_pieces(builder: Any, width: Any, body: Callable[[Piece], None]) -> None:
+    """Code for rows of so many numbers, int64: some registers at a time, then one by one, then number by number."""
+    done: Any = _I64(0)
+    for vectors, lanes in ((_AT_ONCE, LANES), (1, LANES), (1, 1)):
+        size = _I64(vectors * lanes)
+        whole = builder.sdiv(builder.sub(width, done), size)
+        with cgutils.for_range(builder, whole) as loop:
+            begin = builder.add(done, builder.mul(loop.index, size))
+            body(Piece(builder, builder.mul(begin, _I64(FLOAT)), vectors, lanes))
+        done = builder.add(done, builder.mul(whole, size))
+
+
+def variables(builder: Any, vectors: Sequence[Any]) -> list[Any]:
+    """Places that begin with these; LLVM makes registers of them."""
+    return [cgutils.alloca_once_value(builder, vector) for vector in vectors]
+
+
+def put(builder: Any, vectors: Sequence[Any], places: Sequence[Any]) -> None:
+    for vector, place in zip(vectors, places, strict=True):
+        builder.store(vector, place)
