@@ -26,12 +26,14 @@ class Piece:
         self.zeros = ir.Constant(self.kind, None)
 
     def load(self, row: Any) -> list[Any]:
+        """Its numbers of a row, as vectors."""
         vectors = [self.builder.load(place) for place in self._places(row)]
         for vector in vectors:
             vector.align = FLOAT
         return vectors
 
     def store(self, vectors: list[Any], row: Any) -> None:
+        """Makes them its numbers of a row."""
         for vector, place in zip(vectors, self._places(row), strict=True):
             self.builder.store(vector, place).align = FLOAT
 
@@ -77,5 +79,6 @@ def variables(builder: Any, vectors: Sequence[Any]) -> list[Any]:
 
 
 def put(builder: Any, vectors: Sequence[Any], places: Sequence[Any]) -> None:
+    """Stores them there."""
     for vector, place in zip(vectors, places, strict=True):
         builder.store(vector, place)
