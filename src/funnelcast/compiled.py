@@ -26,6 +26,12 @@ def compiled_for_speed(function: Function) -> Function:
     return made
 
 
+def inlined(function: Function) -> Function:
+    """A part of such loops, of which each has a copy: a call with many arrays costs more than short work in it."""
+    made: Function = njit(inline="always")(function)
+    return made
+
+
 def fetch_at(builder: Any, address: Any) -> None:
     """Code that brings the line at an address into the cache, to be written; any address will do."""
     number, void = ir.IntType(32), cgutils.voidptr_t

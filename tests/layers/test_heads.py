@@ -13,13 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from funnelcast.layers.heads import HEADS, Reach, _logaddexp, chain_reach, independent_reach, undo_downsampling
+from funnelcast.layers.fused_reach import fused_reach
+from funnelcast.layers.heads import HEADS, Head, Reach, _logaddexp, chain_reach, independent_reach, undo_downsampling
 
 CHAINS = [tuple(range(-1, steps - 1)) for steps in range(1, 7)]
 TREES = [(-1, 0, 1, 0), (-1, 0, 0, 1, -1, 4), (-1, -1)]
 DIGITS = 60
 # The promise of DESIGN.md for float32; float64 keeps the same number of ulps, and some to spare.
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-12}
+FORMS = [*((chain_reach, dtype) for dtype in TOLERANCE), (fused_reach, torch.float32)]
 
 
 def draw_logits(seed: int, rows: int, steps: int, scale: float, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -48,21 +50,23 @@ def assert_close_to_exact(reach: Reach, exact: list[list[tuple[mp.mpf, mp.mpf]]]
                 assert error <= tolerance * abs(expected) + smallest, (name, i, t, log[i, t].item(), expected)
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(("head", "dtype"), FORMS)
 @pytest.mark.parametrize("parents", CHAINS + TREES)
-def test_chain_reach_is_accurate_at_every_size_of_logit(parents: tuple[int, ...], dtype: torch.dtype) -> None:
+def test_chain_reach_is_accurate_at_every_size_of_logit(
+    parents: tuple[int, ...], head: Head, dtype: torch.dtype
+) -> None:
     z = torch.cat([draw_logits(n, 8, len(parents), scale, dtype) for n, scale in enumerate((1.0, 5.0, 60.0, 1e4))])
     with mp.workdps(DIGITS):
         exact = [exact_reach([mp.mpf(x) for x in row], parents) for row in z.tolist()]
-        assert_close_to_exact(chain_reach(z, parents), exact, TOLERANCE[dtype])
+        assert_close_to_exact(head(z, parents), exact, TOLERANCE[dtype])
 
 
-@pytest.mark.parametrize("dtype", TOLERANCE)
-def test_chain_reach_is_accurate_at_corners(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize(("head", "dtype"), FORMS)
+def test_chain_reach_is_accurate_at_corners(head: Head, dtype: torch.dtype) -> None:
     corners = torch.tensor(list(itertools.product((-1e4, -60.0, 0.0, 60.0, 1e4), repeat=3)), dtype=dtype)
     with mp.workdps(DIGITS):
         exact = [exact_reach([mp.mpf(x) for x in row], (-1, 0, 1)) for row in corners.tolist()]
-        assert_close_to_exact(chain_reach(corners, (-1, 0, 1)), exact, TOLERANCE[dtype])
+        assert_close_to_exact(head(corners, (-1, 0, 1)), exact, TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -71,6 +75,18 @@ def test_independent_reach_takes_each_step_alone(dtype: torch.dtype) -> None:
     with mp.workdps(DIGITS):
         exact = [exact_reach([mp.mpf(x) for x in row], (-1, -1, -1)) for row in z.tolist()]
         assert_close_to_exact(independent_reach(z, (-1, 0, 1)), exact, TOLERANCE[dtype])
+        if dtype == torch.float32:
+            assert_close_to_exact(fused_reach(z, (-1, -1, -1)), exact, TOLERANCE[dtype])
+
+
+def test_in_one_pass_a_nan_stays_in_its_row() -> None:
+    """By it a diverging run is noticed; rows need not lie one after the other."""
+    z = draw_logits(0, 2, 6, 3.0, torch.float32).t()
+    z[2, 0] = torch.nan
+    reach, parents = fused_reach(z, (-1, 0)), (-1, 0)
+    assert reach.log_p.isnan().all(1).tolist() == [False, False, True, False, False, False]
+    for name, found, expected in zip(Reach._fields, reach, chain_reach(z, parents), strict=True):
+        torch.testing.assert_close(found, expected, equal_nan=True, msg=name)
 
 
 def test_esmm_is_the_product_of_probabilities() -> None:

@@ -22,6 +22,7 @@ from funnelcast.layers.amx import HAS_AMX
 from funnelcast.layers.attention import NoAttention
 from funnelcast.layers.banks import LinearBank, MLPBank
 from funnelcast.layers.embedding import Embedded, Init
+from funnelcast.layers.fused_reach import fused_reach
 from funnelcast.layers.heads import HEADS, Reach
 from funnelcast.layers.mode import EVALUATE, FAST, HALF, Mode, is_simple
 from funnelcast.layers.output import fused_output
@@ -178,7 +179,10 @@ class FunnelModel(nn.Module):
 
     def network(self, embedded: Embedded, mode: Mode = EVALUATE) -> Reach:
         """The same from embedded rows."""
-        return HEADS[self.head](self.logits(embedded, mode), self.parents)
+        logits = self.logits(embedded, mode)
+        if mode.fused and not torch.is_grad_enabled() and is_simple(logits):
+            return fused_reach(logits, self.parents if self.head == "chain" else (-1,) * len(self.parents))
+        return HEADS[self.head](logits, self.parents)
 
     def trained_reach(self, logits: Tensor) -> Reach:
         """What the loss is of: reach, or each step's probability given its parent."""

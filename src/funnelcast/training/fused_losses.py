@@ -18,12 +18,10 @@ from torch import Tensor
 
 from funnelcast.compiled import compiled_for_speed
 from funnelcast.data.columns import UNOBSERVED
+from funnelcast.layers.fused_reach import ONE, ZERO, follow
 from funnelcast.layers.tape import perform
 
-HALF: Final = np.float32(0.5)
-ONE: Final = np.float32(1)
 TWO: Final = np.float32(2)
-ZERO: Final = np.float32(0)
 
 
 def fused_losses(
@@ -115,22 +113,8 @@ def add_losses(
     sums[:] = 0
     for b in range(len(logits)):
         for t in range(steps):
-            x, parent = logits[b, t], parents[t]
-            small = math.exp(-abs(x))
-            rest = math.log1p(small)
-            log_given, log_stop[t] = min(x, ZERO) - rest, min(-x, ZERO) - rest
-            stop[t] = small / (ONE + small) if x >= 0 else ONE / (ONE + small)
-            p[t] = ONE / (ONE + small) if x >= 0 else small / (ONE + small)
-            log_p[t], log_q[t] = log_given, log_stop[t]
-            if parent >= 0:
-                log_p[t] += log_p[parent]
-                p[t] *= p[parent]
-                if p[t] > HALF:
-                    own = log_p[parent] + log_stop[t]
-                    most = max(log_q[parent], own)
-                    log_q[t] = most + math.log1p(math.exp(min(log_q[parent], own) - most))
-                else:
-                    log_q[t] = math.log1p(-p[t])
+            parent = parents[t]
+            follow(logits[b, t], t, parent, log_p, log_q, log_stop, p, stop)
             slopes[b, t, :] = 0
             logs[b, 0, t], logs[b, 1, t], logs[b, 2, t] = log_p[t], log_q[t], log_stop[t]
             if labels[b, t] == UNOBSERVED:
