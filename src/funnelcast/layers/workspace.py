@@ -15,6 +15,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from funnelcast.layers.large_pages import on_large_pages
 from funnelcast.layers.tiles import FLOAT
 
 ALIGNED: Final = 16
@@ -68,7 +69,7 @@ def _memory(size: int, *shelves: list[Tensor]) -> Tensor:
         except IndexError:
             continue
     with torch.inference_mode(mode=False):  # a later pass may be one that is differentiated
-        return torch.empty(2**size)
+        return on_large_pages(torch.empty(2**size))
 
 
 def _starts(sizes: Sequence[int]) -> list[int]:
