@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from funnelcast.compiled import compiled_for_speed
+from funnelcast.layers.calls import addresses
 from funnelcast.layers.products import matrix
 from funnelcast.layers.tape import perform
 from funnelcast.layers.tiles import FLOAT
@@ -41,7 +42,7 @@ class FusedTokens(torch.autograd.Function):
     def forward(ctx: Any, *given: Tensor) -> Tensor:
         given = tuple(each.contiguous() for each in given)
         mixed, shares = torch.empty_like(given[0]), given[0].new_empty(len(given[0]), len(given) // 2)
-        perform(mix, places_of(given), shares.numpy(), mixed.detach().numpy())
+        perform(mix, _places(given), shares.numpy(), mixed.detach().numpy())
         ctx.save_for_backward(shares, *given)
         return mixed
 
@@ -57,7 +58,7 @@ class FusedTokensBack(torch.autograd.Function):
     def forward(ctx: Any, grad: Tensor, shares: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
         grad = grad.contiguous()
         found = tuple(torch.empty_like(each) for each in given)
-        perform(mix_back, places_of(given), shares.numpy(), grad.detach().numpy(), places_of(found))
+        perform(mix_back, _places(given), shares.numpy(), grad.detach().numpy(), _places(found))
         ctx.save_for_backward(grad, shares, *given)
         return found
 
@@ -68,14 +69,13 @@ class FusedTokensBack(torch.autograd.Function):
         grad, shares, *given = ctx.saved_tensors
         turns = tuple(turn.contiguous() for turn in turns)
         by_grad, found = torch.empty_like(grad), [torch.empty_like(each) for each in given]
-        places = (places_of(turns), by_grad.numpy(), places_of(found))
-        perform(mix_twice, places_of(given), shares.numpy(), grad.numpy(), *places)
+        places = (_places(turns), by_grad.numpy(), _places(found))
+        perform(mix_twice, _places(given), shares.numpy(), grad.numpy(), *places)
         return by_grad, None, *found
 
 
-def places_of(tensors: Sequence[Tensor]) -> NDArray[np.int64]:
-    """Where their numbers begin."""
-    return np.array([tensor.data_ptr() for tensor in tensors], np.int64)
+def _places(tensors: Sequence[Tensor]) -> NDArray[np.int64]:
+    return np.array(addresses(tensors), np.int64)
 
 
 @compiled_for_speed

@@ -8,11 +8,19 @@ from typing import Any, Final
 from llvmlite import ir
 from numba.core import cgutils
 
-from funnelcast.layers.tiles import FLOAT, HAS_MANY_REGISTERS, LANES
+from funnelcast.layers.tiles import (
+    FLOAT,
+    HAS_MANY_REGISTERS,
+    LANES,
+    add_product,
+    load_vector,
+    places_of,
+    spread,
+    store_vector,
+)
 
 _AT_ONCE: Final = 8 if HAS_MANY_REGISTERS else 4
 """Registers of a piece, at most."""
-_I32: Final = ir.IntType(32)
 _I64: Final = ir.IntType(64)
 REAL: Final = ir.FloatType()
 
@@ -22,43 +30,34 @@ class Piece:
 
     def __init__(self, builder: Any, offset: Any, vectors: int, lanes: int) -> None:
         self.builder, self.offset, self.vectors, self.lanes = builder, offset, vectors, lanes
-        self.kind = ir.VectorType(REAL, lanes)
-        self.zeros = ir.Constant(self.kind, None)
+        self.zeros = ir.Constant(ir.VectorType(REAL, lanes), None)
 
     def load(self, row: Any) -> list[Any]:
         """Its numbers of a row, as vectors."""
-        vectors = [self.builder.load(place) for place in self._places(row)]
-        for vector in vectors:
-            vector.align = FLOAT
-        return vectors
+        return [load_vector(self.builder, place, self.lanes) for place in self._places(row)]
 
     def store(self, vectors: list[Any], row: Any) -> None:
         """Makes them its numbers of a row."""
         for vector, place in zip(vectors, self._places(row), strict=True):
-            self.builder.store(vector, place).align = FLOAT
+            store_vector(self.builder, vector, place)
 
     def spread(self, number: Any) -> Any:
         """A number in every lane."""
-        first = self.builder.insert_element(ir.Constant(self.kind, ir.Undefined), number, _I32(0))
-        return self.builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(_I32, self.lanes), None))
+        return spread(self.builder, number, self.lanes)
 
     def multiply_add(self, a: Any, b: Any, total: Any) -> Any:
         """a · b + total."""
-        return self._call(f"llvm.fma.v{self.lanes}f32", self.kind, a, b, total)
+        return add_product(self.builder, a, b, total)
 
     def sum(self, vector: Any) -> Any:
         """Of a vector's numbers, in any order."""
-        zero = ir.Constant(REAL, 0.0)
-        return self._call(f"llvm.vector.reduce.fadd.v{self.lanes}f32", REAL, zero, vector, fastmath=("reassoc",))
+        kind = ir.FunctionType(REAL, [REAL, vector.type])
+        name = f"llvm.vector.reduce.fadd.v{self.lanes}f32"
+        add = cgutils.get_or_insert_function(self.builder.module, kind, name)
+        return self.builder.call(add, [ir.Constant(REAL, 0.0), vector], fastmath=("reassoc",))
 
     def _places(self, row: Any) -> list[Any]:
-        first, to = self.builder.add(row, self.offset), self.kind.as_pointer()
-        starts = [_I64(v * self.lanes * FLOAT) for v in range(self.vectors)]
-        return [self.builder.inttoptr(self.builder.add(first, start), to) for start in starts]
-
-    def _call(self, name: str, kind: Any, *values: Any, **how: Any) -> Any:
-        function = ir.FunctionType(kind, [value.type for value in values])
-        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, function, name), values, **how)
+        return places_of(self.builder, self.builder.add(row, self.offset), self.vectors, self.lanes)
 
 
 def in_pieces(builder: Any, width: Any, body: Callable[[Piece], None]) -> None:

@@ -60,7 +60,7 @@ def tiles_of(*, turned: bool = False, half: bool = False) -> Any:
         typing: Any, vectors: Any, a: Any, a_tile: Any, a_step: Any, b: Any, b_step: Any, c: Any, c_row: Any, rows: Any,
         depth: Any, keep: Any,
     ) -> Any:  # fmt: skip
-        return types.void(*[types.int64] * 11), _code(_add_products if half else _add_product, turned)
+        return types.void(*[types.int64] * 11), _code(_add_products if half else add_product, turned)
 
     return intrinsic(tiles)
 
@@ -69,7 +69,7 @@ def _rectified_tiles(
     typing: Any, vectors: Any, a: Any, a_tile: Any, a_step: Any, b: Any, b_step: Any, c: Any, c_row: Any, rows: Any,
     depth: Any, keep: Any, bias: Any, floor: Any,
 ) -> Any:  # fmt: skip
-    return types.void(*[types.int64] * 12, types.float32), _code(_add_product, turned=False, finish=_rectified)
+    return types.void(*[types.int64] * 12, types.float32), _code(add_product, turned=False, finish=_rectified)
 
 
 def _masked_tiles(
@@ -77,7 +77,7 @@ def _masked_tiles(
     depth: Any, keep: Any, output: Any, grad_bias: Any, scale: Any, floor: Any,
 ) -> Any:  # fmt: skip
     numbers = [types.int64] * 13 + [types.float32] * 2
-    return types.void(*numbers), _code(_add_product, turned=False, finish=_masked)
+    return types.void(*numbers), _code(add_product, turned=False, finish=_masked)
 
 
 rectified_tiles: Final = intrinsic(_rectified_tiles)
@@ -93,13 +93,12 @@ def _code(add: Callable[..., Any], turned: bool, finish: Callable[..., list[Any]
         to_row, to_column = (_I64(FLOAT), a_step) if turned else (a_step, _I64(FLOAT))
 
         def tile(vectors: int, index: Any, its_rows: Any) -> None:
-            at_a = builder.add(a, builder.mul(index, a_tile))
-            at_c = builder.add(c, builder.mul(index, builder.mul(c_row, _I64(ROWS))))
-            rows_a, rows_c = _rows(builder, at_a, to_row, its_rows), _rows(builder, at_c, c_row, its_rows)
-            places = [place for row in rows_c for place in _places(builder, row, vectors)]
+            own = _Tile(vectors, index, c_row, its_rows)
+            rows_a = _rows(builder, builder.add(a, builder.mul(index, a_tile)), to_row, its_rows)
+            places = own.places(builder, c)
             sums = _sums(builder, (rows_a, to_column, b, b_step, places), depth, keep, add)
             if finish is not None:
-                sums = finish(builder, sums, _Tile(vectors, index, c_row, its_rows), *more)
+                sums = finish(builder, sums, own, *more)
             for place, total in zip(places, sums, strict=True):
                 store_vector(builder, total, place)
 
@@ -132,7 +131,7 @@ def _sums(builder: Any, operands: Any, depth: Any, keep: Any, add: Callable[...,
     builder.position_at_end(loop)
     k, sums = builder.phi(_I64), [builder.phi(_VECTOR) for _ in places]
     at_a, at_b = builder.mul(k, to_column), builder.add(b, builder.mul(k, b_step))
-    own = [load_vector(builder, place) for place in _places(builder, at_b, vectors)]
+    own = [load_vector(builder, place) for place in places_of(builder, at_b, vectors)]
     numbers = [spread(builder, _number(builder, builder.add(row, at_a))) for row in rows_a]
     pairs = [(number, vector) for number in numbers for vector in own]
     after = [add(builder, *pair, total) for pair, total in zip(pairs, sums, strict=True)]
@@ -159,14 +158,15 @@ class _Tile(NamedTuple):
     rows: Any
     """None for ROWS."""
 
-    def rows_of(self, builder: Any, begin: Any) -> list[Any]:
-        """Addresses of its rows in a matrix like C."""
+    def places(self, builder: Any, begin: Any) -> list[Any]:
+        """Addresses of its registers, row by row, in C or a matrix like it."""
         at = builder.add(begin, builder.mul(self.index, builder.mul(self.row, _I64(ROWS))))
-        return _rows(builder, at, self.row, self.rows)
+        rows = _rows(builder, at, self.row, self.rows)
+        return [place for row in rows for place in places_of(builder, row, self.vectors)]
 
 
 def _rectified(builder: Any, sums: list[Any], tile: _Tile, bias: Any, floor: Any) -> list[Any]:
-    biases = [load_vector(builder, place) for place in _places(builder, bias, tile.vectors)]
+    biases = [load_vector(builder, place) for place in places_of(builder, bias, tile.vectors)]
     floor = spread(builder, floor)
     return [rectify(builder, total, biases[i % tile.vectors], floor) for i, total in enumerate(sums)]
 
@@ -174,11 +174,10 @@ def _rectified(builder: Any, sums: list[Any], tile: _Tile, bias: Any, floor: Any
 def _masked(
     builder: Any, sums: list[Any], tile: _Tile, output: Any, grad_bias: Any, scale: Any, floor: Any
 ) -> list[Any]:
-    outputs = [place for row in tile.rows_of(builder, output) for place in _places(builder, row, tile.vectors)]
     scale, floor, found = spread(builder, scale), spread(builder, floor), []
-    biases = _places(builder, grad_bias, tile.vectors)
+    biases = places_of(builder, grad_bias, tile.vectors)
     added = [load_vector(builder, place) for place in biases]
-    for i, (total, place) in enumerate(zip(sums, outputs, strict=True)):
+    for i, (total, place) in enumerate(zip(sums, tile.places(builder, output), strict=True)):
         r, v = divmod(i, tile.vectors)
         found.append(rectify_by(builder, builder.fmul(total, scale), load_vector(builder, place), floor))
         once = found[-1]
@@ -190,9 +189,9 @@ def _masked(
     return found
 
 
-def _places(builder: Any, begin: Any, vectors: int) -> list[Any]:
-    """Addresses of registers in a row."""
-    return [builder.add(begin, _I64(v * LANES * FLOAT)) for v in range(vectors)]
+def places_of(builder: Any, begin: Any, vectors: int, lanes: int = LANES) -> list[Any]:
+    """Addresses of vectors one after the other."""
+    return [builder.add(begin, _I64(v * lanes * FLOAT)) for v in range(vectors)]
 
 
 def rectify(builder: Any, total: Any, bias: Any, floor: Any) -> Any:
@@ -215,9 +214,10 @@ def _rows(builder: Any, begin: Any, step: Any, rows: Any) -> list[Any]:
     return [builder.add(begin, builder.mul(step, r)) for r in taken]
 
 
-def _add_product(builder: Any, x: Any, y: Any, total: Any) -> Any:
-    kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
-    fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{LANES}f32")
+def add_product(builder: Any, x: Any, y: Any, total: Any) -> Any:
+    """x · y + total, of vectors of any length."""
+    kind = ir.FunctionType(total.type, [total.type] * 3)
+    fma = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{total.type.count}f32")
     return builder.call(fma, [x, y, total])
 
 
@@ -228,23 +228,23 @@ def _add_products(builder: Any, x: Any, y: Any, total: Any) -> Any:
     return builder.call(dot, [total, builder.bitcast(x, _HALVES), builder.bitcast(y, _HALVES)])
 
 
-def load_vector(builder: Any, address: Any) -> Any:
-    """LANES numbers."""
-    vector = builder.load(builder.inttoptr(address, _VECTOR.as_pointer()))
+def load_vector(builder: Any, address: Any, lanes: int = LANES) -> Any:
+    """So many numbers."""
+    vector = builder.load(builder.inttoptr(address, ir.VectorType(_REAL, lanes).as_pointer()))
     vector.align = FLOAT
     return vector
 
 
 def store_vector(builder: Any, vector: Any, address: Any) -> None:
-    """LANES numbers."""
+    """All its numbers."""
     builder.store(vector, builder.inttoptr(address, vector.type.as_pointer())).align = FLOAT
 
 
-def spread(builder: Any, number: Any) -> Any:
+def spread(builder: Any, number: Any, lanes: int = LANES) -> Any:
     """A number in every lane."""
-    blank = ir.Constant(_VECTOR, ir.Undefined)
+    blank = ir.Constant(ir.VectorType(_REAL, lanes), ir.Undefined)
     first = builder.insert_element(blank, number, _I32(0))
-    return builder.shuffle_vector(first, blank, ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES))
+    return builder.shuffle_vector(first, blank, ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes))
 
 
 def _number(builder: Any, address: Any) -> Any:
