@@ -29,6 +29,7 @@ PEERS = {
     "fuxictr": ("mmoe", "ple", "shared_bottom"),
 }
 OURS = "funnelcast"
+HALF = "funnelcast, bfloat16"
 LOST = 0.03
 TRIES = 3
 
@@ -135,8 +136,9 @@ def page(known: dict[Work, dict[str, Any]], arguments: str, vocabulary: str, row
         f"Written by `scripts/bench peers {arguments}`. {machine()}. Batch {BATCH}, {rows:,} rows of 18 fields with "
         f"{sum(VOCABULARIES[vocabulary]):,} ids, of which 80 % are trained on and all are scored; the same "
         "architecture for all, without dropout; each through its own loader, trainer and predict. Rows per second: "
-        "median (lowest – highest); the floor is that of the model's matrix products alone, in the same process as "
-        f"funnelcast's figures. {len(known) - len(counted)} of {len(known)} measurements do not count, as others had "
+        "median (lowest – highest). The floor is that of the model's matrix products alone, in turns with funnelcast "
+        "that take a fraction of a second each: of it, and with bfloat16 over float32, are medians of those turns. "
+        f"{len(known) - len(counted)} of {len(known)} measurements do not count, as others had "
         f"more than {LOST:.0%} of their cores; of the others that share was at most "
         f"{max(map(lost_by, counted.values()), default=0):.1%}.\n",
         "Versions: " + ", ".join(f"{who} {version}" for who, version in versions.items()) + ".\n",
@@ -155,22 +157,27 @@ def lines(counted: dict[Work, dict[str, Any]], what: str, threads: int) -> Itera
     cells = sorted({(w.model, w.dim) for w in counted if w.threads == threads})
     for model, dim in cells:
         own = {w: f for w, f in counted.items() if (w.model, w.dim, w.threads) == (model, dim, threads)}
-        floor = {w.round: f["floor"][what] for w, f in own.items() if w.who == OURS}
-        rates = {
-            who: {w.round: f[what]["rows_per_s"] for w, f in own.items() if w.who == who} for who in (OURS, *PEERS)
-        }
-        rates[f"{OURS}, bfloat16"] = {
-            w.round: f["bfloat16"][what]["rows_per_s"] for w, f in own.items() if "bfloat16" in f
-        }
-        for who, found in rates.items():
-            turns = sorted(found.keys() & floor)
+        ours = {w.round: f for w, f in own.items() if w.who == OURS}
+        every = {who: {w.round: f for w, f in own.items() if w.who == who} for who in (OURS, *PEERS)}
+        every[HALF] = {turn: f["bfloat16"] for turn, f in ours.items() if "bfloat16" in f}
+        for who, found in every.items():
+            turns = sorted(found.keys() & ours.keys())
             if not turns:
                 continue
-            every = found.values()
-            spread = f"{median(every):,.0f} ({min(every):,.0f} – {max(every):,.0f})"
-            share = f"{median(found[turn] / floor[turn] for turn in turns):.0%}"
-            ratio = f"{median(rates[OURS][turn] / found[turn] for turn in turns):.2f}" if who != OURS else ""
-            yield f"| {model} | {dim} | {median(floor.values()):,.0f} | {who} | {spread} | {share} | {ratio} |"
+            rates = [f[what]["rows_per_s"] for f in found.values()]
+            spread = f"{median(rates):,.0f} ({min(rates):,.0f} – {max(rates):,.0f})"
+            shares = {turn: _share(found[turn], ours[turn], what) for turn in turns}
+            ratios = [_share(ours[t], ours[t], what) / shares[t] for t in turns]
+            if who in PEERS:
+                ratios = [ours[t][what]["rows_per_s"] / found[t][what]["rows_per_s"] for t in turns]
+            ratio = f"{median(ratios):.2f}" if who != OURS else ""
+            floor = f"{median(f['floor'][what] for f in ours.values()):,.0f}"
+            yield f"| {model} | {dim} | {floor} | {who} | {spread} | {median(shares.values()):.0%} | {ratio} |"
+
+
+def _share(found: dict[str, Any], ours: dict[str, Any], what: str) -> float:
+    """Of the floor, in turns with it, or of the floor of funnelcast's process."""
+    return float(found["share"][what] if "share" in found else found[what]["rows_per_s"] / ours["floor"][what])
 
 
 def machine() -> str:

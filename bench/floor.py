@@ -1,13 +1,16 @@
 """The floor of a training step: the matrix products of a model alone, in the fastest of the ways torch offers.
 
 Forward, weight gradient and input gradient of every linear layer, with preallocated outputs: no activation, gate
-mixing, loss, optimizer, embedding or loader.
+mixing, loss, optimizer, embedding or loader. A pass has every product once, each with operands of its own, as a step
+has; that a product repeated alone finds its operands in the cache is no floor of a step.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any, NamedTuple
 
 import torch
@@ -54,19 +57,47 @@ def products_of(model: Callable[[Batch], object], batch: Batch) -> list[Products
     return noted.products
 
 
-def floor_seconds(products: list[Products], repeats: int = 15, *, backward: bool = True) -> float:
-    """Of one pass over all `products`, each in its fastest way; forward alone, or with the way back."""
-    return sum(min(_seconds(run, repeats) for run in ways(p, backward=backward)) for p in products)
+class Floor:
+    """Passes over all products of a batch of `rows`, each in its fastest way."""
+
+    def __init__(self, products: list[Products], rows: int, *, threads: int = 1, backward: bool = True) -> None:
+        self.rows, self.threads = rows, threads
+        self._passes = [[_fastest(p, backward) for p in products] for _ in range(threads)]
+
+    def rate(self, seconds: float) -> float:
+        """Rows/s of about so many seconds. Threads wait for one another after each pass, as those that share a batch
+        do."""
+        started, passes, enough = time.perf_counter(), 0, False
+
+        def passed() -> None:
+            nonlocal passes, enough
+            passes, enough = passes + 1, time.perf_counter() - started >= seconds
+
+        barrier = Barrier(self.threads, passed)
+
+        def work(products: list[Run]) -> None:
+            while not enough:
+                for run in products:
+                    run()
+                barrier.wait()
+
+        if self.threads == 1:
+            work(self._passes[0])
+        else:
+            with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                list(pool.map(work, self._passes))
+        return self.threads * passes * self.rows / (time.perf_counter() - started)
 
 
-def _seconds(run: Run, repeats: int) -> float:
-    """Median over `repeats` runs after two to warm up."""
-    times = []
-    for _ in range(repeats + 2):
+def _fastest(p: Products, backward: bool, repeats: int = 7) -> Run:
+    """By the shortest of some runs after one to warm up."""
+
+    def seconds(run: Run) -> float:
         started = time.perf_counter()
         run()
-        times.append(time.perf_counter() - started)
-    return sorted(times[2:])[repeats // 2]
+        return time.perf_counter() - started
+
+    return min(ways(p, backward=backward), key=lambda run: min([seconds(run) for _ in range(repeats + 1)][1:]))
 
 
 def ways(p: Products, *, backward: bool) -> Iterator[Run]:

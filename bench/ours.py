@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.floor import floor_seconds, products_of
+from bench.floor import Floor, products_of
 from bench.peers.work import (
     BATCH,
     EXPERT,
@@ -29,6 +29,7 @@ from bench.peers.work import (
     rates,
     timed,
 )
+from bench.turns import scoring, training
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.data.encoder import InputSpec
@@ -45,6 +46,11 @@ from funnelcast.training.stages import Stage
 from funnelcast.training.trainer import Trainer
 
 FUNNEL = Funnel.parse("click; conversion after click")
+RATES = (0.04, 0.002)
+PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16") if HAS_BFLOAT16 else ("float32",)
+TURNS = 11
+SCORED = 32_768
+"""Rows of a call in scoring, in turns with the floor."""
 _WITH_EXPERTS: dict[str, Any] = {"expert": EXPERT, "tower": TOWER, "tower_dropout": []}
 _LEVEL: dict[str, Any] = {"shared_experts": SHARED, "experts_per_step": OWN, "levels": 1}
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -60,7 +66,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def main() -> int:
-    """Trains one epoch, scores all rows; beside them the floor of the matrix products."""
+    """Trains one epoch, scores all rows; both also in turns with the floor of the matrix products."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", choices=SETTINGS, required=True)
@@ -72,17 +78,32 @@ def main() -> int:
     return 0
 
 
-def measure(name: str, dim: int, data: Data, threads: int) -> dict[str, Any]:
-    """The trainer's own epoch, and the scoring of all rows from columns to probabilities."""
-    products = products_of(_built(name, dim, data), Batch.of(columns_of(data.take(slice(BATCH // 2)))))
-    before = _floors(products, threads)
-    found = _measured(name, dim, data, threads, "float32")
-    after = _floors(products, threads)
-    return {
-        **found,
-        **({"bfloat16": _measured(name, dim, data, threads, "bfloat16")} if HAS_BFLOAT16 else {}),
-        "floor": {key: (value + before[key]) / 2 for key, value in after.items()},
+def measure(
+    name: str, dim: int, data: Data, threads: int, precisions: Sequence[Precision] = PRECISIONS
+) -> dict[str, Any]:
+    """The trainer's own epoch, and the scoring of all rows from columns to probabilities; shares of the floor are of
+    both once more, in turns with it. Those of bfloat16 are inside."""
+    shapes = products_of(_built(name, dim, data), Batch.of(columns_of(data.take(slice(BATCH // 2)))))
+    floors = {what: Floor(shapes, BATCH // 2, threads=threads, backward=what == "train") for what in ("train", "score")}
+    found, *halves = (
+        _measured(name, dim, data, threads, each) | _in_turns(name, dim, data, threads, each, floors)
+        for each in precisions
+    )
+    return {**found, **({"bfloat16": halves[0]} if halves else {})}
+
+
+def _in_turns(
+    name: str, dim: int, data: Data, threads: int, precision: Precision, floors: dict[str, Floor]
+) -> dict[str, Any]:
+    model, rows = _built(name, dim, data), columns_of(data.take(slice(SCORED)))
+    trained = columns_of(data.split()[0])
+    plan = _plan(threads, precision)
+    weights, few = build_loss_weights(plan.loss, RATES), _few(trained)
+    own = {
+        "train": training(model, weights, FUNNEL, plan, trained, few, TURNS, floors["train"]),
+        "score": scoring(model, rows, TURNS, floors["score"], threads, precision),
     }
+    return {key: {what: found[key] for what, found in own.items()} for key in ("floor", "share")}
 
 
 def _measured(name: str, dim: int, data: Data, threads: int, precision: Precision) -> dict[str, Any]:
@@ -120,27 +141,23 @@ def _built(name: str, dim: int, data: Data) -> FunnelModel:
 
 def _train(model: FunnelModel, train: Columns, workers: int, precision: Precision) -> float:
     """Seconds of an epoch."""
-    config = OptimizerConfig(learning_rate=LEARNING_RATE, batch_size=BATCH, l2=0.0, precision=precision)
-    loss = LossConfig()
-    plan = Plan(loss, config, (Stage(epochs=1),), seed=0, workers=workers)
-    few = np.argsort(-train.labels.sum(1), kind="stable")[:64] if train.labels is not None else None
-    assert few is not None
-    rows = train.take(np.concatenate([few, np.arange(64)]))
+    plan = _plan(workers, precision)
     with tempfile.TemporaryDirectory() as folder:
-        Trainer(model, build_loss_weights(loss, (0.04, 0.002)), FUNNEL, plan, Path(folder)).run(train, rows)
+        Trainer(model, build_loss_weights(plan.loss, RATES), FUNNEL, plan, Path(folder)).run(train, _few(train))
         line: dict[str, Any] = json.loads((Path(folder) / "log.jsonl").read_text())
     return float(line["seconds"])
 
 
-def _floors(products: list[Any], threads: int) -> dict[str, float]:
-    """Rows per second of the products alone, on all threads at once."""
+def _plan(workers: int, precision: Precision) -> Plan:
+    config = OptimizerConfig(learning_rate=LEARNING_RATE, batch_size=BATCH, l2=0.0, precision=precision)
+    return Plan(LossConfig(), config, (Stage(epochs=1),), seed=0, workers=workers)
 
-    def seconds(backward: bool) -> float:
-        return floor_seconds(products, backward=backward)
 
-    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        found = {what: list(pool.map(seconds, [what == "train"] * threads)) for what in ("train", "score")}
-    return {what: sum(BATCH / 2 / each for each in own) for what, own in found.items()}
+def _few(train: Columns) -> Columns:
+    """Rows of all kinds, to be measured after an epoch."""
+    assert train.labels is not None
+    positive = np.argsort(-train.labels.sum(1), kind="stable")[:64]
+    return train.take(np.concatenate([positive, np.arange(64)]))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from unittest import mock
 
 import torch
 
-from bench.floor import floor_seconds, products_of
+from bench.floor import Floor, products_of
 from bench.proofs.show import show
 from bench.training import RATES, build, draw
 from funnelcast.data.batch import Batch
@@ -67,8 +67,8 @@ def main() -> int:
         plan = Plan(loss, config, (Stage(epochs=1),), seed=0)
         rows = draw(BATCHES * config.batch_size, 0)
         course = course_of(plan.stages[0], model, build_loss_weights(loss, RATES), plan, rows, None)
-        pieces = config.batch_size // config.micro_batch
-        floor = pieces * floor_seconds(products_of(model, Batch.of(draw(config.micro_batch, 1))))
+        shapes = products_of(model, Batch.of(draw(config.micro_batch, 1)))
+        floor = config.batch_size / Floor(shapes, config.micro_batch).rate(2.0)
         parts = profile(course)
         total = sum(parts.values())
         slowest_first = sorted(parts.items(), key=lambda each: -each[1])

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-import tempfile
+from itertools import product
 from pathlib import Path
-from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from bench.floor import floor_seconds, products_of
+from bench.floor import Floor, products_of
 from bench.proofs.show import show
+from bench.turns import scoring, training
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns, Ragged
 from funnelcast.data.encoder import InputSpec, ListSpec
 from funnelcast.data.loader import generator_of
+from funnelcast.layers.mode import Precision
 from funnelcast.models.network import FunnelModel
 from funnelcast.models.registry import RECIPES, recipe_of
 from funnelcast.schema.funnel import Funnel
@@ -41,6 +41,9 @@ POOLS: dict[str, Any] = {
 }
 FUNNEL = Funnel.parse("click; conversion after click")
 RATES = (0.04, 0.008)
+MICRO_BATCH = OptimizerConfig().micro_batch
+SCORED = 32_768
+"""Rows of a call in scoring."""
 
 
 def main() -> int:
@@ -48,23 +51,46 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
     parser.add_argument("--models", nargs="+", default=["man", "shared_bottom"], choices=RECIPES)
     parser.add_argument("--embedding", nargs="+", type=int, default=[5, 16])
-    parser.add_argument("--rounds", type=int, default=5, help="of floor and epoch in turn; medians are shown")
+    parser.add_argument("--work", nargs="+", default=["train"], choices=["train", "score"])
+    parser.add_argument("--precision", nargs="+", default=["float32"], choices=["float32", "bfloat16"])
+    parser.add_argument("--turns", type=int, default=25, help="of work and floor; medians are shown")
     parser.add_argument("--rows", type=int, default=160 * 2048, help="of an epoch")
-    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--workers", nargs="+", type=int, default=[1], help="threads, as many for the floor")
     parser.add_argument("--list", type=int, default=0, help="mean length of a multi-valued feature, 0 for none")
     parser.add_argument("--sequence", choices=POOLS, help="pooling of a sequence of that length, instead")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    rows = []
-    for dim in asked.embedding:
-        for name in asked.models:
-            lists = Listed(asked.list, asked.sequence)
-            rounds = [_round(name, dim, asked.rows, asked.workers, lists, seed) for seed in range(asked.rounds)]
-            rate, floor, share = (median(figures) for figures in zip(*rounds, strict=True))
-            rows.append((name, dim, f"{rate:,.0f}", f"{floor:,.0f}", f"{share:.0%}"))
-            show(("model", "embedding", "rows/s", "floor rows/s", "of floor"), rows[-1:])
-    show(("model", "embedding", "rows/s", "floor rows/s", "of floor"), rows)
+    lists = Listed(asked.list, asked.sequence)
+    rows = draw(asked.rows, 0, lists)
+    head = ("work", "threads", "model", "embedding", "precision", "rows/s", "floor rows/s", "of floor", "middle half")
+    table = []
+    for work, workers, dim, name in product(asked.work, asked.workers, asked.embedding, asked.models):
+        shapes = products_of(build(name, dim, lists), Batch.of(draw(MICRO_BATCH, 1, lists)))
+        floor = Floor(shapes, MICRO_BATCH, threads=workers, backward=work == "train")
+        for precision in asked.precision:
+            own = _measured(work, build(name, dim, lists), precision, rows, workers, asked.turns, floor)
+            low, high = own["middle half"]
+            figures = (
+                f"{own['rows_per_s']:,.0f}",
+                f"{own['floor']:,.0f}",
+                f"{own['share']:.0%}",
+                f"{low:.0%} – {high:.0%}",
+            )
+            table.append((work, workers, name, dim, precision, *figures))
+            show(head, table[-1:])
+    show(head, table)
     return 0
+
+
+def _measured(
+    work: str, model: FunnelModel, precision: Precision, rows: Columns, workers: int, turns: int, floor: Floor
+) -> dict[str, Any]:
+    if work == "score":
+        return scoring(model, rows.take(np.arange(SCORED)), turns, floor, workers, precision)
+    plan = Plan(LossConfig(), OptimizerConfig(precision=precision), (), seed=0, workers=workers)
+    return training(
+        model, build_loss_weights(plan.loss, RATES), FUNNEL, plan, rows, rows.take(np.arange(4096)), turns, floor
+    )
 
 
 class Listed(NamedTuple):
@@ -77,18 +103,6 @@ class Listed(NamedTuple):
 
 
 NO_LISTS = Listed(0, None)
-
-
-def _round(name: str, dim: int, rows: int, workers: int, lists: Listed, seed: int) -> tuple[float, float, float]:
-    """Rows/s of an epoch, of the floor measured around it, and their ratio."""
-    config = OptimizerConfig()
-    model = build(name, dim, lists)
-    batch = Batch.of(draw(config.micro_batch, seed, lists))
-    products = products_of(model, batch)
-    before = floor_seconds(products)
-    rate = epoch(model, draw(rows, seed, lists), draw(4096, 99, lists), config, workers)
-    floor = config.micro_batch / ((before + floor_seconds(products)) / 2)
-    return rate, floor, rate / floor
 
 
 def build(name: str, dim: int, lists: Listed = NO_LISTS) -> FunnelModel:
@@ -146,14 +160,6 @@ def trainer(model: FunnelModel, config: OptimizerConfig, workers: int, folder: P
     """Of one epoch, which writes its log into the folder."""
     plan = Plan(LossConfig(), config, (Stage(epochs=1),), seed=0, workers=workers)
     return Trainer(model, build_loss_weights(plan.loss, RATES), FUNNEL, plan, folder)
-
-
-def epoch(model: FunnelModel, train: Columns, dev: Columns, config: OptimizerConfig, workers: int) -> float:
-    """Rows/s of one epoch of the trainer."""
-    with tempfile.TemporaryDirectory() as folder:
-        trainer(model, config, workers, Path(folder)).run(train, dev)
-        line: dict[str, Any] = json.loads((Path(folder) / "log.jsonl").read_text())
-    return float(line["rows_per_s"])
 
 
 if __name__ == "__main__":
