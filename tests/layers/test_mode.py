@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from funnelcast.layers.dropout import SEEDS, Noise, Seed, fill_by_splitmix, splitmix
+from funnelcast.layers.dropout import SEEDS, BlockNoise, Noise, Seed, fill_by_splitmix, splitmix
 from funnelcast.layers.mode import EVALUATE, Mode
 from tests.layers.inputs import source
 
@@ -68,7 +68,8 @@ def test_the_gradient_is_the_mask() -> None:
 def test_plain_operations_draw_what_loops_draw(seed: int) -> None:
     """And both what Python's whole numbers say."""
     found = torch.empty(50, dtype=torch.int64)
-    fill_by_splitmix(found.numpy(), seed)
+    fill_by_splitmix(found[:3].numpy(), seed, 0)
+    fill_by_splitmix(found[3:].numpy(), seed, 3)
     assert torch.equal(splitmix(torch.tensor(seed), Noise(Seed(0)).step, 50), found)
     state, mask, expected = seed, 2**64 - 1, []
     for _ in range(50):
@@ -83,3 +84,16 @@ def test_layers_beyond_the_seeds_have_draws_of_their_own() -> None:
     source_of_all = Noise(Seed(0))
     draws = [source_of_all.draw(0.5, (64,)).draws for _ in range(2 * SEEDS + 1)]
     assert len({tuple(each.tolist()) for each in draws if each is not None}) == 2 * SEEDS + 1
+
+
+@pytest.mark.parametrize("width", [8, 6])
+@pytest.mark.parametrize("before", [(), (3,), (2, 3)])
+def test_each_block_has_the_draws_of_its_own_noise(before: tuple[int, ...], width: int) -> None:
+    """Rows are 4 and 3; four draws are of one number, so that a width of 6 is drawn apart and copied."""
+    noises, alone = ([Noise(Seed(seed)) for seed in (3, 4)] for _ in range(2))
+    blocks = BlockNoise(noises, 4)
+    for _ in range(2):  # one layer after the other
+        found = blocks.draw(0.25, (*before, 7, width))
+        parts = [noise.draw(0.25, (*before, rows, width)) for noise, rows in zip(alone, (4, 3), strict=True)]
+        assert found.draws is not None and found.limit == parts[0].limit
+        assert torch.equal(found.draws, torch.cat([part.draws for part in parts if part.draws is not None], -2))

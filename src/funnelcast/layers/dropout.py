@@ -15,6 +15,7 @@ from funnelcast.data.loader import seed_of
 from funnelcast.layers.tape import perform
 
 SEEDS: Final = 64
+PER_NUMBER: Final = 4
 _ALL: Final = 1 << 16
 _LOWEST: Final = -(1 << 15)
 _GOLDEN: Final = 0x9E3779B97F4A7C15
@@ -73,20 +74,37 @@ class Noise:
         self.used = 0
 
     def draw(self, rate: float, shape: tuple[int, ...]) -> Dropout:
-        """A draw for each element of `shape`; four from each 64-bit number, as drawing is what dropout costs."""
+        """A draw for each element of `shape`."""
+        return Dropout(self.drawn(shape), _limit(rate))
+
+    def drawn(self, shape: tuple[int, ...]) -> Tensor:
+        """Draws; four from each 64-bit number, as drawing is what dropout costs."""
         elements = torch.Size(shape).numel()
-        number = -(-elements // 4)
-        if self.seeds.device.type == "cpu" and not torch.compiler.is_compiling():
+        number = -(-elements // PER_NUMBER)
+        if self.can_fill:
             draws = torch.empty(number, dtype=torch.int64)
-            perform(self._fill, draws.numpy())
+            perform(self._fill, [draws.numpy()])
         else:
             draws = splitmix(self._next(), self.step, number)
-        return Dropout(draws.view(torch.int16)[:elements].view(shape), _LOWEST + round(rate * _ALL))
+        return draws.view(torch.int16)[:elements].view(shape)
 
-    def _fill(self, draws: Any) -> None:
+    @property
+    def can_fill(self) -> bool:
+        """Whether the compiled loop may be taken."""
+        return self.seeds.device.type == "cpu" and not torch.compiler.is_compiling()
+
+    def fill(self, draws: Tensor) -> None:
+        """Makes of (…, rows, width) what `drawn` gives, where rows lie one after the other and `PER_NUMBER` divides the
+        width."""
+        blocks = draws.flatten(-2).view(torch.int64)
+        perform(self._fill, list(blocks.view(-1, blocks.shape[-1]).numpy()))
+
+    def _fill(self, parts: Sequence[Any]) -> None:
         cycle, place = self._use()
-        seeds = self.seeds.numpy() + cycle  # an array's sums may wrap around
-        fill_by_splitmix(draws, seeds[place])
+        seed, done = (self.seeds.numpy() + cycle)[place], 0  # an array's sums may wrap around
+        for part in parts:
+            fill_by_splitmix(part, seed, done)
+            done += len(part)
 
     def blocks(self, rows: int) -> list[tuple[int, int, Noise]]:
         """Rows start … stop - 1, whose noise it is."""
@@ -110,8 +128,14 @@ class BlockNoise:
     def draw(self, rate: float, shape: tuple[int, ...]) -> Dropout:
         """A draw for each element of `shape` (…, rows, width)."""
         *before, rows, width = shape
-        parts = [noise.draw(rate, (*before, stop - start, width)) for start, stop, noise in self.blocks(rows)]
-        return Dropout(torch.cat([part.draws for part in parts if part.draws is not None], -2), parts[0].limit)
+        blocks = self.blocks(rows)
+        if width % PER_NUMBER or not self.noises[0].can_fill:
+            parts = [noise.drawn((*before, stop - start, width)) for start, stop, noise in blocks]
+            return Dropout(torch.cat(parts, -2), _limit(rate))
+        draws = torch.empty(shape, dtype=torch.int16)
+        for start, stop, noise in blocks:
+            noise.fill(draws[..., start:stop, :])
+        return Dropout(draws, _limit(rate))
 
     def blocks(self, rows: int) -> list[tuple[int, int, Noise]]:
         """Rows start … stop - 1 of each, and its noise."""
@@ -120,14 +144,20 @@ class BlockNoise:
 
 
 @compiled
-def fill_by_splitmix(draws: Any, seed: Any) -> None:
-    """Fills int64 `draws` (n,) from a seed, twice as fast as torch does. Steele, Lea and Flood 2014 (SplitMix64)."""
-    state = np.uint64(seed)
+def fill_by_splitmix(draws: Any, seed: Any, done: int) -> None:
+    """Fills int64 `draws` (n,) from a seed, of whose numbers `done` are taken, twice as fast as torch does. Steele, Lea
+    and Flood 2014 (SplitMix64)."""
+    state = np.uint64(seed) + np.uint64(done) * np.uint64(_GOLDEN)
     for i in range(len(draws)):
         state += np.uint64(_GOLDEN)
         z = (state ^ (state >> np.uint64(30))) * np.uint64(_FIRST)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(_SECOND)
         draws[i] = np.int64(z ^ (z >> np.uint64(31)))
+
+
+def _limit(rate: float) -> int:
+    """Draws below it fall away."""
+    return _LOWEST + round(rate * _ALL)
 
 
 def splitmix(seed: Tensor, step: Tensor, number: int) -> Tensor:
