@@ -9,7 +9,7 @@ from torch import Tensor
 from funnelcast.data.columns import UNOBSERVED
 from funnelcast.layers.heads import HEADS
 from funnelcast.training.fused_losses import fused_losses
-from funnelcast.training.losses import LossConfig, step_losses
+from funnelcast.training.losses import LossConfig, build_loss_weights, step_losses
 from tests.layers.reference import draw
 
 CHAINS = {"one": (-1,), "chain": (-1, 0, 1), "tree": (-1, 0, 0, 2), "parallel": (-1, -1, 0)}
@@ -113,3 +113,25 @@ def test_a_third_derivative_is_refused() -> None:
     (slopes,) = torch.autograd.grad(sums.sum(), logits, create_graph=True)
     with pytest.raises(RuntimeError, match="no third derivative"):
         torch.autograd.grad(slopes.square().sum(), logits, create_graph=True)
+
+
+@pytest.mark.parametrize(
+    "config", [LossConfig(weights=(1.0, 2.0, 0.5)), LossConfig(weighting="uncertainty", normalise=True)]
+)
+def test_a_loop_weighs_losses_as_plain_operations_do(config: LossConfig) -> None:
+    """With first and second derivatives, by the losses and by what weights are learned through."""
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        weights = build_loss_weights(config, [0.3, 0.05, 0.5]).to(dtype)
+        losses = torch.tensor([0.5, 0.2, 0.9], dtype=dtype, requires_grad=True)
+        wanted = [losses, *weights.parameters()]
+        total = weights.combine(losses, 0.25)
+        plain = torch.autograd.grad(total, wanted, retain_graph=True)
+        first = torch.autograd.grad(total, wanted, create_graph=True)
+        powers = sum((grad**2).sum() for grad in first)
+        assert isinstance(powers, torch.Tensor)
+        second = torch.autograd.grad(powers, wanted, allow_unused=True) if powers.requires_grad else ()
+        assert all(torch.equal(a, b) for a, b in zip(plain, first, strict=True))
+        found.append([total, *plain, *(grad for grad in second if grad is not None)])
+    for mine, right in zip(*found, strict=True):
+        torch.testing.assert_close(mine.double(), right, rtol=1e-6, atol=1e-7)

@@ -44,13 +44,13 @@ class FusedLosses(torch.autograd.Function):
         multiplied, -1 where there is none; factors (T,) on the losses of reached rows."""
         rows, steps = logits.shape
         slopes = logits.new_empty(rows, steps, steps)
-        sums = torch.empty(steps, dtype=torch.float64)
+        sums = logits.new_empty(steps)
         weights = logits.new_empty(0) if weight is None else weight.contiguous()
         logs = logits.new_empty(rows, 3, steps)
         tensors = (logits.contiguous(), labels.contiguous(), weights, parents, factors, sums, slopes, logs)
         perform(add_losses, *(tensor.detach().numpy() for tensor in tensors))
         ctx.save_for_backward(logits, *tensors[1:5], slopes, logs)
-        return sums.to(logits.dtype)
+        return sums
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
@@ -110,7 +110,7 @@ def add_losses(
     (B, 3, T): log p, log q and log τ."""
     steps = logits.shape[1]
     log_p, log_q, log_stop, p, stop = np.empty((5, steps), np.float32)
-    sums[:] = 0
+    exact = np.zeros(steps)  # float64, as there are many rows
     for b in range(len(logits)):
         for t in range(steps):
             parent = parents[t]
@@ -122,9 +122,9 @@ def add_losses(
             factor = weight[b] if len(weight) else ONE
             if labels[b, t] == 1:
                 factor *= factors[t]
-                sums[t] -= factor * log_p[t]
+                exact[t] -= factor * log_p[t]
             else:
-                sums[t] -= factor * log_q[t]
+                exact[t] -= factor * log_q[t]
             s = t
             while s >= 0:
                 if labels[b, t] == 1:
@@ -134,6 +134,44 @@ def add_losses(
                 else:
                     slopes[b, t, s] = factor * math.exp(log_p[t] - log_q[t] + log_stop[s])
                 s = parents[s]
+    sums[:] = exact
+
+
+class Weighed(torch.autograd.Function):
+    """Σ weights · losses / scale of a few steps, (T,) each, in float32 on the CPU: a loop each way, where each of
+    torch's operations takes 20 to 40 µs in a step that has the cache for something else. Differentiable as often as
+    wanted, by losses and weights."""
+
+    @staticmethod
+    def forward(ctx: Any, losses: Tensor, weights: Tensor, scale: Tensor) -> Tensor:
+        total = losses.new_empty(())
+        perform(_weigh, *(tensor.detach().numpy() for tensor in (losses, weights, scale, total)))
+        ctx.save_for_backward(losses, weights, scale)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        losses, weights, scale = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return grad * weights / scale, grad * losses / scale, None
+        by_losses, by_weights = torch.empty_like(losses), torch.empty_like(weights)
+        tensors = (losses, weights, scale, grad, by_losses, by_weights)
+        perform(_weigh_back, *(tensor.detach().numpy() for tensor in tensors))
+        return by_losses, by_weights, None
+
+
+@compiled_for_speed
+def _weigh(losses: Any, weights: Any, scale: Any, total: Any) -> None:
+    total[()] = 0
+    for t in range(len(losses)):
+        total[()] += weights[t] * losses[t] / scale[t]
+
+
+@compiled_for_speed
+def _weigh_back(losses: Any, weights: Any, scale: Any, grad: Any, by_losses: Any, by_weights: Any) -> None:
+    for t in range(len(losses)):
+        each = grad[()] / scale[t]
+        by_losses[t], by_weights[t] = each * weights[t], each * losses[t]
 
 
 @compiled_for_speed

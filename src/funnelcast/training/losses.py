@@ -14,8 +14,10 @@ from funnelcast.data.batch import Batch
 from funnelcast.data.columns import UNOBSERVED
 from funnelcast.errors import Fault
 from funnelcast.layers.heads import Reach
+from funnelcast.layers.mode import is_simple
 from funnelcast.schema.config import Config
 from funnelcast.schema.funnel import Funnel
+from funnelcast.training.fused_losses import Weighed
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -156,15 +158,20 @@ class LossWeights(nn.Module, ABC):
         For a micro-batch, give its loss sums over the whole batch's weights, and as `share` its part of the batch: the
         results of the pieces then add up to the batch's.
         """
-        return (self.task_weights() * losses / self.scale).sum() + share * self.penalty()
+        weights, penalty = self.task_weights(), self.penalty()
+        if is_simple(losses) and is_simple(weights) and not torch.compiler.is_compiling():
+            total: Tensor = Weighed.apply(losses, weights, self.scale)  # type: ignore[no-untyped-call]
+        else:
+            total = (weights * losses / self.scale).sum()
+        return total if penalty is None else total + share * penalty
 
     @abstractmethod
     def task_weights(self) -> Tensor:
         """The factors (T,) on the normalised losses, for the log too; over `scale` they are those on the raw losses."""
 
     @abstractmethod
-    def penalty(self) -> Tensor:
-        """The scalar that does not depend on the losses."""
+    def penalty(self) -> Tensor | None:
+        """The scalar that does not depend on the losses, if there is one."""
 
     @abstractmethod
     def clamp_(self) -> None:
@@ -183,8 +190,8 @@ class FixedWeights(LossWeights):
     def task_weights(self) -> Tensor:
         return self.weights
 
-    def penalty(self) -> Tensor:
-        return self.scale.new_zeros(())
+    def penalty(self) -> None:
+        return None
 
     def clamp_(self) -> None:
         pass
