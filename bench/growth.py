@@ -113,7 +113,7 @@ def _trained(folder: Path, rows: int, model: str, workers: int, most: int) -> tu
             if i == 10:  # warm
                 done, started, used = 0, time.perf_counter(), time.process_time()
             found = course.step(batch, i, pool)
-            course.optimizer.step(found.parameters, found.rows, found.embedded, found.touching, pool)
+            course.optimizer.step(found, pool)
             done += len(batch)
             if i % 100 == 0:
                 own = max(own, _own_megabytes())

@@ -73,7 +73,7 @@ def _step(model: FunnelModel, columns: Columns, meta: Meta | None) -> Callable[[
 
     def run() -> int:
         gradients = course.step(batch, 0, None)
-        course.optimizer.step(gradients.parameters, gradients.rows, gradients.embedded, gradients.touching)
+        course.optimizer.step(gradients)
         return len(gradients.rows)
 
     return run

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -71,7 +72,7 @@ def _threads(name: str, dim: int) -> float:
         for i, batch in enumerate(course.loader.epoch(0)):
             started = time.perf_counter() if i == WARM else started
             found = course.step(batch, i, pool)
-            course.optimizer.step(found.parameters, found.rows, found.embedded, found.touching, pool)
+            course.optimizer.step(found, pool)
     return BATCHES * BATCH / (time.perf_counter() - started)
 
 
@@ -91,7 +92,7 @@ def _process(name: str, dim: int, rank: int, meeting: Path) -> float:
         started = time.perf_counter() if i == WARM else started
         half = len(batch) // 2
         found = _exchanged(course.step(batch.slice(rank * half, (rank + 1) * half), i, None))
-        course.optimizer.step(found.parameters, batch, found.embedded)
+        course.optimizer.step(replace(found, rows=batch))
     distributed.barrier()
     rate = BATCHES * BATCH / (time.perf_counter() - started)
     distributed.destroy_process_group()
@@ -109,7 +110,7 @@ def _exchanged(own: Gradients) -> Gradients:
     halves = [torch.empty_like(rows) for _ in range(2)]
     distributed.all_gather(halves, rows)
     embedded = joined([own.embedded.with_tensors([half]) for half in halves])
-    return Gradients(own.rows, own.losses, own.weights, shared, embedded)
+    return Gradients(own.rows, own.losses, own.weights, [shared], [embedded])
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ def _epoch(course: Course, clock: Clock, number: int) -> None:
             return False
         found = course.step(batch, number, None)
         found.losses.tolist()
-        course.optimizer.step(found.parameters, found.rows, found.embedded, found.touching)
+        course.optimizer.step(found)
         return True
 
     batches = course.loader.epoch(number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Generator, Iterator
 from threading import Barrier, get_ident
 
@@ -172,6 +173,40 @@ def test_the_caller_takes_what_nobody_has_begun() -> None:
         finally:
             held.set()
         assert all(each.result() for each in busy)
+
+
+def test_no_more_share_than_there_are_threads() -> None:
+    """The caller is one of them."""
+    busy, most, lock = 0, 0, threading.Lock()
+
+    def work(number: int) -> int:
+        nonlocal busy, most
+        with lock:
+            busy, most = busy + 1, max(most, busy + 1)
+        time.sleep(0.01)
+        with lock:
+            busy -= 1
+        return number
+
+    with threads(2) as pool:
+        assert together(pool, work, range(8)) == list(range(8))
+    assert most == 2
+
+
+def test_nobody_begins_what_is_left_after_a_fault_of_the_caller() -> None:
+    begun, met = list[int](), Barrier(2)
+
+    def work(number: int) -> None:
+        begun.append(number)
+        if number < 2:
+            met.wait(timeout=10)
+        if number == 0:
+            raise ValueError("no")
+        time.sleep(0.05)
+
+    with threads(2) as pool, pytest.raises(ValueError, match="no"):
+        together(pool, work, range(20))
+    assert len(begun) <= 3
 
 
 def test_without_threads_the_caller_does_it_all() -> None:

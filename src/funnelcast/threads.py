@@ -23,8 +23,16 @@ def cores() -> int:
         return os.cpu_count() or 1
 
 
+class Workers(ThreadPoolExecutor):
+    """Threads for `together` and `mapped`."""
+
+    def __init__(self, number: int, **more: Any) -> None:
+        super().__init__(number, **more)
+        self.number = number
+
+
 @contextmanager
-def threads(workers: int) -> Iterator[Executor | None]:
+def threads(workers: int) -> Iterator[Workers | None]:
     """Worker threads with one math thread each, or none for one worker.
 
     The number of math threads is each thread's own; a new one that goes straight to BLAS has the machine's, and with
@@ -38,7 +46,7 @@ def threads(workers: int) -> Iterator[Executor | None]:
         if workers == 1:
             yield None
         else:
-            with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            with Workers(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
                 yield pool
     finally:
         torch.set_num_threads(before)
@@ -65,21 +73,35 @@ def _made_ahead(items: Generator[Item], thread: ThreadPoolExecutor) -> Iterator[
         yield item
 
 
-def together(pool: Executor | None, function: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
-    """`function` of each item, by this thread and those of `pool`, if there is one: to wake another one up takes longer
-    than to begin."""
+def together(pool: Workers | None, function: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
+    """`function` of each item, by this thread and those of `pool`, if there is one, as many as it has in all: to wake
+    another one up takes longer than to begin. Each takes the next item when it is done with one."""
     if pool is None or len(items) < 2:
         return list(map(function, items))
-    others = [pool.submit(function, item) for item in items[1:]]
+    made, left = dict[int, Made](), iter(range(1, len(items)))
+
+    def work(item: int | None) -> None:
+        while item is not None:
+            made[item] = function(items[item])
+            item = next(left, None)
+
+    others = [pool.submit(lambda: work(next(left, None))) for _ in range(min(pool.number, len(items)) - 1)]
     try:
-        first = function(items[0])
-        rest = zip(items[1:], others, strict=True)
-        return [first, *(function(item) if other.cancel() else other.result() for item, other in rest)]
+        work(0)
     except BaseException:
-        for other in others:
-            other.cancel()
-        wait(others)
+        deque(left, maxlen=0)  # nobody begins another one
         raise
+    finally:
+        wait([other for other in others if not other.cancel()])
+    for other in others:
+        if not other.cancelled():
+            other.result()
+    return [made[i] for i in range(len(items))]
+
+
+def called(job: Callable[[], Made]) -> Made:
+    """What a job makes, for `together`."""
+    return job()
 
 
 def mapped(pool: Executor | None, function: Callable[[Item], Made], items: Iterable[Item], most: int) -> Iterator[Made]:

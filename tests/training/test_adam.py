@@ -7,6 +7,8 @@ from torch import Tensor
 from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.embedding import EmbeddingTable
 from funnelcast.layers.mode import is_simple
+from funnelcast.threads import threads
+from funnelcast.training import adam as module
 from funnelcast.training.adam import DenseAdam, Group, RowAdam, move, move_plain
 
 
@@ -44,7 +46,7 @@ def test_dense_parameters_move_as_torchs_adam_moves_them(dtype: torch.dtype) -> 
         for parameter, grad in zip(expected, grads, strict=True):
             parameter.grad = grad.clone()
         theirs.step()
-        ours.step(grads)
+        ours.step([grads])
     tolerance = 1e-5 if dtype == torch.float32 else 1e-12
     for found, right in zip(ours.parameters, expected, strict=True):
         torch.testing.assert_close(found, right.detach(), rtol=tolerance, atol=tolerance)
@@ -53,33 +55,62 @@ def test_dense_parameters_move_as_torchs_adam_moves_them(dtype: torch.dtype) -> 
             torch.testing.assert_close(own[name], moment, rtol=tolerance, atol=tolerance, check_dtype=False)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_threads_that_share_numbers_move_what_pieces_add_up_to(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In shares of a few numbers, added up a few at a time."""
+    alone, _ = pair(dtype)
+    for seed in (0, 10):
+        alone.step([[a + b + c for a, b, c in zip(*(gradients(seed + i, dtype) for i in range(3)), strict=True)]])
+    monkeypatch.setattr(module, "NUMBERS", 16)
+    module._shares.cache_clear()
+    shared, _ = pair(dtype)
+    with threads(3) as pool:
+        for seed in (0, 10):
+            shared.step([gradients(seed + i, dtype) for i in range(3)], pool)
+    module._shares.cache_clear()
+    assert shared.steps == 2
+    assert all(torch.equal(a, b) for a, b in zip(alone.parameters, shared.parameters, strict=True))
+
+
+def test_numbers_beyond_a_piece_move_too() -> None:
+    size = 2 * module.PIECE + 3
+    both = [DenseAdam([Group([torch.ones(size)], 0.1, 0.0)]) for _ in range(2)]
+    grads = [draw(seed, size) for seed in range(2)]
+    both[0].step([[grads[0]], [grads[1]]])
+    both[1].step([[grads[0] + grads[1]]])
+    assert torch.equal(both[0].parameters[0], both[1].parameters[0])
+    torch.testing.assert_close(both[0].parameters[0], 1 - 0.1 * (grads[0] + grads[1]).sign(), rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize("shapes", [[2], [], [3, 3]])
 def test_gradients_of_other_parameters_are_noticed(shapes: list[int]) -> None:
     adam = DenseAdam([Group([torch.zeros(3)], 0.1, 0.0)])
     with pytest.raises(AssertionError, match="not of these parameters"):
-        adam.step([torch.zeros(shape) for shape in shapes])
+        adam.step([[torch.zeros(shape) for shape in shapes]])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_it_goes_on_from_its_state_bit_for_bit(dtype: torch.dtype) -> None:
     (whole, _), (first, _) = pair(dtype), pair(dtype)
     for seed in (0, 10):
-        whole.step(gradients(seed, dtype))
-    first.step(gradients(0, dtype))
+        whole.step([gradients(seed, dtype)])
+    first.step([gradients(0, dtype)])
     second = DenseAdam(first.groups)
     second.load([{name: part.clone() for name, part in own.items()} for own in first.state()])
-    second.step(gradients(10, dtype))
+    second.step([gradients(10, dtype)])
     assert all(torch.equal(a, b) for a, b in zip(second.parameters, whole.parameters, strict=True))
 
 
-@pytest.mark.parametrize("width", [1, 5, 16, 33])
+@pytest.mark.parametrize("width", [1, 5, 15, 16, 33])
 def test_compiled_and_plain_move_the_same_rows_alike(width: int) -> None:
-    compiled = [draw(0, 40, width), draw(1, 40, width), draw(2, 40, width).square()]
+    compiled = [draw(0, 40, width), torch.stack([draw(1, 40, width), draw(2, 40, width).square()], 1)]
     plain = [tensor.clone() for tensor in compiled]
     rows, grad = torch.tensor([3, 0, 39, 17]), draw(3, 4, width)
-    weight, mean, square = (tensor.numpy() for tensor in compiled)
-    move(weight, mean, square, rows.numpy(), grad.numpy(), 0.1, 0.02, 1.5)
-    move_plain(plain[0], plain[1], plain[2], rows, grad, 0.1, 0.02, 1.5)
+    weight, moments = (tensor.numpy() for tensor in compiled)
+    move(weight, moments, rows.numpy(), grad.numpy(), 0.1, 0.02, 1.5)
+    move_plain(plain[0], plain[1], rows, grad, 0.1, 0.02, 1.5)
     for found, expected in zip(compiled, plain, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     assert (compiled[0] != draw(0, 40, width)).any(1).nonzero().flatten().tolist() == [0, 3, 17, 39]
@@ -87,9 +118,9 @@ def test_compiled_and_plain_move_the_same_rows_alike(width: int) -> None:
 
 def test_a_row_without_a_gradient_ever_does_not_move() -> None:
     """0 / (0 + ε), not nan."""
-    weight, mean, square = draw(0, 3, 4), torch.zeros(3, 4), torch.zeros(3, 4)
+    weight, moments = draw(0, 3, 4), torch.zeros(3, 2, 4)
     rows, grad = torch.tensor([1]).numpy(), torch.zeros(1, 4).numpy()
-    move(weight.numpy(), mean.numpy(), square.numpy(), rows, grad, 0.0, 0.1, 1.0)
+    move(weight.numpy(), moments.numpy(), rows, grad, 0.0, 0.1, 1.0)
     assert torch.equal(weight, draw(0, 3, 4))
 
 
@@ -99,7 +130,7 @@ def test_no_row_at_all_is_a_step_that_moves_nothing() -> None:
     torch.nn.init.ones_(table.weight)
     adam = RowAdam(table, 0.1, 0.5)
     adam.step(torch.empty(0, dtype=torch.int32), torch.empty(0, 2))
-    assert torch.all(table.weight == 1) and adam.steps == 1 and not adam.mean.any()
+    assert torch.all(table.weight == 1) and adam.steps == 1 and not adam.moments.any()
 
 
 def test_compiled_loops_take_float32_on_the_cpu() -> None:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -304,7 +305,7 @@ def test_embedding_rows_of_the_support_alone_do_not_drift(support_loss: float) -
     optimizer = Optimizer(OptimizerConfig(), {}, {}, 0.01, model.embedding.all_tables())
     before = [table.weight.detach().clone() for table in optimizer.tables]
     found, alone, met = meta_step(objective, config)(batch, 3, None), 0, 0
-    optimizer.step([], found.rows, found.embedded, found.touching)
+    optimizer.step(replace(found, by_piece=[[]]))
     for table, old in zip(optimizer.tables, before, strict=True):
         read = {False: reading(table, batch.batch, ~is_query), True: reading(table, batch.batch, is_query)}
         moves = set(torch.nonzero((table.weight != old).any(1)).flatten().tolist())

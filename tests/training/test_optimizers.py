@@ -9,10 +9,12 @@ from torch import Tensor, nn
 
 from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import InputSpec, ListSpec
+from funnelcast.errors import FunnelcastError
 from funnelcast.layers.embedding import Embedded, Embedding, EmbeddingTable
 from funnelcast.threads import threads
 from funnelcast.training import adam
 from funnelcast.training.adam import RowAdam
+from funnelcast.training.gradients import Gradients
 from funnelcast.training.optimizers import Optimizer, OptimizerConfig
 from tests.layers.inputs import draw_batch, lists_of, of_row
 
@@ -54,10 +56,10 @@ def test_other_rows_and_their_moments_stay_as_they_are() -> None:
     table = table_of(6, 2)
     adam = RowAdam(table, 0.01, l2=0.5)
     adam.step(torch.tensor([0, 1, 2]), draw(1, 3, 2))
-    before = [t.clone() for t in (table.weight, adam.mean, adam.square)]
+    before = [t.clone() for t in (table.weight, adam.moments)]
     adam.step(torch.tensor([2, 4]), draw(2, 2, 2))
     others = [0, 1, 3, 5]
-    for was, now in zip(before, (table.weight, adam.mean, adam.square), strict=True):
+    for was, now in zip(before, (table.weight, adam.moments), strict=True):
         assert torch.equal(was[others], now[others])
         assert not torch.any(was[[2, 4]] == now[[2, 4]])
 
@@ -90,6 +92,11 @@ def gradient_of(batch: Batch, seed: int, scale: float = 1.0) -> Embedded:
     return drawn.with_tensors([draw(seed + i, *t.shape).float() * scale for i, t in enumerate(drawn.tensors())])
 
 
+def found(grads: list[Tensor], batch: Batch, embedded: Embedded | None) -> Gradients:
+    """What a step hands to the optimizer."""
+    return Gradients(batch, torch.zeros(0), torch.zeros(0), [grads], [] if embedded is None else [embedded])
+
+
 def ones_of(batch: Batch) -> Embedded:
     drawn = gradient_of(batch, 0)
     return drawn.with_tensors([torch.ones_like(t) for t in drawn.tensors()])
@@ -100,7 +107,8 @@ def step(optimizer: Optimizer, seed: int, scale: float = 1.0) -> tuple[Batch, li
     batch = batch_of(seed)
     grads = [draw(seed + n, *p.shape).float() * scale for n, p in enumerate(optimizer.parameters)]
     embedded = gradient_of(batch, seed + 9, scale)
-    optimizer.step([g.clone() for g in grads], batch, embedded.with_tensors([t.clone() for t in embedded.tensors()]))
+    copies = embedded.with_tensors([t.clone() for t in embedded.tensors()])
+    optimizer.step(found([g.clone() for g in grads], batch, copies))
     return batch, grads, embedded
 
 
@@ -137,7 +145,7 @@ def test_both_optimizers_agree_while_every_row_is_in_every_batch() -> None:
             ids = torch.tensor([[0, 0, 1], [1, 1, 2], [2, 2, 0], [0, 3, 1], [1, 4, 2]]).int()
             batch = Batch(ids, torch.ones(5, 1), lists=batch_of(seed, 5).lists)
             grads = [draw(seed, *p.shape).float() for p in optimizer.parameters]
-            optimizer.step(grads, batch, gradient_of(batch, seed))
+            optimizer.step(found(grads, batch, gradient_of(batch, seed)))
         states.append([*embedding.parameters(), *dense.values(), *weights.values()])
     for a, b in zip(*states, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)  # float32, two formulas
@@ -162,8 +170,8 @@ def test_clipping_scales_all_gradients_by_their_common_norm(clip: float) -> None
     state = optimizer.state()
     for name, grad in zip(["w", "v", "s"], grads, strict=True):
         torch.testing.assert_close(state[f"adam.{name}.exp_avg"], 0.1 * factor * grad, rtol=1e-5, atol=1e-8)
-    torch.testing.assert_close(state["rows.0.mean"], 0.1 * factor * by_row[:3, :2], rtol=1e-5, atol=1e-7)
-    torch.testing.assert_close(state["rows.1.mean"], 0.1 * factor * by_row[3:], rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(state["rows.0.moments"][:, 0], 0.1 * factor * by_row[:3, :2], rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(state["rows.1.moments"][:, 0], 0.1 * factor * by_row[3:], rtol=1e-5, atol=1e-7)
 
 
 def without_weights(rows: int) -> Batch:
@@ -176,7 +184,7 @@ def test_loss_weights_have_their_own_rate_and_no_decay() -> None:
     _, dense, weights = parts()
     dense_before, before = dense["w"].detach().clone(), weights["s"].detach().clone()
     optimizer = Optimizer(OptimizerConfig(learning_rate=0.01, l2=0.1), dense, weights, 0.25)
-    optimizer.step([torch.ones(3, 2), torch.zeros(4), torch.tensor([1.0, 0.0])], batch_of(0), None)
+    optimizer.step(found([torch.ones(3, 2), torch.zeros(4), torch.tensor([1.0, 0.0])], batch_of(0), None))
     torch.testing.assert_close(before - weights["s"], torch.tensor([0.25, 0.0]), rtol=1e-5, atol=0)
     torch.testing.assert_close(dense_before - dense["w"], torch.full((3, 2), 0.01), rtol=1e-3, atol=0)
 
@@ -185,7 +193,7 @@ def test_the_rate_of_a_stage_replaces_that_of_the_config_for_dense_and_rows() ->
     (embedding, dense, _), batch = parts(), without_weights(40)
     before = [t.detach().clone() for t in (dense["w"], embedding.all_tables()[0].weight)]
     optimizer = Optimizer(OptimizerConfig(l2=0), dense, {}, 0.1, embedding.all_tables(), learning_rate=0.2)
-    optimizer.step([torch.ones(3, 2), torch.ones(4)], batch, ones_of(batch))
+    optimizer.step(found([torch.ones(3, 2), torch.ones(4)], batch, ones_of(batch)))
     for was, now in zip(before, (dense["w"], embedding.all_tables()[0].weight), strict=True):
         torch.testing.assert_close(was - now, torch.full_like(was, 0.2), rtol=1e-4, atol=0)
 
@@ -214,7 +222,7 @@ def test_saved_state_goes_on_bit_by_bit(name: Literal["adam", "adam_dense"]) -> 
 def test_an_embedding_alone_can_be_trained() -> None:
     (embedding, _, _), batch = parts(), without_weights(40)
     before = [table.weight.detach().clone() for table in embedding.all_tables()]
-    Optimizer(OptimizerConfig(), {}, {}, 0.1, embedding.all_tables()).step([], batch, ones_of(batch))
+    Optimizer(OptimizerConfig(), {}, {}, 0.1, embedding.all_tables()).step(found([], batch, ones_of(batch)))
     assert not any(torch.any(was == now.weight) for was, now in zip(before, embedding.all_tables(), strict=True))
 
 
@@ -257,7 +265,7 @@ def test_a_batch_whose_lists_are_all_empty() -> None:
     empty = lists_of([[]] * 6, [[]] * 6, dtype=torch.float32)
     batch = Batch(drawn.ids, drawn.numeric, lists={"bag": empty, "past": empty})
     before = embedding.all_tables()[1].weight.detach().clone()
-    optimizer.step([torch.ones(3, 2), torch.ones(4), torch.ones(2)], batch, ones_of(batch))
+    optimizer.step(found([torch.ones(3, 2), torch.ones(4), torch.ones(2)], batch, ones_of(batch)))
     moved = (embedding.all_tables()[1].weight != before).any(1).nonzero().flatten().tolist()
     assert moved == sorted(set(batch.ids[:, 1].tolist()))
 
@@ -277,7 +285,27 @@ def test_threads_that_share_a_step_move_all_to_the_same_bits(
             for seed in range(10, 40, 10):
                 batch = batch_of(seed)
                 grads = [draw(seed + n, *p.shape).float() for n, p in enumerate(optimizer.parameters)]
-                optimizer.step(grads, batch, gradient_of(batch, seed), workers=pool)
+                optimizer.step(found(grads, batch, gradient_of(batch, seed)), pool)
         moved.append([*embedding.parameters(), *dense.values(), *weights.values()])
     for alone, shared in zip(*moved, strict=True):
         assert torch.equal(alone, shared)
+
+
+def test_pieces_of_a_batch_are_added_up_before_they_move_anything() -> None:
+    moved = []
+    for by_piece in ([[1.0, 2.0], [0.5, -4.0], [0.25, 1.0]], [[1.75, -1.0]]):
+        _, dense, _ = parts()
+        own = [[torch.full((3, 2), a), torch.full((4,), b)] for a, b in by_piece]
+        both = Optimizer(OptimizerConfig(), dense, {}, 0.1)
+        both.step(Gradients(batch_of(0), torch.zeros(0), torch.zeros(0), own, []))
+        moved.append([tensor for parameter in both.adam.state() for tensor in parameter.values()])
+    assert all(torch.equal(a, b) for a, b in zip(*moved, strict=True))
+
+
+def test_a_checkpoint_of_another_version_is_told_as_one() -> None:
+    embedding, dense, weights = parts()
+    optimizer = Optimizer(OptimizerConfig(), dense, weights, 0.1, embedding.all_tables())
+    state = optimizer.state()
+    state["rows.0.mean"] = state.pop("rows.0.moments")[:, 0]
+    with pytest.raises(FunnelcastError, match=r"lacks rows\.0\.moments: it is of another version of funnelcast"):
+        optimizer.load(state)

@@ -12,7 +12,7 @@ from funnelcast.data.encoder import InputSpec, ListSpec
 from funnelcast.layers.embedding import Embedded, Embedding
 from funnelcast.layers.lists import Pool
 from funnelcast.training import row_gradients as module
-from funnelcast.training.row_gradients import add_bags, add_up, row_gradients, spans_of
+from funnelcast.training.row_gradients import Reading, add_bags, add_up, row_gradients, spans_of
 from tests.layers.inputs import DIMS, INPUTS, draw_batch, lists_of, of_row
 from tests.layers.reference import draw, randomise
 
@@ -50,7 +50,7 @@ def assert_rows_are_dense(built: Embedding, batch: Batch, grad: Embedded) -> Non
     assert [span.table for span in spans] == built.all_tables()
     tolerance = {torch.float32: 1e-5, torch.float64: 1e-7}[grad.flat.dtype]  # a mean's 1/n is rounded to float32
     for span, right in zip(spans, expected, strict=True):
-        rows, found = row_gradients(span, batch, grad)
+        rows, found = row_gradients(span, Reading.of(span, batch), [grad])
         assert right is not None and found.dtype == grad.flat.dtype and found.shape == (len(rows), right.shape[1])
         assert len(set(rows.tolist())) == len(rows)
         whole = torch.zeros_like(right).index_copy_(0, rows.long(), found)
@@ -73,6 +73,24 @@ def rows_read(sizes: dict[str, int], batch: Batch) -> set[int]:
 
 
 @pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("pools", POOLS)
+def test_pieces_of_a_batch_are_gathered(pools: str, dtype: torch.dtype) -> None:
+    """One of no row, too."""
+    built, batch = embedding(pools, dtype), draw_batch(9, 3, dtype=dtype)
+    grad = gradient_of(built(batch))
+    ends, pieces = [[0, *each.offsets[1:].tolist()] for each in grad.sequences], []
+    for a, b in ((0, 4), (4, 4), (4, 9)):
+        vectors = [e.vectors[own[a] : own[b]] for e, own in zip(grad.sequences, ends, strict=True)]
+        pieces.append(grad.with_tensors([grad.flat[a:b], *vectors]))
+    for span in spans_of(built.all_tables()):
+        reading = Reading.of(span, batch)
+        for found, right in zip(
+            row_gradients(span, reading, pieces), row_gradients(span, reading, [grad]), strict=True
+        ):
+            torch.testing.assert_close(found, right, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("copies", [1, 2])
 @pytest.mark.parametrize("pools", POOLS)
 def test_rows_have_the_gradients_of_autograd(pools: str, copies: int, dtype: torch.dtype) -> None:
@@ -86,10 +104,10 @@ def test_compiled_and_plain_add_up_the_same(pools: str, monkeypatch: pytest.Monk
     """Number by number in one order, so that only a fused multiplication may change the last bit."""
     built, batch = embedding(pools, torch.float32), draw_batch(40, dtype=torch.float32)
     grad = gradient_of(built(batch))
-    compiled = [row_gradients(span, batch, grad) for span in spans_of(built.all_tables())]
+    compiled = [row_gradients(span, Reading.of(span, batch), [grad]) for span in spans_of(built.all_tables())]
     monkeypatch.setattr(module, "is_simple", lambda x: False)
     for (rows, found), span in zip(compiled, spans_of(built.all_tables()), strict=True):
-        plain_rows, plain = row_gradients(span, batch, grad)
+        plain_rows, plain = row_gradients(span, Reading.of(span, batch), [grad])
         assert torch.equal(rows, plain_rows)
         torch.testing.assert_close(found, plain, rtol=1e-6, atol=1e-6)
 
@@ -112,7 +130,8 @@ def test_a_table_of_a_list_alone_may_have_nothing_to_move(pool: Pool | None, dty
     batch = Batch(
         torch.empty(3, 0, dtype=torch.int32), torch.empty(3, 0, dtype=dtype), lists={"tags": lists_of([[]] * 3)}
     )
-    rows, grad = row_gradients(spans_of(built.all_tables())[0], batch, gradient_of(built(batch)))
+    (span,) = spans_of(built.all_tables())
+    rows, grad = row_gradients(span, Reading.of(span, batch), [gradient_of(built(batch))])
     assert rows.shape == (0,) and grad.shape == (0, 2)
 
 
@@ -126,7 +145,7 @@ def test_frozen_tables_keep_their_columns_to_themselves() -> None:
     for span, right in zip(spans, expected, strict=True):
         assert (right is None) == (not span.table.weight.requires_grad)
         if right is not None:
-            rows, found = row_gradients(span, batch, grad)
+            rows, found = row_gradients(span, Reading.of(span, batch), [grad])
             whole = torch.zeros_like(right).index_copy_(0, rows.long(), found)
             torch.testing.assert_close(whole, right, rtol=1e-7, atol=1e-7)
 
@@ -144,7 +163,8 @@ def test_gradients_of_a_row_add_up_over_the_places_where_it_stands() -> None:
     embedded = Embedded(
         flat, (table.elements(batch, "seen")._replace(vectors=torch.tensor([[10.0, 1.0], [20.0, 2.0]])),)
     )
-    rows, grad = row_gradients(spans_of([table])[0], batch, embedded)
+    (span,) = spans_of([table])
+    rows, grad = row_gradients(span, Reading.of(span, batch), [embedded])
     order = rows.argsort()
     assert rows[order].tolist() == [1, 4, 5, 7]  # c's row 0 is row 5 of the table
     assert grad[order].tolist() == [

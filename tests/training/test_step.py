@@ -17,7 +17,8 @@ from funnelcast.threads import threads
 from funnelcast.training.gradients import Gradients
 from funnelcast.training.losses import LossConfig, LossWeights, build_loss_weights
 from funnelcast.training.objective import Objective
-from funnelcast.training.row_gradients import row_gradients, spans_of
+from funnelcast.training.optimizers import Optimizer, OptimizerConfig
+from funnelcast.training.row_gradients import Reading, row_gradients, spans_of
 from funnelcast.training.step import PlainStep, Trained
 from tests.layers.inputs import INPUTS, draw_batch, source
 from tests.layers.reference import randomise
@@ -142,7 +143,8 @@ def test_the_gradient_is_that_of_the_whole_batch(name: str, micro_batch: int) ->
     assert (penalty > 0.01) == (name == "aitm") and len(x.sequences) == 2 and found.embedded is not None
     torch.testing.assert_close(found.losses, losses.detach(), rtol=1e-7, atol=0)  # scales are made in float32
     torch.testing.assert_close(found.weights, totals)
-    rows = [row_gradients(span, batch, found.embedded) for span in spans_of(model.embedding.all_tables())]
+    spans = spans_of(model.embedding.all_tables())
+    rows = [row_gradients(span, Reading.of(span, batch), [found.embedded]) for span in spans]
     dense = [torch.zeros_like(t).index_copy_(0, at.long(), g) for t, (at, g) in zip(tables, rows, strict=True)]
     for mine, right in zip([*found.parameters, *found.embedded.tensors(), *dense], expected, strict=True):
         torch.testing.assert_close(mine, right, rtol=1e-6, atol=1e-7)
@@ -198,7 +200,11 @@ def test_vectors_that_repeat_are_multiplied_once(name: str) -> None:
     spans = spans_of(model.embedding.all_tables())
     pairs = list(zip([found.losses, *found.parameters], [expected.losses, *expected.parameters], strict=True))
     pairs += [
-        (row_gradients(s, batch, found.embedded)[1], row_gradients(s, batch, expected.embedded)[1]) for s in spans
+        (
+            row_gradients(s, Reading.of(s, batch), [found.embedded])[1],
+            row_gradients(s, Reading.of(s, batch), [expected.embedded])[1],
+        )
+        for s in spans
     ]
     for mine, right in pairs:
         torch.testing.assert_close(mine.double(), right.double(), rtol=1e-3, atol=1e-5)
@@ -333,3 +339,16 @@ def test_ids_without_embeddings_are_trained_on_like_numbers(embedding: bool) -> 
     for mine, right in zip(found.parameters, expected, strict=True):
         torch.testing.assert_close(mine, right, rtol=1e-6, atol=1e-7)
     assert spans_of(model.embedding.all_tables()) == [] and (found.embedded is not None) == embedding
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_a_batch_reads_is_told_by_its_ids(workers: int) -> None:
+    """By a thread that is done with its piece."""
+    (model, weights), batch = build(), drawn()
+    optimizer = Optimizer(OptimizerConfig(), {}, {}, 0.1, model.embedding.all_tables())
+    step = PlainStep(Objective(model, weights, LEARNED), Trained([], True), 16, 1, workers, reads=optimizer.reads)
+    with threads(workers) as pool:
+        found = step(batch, 0, pool)
+    assert found.readings is not None and run(model, weights, batch).readings is None
+    for mine, right in zip(found.readings, optimizer.reads(batch), strict=True):
+        assert torch.equal(mine.rows, right.rows) and torch.equal(mine.places, right.places)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
@@ -16,7 +15,7 @@ from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.layers.heads import Reach, undo_downsampling
 from funnelcast.layers.mode import Precision, is_half
-from funnelcast.threads import mapped, threads
+from funnelcast.threads import Workers, mapped, threads
 
 PIECE = 4096
 """Rows of one forward pass; the last bits of a figure depend on it, so it is the same everywhere."""
@@ -68,6 +67,6 @@ def score(
     return log_p, log_q
 
 
-def _threads(model: Scorer, workers: int) -> AbstractContextManager[Executor | None]:
+def _threads(model: Scorer, workers: int) -> AbstractContextManager[Workers | None]:
     """For a network on the CPU; a graphics card and LightGBM have threads of their own."""
     return threads(workers) if isinstance(model, nn.Module) and model.device.type == "cpu" else nullcontext()

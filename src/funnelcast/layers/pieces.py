@@ -21,6 +21,10 @@ from funnelcast.layers.tiles import (
 
 _AT_ONCE: Final = 8 if HAS_MANY_REGISTERS else 4
 """Registers of a piece, at most."""
+LONG: Final = ((_AT_ONCE, LANES), (1, LANES), (1, 1))
+"""Registers and numbers in each, of the pieces of long rows."""
+HALVING: Final = tuple((1, LANES >> i) for i in range(LANES.bit_length()))
+"""Of short rows, which may have fewer numbers than a register."""
 _I64: Final = ir.IntType(64)
 REAL: Final = ir.FloatType()
 
@@ -49,6 +53,12 @@ class Piece:
         """a · b + total."""
         return add_product(self.builder, a, b, total)
 
+    def root(self, vector: Any) -> Any:
+        """The square root of each of its numbers."""
+        kind = ir.FunctionType(vector.type, [vector.type])
+        root = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.sqrt.v{self.lanes}f32")
+        return self.builder.call(root, [vector])
+
     def sum(self, vector: Any) -> Any:
         """Of a vector's numbers, in any order."""
         kind = ir.FunctionType(REAL, [REAL, vector.type])
@@ -60,10 +70,10 @@ class Piece:
         return places_of(self.builder, self.builder.add(row, self.offset), self.vectors, self.lanes)
 
 
-def in_pieces(builder: Any, width: Any, body: Callable[[Piece], None]) -> None:
-    """Code for rows of so many numbers, int64: some registers at a time, then one by one, then number by number."""
+def in_pieces(builder: Any, width: Any, body: Callable[[Piece], None], sizes: Sequence[tuple[int, int]] = LONG) -> None:
+    """Code for rows of so many numbers, int64: as many pieces of the first size as there are, then of the next ones."""
     done: Any = _I64(0)
-    for vectors, lanes in ((_AT_ONCE, LANES), (1, LANES), (1, 1)):
+    for vectors, lanes in sizes:
         size = _I64(vectors * lanes)
         whole = builder.sdiv(builder.sub(width, done), size)
         with cgutils.for_range(builder, whole) as loop:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +14,7 @@ from funnelcast.data.batch import Batch
 from funnelcast.errors import FunnelcastError
 from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.mode import Mode
+from funnelcast.threads import Workers
 from funnelcast.training.gradients import Gradients
 from funnelcast.training.objective import Whole
 from funnelcast.training.step import PlainStep
@@ -38,7 +38,7 @@ class CompiledStep:
 
         return cls(replace(step, compiled=run, workers=1))
 
-    def __call__(self, batch: Batch, seed: int, workers: Executor | None, *, watch: bool = False) -> Gradients:
+    def __call__(self, batch: Batch, seed: int, workers: Workers | None, *, watch: bool = False) -> Gradients:
         """As the plain step, in this thread, as torch.compile is not made for several. Raises FunnelcastError where it
         fails."""
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -18,6 +17,7 @@ from funnelcast.data.loader import Loader
 from funnelcast.errors import FunnelcastError
 from funnelcast.layers.mode import is_half
 from funnelcast.models.network import FunnelModel
+from funnelcast.threads import Workers
 from funnelcast.training.averaging import Average
 from funnelcast.training.compiling import CompiledStep
 from funnelcast.training.gradients import Gradients
@@ -48,7 +48,7 @@ class Plan:
 class Step(Protocol):
     """The gradient of a batch."""
 
-    def __call__(self, batch: Any, seed: int, workers: Executor | None, *, watch: bool = False) -> Gradients: ...
+    def __call__(self, batch: Any, seed: int, workers: Workers | None, *, watch: bool = False) -> Gradients: ...
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def course_of(
     if meta is None:
         at_once = None if plan.optimizer.at_once == "auto" else plan.optimizer.at_once
         workers = plan.workers if model.device.type == "cpu" else 1
-        plain = PlainStep(objective, trained, size, at_once, workers, half)
+        plain = PlainStep(objective, trained, size, at_once, workers, half, optimizer.reads)
         ordinary = CompiledStep.of(plain) if plan.optimizer.compile else plain
         return Course(stage, loader, ordinary, optimizer, rates, average)
     step = MetaStep.of(objective, trained, meta, adapted, list(rates), size, plan.workers)

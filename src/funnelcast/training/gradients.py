@@ -11,6 +11,8 @@ from torch import Tensor
 
 from funnelcast.data.batch import Batch
 from funnelcast.layers.embedding import Embedded
+from funnelcast.layers.gates import sum_of
+from funnelcast.training.row_gradients import Reading
 
 
 class Watched(NamedTuple):
@@ -41,22 +43,32 @@ class Gradients:
     rows: Batch
     losses: Tensor  # (T,) mean loss per step, before any task weight
     weights: Tensor  # (T,) of the rows that observed the step
-    parameters: list[Tensor]
-    embedded: Embedded | None  # of the embedded batch
+    by_piece: Sequence[list[Tensor]]  # of the parameters, for each piece that the batch was cut into
+    embedded_by_piece: Sequence[Embedded]  # of the embedded batch; none where that is not trained
     touching: Tensor | None = None  # (B,) whether a row may move the embedding; none for all
+    readings: Sequence[Reading] | None = None  # of the tables by the batch, where they were asked for
     told: Told | None = None
 
+    @property
+    def parameters(self) -> list[Tensor]:
+        """Of the batch as one, added up in the pieces' order."""
+        return [sum_of(own) for own in zip(*self.by_piece, strict=True)]
 
-def add_up(batch: Batch, pieces: Iterable[Gradients]) -> Gradients:
+    @property
+    def embedded(self) -> Embedded | None:
+        """Of the embedded batch, as one."""
+        return joined(self.embedded_by_piece) if self.embedded_by_piece else None
+
+
+def add_up(batch: Batch, pieces: Iterable[Gradients], readings: Sequence[Reading] | None = None) -> Gradients:
     """Of the pieces of a batch, in their order."""
     first, *rest = pieces
-    losses = first.losses.clone()
+    losses, every = first.losses.clone(), (first, *rest)
     for piece in rest:
         losses += piece.losses
-        if first.parameters:
-            torch._foreach_add_(first.parameters, piece.parameters)
-    embedded = [piece.embedded for piece in (first, *rest) if piece.embedded is not None]
-    return Gradients(batch, losses, first.weights, first.parameters, joined(embedded) if embedded else None)
+    by_piece = [own for piece in every for own in piece.by_piece]
+    embedded = [own for piece in every for own in piece.embedded_by_piece]
+    return Gradients(batch, losses, first.weights, by_piece, embedded, readings=readings)
 
 
 def joined(pieces: Sequence[Embedded]) -> Embedded:

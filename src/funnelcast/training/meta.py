@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, chain
@@ -18,7 +17,7 @@ from funnelcast.layers.dropout import Seed
 from funnelcast.layers.gates import sum_of
 from funnelcast.layers.mode import FAST
 from funnelcast.layers.passes import Passes
-from funnelcast.threads import together
+from funnelcast.threads import Workers, together
 from funnelcast.training.algorithms import Inner, Outer, TaskRows, outer_gradient
 from funnelcast.training.gradients import Gradients, Told, Watched
 from funnelcast.training.inner import InnerLoop, Rows, added
@@ -64,7 +63,7 @@ class MetaStep:
             loops.put(InnerLoop(replica(objective), adapted, rest, embedding=trained.embedding, size=micro_batch))
         return cls(objective, trained, config, adapted, rates, loops)
 
-    def __call__(self, batch: TaskBatch, seed: int, workers: Executor | None, *, watch: bool = False) -> Gradients:
+    def __call__(self, batch: TaskBatch, seed: int, workers: Workers | None, *, watch: bool = False) -> Gradients:
         """`seed`: of this batch's noise; `workers`: threads, or none to run here; `watch`: tell what adapting did."""
         rows = self.objective.labelled(batch.batch)
         with torch.no_grad():
@@ -98,7 +97,8 @@ class MetaStep:
         weights = sum_of([Whole.of(each.batch).weights for each in asked])
         assert mean.losses is not None
         touching = None if self._all_rows_count else torch.cat([_is_query(task) for task in tasks])
-        return Gradients(rows, mean.losses, weights, parameters + rates, mean.embedded, touching, told)
+        embedded = [] if mean.embedded is None else [mean.embedded]
+        return Gradients(rows, mean.losses, weights, [parameters + rates], embedded, touching, told=told)
 
     @property
     def _all_rows_count(self) -> bool:

@@ -13,7 +13,7 @@ from funnelcast.layers.embedding import Embedded, Embedding, EmbeddingTable
 from funnelcast.layers.hashing import HashedIds
 from funnelcast.training.inner import Rows, Tensors
 from funnelcast.training.overlay import laid_over, overlay, without_first
-from funnelcast.training.row_gradients import row_gradients, spans_of
+from funnelcast.training.row_gradients import Reading, row_gradients, spans_of
 
 Start = Literal["unknown", "mean", "none"]
 
@@ -55,7 +55,7 @@ class Lookup:
             return []
         found = []
         for span in self.spans:
-            rows, sums = row_gradients(span, looked.new, embedded)
+            rows, sums = row_gradients(span, Reading.of(span, looked.new), [embedded])
             grad = torch.zeros_like(span.table.weight.detach()).index_copy_(0, rows.long(), sums)
             found.append(without_first(grad, span.table.sizes))
         return found
@@ -71,8 +71,8 @@ class Lookup:
         if how == "mean" and looked.new is not None:
             for span, rows, own in zip(self.spans, state, self.base.all_tables(), strict=True):
                 means = [_to_mean(block, len(new)) for block, new in zip(_parts(own), _parts(span.table), strict=True)]
-                read, _ = row_gradients(span, looked.new, looked.x)
-                rows[read.long()] = torch.cat(means)[read.long()]
+                read = Reading.of(span, looked.new).rows.long()
+                rows[read] = torch.cat(means)[read]
         return state
 
     def named(self, state: Tensors) -> dict[str, Tensor]:

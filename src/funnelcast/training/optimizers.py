@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -12,12 +11,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from funnelcast.data.batch import Batch
-from funnelcast.layers.embedding import Embedded, EmbeddingTable
+from funnelcast.errors import FunnelcastError
+from funnelcast.layers.embedding import EmbeddingTable
 from funnelcast.layers.mode import Precision
 from funnelcast.schema.config import Config
-from funnelcast.threads import together
+from funnelcast.threads import Workers, called, together
 from funnelcast.training.adam import DenseAdam, Group, RowAdam
-from funnelcast.training.row_gradients import Span, row_gradients, spans_of
+from funnelcast.training.gradients import Gradients
+from funnelcast.training.row_gradients import Reading, row_gradients, spans_of
 
 
 class OptimizerConfig(Config):
@@ -88,31 +89,25 @@ class Optimizer:
         """What is trained of the model: dense parameters and tables."""
         return [*self.dense.values(), *(table.weight for table in self.tables)]
 
-    def step(
-        self,
-        grads: list[Tensor],
-        batch: Batch,
-        embedded: Embedded | None,
-        touching: Tensor | None = None,
-        workers: Executor | None = None,
-    ) -> None:
-        """`grads` of `parameters`; `embedded` is the gradient of the embedded batch, `touching` (B,) whether a row may
-        move what it reads of the embedding. `workers`: threads that share this; what comes out does not depend on them.
-        """
-
-        def rows_of(span: Span) -> tuple[Tensor, Tensor]:
-            assert embedded is not None
-            return row_gradients(span, batch, embedded, touching)
-
-        jobs: list[Callable[[], Any]] = [partial(rows_of, span) for span in self._spans if embedded is not None]
+    def step(self, found: Gradients, workers: Workers | None = None) -> None:
+        """Of `parameters`, and of what a batch reads of the embedding. `workers`: threads that share this; what comes
+        out does not depend on them."""
+        jobs: list[Callable[[], Any]] = []
+        if found.embedded_by_piece:
+            read = zip(self._spans, found.readings or self.reads(found.rows), strict=True)
+            jobs = [partial(row_gradients, *pair, found.embedded_by_piece, found.touching) for pair in read]
         if self.clip is None and self.row_adams:
-            jobs.append(partial(self.adam.step, grads))
-            *rows, _ = together(workers, _call, jobs)
-        else:
-            rows = together(workers, _call, jobs)
-            self._move_after(grads, rows)
-        for row_adam, (touched, grad) in zip(self.row_adams, rows, strict=False):
-            row_adam.step(touched, grad, workers)
+            move = [partial(_move, *pair, workers) for pair in zip(self.row_adams, jobs, strict=False)]
+            together(workers, called, [*move, partial(self.adam.step, found.by_piece, workers)])
+            return
+        found_rows: list[tuple[Tensor, Tensor]] = together(workers, called, jobs)
+        self._move_after(found.parameters, found_rows)
+        for row_adam, (rows, grad) in zip(self.row_adams, found_rows, strict=False):
+            row_adam.step(rows, grad, workers)
+
+    def reads(self, batch: Batch) -> list[Reading]:
+        """What a batch reads of each table that moves."""
+        return [Reading.of(span, batch) for span in self._spans]
 
     def _move_after(self, grads: list[Tensor], rows: list[tuple[Tensor, Tensor]]) -> None:
         """Parameters, once all gradients are there."""
@@ -122,7 +117,7 @@ class Optimizer:
         if not self.row_adams:
             for table, (touched, grad) in zip(self.tables, rows, strict=False):
                 whole.append(torch.zeros_like(table.weight).index_copy_(0, touched.long(), grad))
-        self.adam.step([*grads, *whole])
+        self.adam.step([[*grads, *whole]])
 
     def state(self) -> dict[str, Tensor]:
         """Every moment and step count by name."""
@@ -136,15 +131,22 @@ class Optimizer:
         return [*self.dense, *self.loss_weights, *(f"rates.{name}" for name in self.rates), *tables]
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Take over what `state` gave."""
+        """Take over what `state` gave. Raises FunnelcastError where something is missing in it."""
+        missing = self.state().keys() - state.keys()
+        if missing:
+            raise FunnelcastError(
+                f"the checkpoint lacks {min(missing)}: it is of another version of funnelcast; go on with that one, or "
+                "delete the checkpoint to train from the start"
+            )
         keys = self.adam.state()[0] if self.adam.parameters else {}
         self.adam.load([{k: state[f"adam.{name}.{k}"] for k in keys} for name in self._names()])
         for i, row_adam in enumerate(self.row_adams):
             row_adam.load({k: state[f"rows.{i}.{k}"] for k in row_adam.state()})
 
 
-def _call(job: Callable[[], Any]) -> Any:
-    return job()
+def _move(row_adam: RowAdam, gradients: Callable[[], tuple[Tensor, Tensor]], workers: Workers | None) -> None:
+    """Rows of a table, by gradients that are made for it."""
+    row_adam.step(*gradients(), workers)
 
 
 def _clip(grads: list[Tensor], limit: float) -> None:

@@ -24,20 +24,33 @@ class Span(NamedTuple):
     sequence: int  # of `Embedded.sequences`
 
 
-class _Part(NamedTuple):
+class _Use(NamedTuple):
     """One use of a table by a batch."""
 
     rows: Tensor  # (n,) of the table
-    grad: Tensor  # (m, E)
-    reading: Lists | None  # lists of the batch that `rows` are of, one after the other; none for ids
+    lists: Lists | None = None  # of the batch that `rows` are of, one after the other; none for ids
     bag: Bag | None = None
-    """How rows make up the vectors that `grad` is of; none if one by one, with m = n."""
+    """How rows make up the vectors that are embedded; none if one by one."""
 
     def read_by(self, touching: Tensor) -> Tensor:
         """(n,) whether that row of the batch which reads each of `rows` is one of `touching` (B,)."""
-        if self.reading is not None:
-            return touching[owners(self.reading.offsets, len(self.rows))]
+        if self.lists is not None:
+            return touching[owners(self.lists.offsets, len(self.rows))]
         return touching.repeat_interleave(len(self.rows) // max(len(touching), 1))
+
+
+class Reading(NamedTuple):
+    """What a batch reads of a table."""
+
+    uses: list[_Use]
+    rows: Tensor  # (U,) the distinct ones
+    places: Tensor  # (n,) where the rows of all uses are among them
+
+    @classmethod
+    def of(cls, span: Span, batch: Batch) -> Reading:
+        """By its ids alone."""
+        uses = list(_uses(span.table, batch))
+        return cls(uses, *distinct(torch.cat([use.rows for use in uses])))
 
 
 def spans_of(tables: Sequence[EmbeddingTable]) -> list[Span]:
@@ -50,53 +63,64 @@ def spans_of(tables: Sequence[EmbeddingTable]) -> list[Span]:
 
 
 def row_gradients(
-    span: Span, batch: Batch, embedded: Embedded, touching: Tensor | None = None
+    span: Span, reading: Reading, embedded: Sequence[Embedded], touching: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The distinct rows (U,) of the table that a batch reads, and their gradients (U, E), from the gradient of the
-    embedded batch. `touching` (B,): whether a row of the batch counts as reading; what others read too gets their
-    gradients nevertheless.
+    """The distinct rows (U,) of the table that a batch reads, and their gradients (U, E), from the gradients of the
+    embedded batch, piece by piece. `touching` (B,): whether a row of the batch counts as reading; what others read too
+    gets their gradients nevertheless.
     """
-    parts = list(_parts(span, batch, embedded))
-    rows, places = distinct(torch.cat([part.rows for part in parts]))
-    sums = embedded.flat.new_zeros(len(rows), span.table.weight.shape[1])
-    for part, place in zip(parts, places.split([len(part.rows) for part in parts]), strict=True):
-        _add(sums, place, part)
+    uses, rows, places = reading
+    sums = embedded[0].flat.new_zeros(len(rows), span.table.weight.shape[1])
+    by_use = zip(*(_grads(span, piece) for piece in embedded), strict=True)
+    for use, place, grads in zip(uses, places.split([len(use.rows) for use in uses]), by_use, strict=True):
+        if use.bag is not None:
+            _add_bags(sums, place, torch.cat(grads), use.bag)
+            continue
+        for own, grad in zip(place.split([len(grad) for grad in grads]), grads, strict=True):
+            _add(sums, own, grad)
     if touching is None:
         return rows, sums
     readings = torch.zeros(len(rows), dtype=torch.int32, device=rows.device)
-    readings.index_add_(0, places, torch.cat([part.read_by(touching) for part in parts]).int())
+    readings.index_add_(0, places, torch.cat([use.read_by(touching) for use in uses]).int())
     read = readings.nonzero().squeeze(1)
     return rows.index_select(0, read), sums.index_select(0, read)
 
 
-def _parts(span: Span, batch: Batch, embedded: Embedded) -> Iterator[_Part]:
-    table, width = span.table, span.table.weight.shape[1]
-    column = span.column
+def _uses(table: EmbeddingTable, batch: Batch) -> Iterator[_Use]:
     if table.fields:
-        own = embedded.flat[:, column : column + len(table.fields) * width]
-        yield _Part(table.rows(batch.ids).flatten(), own.reshape(-1, width), None)
-        column += len(table.fields) * width
+        yield _Use(table.rows(batch.ids).flatten())
     for name in table.pooled:
-        grad = embedded.flat[:, column : column + width]
-        yield _Part(table.list_rows(batch, name), grad, batch.lists[name], table.bag(batch, name))
+        yield _Use(table.list_rows(batch, name), batch.lists[name], table.bag(batch, name))
+    for name in table.attended:
+        yield _Use(table.list_rows(batch, name), batch.lists[name])
+
+
+def _grads(span: Span, embedded: Embedded) -> Iterator[Tensor]:
+    """Of what each use embedded, (m, E)."""
+    table, column, width = span.table, span.column, span.table.weight.shape[1]
+    if table.fields:
+        yield embedded.flat[:, column : column + len(table.fields) * width].reshape(-1, width)
+        column += len(table.fields) * width
+    for _ in table.pooled:
+        yield embedded.flat[:, column : column + width]
         column += width
-    for i, name in enumerate(table.attended):
-        vectors = embedded.sequences[span.sequence + i].vectors
-        yield _Part(table.list_rows(batch, name), vectors, batch.lists[name])
+    for i in range(len(table.attended)):
+        yield embedded.sequences[span.sequence + i].vectors
 
 
-def _add(sums: Tensor, place: Tensor, part: _Part) -> None:
-    if part.bag is None:
-        if is_simple(part.grad):
-            add_up(sums.numpy(), place.numpy(), part.grad.numpy())
-        else:
-            sums.index_add_(0, place, part.grad)
-    elif is_simple(part.grad):
-        bag = part.bag
-        add_bags(sums.numpy(), place.numpy(), part.grad.numpy(), bag.offsets.numpy(), bag.factors.numpy())
+def _add(sums: Tensor, place: Tensor, grad: Tensor) -> None:
+    if is_simple(grad):
+        add_up(sums.numpy(), place.numpy(), grad.numpy())
     else:
-        factors = part.bag.factors.to(part.grad.dtype)[:, None]
-        sums.index_add_(0, place, factors * part.grad[owners(part.bag.offsets, len(factors))])
+        sums.index_add_(0, place, grad)
+
+
+def _add_bags(sums: Tensor, place: Tensor, grad: Tensor, bag: Bag) -> None:
+    if is_simple(grad):
+        add_bags(sums.numpy(), place.numpy(), grad.numpy(), bag.offsets.numpy(), bag.factors.numpy())
+    else:
+        factors = bag.factors.to(grad.dtype)[:, None]
+        sums.index_add_(0, place, factors * grad[owners(bag.offsets, len(factors))])
 
 
 @compiled

@@ -9,11 +9,10 @@ as it starts with all cores in every new one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,14 +21,19 @@ from funnelcast.data.batch import Batch
 from funnelcast.layers.dropout import BlockNoise, Noise, Seed
 from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.leaves import Leaves
-from funnelcast.layers.mode import FAST, Mode
+from funnelcast.layers.mode import FAST, Mode, is_simple
 from funnelcast.layers.passes import KINDS, Passes
-from funnelcast.threads import together
+from funnelcast.threads import Workers, called, together
 from funnelcast.training.gradients import Gradients, add_up
 from funnelcast.training.objective import Objective, Whole
+from funnelcast.training.row_gradients import Reading
 
 AT_ONCE: Final = 2
 """Twice as many rows at once take about a tenth less time with experts and a fifth without, and twice the memory."""
+
+
+ONE: Final = torch.ones(())
+"""Where gradients begin, or each recorded pass would make one."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,8 @@ class PlainStep:
     """Threads that share a batch."""
     half: bool = False
     """Whether products are of bfloat16."""
+    reads: Callable[[Batch], Sequence[Reading]] | None = None
+    """What a batch reads of the tables: asked for by the thread that is done with its piece first."""
     compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
     """The objective by torch.compile, which takes the place of loops of our own."""
 
@@ -94,7 +100,7 @@ class PlainStep:
         tensors = chain(self.objective.parameters(), self.objective.buffers())
         return Passes(tensors, kinds=KINDS if self.compiled is None else 0)
 
-    def __call__(self, batch: Batch, seed: int, workers: Executor | None, *, watch: bool = False) -> Gradients:
+    def __call__(self, batch: Batch, seed: int, workers: Workers | None, *, watch: bool = False) -> Gradients:
         """`seed`: of this batch's noise; `workers`: threads, or none to run here; `watch`: there is nothing to tell.
         What this returns may be overwritten by the next call."""
         batch = self.objective.labelled(batch)
@@ -102,6 +108,9 @@ class PlainStep:
         rows, passes = self.piece_rows(len(batch)), self.passes
         starts, root = range(0, len(batch), rows), Seed(seed)
         passes.begin(lend=len(starts) <= self.workers)
+
+        def reads() -> Sequence[Reading] | None:
+            return self.reads(batch) if self.reads is not None else None
 
         def piece(start: int) -> Gradients:
             part = batch.slice(start, start + rows)
@@ -113,7 +122,9 @@ class PlainStep:
             found = passes(Piece(part, x, whole, seeds), self._differentiate)
             return self._gradients(part, x, whole, *found)
 
-        return add_up(batch, together(workers, piece, starts))
+        jobs: list[Callable[[], Any]] = [*(partial(piece, start) for start in starts), reads]
+        *pieces, readings = together(workers, called, jobs)
+        return add_up(batch, pieces, readings)
 
     def piece_rows(self, rows: int) -> int:
         """How many of a batch's rows go through the network together."""
@@ -122,8 +133,8 @@ class PlainStep:
 
     def _gradients(self, rows: Batch, x: Embedded, whole: Whole, losses: Tensor, grads: list[Tensor]) -> Gradients:
         own = len(self.trained.parameters)
-        embedded = x.with_tensors(grads[own:]) if self.trained.embedding else None
-        return Gradients(rows, losses, whole.weights, grads[:own], embedded)
+        embedded = [x.with_tensors(grads[own:])] if self.trained.embedding else []
+        return Gradients(rows, losses, whole.weights, [grads[:own]], embedded)
 
     def _differentiate(self, piece: Piece) -> tuple[Tensor, list[Tensor]]:
         """Losses (T,), and the gradients that are wanted."""
@@ -135,7 +146,7 @@ class PlainStep:
         mode = Mode(noise, fused=fused, half=self.half, wanted=Leaves(wanted) if fused else None)
         with torch.autocast(piece.x.flat.device.type, torch.bfloat16, enabled=self.half and not fused):
             losses, combined = objective(piece.batch, piece.x, piece.whole, mode)
-        return losses.detach(), list(torch.autograd.grad(combined, wanted))
+        return losses.detach(), list(torch.autograd.grad(combined, wanted, ONE if is_simple(combined) else None))
 
 
 def noise_of(x: Embedded, seed: Seed) -> Noise:

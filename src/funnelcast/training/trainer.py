@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator
-from concurrent.futures import Executor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from funnelcast.evaluation.score import score
 from funnelcast.layers.workspace import keep_freed_memory
 from funnelcast.models.network import FunnelModel
 from funnelcast.schema.funnel import Funnel
-from funnelcast.threads import ahead, threads
+from funnelcast.threads import Workers, ahead, threads
 from funnelcast.training.checkpoint import load_checkpoint, save_checkpoint
 from funnelcast.training.course import Course, KeysOf, Plan, check_stages, course_of
 from funnelcast.training.interrupt import Interruption
@@ -104,7 +103,7 @@ class Trainer:
             self._keep_best()
         self.at.begun = True
 
-    def _run_stage(self, course: Course, dev: Columns, workers: Executor | None, interruption: Interruption) -> None:
+    def _run_stage(self, course: Course, dev: Columns, workers: Workers | None, interruption: Interruption) -> None:
         stage, loader = course.stage, course.loader
         while self.at.epoch < stage.epochs and self.at.waited < stage.patience:
             self.log.begin(stage, loader, self.at)
@@ -127,19 +126,18 @@ class Trainer:
         self.at = Progress(stage=self.at.stage + 1, log_bytes=self.at.log_bytes, done=done)
         self.save(None)
 
-    def _train_batch(self, course: Course, batch: Any, workers: Executor | None) -> None:
+    def _train_batch(self, course: Course, batch: Any, workers: Workers | None) -> None:
         seed = seed_of(self.plan.seed, "noise", self.at.stage, self.at.epoch, self.at.batch)
-        gradients = course.step(batch, seed, workers, watch=self.at.batch % WATCHED == 0)
-        losses = gradients.losses.tolist()
+        found = course.step(batch, seed, workers, watch=self.at.batch % WATCHED == 0)
+        losses = found.losses.tolist()
         if not all(map(math.isfinite, losses)):
             raise self._diverged(f"the loss is {losses} in batch {self.at.batch} of epoch {self.at.epoch}")
-        found = gradients
-        course.optimizer.step(found.parameters, found.rows, found.embedded, found.touching, workers)
+        course.optimizer.step(found, workers)
         self.loss_weights.clamp_()
         if course.average is not None:
             course.average.update()
-        self.at.count(losses, gradients.weights.tolist())
-        self.at.hear(gradients.told)
+        self.at.count(losses, found.weights.tolist())
+        self.at.hear(found.told)
         self.at.batch += 1
 
     def _diverged(self, what: str) -> FunnelcastError:

@@ -15,6 +15,7 @@ from funnelcast.data.columns import Columns
 from funnelcast.layers.mode import FAST, Mode, is_half
 from funnelcast.models.network import FunnelModel
 from funnelcast.training.course import Plan, course_of
+from funnelcast.training.gradients import Gradients
 from funnelcast.training.losses import LossWeights
 from funnelcast.training.objective import Objective, Whole
 from funnelcast.training.stages import Stage
@@ -63,9 +64,11 @@ def _step(objective: Objective, batch: Any, optimizer: Any, watch: _Watch, half:
     x = looked.leaves(trained=True)
     wanted = [*optimizer.dense.values(), *optimizer.loss_weights.values(), *x.tensors()]
     with watch.part("forward"):
-        _, combined = objective(batch, x, Whole.of(batch), Mode(fused=is_cpu(x), half=half))
+        whole = Whole.of(batch)
+        losses, combined = objective(batch, x, whole, Mode(fused=is_cpu(x), half=half))
     with watch.part("backward"):
         grads = list(torch.autograd.grad(combined, wanted))
     own = len(wanted) - len(x.tensors())
     with watch.part("optimizer"):
-        optimizer.step(grads[:own], batch, x.with_tensors(grads[own:]))
+        embedded = x.with_tensors(grads[own:])
+        optimizer.step(Gradients(batch, losses, whole.weights, [grads[:own]], [embedded]))

@@ -86,8 +86,7 @@ class Scratch:
 
     def _pass(self, course: Course, epoch: int) -> None:
         for number, batch in enumerate(course.loader.epoch(epoch)):
-            found = course.step(batch, seed_of(self.seed, "scratch", epoch, number), None)
-            course.optimizer.step(found.parameters, found.rows, found.embedded, found.touching)
+            course.optimizer.step(course.step(batch, seed_of(self.seed, "scratch", epoch, number), None))
 
     def _has_both(self, rows: Columns) -> bool:
         return len(np.unique(self.asked.labels(self.asked.counted(rows)))) == 2

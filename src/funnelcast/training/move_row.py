@@ -1,0 +1,48 @@
+"""Adam of one row of a table, as code that holds it in this processor's registers.
+
+Of rows as short as an embedding's, a compiler moves number by number, and each takes a root and a quotient.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from numba import types
+from numba.extending import intrinsic
+
+from funnelcast.layers.pieces import HALVING, Piece, in_pieces
+
+BETAS: Final = (0.9, 0.999)
+EPSILON: Final = 1e-8
+
+
+def _to_move_row(
+    typing: Any, weight: Any, mean: Any, square: Any, grad: Any, width: Any, shrink: Any, size: Any, scale: Any
+) -> Any:  # fmt: skip
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        weight, mean, square, grad, width, shrink, size, scale = values
+
+        def move(piece: Piece) -> None:
+            def spread(number: float) -> Any:
+                return piece.spread(context.get_constant(types.float32, number))
+
+            (w,), (m,), (s,), (g,) = map(piece.load, (weight, mean, square, grad))
+            g = piece.multiply_add(piece.spread(shrink), w, g)
+            m = piece.multiply_add(spread(1 - BETAS[0]), builder.fsub(g, m), m)
+            fresh = builder.fmul(builder.fmul(spread(1 - BETAS[1]), g), g)
+            s = piece.multiply_add(spread(BETAS[1]), s, fresh)
+            spreads = piece.multiply_add(piece.root(s), piece.spread(scale), spread(EPSILON))
+            w = builder.fsub(w, builder.fdiv(builder.fmul(piece.spread(size), m), spreads))
+            for vector, row in ((w, weight), (m, mean), (s, square)):
+                piece.store([vector], row)
+
+        in_pieces(builder, width, move, HALVING)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 5, *[types.float32] * 3), code
+
+
+move_row: Final = intrinsic(_to_move_row)
+"""In place, `width` numbers at the addresses of a weight, its mean and its square, by a gradient at a fourth. `shrink`:
+how much of the weight is added to the gradient; `size`: the rate over the correction of the mean; `scale`: that of the
+root of the square."""
