@@ -1,4 +1,4 @@
-"""Training rows/s, of the trainer's own epochs, beside the floor of the model's matrix products in the same run."""
+"""Rows/s of training, by the trainer's own epochs, and of scoring, in turns with the floor of the model's products."""
 
 from __future__ import annotations
 

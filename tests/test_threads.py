@@ -176,13 +176,15 @@ def test_the_caller_takes_what_nobody_has_begun() -> None:
 
 
 def test_no_more_share_than_there_are_threads() -> None:
-    """The caller is one of them."""
-    busy, most, lock = 0, 0, threading.Lock()
+    """The caller is one of them, who waits for another one at first."""
+    busy, most, lock, met = 0, 0, threading.Lock(), Barrier(2)
 
     def work(number: int) -> int:
         nonlocal busy, most
         with lock:
             busy, most = busy + 1, max(most, busy + 1)
+        if number < 2:
+            met.wait(timeout=10)
         time.sleep(0.01)
         with lock:
             busy -= 1
@@ -202,7 +204,7 @@ def test_nobody_begins_what_is_left_after_a_fault_of_the_caller() -> None:
             met.wait(timeout=10)
         if number == 0:
             raise ValueError("no")
-        time.sleep(0.05)
+        time.sleep(0.2)  # until the caller has failed
 
     with threads(2) as pool, pytest.raises(ValueError, match="no"):
         together(pool, work, range(20))

@@ -132,6 +132,7 @@ class Optimizer:
 
     def load(self, state: dict[str, Tensor]) -> None:
         """Take over what `state` gave. Raises FunnelcastError where something is missing in it."""
+        state = _as_now(state)
         missing = self.state().keys() - state.keys()
         if missing:
             raise FunnelcastError(
@@ -142,6 +143,13 @@ class Optimizer:
         self.adam.load([{k: state[f"adam.{name}.{k}"] for k in keys} for name in self._names()])
         for i, row_adam in enumerate(self.row_adams):
             row_adam.load({k: state[f"rows.{i}.{k}"] for k in row_adam.state()})
+
+
+def _as_now(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """With the moments of rows beside each other; checkpoints had them apart before."""
+    apart = [name.removesuffix("mean") for name in state if name.startswith("rows.") and name.endswith(".mean")]
+    beside = {f"{own}moments": torch.stack([state[f"{own}mean"], state[f"{own}square"]], 1) for own in apart}
+    return state | beside
 
 
 def _move(row_adam: RowAdam, gradients: Callable[[], tuple[Tensor, Tensor]], workers: Workers | None) -> None:
