@@ -22,7 +22,7 @@ import torch
 from bench.proofs.show import say, show
 from bench.training import RATES, build, mapped_rows, rows_on_disk
 from funnelcast.layers.workspace import keep_freed_memory
-from funnelcast.threads import threads
+from funnelcast.threads import helpers
 from funnelcast.training.course import Plan, course_of
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.optimizers import OptimizerConfig
@@ -108,7 +108,7 @@ def _trained(folder: Path, rows: int, model: str, workers: int, most: int) -> tu
     plan = Plan(loss, OptimizerConfig(), (Stage(epochs=1),), seed=0, workers=workers)
     course = course_of(plan.stages[0], network, build_loss_weights(loss, RATES), plan, mapped, None)
     done, started, used, own = 0, 0.0, 0.0, 0.0
-    with threads(workers) as pool:
+    with helpers(workers) as pool:
         for i, batch in enumerate(course.loader.epoch(0)):
             if i == 10:  # warm
                 done, started, used = 0, time.perf_counter(), time.process_time()

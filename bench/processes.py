@@ -23,7 +23,7 @@ from torch import distributed
 from bench.proofs.show import show
 from bench.training import RATES, build, draw
 from funnelcast.layers.workspace import keep_freed_memory
-from funnelcast.threads import threads
+from funnelcast.threads import helpers
 from funnelcast.training.course import Course, Plan, course_of
 from funnelcast.training.gradients import Gradients, joined
 from funnelcast.training.losses import LossConfig, build_loss_weights
@@ -68,7 +68,7 @@ def _course(name: str, dim: int, micro_batch: int) -> Course:
 
 def _threads(name: str, dim: int) -> float:
     course, started = _course(name, dim, BATCH // 2), 0.0
-    with threads(2) as pool:
+    with helpers(2) as pool:
         for i, batch in enumerate(course.loader.epoch(0)):
             started = time.perf_counter() if i == WARM else started
             found = course.step(batch, i, pool)

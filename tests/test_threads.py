@@ -12,7 +12,7 @@ from threading import Barrier, get_ident
 import pytest
 import torch
 
-from funnelcast.threads import ahead, mapped, threads, together
+from funnelcast.threads import ahead, helpers, mapped, threads, together
 
 
 def _numbers(made: list[object], fault_at: int = -1) -> Generator[int]:
@@ -158,16 +158,16 @@ def test_what_is_shared_comes_in_order_and_the_caller_takes_the_first() -> None:
         meet.wait(timeout=10)  # so that no thread has both
         return number, get_ident()
 
-    with threads(2) as pool:
+    with helpers(2) as pool:
         (zero, here), (one, there) = together(pool, who, range(2))
     assert (zero, one) == (0, 1) and here == get_ident() != there
 
 
 def test_the_caller_takes_what_nobody_has_begun() -> None:
     held = threading.Event()
-    with threads(2) as pool:
+    with helpers(2) as pool:
         assert pool is not None
-        busy = [pool.submit(held.wait, 10) for _ in range(2)]
+        busy = [pool.submit(held.wait, 10)]
         try:
             assert set(together(pool, lambda _: get_ident(), range(5))) == {get_ident()}
         finally:
@@ -175,23 +175,28 @@ def test_the_caller_takes_what_nobody_has_begun() -> None:
         assert all(each.result() for each in busy)
 
 
-def test_no_more_share_than_there_are_threads() -> None:
-    """The caller is one of them, who waits for another one at first."""
+@pytest.mark.parametrize("nested", [False, True])
+def test_no_more_share_than_there_are_threads(nested: bool) -> None:
+    """The caller is one of them, who waits for another one at first; a share that is shared in turn adds nobody."""
     busy, most, lock, met = 0, 0, threading.Lock(), Barrier(2)
 
     def work(number: int) -> int:
         nonlocal busy, most
         with lock:
             busy, most = busy + 1, max(most, busy + 1)
-        if number < 2:
+        if number in ((0, 4) if nested else (0, 1)):
             met.wait(timeout=10)
         time.sleep(0.01)
         with lock:
             busy -= 1
         return number
 
-    with threads(2) as pool:
-        assert together(pool, work, range(8)) == list(range(8))
+    with helpers(2) as pool:
+        if nested:
+            shares = together(pool, lambda i: together(pool, work, range(4 * i, 4 * i + 4)), range(2))
+            assert shares == [[0, 1, 2, 3], [4, 5, 6, 7]]
+        else:
+            assert together(pool, work, range(8)) == list(range(8))
     assert most == 2
 
 
@@ -206,9 +211,32 @@ def test_nobody_begins_what_is_left_after_a_fault_of_the_caller() -> None:
             raise ValueError("no")
         time.sleep(0.2)  # until the caller has failed
 
-    with threads(2) as pool, pytest.raises(ValueError, match="no"):
+    with helpers(2) as pool, pytest.raises(ValueError, match="no"):
         together(pool, work, range(20))
     assert len(begun) <= 3
+
+
+def test_items_may_be_made_on_the_way() -> None:
+    """By one thread at a time, in their order; what they lack is told like any fault."""
+    made, met = list[int](), Barrier(2)
+
+    def items() -> Iterator[int]:
+        for number in range(6):
+            made.append(number)
+            time.sleep(0.001)
+            yield number
+
+    def square(number: int) -> int:
+        if number < 2:
+            met.wait(timeout=10)
+        return number * number
+
+    with helpers(2) as pool:
+        assert together(pool, square, items()) == [0, 1, 4, 9, 16, 25]
+        assert made == list(range(6))
+        with pytest.raises(ZeroDivisionError):
+            together(pool, abs, (1 // (3 - i) for i in range(5)))
+    assert together(None, square, iter([2, 3])) == [4, 9]
 
 
 def test_without_threads_the_caller_does_it_all() -> None:
@@ -217,7 +245,7 @@ def test_without_threads_the_caller_does_it_all() -> None:
 
 def test_shared_work_may_share_in_turn() -> None:
     """No thread waits for a share that waits for a thread."""
-    with threads(2) as pool:
+    with helpers(2) as pool:
         found = together(pool, lambda i: together(pool, lambda j: 10 * i + j, range(3)), range(4))
     assert found == [[10 * i + j for j in range(3)] for i in range(4)]
 
@@ -232,7 +260,7 @@ def test_a_fault_of_a_share_waits_for_the_others(fault: int) -> None:
             raise ValueError(f"no {number}")
         done.append(number)
 
-    with threads(2) as pool:
+    with helpers(2) as pool:
         with pytest.raises(ValueError, match=f"no {fault}"):
             together(pool, work, range(2))
         assert done == [1 - fault]

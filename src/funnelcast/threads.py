@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from threading import Lock
 from typing import Any, TypeVar
 
 AHEAD = 2
@@ -31,22 +32,29 @@ class Workers(ThreadPoolExecutor):
         self.number = number
 
 
-@contextmanager
-def threads(workers: int) -> Iterator[Workers | None]:
-    """Worker threads with one math thread each, or none for one worker.
+def threads(workers: int) -> AbstractContextManager[Workers | None]:
+    """As many threads with one math thread each, while whom they work for waits; none for one, whose work it does."""
+    return _threads(workers if workers > 1 else 0)
 
-    The number of math threads is each thread's own; a new one that goes straight to BLAS has the machine's, and with
-    two or more the last bits of a product differ.
-    """
+
+def helpers(workers: int) -> AbstractContextManager[Workers | None]:
+    """The threads beside the caller, who is one of `workers`, for `together`; none for one."""
+    return _threads(workers - 1)
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[Workers | None]:
+    """The number of math threads is each thread's own; a new one that goes straight to BLAS has the machine's, and with
+    two or more the last bits of a product differ."""
     import torch  # takes most of a second, and data are prepared without it
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        if workers == 1:
+        if number == 0:
             yield None
         else:
-            with Workers(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            with Workers(number, initializer=torch.set_num_threads, initargs=(1,)) as pool:
                 yield pool
     finally:
         torch.set_num_threads(before)
@@ -73,30 +81,38 @@ def _made_ahead(items: Generator[Item], thread: ThreadPoolExecutor) -> Iterator[
         yield item
 
 
-def together(pool: Workers | None, function: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
-    """`function` of each item, by this thread and those of `pool`, if there is one, as many as it has in all: to wake
-    another one up takes longer than to begin. Each takes the next item when it is done with one."""
-    if pool is None or len(items) < 2:
+def together(pool: Workers | None, function: Callable[[Item], Made], items: Iterable[Item]) -> list[Made]:
+    """`function` of each item, by this thread and those of `pool` that are idle: to wake one up takes longer than to
+    begin. Each takes the next item when it is done with one; if they are made on the way, it makes that first. A share
+    may be shared in turn."""
+    if pool is None or (isinstance(items, Sized) and len(items) < 2):
         return list(map(function, items))
-    made, left = dict[int, Made](), iter(range(1, len(items)))
+    made, left, one_by_one = dict[int, Made](), enumerate(items), Lock()
 
-    def work(item: int | None) -> None:
+    def following() -> tuple[int, Item] | None:
+        with one_by_one:
+            return next(left, None)
+
+    def work(item: tuple[int, Item] | None) -> None:
         while item is not None:
-            made[item] = function(items[item])
-            item = next(left, None)
+            made[item[0]] = function(item[1])
+            item = following()
 
-    others = [pool.submit(lambda: work(next(left, None))) for _ in range(min(pool.number, len(items)) - 1)]
+    first = following()
+    most = len(items) - 1 if isinstance(items, Sized) else pool.number
+    others = [pool.submit(lambda: work(following())) for _ in range(min(pool.number, most))]
     try:
-        work(0)
+        work(first)
     except BaseException:
-        deque(left, maxlen=0)  # nobody begins another one
+        with one_by_one:
+            left = enumerate(())  # nobody begins another one
         raise
     finally:
         wait([other for other in others if not other.cancel()])
     for other in others:
         if not other.cancelled():
             other.result()
-    return [made[i] for i in range(len(items))]
+    return [made[i] for i in range(len(made))]
 
 
 def called(job: Callable[[], Made]) -> Made:

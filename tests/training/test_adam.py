@@ -7,7 +7,7 @@ from torch import Tensor
 from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.embedding import EmbeddingTable
 from funnelcast.layers.mode import is_simple
-from funnelcast.threads import threads
+from funnelcast.threads import called, helpers, together
 from funnelcast.training import adam as module
 from funnelcast.training.adam import DenseAdam, Group, RowAdam, move, move_plain
 
@@ -66,9 +66,9 @@ def test_threads_that_share_numbers_move_what_pieces_add_up_to(
     monkeypatch.setattr(module, "NUMBERS", 16)
     module._shares.cache_clear()
     shared, _ = pair(dtype)
-    with threads(3) as pool:
+    with helpers(3) as pool:
         for seed in (0, 10):
-            shared.step([gradients(seed + i, dtype) for i in range(3)], pool)
+            together(pool, called, shared.shares([gradients(seed + i, dtype) for i in range(3)]))
     module._shares.cache_clear()
     assert shared.steps == 2
     assert all(torch.equal(a, b) for a, b in zip(alone.parameters, shared.parameters, strict=True))

@@ -11,7 +11,7 @@ from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import InputSpec, ListSpec
 from funnelcast.errors import FunnelcastError
 from funnelcast.layers.embedding import Embedded, Embedding, EmbeddingTable
-from funnelcast.threads import threads
+from funnelcast.threads import helpers
 from funnelcast.training import adam
 from funnelcast.training.adam import RowAdam
 from funnelcast.training.gradients import Gradients
@@ -281,7 +281,7 @@ def test_threads_that_share_a_step_move_all_to_the_same_bits(
         embedding, dense, weights = parts()
         config = OptimizerConfig(name=name, l2=0.1, clip=clip)
         optimizer = Optimizer(config, dense, weights, 0.1, embedding.all_tables())
-        with threads(workers) as pool:
+        with helpers(workers) as pool:
             for seed in range(10, 40, 10):
                 batch = batch_of(seed)
                 grads = [draw(seed + n, *p.shape).float() for n, p in enumerate(optimizer.parameters)]

@@ -16,7 +16,7 @@ from funnelcast.layers.passes import KINDS
 from funnelcast.layers.tape import RecordingError, Tape, perform
 from funnelcast.models.network import FunnelModel
 from funnelcast.models.registry import recipe_of
-from funnelcast.threads import threads
+from funnelcast.threads import helpers
 from funnelcast.training.algorithms import Inner
 from funnelcast.training.gradients import Gradients
 from funnelcast.training.losses import LossConfig, build_loss_weights
@@ -90,7 +90,7 @@ def test_played_passes_find_the_same_to_the_bit(model: str, loss: str) -> None:
 def test_threads_play_passes_of_their_own() -> None:
     played, plain = (replace(step_of("man", records=r), workers=2) for r in (True, False))
     plain.passes._kinds = 0
-    with threads(2) as pool:
+    with helpers(2) as pool:
         for seed in range(6):
             batch = drawn(64, seed)
             assert all(map(torch.equal, numbers(played(batch, seed, pool)), numbers(plain(batch, seed, pool))))
@@ -214,7 +214,7 @@ def test_meta_steps_are_played_to_the_bit(model: str, config: dict[str, Any]) ->
 
 def test_threads_play_meta_steps_too() -> None:
     played, plain = (meta_of("man", Inner(inner="top"), records=r) for r in (True, False))
-    with threads(2) as pool:
+    with helpers(2) as pool:
         for seed in range(6):
             batch = TaskBatch(drawn(sum(map(sum, TASKS)), seed), TASKS)
             assert all(map(torch.equal, numbers(played(batch, seed, pool)), numbers(plain(batch, seed, pool))))

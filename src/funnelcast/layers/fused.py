@@ -30,7 +30,7 @@ class Forward:
         networks, rows, layers = len(parameters[0]), x.shape[-2], layers_of(x, parameters, job)
         widths, seen = tuple(w.shape[2] for w in parameters[0::2]), job.seen
         steps = 1 + max(s.step for s in seen) if seen else networks
-        self.out = x.new_zeros(steps, rows, widths[-1]) if seen else x.new_empty(steps, rows, widths[-1])
+        self.out = x.new_empty(steps, rows, widths[-1])
         inner = widths if seen else widths[:-1]
         held = networks * rows if job.keep else min(rows, BLOCK)
         self.lease = lease_for([held * width for width in inner])
@@ -41,7 +41,7 @@ class Forward:
         if not seen:
             layers["output"][-1] = self.out.data_ptr()
         bank = bank_of(x, gates, networks, job.repeats)
-        bank["mixed"] = self.out.data_ptr()
+        bank["mixed"], bank["steps"] = self.out.data_ptr(), steps
         run(forward, bank, layers, job)
         self.layers = layers
 

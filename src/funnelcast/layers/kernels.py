@@ -32,7 +32,7 @@ from funnelcast.layers.kernels_repeats import (
     make_tables,
     rows_of,
 )
-from funnelcast.layers.mixing import mix, unmix
+from funnelcast.layers.mixing import begin_mix, mix, unmix
 from funnelcast.layers.products import (
     NOTHING,
     matrix,
@@ -72,6 +72,8 @@ def forward(banks: Any, layers: Any, seen: Any, first: Any, groups: Any) -> None
     shared = shared_columns(bank, layers[0].width_in)
     for start in range(0, bank.rows, BLOCK):
         rows, packed = min(BLOCK, bank.rows - start), bank.packed
+        if bank.columns:
+            begin_mix(bank, start, rows, layers[last].width)
         for n in range(bank.networks):
             x, k = bank.x + n * bank.x_step + start * layers[0].width_in * FLOAT, layers[0].width_in
             operand = bank.paired + bank.paired_step if bank.half else x

@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 
 from funnelcast.compiled import compiled
 from funnelcast.layers.pieces import REAL, Piece, in_pieces, put, variables
-from funnelcast.layers.products import of
+from funnelcast.layers.products import matrix, of
 from funnelcast.layers.records import SEEN
 from funnelcast.layers.tiles import FLOAT, rectify_by
 
@@ -101,6 +101,13 @@ def _number(builder: Any, address: Any) -> Any:
 
 
 _mix_row, _unmix_row = intrinsic(_to_mix), intrinsic(_to_unmix)
+
+
+@compiled
+def begin_mix(bank: Any, start: int, rows: int, width: int) -> None:
+    """Nothing in the mixtures of a block yet."""
+    for step in range(bank.steps):
+        matrix(of(bank.mixed, step, bank.rows, width) + start * width * FLOAT, rows, width)[:] = 0
 
 
 @compiled

@@ -24,7 +24,7 @@ BANK: Final = np.dtype([(name, np.int64) for name in (
     "networks", "rows",
     "x", "x_step",  # (B, width_in), and the bytes from one network's to the next one's; 0 where they share it
     "gates", "columns",  # (B, K); K is 0 without gates
-    "mixed",  # (T, B, H), zeros
+    "mixed", "steps",  # (T, B, H), and T
     "grad",  # (T, B, H) of the mixture, or (N, B, H) of the last outputs
     "grad_x", "grad_x_step", "grad_gates",
     "turn_x", "turn_x_step", "turn_gates", "turn_grad",  # a gradient of the three above; that of `grad`

@@ -211,7 +211,7 @@ class FunnelModel(nn.Module):
             vectors = vectors.squeeze(0)  # which all towers read
         x = self.top_attention(self.towers(vectors, mode), mode)
         weight, bias = self.output.weight, self.output.bias
-        if mode.fused and mode.again is None and is_simple(x) and x.dim() == 3 and bias is not None:
+        if mode.fused and is_simple(x) and x.dim() == 3 and bias is not None:
             return fused_output(x, weight, bias)
         logits: Tensor = self.output(x)
         return logits.squeeze(-1).t()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from typing import Any, Final, NamedTuple
 
@@ -19,14 +19,14 @@ from funnelcast.layers.large_pages import on_large_pages
 from funnelcast.layers.mode import is_simple
 from funnelcast.layers.products import matrix
 from funnelcast.layers.tiles import FLOAT
-from funnelcast.threads import Workers, called, together
+from funnelcast.threads import Workers, together
 from funnelcast.training.move_row import BETAS, EPSILON, move_row
 
 AHEAD: Final = 16
 """Rows that are fetched beforehand."""
 PIECE: Final = 8192
 """Numbers of a dense parameter that are added up before they are moved, while they are in the cache."""
-NUMBERS: Final = 1 << 17
+NUMBERS: Final = 1 << 16
 """Of dense parameters, that a thread moves at a time."""
 SHARE: Final = 4096
 """Rows that a thread moves at a time."""
@@ -53,20 +53,23 @@ class DenseAdam:
         self.square = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.steps = 0
 
-    def step(self, by_piece: Sequence[Sequence[Tensor]], workers: Workers | None = None) -> None:
-        """By what the gradients of a batch's pieces add up to: of the groups' parameters, one after the other.
-        `workers`: threads that share the numbers."""
+    def step(self, by_piece: Sequence[Sequence[Tensor]]) -> None:
+        """By what the gradients of a batch's pieces add up to: of the groups' parameters, one after the other."""
+        for share in self.shares(by_piece):
+            share()
+
+    def shares(self, by_piece: Sequence[Sequence[Tensor]]) -> Iterator[Callable[[], None]]:
+        """What there is to do in such a step, for threads to share."""
         assert all(len(grads) == len(self.parameters) for grads in by_piece), "gradients are not of these parameters"
         self.steps += 1
         correction, spread = corrections(self.steps)
-        jobs, start = list[Callable[[], None]](), 0
+        start = 0
         for group in self.groups:
             part = slice(start, start + len(group.parameters))
             own = [list(each[part]) for each in (self.parameters, self.mean, self.square, *by_piece)]
             parts = _parts_of_group if all(map(is_simple, own[0])) else _group_plain
-            jobs += parts(own, group.l2, group.learning_rate / correction, spread)
+            yield from parts(own, group.l2, group.learning_rate / correction, spread)
             start = part.stop
-        together(workers, called, jobs)
 
     def state(self) -> list[dict[str, Tensor]]:
         """Of each parameter, under the names that torch.optim.Adam has for it."""

@@ -23,7 +23,7 @@ from funnelcast.evaluation.score import score
 from funnelcast.layers.workspace import keep_freed_memory
 from funnelcast.models.network import FunnelModel
 from funnelcast.schema.funnel import Funnel
-from funnelcast.threads import Workers, ahead, threads
+from funnelcast.threads import Workers, ahead, helpers
 from funnelcast.training.checkpoint import load_checkpoint, save_checkpoint
 from funnelcast.training.course import Course, KeysOf, Plan, check_stages, course_of
 from funnelcast.training.interrupt import Interruption
@@ -73,7 +73,7 @@ class Trainer:
             self.at = resumed[1]
         self.log.cut(self.at.log_bytes)
         on_cpu = self.model.device.type == "cpu"
-        with threads(plan.workers if on_cpu else 1) as workers, Interruption() as interruption:
+        with helpers(plan.workers if on_cpu else 1) as workers, Interruption() as interruption:
             while not self.at.done:
                 stage = plan.stages[self.at.stage]
                 course = course_of(stage, self.model, self.loss_weights, plan, train, self.keys)
