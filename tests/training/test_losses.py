@@ -1,6 +1,7 @@
 """Losses against plain loops; loss weights against the paper's equation and their own optimum."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from funnelcast.training.losses import (
     rise_along_edges,
     step_losses,
 )
+from funnelcast.training.objective import Whole
 
 PARENTS = (-1, 0, 1)
 FUNNEL = Funnel.parse("click; cart after click; buy after cart")
@@ -86,6 +88,17 @@ def test_a_step_that_no_row_observes_has_loss_and_weight_zero() -> None:
     sums = step_losses(chain_reach(torch.zeros(1, 3), PARENTS), labels, None, LossConfig())
     assert sums[1:].tolist() == [0, 0]
     assert observed_weight(labels, None).tolist() == [1, 0, 0]
+
+
+@pytest.mark.parametrize("rows", [0, 1, 500])
+def test_a_batch_is_counted_by_a_loop_as_by_torch(rows: int) -> None:
+    """What no row observes counts a tiny bit, to divide by."""
+    ids, labels = torch.zeros(rows, 1, dtype=torch.int32), draw(rows, rows)[1].clone()
+    labels[:, 2] = UNOBSERVED
+    batch = Batch(ids, torch.empty(rows, 0), labels)
+    found, weighted = Whole.of(batch), Whole.of(replace(batch, weight=torch.ones(rows)))
+    assert torch.equal(found.weights, weighted.weights) and found.weights[2] == torch.finfo(torch.float32).tiny
+    assert found.rows == rows and found.weight == weighted.weight and found.weights.dtype == torch.float32
 
 
 def test_the_mean_loss_does_not_grow_with_the_batch() -> None:

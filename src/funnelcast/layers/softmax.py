@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -12,8 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from funnelcast.compiled import compiled_for_speed
+from funnelcast.layers.exponentials import exponentiate
 from funnelcast.layers.mode import Mode, is_simple
 from funnelcast.layers.tape import perform
+
+BLOCK: Final = 64
+"""Rows whose shares stay in the nearest cache while they are made."""
 
 
 def softmaxes_by(mode: Mode, x: Tensor, widths: Sequence[int]) -> Tensor:
@@ -49,18 +52,30 @@ class FusedSoftmaxes(torch.autograd.Function):
 
 @compiled_for_speed
 def share_out(x: Any, widths: Any, out: Any) -> None:
-    """Fills `out` (B, K)."""
-    for b in range(len(x)):
-        begin = 0
+    """Fills `out` (B, K), some rows at a time, which lie beside each other meanwhile: few columns make short loops."""
+    turned, most = np.zeros((x.shape[1], BLOCK), np.float32), np.empty(BLOCK, np.float32)
+    total = np.empty(BLOCK, np.float32)
+    for start in range(0, len(x), BLOCK):
+        rows, begin = min(BLOCK, len(x) - start), 0
+        for k in range(x.shape[1]):
+            for b in range(rows):
+                turned[k, b] = x[start + b, k]
         for width in widths:
-            most, total = x[b, begin], np.float32(0)
+            most[:] = turned[begin]
             for k in range(begin + 1, begin + width):
-                most = max(most, x[b, k])
+                for b in range(BLOCK):
+                    most[b] = max(most[b], turned[k, b])
             for k in range(begin, begin + width):
-                out[b, k] = math.exp(x[b, k] - most)
-                total += out[b, k]
+                for b in range(BLOCK):
+                    turned[k, b] -= most[b]
+                exponentiate(turned[k])
+            total[:] = turned[begin]
+            for k in range(begin + 1, begin + width):
+                for b in range(BLOCK):
+                    total[b] += turned[k, b]
             for k in range(begin, begin + width):
-                out[b, k] /= total
+                for b in range(rows):
+                    out[start + b, k] = turned[k, b] / total[b]
             begin += width
 
 

@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from funnelcast.compiled import compiled_for_speed
+from funnelcast.compiled import compiled, compiled_for_speed
 from funnelcast.data.columns import UNOBSERVED
 from funnelcast.layers.fused_reach import ONE, ZERO, follow
 from funnelcast.layers.tape import perform
 
 TWO: Final = np.float32(2)
+TINY: Final = np.finfo(np.float32).tiny
 
 
 def fused_losses(
@@ -30,6 +31,13 @@ def fused_losses(
     """`FusedLosses` of these."""
     sums: Tensor = FusedLosses.apply(logits, labels, weight, parents, factors)  # type: ignore[no-untyped-call]
     return sums
+
+
+def counted(labels: Tensor) -> Tensor:
+    """How many of labels (B, T), uint8 on the CPU, were observed of each step, or a tiny number instead of 0, (T,)."""
+    counts = np.empty(labels.shape[1], np.float32)
+    perform(count, labels.contiguous().numpy(), counts)
+    return torch.from_numpy(counts)
 
 
 class FusedLosses(torch.autograd.Function):
@@ -100,6 +108,16 @@ def weigh_slopes(grad: Any, slopes: Any, by_logits: Any) -> None:
             by_logits[b, s] = 0
             for t in range(steps):
                 by_logits[b, s] += grad[t] * slopes[b, t, s]
+
+
+@compiled
+def count(labels: Any, counts: Any) -> None:
+    """Fills `counts` (T,)."""
+    for t in range(labels.shape[1]):
+        observed = 0
+        for b in range(len(labels)):
+            observed += labels[b, t] != UNOBSERVED
+        counts[t] = observed if observed else TINY
 
 
 @compiled_for_speed

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +15,7 @@ from funnelcast.data.batch import Batch
 from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.mode import EVALUATE, Mode, is_simple
 from funnelcast.models.network import FunnelModel
-from funnelcast.training.fused_losses import fused_losses
+from funnelcast.training.fused_losses import counted, fused_losses
 from funnelcast.training.losses import (
     LossConfig,
     LossWeights,
@@ -40,6 +41,9 @@ class Whole:
         """`batch` with labels."""
         assert batch.labels is not None
         tiny = torch.finfo(torch.float32).tiny
+        if batch.weight is None and batch.labels.device.type == "cpu":
+            weights, weight = counted(batch.labels), torch.from_numpy(np.array(max(len(batch), tiny), np.float32))
+            return cls(len(batch), weights, weight)
         weights = observed_weight(batch.labels, batch.weight).clamp(min=tiny)
         weight = weights.new_tensor(len(batch)) if batch.weight is None else batch.weight.sum()
         return cls(len(batch), weights, weight.clamp(min=tiny))
