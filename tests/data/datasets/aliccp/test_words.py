@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from funnelcast.data.datasets.aliccp.words import (
+    find_comma,
     find_line_ends,
     length_of_frequent,
+    read_hex,
     read_name,
     read_number,
 )
@@ -35,6 +37,31 @@ def test_a_number_is_its_leading_digits(text: bytes) -> None:
     digits = re.match(rb"[0-9]*", text)
     assert digits is not None
     assert read_number(word(text)) == (len(digits[0]), int(digits[0] or b"0"))
+
+
+@given(st.binary(min_size=8, max_size=8) | st.text("0123456789abcdefABCDEF/:@G`g", min_size=8, max_size=8))
+def test_hexadecimal_digits_are_told_from_others(text: bytes | str) -> None:
+    text = text if isinstance(text, bytes) else text.encode()
+    is_hex = re.fullmatch(rb"[0-9a-fA-F]{8}", text) is not None
+    found, number = read_hex(word(text))
+    assert found == is_hex and (not is_hex or number == int(text, 16))
+
+
+def test_every_byte_is_a_hexadecimal_digit_or_none() -> None:
+    """In every place, beside digits of either kind."""
+    for place in range(8):
+        for byte in range(256):
+            text = bytearray(b"0f9A1b2C")
+            text[place] = byte
+            found, number = read_hex(word(bytes(text)))
+            assert found == (chr(byte) in "0123456789abcdefABCDEF") and (not found or number == int(text, 16))
+
+
+@given(st.lists(st.sampled_from(b",-+\x00\xac"), max_size=40).map(bytes), st.integers(0, 40), st.integers(0, 40))
+def test_a_comma_is_found_between_two_places(data: bytes, start: int, end: int) -> None:
+    end = min(end, len(data))
+    at = data.find(b",", start, end)
+    assert find_comma(np.frombuffer(data, np.uint8), start, end) == (at if at >= 0 else end)
 
 
 def test_frequent_values_are_known_before_another_feature_alone() -> None:

@@ -11,15 +11,6 @@ Bytes = NDArray[np.uint8]
 
 
 @compiled
-def find_byte(data: Bytes, start: int, end: int, byte: int) -> int:
-    """Where the byte stands first, `end` where it does not."""
-    at = start
-    while at < end and data[at] != byte:
-        at += 1
-    return at
-
-
-@compiled
 def count_byte(data: Bytes, start: int, end: int, byte: int) -> int:
     """How often the byte stands there."""
     count = 0

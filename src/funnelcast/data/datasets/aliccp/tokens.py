@@ -26,8 +26,16 @@ from funnelcast.data.datasets.aliccp.faults import (
 )
 from funnelcast.data.datasets.aliccp.fields import LONGEST_FIELD, Fields
 from funnelcast.data.datasets.aliccp.numbers import read_float
-from funnelcast.data.datasets.aliccp.scan import Bytes, count_byte, find_byte, is_label, read_digits
-from funnelcast.data.datasets.aliccp.words import BYTES, length_of_frequent, read_name, read_number, word_at
+from funnelcast.data.datasets.aliccp.scan import Bytes, count_byte, is_label, read_digits
+from funnelcast.data.datasets.aliccp.words import (
+    BYTES,
+    find_comma,
+    length_of_frequent,
+    read_hex,
+    read_name,
+    read_number,
+    word_at,
+)
 from funnelcast.data.numeric import LARGEST
 
 Int64s = NDArray[np.int64]
@@ -86,70 +94,80 @@ def _room(lines: int, most: int) -> Items:
 
 @compiled
 def _tokenize(data: Bytes, starts: Int64s, ends: Int64s, fields: Fields, tokens: Tokens, skeleton: bool) -> None:
+    """Tuples are taken apart here: whoever takes an array out of one counts who holds it, each time."""
+    faults, details, keys, values, labels, sample_ends, items = tokens
+    names, places, multiplier, single, _ = fields
     for i in range(len(starts)):
-        start, end = starts[i], ends[i]
-        tokens.items.ends[i + 1] = tokens.items.ends[i]
+        tail, end, fault, columns = starts[i], ends[i], FINE, 3
+        items.ends[i + 1] = items.ends[i]
         if skeleton:
-            fault = _skeleton(data, start, end, i, fields, tokens)
-        else:
-            fault = _tail(data, start, end, i, fields, tokens)
+            columns = 6
+            fault, tail = _labels(data, tail, end, i, labels, sample_ends)
+        if fault == FINE:
+            fault, begin, said = _index_and_number(data, tail, end, i, keys)
+        if fault == FINE:
+            fault, number = _features(data, begin, end, i, names, places, multiplier, single, values, items)
+            details[i, 0] = number
+            if fault == FINE and data[end - 1] == _FEATURE_END:  # the list breaks off
+                details[i, 0] += 1
+                fault = FEATURE
+            has = number if fault == FINE else 1 + count_byte(data, begin, end, _FEATURE_END)
+            if said != has:
+                details[i, 0], details[i, 1] = said, has
+                fault = COUNT
         if fault != FINE:
-            columns, wanted = 1 + count_byte(data, start, end, _COMMA), 6 if skeleton else 3
-            if columns != wanted:
+            has = 1 + count_byte(data, starts[i], end, _COMMA)
+            if has != columns:
                 fault = COLUMNS
-                tokens.details[i, 0], tokens.details[i, 1] = columns, wanted
-        tokens.faults[i] = fault
+                details[i, 0], details[i, 1] = has, columns
+        faults[i] = fault
 
 
 @compiled
-def _skeleton(data: Bytes, start: int, end: int, i: int, fields: Fields, tokens: Tokens) -> int:
-    sample_end = find_byte(data, start, end, _COMMA)
-    click_end = find_byte(data, sample_end + 1, end, _COMMA)
-    conversion_end = find_byte(data, click_end + 1, end, _COMMA)
+def _labels(
+    data: Bytes, start: int, end: int, i: int, labels: NDArray[np.uint8], sample_ends: Int64s
+) -> tuple[int, int]:
+    """The columns that a skeleton file begins with: a fault, and where the next column begins."""
+    sample_end = find_comma(data, start, end)
+    click_end = find_comma(data, sample_end + 1, end)
+    conversion_end = find_comma(data, click_end + 1, end)
     if conversion_end >= end:
-        return COLUMNS
+        return COLUMNS, end
     if sample_end == start:
-        return SAMPLE_ID
+        return SAMPLE_ID, end
     if not is_label(data, sample_end + 1, click_end):
-        return CLICK
+        return CLICK, end
     if not is_label(data, click_end + 1, conversion_end):
-        return CONVERSION
-    tokens.sample_ends[i] = sample_end
-    tokens.labels[i, 0] = data[sample_end + 1] - 48
-    tokens.labels[i, 1] = data[click_end + 1] - 48
-    return _tail(data, conversion_end + 1, end, i, fields, tokens)
+        return CONVERSION, end
+    sample_ends[i] = sample_end
+    labels[i, 0] = data[sample_end + 1] - 48
+    labels[i, 1] = data[click_end + 1] - 48
+    return FINE, conversion_end + 1
 
 
 @compiled
-def _tail(data: Bytes, start: int, end: int, i: int, fields: Fields, tokens: Tokens) -> int:
-    """The columns both files end in: common index, feature_num, feature list."""
-    index_end = find_byte(data, start, end, _COMMA)
-    said_end = find_byte(data, index_end + 1, end, _COMMA)
+def _index_and_number(data: Bytes, start: int, end: int, i: int, keys: Int64s) -> tuple[int, int, int]:
+    """The common index and feature_num: a fault, where the feature list begins, and how many features it says."""
+    index_end = find_comma(data, start, end)
+    said_end = find_comma(data, index_end + 1, end)
     if said_end >= end:
-        return COLUMNS
-    if not _read_index(data, start, index_end, i, tokens):
-        return INDEX
+        return COLUMNS, end, 0
+    if not _read_index(data, start, index_end, i, keys):
+        return INDEX, end, 0
     said = read_digits(data, index_end + 1, said_end)
-    if said < 0:
-        return FEATURE_NUM
-    fault = _features(data, said_end + 1, end, i, fields, tokens)
-    if fault == FINE and data[end - 1] == _FEATURE_END:  # the list breaks off
-        tokens.details[i, 0] += 1
-        fault = FEATURE
-    has = tokens.details[i, 0] if fault == FINE else 1 + count_byte(data, said_end + 1, end, _FEATURE_END)
-    if said != has:
-        tokens.details[i, 0], tokens.details[i, 1] = said, has
-        return COUNT
-    return fault
+    return FINE if said >= 0 else FEATURE_NUM, said_end + 1, said
 
 
 @compiled
-def _features(data: Bytes, start: int, end: int, i: int, fields: Fields, tokens: Tokens) -> int:
-    """FIELD, 2, ID, 3, VALUE, parted by 1: what is as usual eight bytes at a time. All time goes into this loop."""
+def _features(
+    data: Bytes, start: int, end: int, i: int, names: NDArray[np.uint64], places: NDArray[np.int16], multiplier: np.uint64,
+    single: int, values: Int64s, items: Items,
+) -> tuple[int, int]:  # fmt: skip
+    """FIELD, 2, ID, 3, VALUE, parted by 1: what is as usual eight bytes at a time. A fault, and the number of the last
+    feature that was looked at. All time goes into this loop."""
     at, number, address, last_word = start, 0, data.ctypes.data, len(data) - BYTES
     while at < end:
         number += 1
-        tokens.details[i, 0] = number
         first, key, value = at, np.uint64(0), 0
         if at <= last_word:
             read, key = read_name(word_at(address + at))
@@ -158,7 +176,7 @@ def _features(data: Bytes, start: int, end: int, i: int, fields: Fields, tokens:
             key, at = (key << np.uint64(8)) | np.uint64(data[at]), at + 1
         length = at - first
         if length == 0 or at == end or data[at] != _FIELD_END:
-            return FEATURE
+            return FEATURE, number
         at, first = at + 1, at + 1
         if at <= last_word:
             read, value = read_number(word_at(address + at))
@@ -166,25 +184,25 @@ def _features(data: Bytes, start: int, end: int, i: int, fields: Fields, tokens:
         while at < end and 48 <= data[at] <= 57:
             value, at = value * 10 + (data[at] - 48), at + 1
         if at == end or 0 < data[at] < _ID_END:
-            return FEATURE
+            return FEATURE, number
         if data[at] != _ID_END or not 0 < at - first <= 18:
-            return ID
+            return ID, number
         at, first = at + 1, at + 1
         at += length_of_frequent(word_at(address + at)) if at <= last_word else 0
         while at < end and _IN_VALUE[data[at]]:
             at += 1
         if at == first or (at < end and data[at] != _FEATURE_END):
-            return VALUE
+            return VALUE, number
         key = (key << np.uint64(8)) | np.uint64(length)
-        slot = (key * fields.multiplier) >> np.uint64(54)
-        if fields.keys[slot] == key and length <= LONGEST_FIELD:
-            place = fields.places[slot]
-            if place < fields.single:
-                tokens.values[place, i] = value
-            elif not _put_item(tokens.items, i, place - fields.single, value, read_float(data, first, at)):
-                return VALUE
+        slot = (key * multiplier) >> np.uint64(54)
+        if names[slot] == key and length <= LONGEST_FIELD:
+            place = places[slot]
+            if place < single:
+                values[place, i] = value
+            elif not _put_item(items, i, place - single, value, read_float(data, first, at)):
+                return VALUE, number
         at += 1
-    return FINE
+    return FINE, number
 
 
 @compiled
@@ -200,12 +218,17 @@ def _put_item(items: Items, line: int, field: int, id_: int, weight: float) -> b
 
 
 @compiled
-def _read_index(data: Bytes, start: int, end: int, i: int, tokens: Tokens) -> bool:
-    key = np.uint64(0)
+def _read_index(data: Bytes, start: int, end: int, i: int, keys: Int64s) -> bool:
+    key, address = np.uint64(0), data.ctypes.data
+    if end - start == 2 * BYTES:  # as usual
+        is_first, first = read_hex(word_at(address + start))
+        is_second, second = read_hex(word_at(address + start + BYTES))
+        keys[i] = np.int64((first << np.uint64(32)) | second)
+        return bool(is_first and is_second)
     for at in range(start, end):
         digit = _HEX[data[at]]
         if digit == 255:
             return False
         key = (key << np.uint64(4)) | digit
-    tokens.keys[i] = np.int64(key)
+    keys[i] = np.int64(key)
     return 0 < end - start <= 16

@@ -23,11 +23,18 @@ _HIGH: Final = np.uint64(0x80 * _EACH)
 _LOW: Final = np.uint64(0x7F * _EACH)
 _ONES: Final = np.uint64(_EACH)
 _FOURS: Final = np.uint64(4 * _EACH)
-_COMMAS: Final = np.uint64(ord(",") * _EACH)
+_COMMA: Final = ord(",")
+_COMMAS: Final = np.uint64(_COMMA * _EACH)
 _LINE_ENDS: Final = np.uint64(ord("\n") * _EACH)
 _DIGITS: Final = np.uint64(ord("0") * _EACH)
 _ABOVE_NINE: Final = np.uint64((0x80 - 10) * _EACH)
 """Brings 10 and more to the highest bit."""
+_CASES: Final = np.uint64(0x20 * _EACH)
+_LETTERS: Final = np.uint64((ord("a") - 1) * _EACH)
+_ABOVE_SIX: Final = np.uint64((0x80 - 7) * _EACH)
+_NIBBLES: Final = np.uint64(0x0F * _EACH)
+_BYTES_OF_TWO: Final = np.uint64(0x00FF00FF00FF00FF)
+_BYTES_OF_FOUR: Final = np.uint64(0x0000FFFF0000FFFF)
 _BYTE: Final = np.uint64(255)
 _HALF: Final = np.uint64(0xFFFFFFFF)
 _PAIRS: Final = np.uint64(0x000000FF000000FF)
@@ -99,6 +106,35 @@ def length_of_frequent(word: Any) -> Any:
     if word & _HALF == _ONE:
         return 3
     return 7 if word == _LOG_TWO else 0
+
+
+@compiled
+def find_comma(data: Any, start: int, end: int) -> Any:
+    """Where the first one stands from `start` on, `end` where none does."""
+    at, address, last_word = start, data.ctypes.data, len(data) - BYTES
+    while at < end and at <= last_word:
+        marks = word_at(address + at) ^ _COMMAS
+        marks = (marks - _ONES) & ~marks & _HIGH
+        at += bytes_before(marks)
+        if marks:
+            return min(at, end)
+    while at < end and data[at] != _COMMA:
+        at += 1
+    return min(at, end)
+
+
+@compiled
+def read_hex(word: Any) -> Any:
+    """Whether it is eight hexadecimal digits, and their number."""
+    digits, letters = word ^ _DIGITS, (word | _CASES) ^ _LETTERS  # letters from 1 on
+    tens = ((digits & _LOW) + _ABOVE_NINE) | digits
+    others = ((letters & _LOW) + _ABOVE_SIX) | ~((letters & _LOW) + _LOW) | letters
+    if tens & others & _HIGH:
+        return False, np.uint64(0)
+    number = swapped((word & _NIBBLES) + np.uint64(9) * ((word >> np.uint64(6)) & _ONES))
+    number = (number | (number >> np.uint64(4))) & _BYTES_OF_TWO
+    number = (number | (number >> np.uint64(8))) & _BYTES_OF_FOUR
+    return True, (number | (number >> np.uint64(16))) & _HALF
 
 
 @compiled
