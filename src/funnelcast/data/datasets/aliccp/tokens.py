@@ -160,8 +160,8 @@ def _index_and_number(data: Bytes, start: int, end: int, i: int, keys: Int64s) -
 
 @compiled
 def _features(
-    data: Bytes, start: int, end: int, i: int, names: NDArray[np.uint64], places: NDArray[np.int16], multiplier: np.uint64,
-    single: int, values: Int64s, items: Items,
+    data: Bytes, start: int, end: int, i: int, names: NDArray[np.uint64], places: NDArray[np.int16],
+    multiplier: np.uint64, single: int, values: Int64s, items: Items,
 ) -> tuple[int, int]:  # fmt: skip
     """FIELD, 2, ID, 3, VALUE, parted by 1: what is as usual eight bytes at a time. A fault, and the number of the last
     feature that was looked at. All time goes into this loop."""
