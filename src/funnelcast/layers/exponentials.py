@@ -41,7 +41,7 @@ _power_of_two = intrinsic(_to_power_of_two)
 
 @compiled
 def exponentiate(numbers: Any) -> None:
-    """In place, e^x of float32 x (n,) that are at most 0, to 2 units in the last place; nan stays."""
+    """In place, e^x of float32 x (n,) that are at most 0, to one unit in the last place; nan stays."""
     for i in range(len(numbers)):
         x = numbers[i]
         near = x if x >= LEAST else LEAST

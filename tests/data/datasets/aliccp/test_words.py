@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from funnelcast.data.datasets.aliccp.words import (
@@ -58,6 +58,8 @@ def test_every_byte_is_a_hexadecimal_digit_or_none() -> None:
 
 
 @given(st.lists(st.sampled_from(b",-+\x00\xac"), max_size=40).map(bytes), st.integers(0, 40), st.integers(0, 40))
+@example(b"+" * 5 + b"," + b"+" * 30, 0, 4)
+@example(b"+" * 30 + b",", 3, 31)
 def test_a_comma_is_found_between_two_places(data: bytes, start: int, end: int) -> None:
     end = min(end, len(data))
     at = data.find(b",", start, end)
