@@ -33,7 +33,7 @@ class Workers(ThreadPoolExecutor):
 
 
 def threads(workers: int) -> AbstractContextManager[Workers | None]:
-    """As many threads with one math thread each, while whom they work for waits; none for one, whose work it does."""
+    """So many threads with one math thread each, for a caller that waits; none for one, whose work the caller does."""
     return _threads(workers if workers > 1 else 0)
 
 
