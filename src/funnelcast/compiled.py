@@ -14,14 +14,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def compiled(function: Function) -> Function:
-    """`function` compiled. Division is numpy's: by zero it gives inf or nan, where Python's check would cost much."""
-    made: Function = njit(cache=True, nogil=True, error_model="numpy")(function)
-    return made
+    """`function` compiled. Division is numpy's: by zero it gives inf or nan, where Python's check would cost much.
 
-
-def compiled_exactly(function: Function) -> Function:
-    """The same with no sum reordered, whoever calls it: numba hands down what its first caller is free to do to a
-    function that has not been told otherwise."""
+    No sum is reordered, whoever calls it: numba hands down what its first caller is free to do to a function that has
+    not been told otherwise.
+    """
     made: Function = njit(cache=True, nogil=True, error_model="numpy", fastmath=False)(function)
     return made
 

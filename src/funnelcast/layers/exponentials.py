@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from funnelcast.compiled import compiled_exactly
+from funnelcast.compiled import compiled
 
 LEAST: Final = np.float32(-87)
 """Below it, 0."""
@@ -39,7 +39,7 @@ def _to_power_of_two(typing: Any, k: Any) -> Any:
 _power_of_two = intrinsic(_to_power_of_two)
 
 
-@compiled_exactly
+@compiled
 def exponentiate(numbers: Any) -> None:
     """In place, e^x of float32 x (n,) that are at most 0, to one unit in the last place; nan stays."""
     for i in range(len(numbers)):
