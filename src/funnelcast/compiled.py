@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Final, TypeVar
 
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np import linalg
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+_OF_ARRAYS: Final = "numba.np.arraymath"
+
+
+def _import_without_scipy() -> None:
+    """numba's functions of arrays, as the first call of a loop needs them: they import scipy's linear algebra, 0.1 to
+    0.35 s of a start, only to know whether it is there. What multiplies matrices by it still imports it."""
+    if find_spec("scipy") is None or _OF_ARRAYS in sys.modules:
+        return
+    own = linalg.ensure_blas
+    linalg.ensure_blas = lambda: None
+    try:
+        import_module(_OF_ARRAYS)
+    finally:
+        linalg.ensure_blas = own
+
+
+_import_without_scipy()
 
 
 def compiled(function: Function) -> Function:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import tempfile
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from funnelcast.data import table as data_table
 from funnelcast.data.columns import Columns, Ragged
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.files import new_folder
@@ -242,6 +246,26 @@ def test_damage_is_found(tmp_path: Path, name: str) -> None:
     path.write_bytes(bytes(content))
     with pytest.raises(TableError, match=f"{name} is missing or differs from its checksum"):
         Table.open(tmp_path / "table").part("train")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_is_written_goes_to_the_disk_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    """Where the disk takes nothing more, that is told, as a sync that comes later would not tell it again."""
+    synced: list[int] = []
+
+    def sync(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        if fails:
+            raise OSError(errno.EIO, "the disk is broken")
+
+    monkeypatch.setattr(data_table, "AT_A_TIME", 1)
+    monkeypatch.setattr(os, "fsync", sync)
+    told = pytest.raises(OSError, match="the disk is broken") if fails else nullcontext()
+    with told, TableWriter(tmp_path) as writer:
+        writer.part("train").append(rows([[1]]))
+    assert (tmp_path / "train" / "ids.bin").stat().st_ino in synced
 
 
 def test_folders_that_are_no_table(tmp_path: Path) -> None:

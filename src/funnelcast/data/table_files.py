@@ -25,12 +25,11 @@ def describe(folder: Path, stored_as: dict[str, str]) -> Files:
     `stored_as`: by the name of a file that is not there, the one that has its content; left out if that is not there.
     """
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    sizes = {path: path.stat().st_size for path in paths}
+    largest_first = sorted(paths, key=lambda path: -sizes[path])  # so that threads end together
     with ThreadPoolExecutor(cores()) as pool:
-        sums = list(pool.map(sha256, paths))
-    files: Files = {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": checksum}
-        for path, checksum in zip(paths, sums, strict=True)
-    }
+        sums = dict(zip(largest_first, pool.map(sha256, largest_first), strict=True))
+    files: Files = {path.relative_to(folder).as_posix(): {"bytes": sizes[path], "sha256": sums[path]} for path in paths}
     for name, other in list(_twin_indexes(files)):
         (folder / name).unlink()
         files[name]["stored_as"] = other

@@ -1,0 +1,16 @@
+"""What compiled loops bring with them, and what they leave alone."""
+
+import subprocess
+import sys
+
+
+def test_the_first_call_needs_no_linear_algebra_and_takes_none_away() -> None:
+    """numba imports scipy's to know whether it is there; who multiplies matrices by numba still finds it."""
+    code = (
+        "import sys; import numpy as np; from numba import njit\n"
+        "from funnelcast.layers.exponentials import exponentiate\n"
+        "exponentiate(np.zeros(1, np.float32)); print('scipy.linalg' in sys.modules)\n"
+        "print(njit(lambda a, b: a @ b)(np.ones((2, 3)), np.ones((3, 2))).tolist())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split("\n")[:2] == ["False", "[[3.0, 3.0], [3.0, 3.0]]"]
