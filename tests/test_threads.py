@@ -216,29 +216,6 @@ def test_nobody_begins_what_is_left_after_a_fault_of_the_caller() -> None:
     assert len(begun) <= 3
 
 
-def test_items_may_be_made_on_the_way() -> None:
-    """By one thread at a time, in their order; what they lack is told like any fault."""
-    made, met = list[int](), Barrier(2)
-
-    def items() -> Iterator[int]:
-        for number in range(6):
-            made.append(number)
-            time.sleep(0.001)
-            yield number
-
-    def square(number: int) -> int:
-        if number < 2:
-            met.wait(timeout=10)
-        return number * number
-
-    with helpers(2) as pool:
-        assert together(pool, square, items()) == [0, 1, 4, 9, 16, 25]
-        assert made == list(range(6))
-        with pytest.raises(ZeroDivisionError):
-            together(pool, abs, (1 // (3 - i) for i in range(5)))
-    assert together(None, square, iter([2, 3])) == [4, 9]
-
-
 def test_without_threads_the_caller_does_it_all() -> None:
     assert together(None, abs, [-1, 2]) == [1, 2] and together(None, abs, []) == []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from threading import Lock
@@ -81,11 +81,10 @@ def _made_ahead(items: Generator[Item], thread: ThreadPoolExecutor) -> Iterator[
         yield item
 
 
-def together(pool: Workers | None, function: Callable[[Item], Made], items: Iterable[Item]) -> list[Made]:
+def together(pool: Workers | None, function: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
     """`function` of each item, by this thread and those of `pool` that are idle: to wake one up takes longer than to
-    begin. Each takes the next item when it is done with one; if they are made on the way, it makes that first. A share
-    may be shared in turn."""
-    if pool is None or (isinstance(items, Sized) and len(items) < 2):
+    begin. Each takes the next item when it is done with one. A share may be shared in turn."""
+    if pool is None or len(items) < 2:
         return list(map(function, items))
     made, left, one_by_one = dict[int, Made](), enumerate(items), Lock()
 
@@ -99,8 +98,7 @@ def together(pool: Workers | None, function: Callable[[Item], Made], items: Iter
             item = following()
 
     first = following()
-    most = len(items) - 1 if isinstance(items, Sized) else pool.number
-    others = [pool.submit(lambda: work(following())) for _ in range(min(pool.number, most))]
+    others = [pool.submit(lambda: work(following())) for _ in range(min(pool.number, len(items) - 1))]
     try:
         work(first)
     except BaseException:

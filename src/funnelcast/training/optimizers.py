@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import chain
 from typing import Annotated, Any, Literal
 
 import torch
@@ -99,7 +98,7 @@ class Optimizer:
             jobs = [partial(row_gradients, *pair, found.embedded_by_piece, found.touching) for pair in read]
         if self.clip is None and self.row_adams:
             move = [partial(_move, *pair, workers) for pair in zip(self.row_adams, jobs, strict=False)]
-            every: Iterator[Callable[[], Any]] = chain(move, self.adam.shares(found.by_piece))
+            every: list[Callable[[], Any]] = [*move, *self.adam.shares(found.by_piece)]
             together(workers, called, every)
             return
         found_rows: list[tuple[Tensor, Tensor]] = together(workers, called, jobs)
