@@ -133,6 +133,21 @@ def test_no_row_at_all_is_a_step_that_moves_nothing() -> None:
     assert torch.all(table.weight == 1) and adam.steps == 1 and not adam.moments.any()
 
 
+@pytest.mark.parametrize("rows", [1, module.SHARE, 2 * module.SHARE + 1])
+def test_threads_that_share_rows_move_each_of_them(rows: int) -> None:
+    inputs, touched = InputSpec((("a", "a"),), {"a": 3 * module.SHARE}, ()), draw(0, 3 * module.SHARE).argsort()[:rows]
+    tables = [EmbeddingTable(inputs, ["a"], 2, {}) for _ in range(2)]
+    for table in tables:
+        torch.nn.init.ones_(table.weight)
+    adams = [RowAdam(table, 0.1, 0.5) for table in tables]
+    with helpers(2) as pool:
+        for adam, workers in zip(adams, (None, pool), strict=True):
+            adam.step(touched.int(), draw(1, rows, 2), workers)
+    alone, shared = (table.weight.detach() for table in tables)
+    assert torch.equal(alone, shared) and torch.equal(adams[0].moments, adams[1].moments)
+    assert int((alone != 1).all(1).sum()) == rows
+
+
 def test_compiled_loops_take_float32_on_the_cpu() -> None:
     assert is_simple(torch.zeros(1)) and not is_simple(torch.zeros(1, dtype=torch.float64))
     assert not is_simple(torch.zeros(1, device="meta"))
