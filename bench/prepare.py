@@ -23,7 +23,7 @@ ROUNDS = 5
 
 
 def main() -> int:
-    """Prints seconds, rows/s, and how many times as fast funnelcast is on one core."""
+    """Prints seconds, rows/s, how many times as fast funnelcast is on one core, and what all cores bring."""
     parser = argparse.ArgumentParser(prog="scripts/bench prepare", description=__doc__)
     parser.add_argument("--rows", type=int, default=4_000_000)
     parser.add_argument("--script", type=Path, help="process_public_dataset.py")

@@ -2,6 +2,12 @@
 
 import subprocess
 import sys
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from funnelcast.layers.exponentials import exponentiate
 
 
 def test_the_first_call_needs_no_linear_algebra_and_takes_none_away() -> None:
@@ -14,3 +20,19 @@ def test_the_first_call_needs_no_linear_algebra_and_takes_none_away() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[:2] == ["False", "[[3.0, 3.0], [3.0, 3.0]]"]
+
+
+def test_who_calls_first_changes_nothing() -> None:
+    """Not even one that is free to reorder sums, which numba hands down."""
+    dispatcher: Any = exponentiate
+    first = njit(fastmath=dispatcher.targetoptions["fastmath"])(dispatcher.py_func)
+
+    @njit(fastmath=True)  # type: ignore[untyped-decorator]
+    def call(numbers: Any) -> None:
+        first(numbers)
+
+    x = -np.linspace(0, 80, 10_001, dtype=np.float32)
+    found, expected = x.copy(), x.copy()
+    call(found)
+    exponentiate(expected)
+    np.testing.assert_array_equal(found, expected)

@@ -263,8 +263,13 @@ def test_what_is_written_goes_to_the_disk_meanwhile(
     monkeypatch.setattr(data_table, "AT_A_TIME", 1)
     monkeypatch.setattr(os, "fsync", sync)
     told = pytest.raises(OSError, match="the disk is broken") if fails else nullcontext()
-    with told, TableWriter(tmp_path) as writer:
-        writer.part("train").append(rows([[1]]))
+    writer = TableWriter(tmp_path)
+    parts = [writer.part(name) for name in ("train", "dev")]
+    with told, writer:
+        for part in parts:
+            part._write("ids", np.ones(3), np.int32)
+    assert all(part._files["ids"].closed for part in parts)
+    writer.close()
     assert (tmp_path / "train" / "ids.bin").stat().st_ino in synced
 
 

@@ -1,10 +1,7 @@
 """Exponentials in a loop against numpy's in float64."""
 
-from typing import Any
-
 import numpy as np
 import pytest
-from numba import njit
 
 from funnelcast.layers.exponentials import LEAST, exponentiate
 
@@ -30,19 +27,3 @@ def test_what_is_far_below_is_0_and_what_is_no_number_stays() -> None:
     found = np.array([np.nextafter(LEAST, np.float32(-100)), -1e30, -np.inf, np.nan, LEAST], np.float32)
     exponentiate(found)
     assert found[:3].tolist() == [0, 0, 0] and np.isnan(found[3]) and 0 < found[4] < 1e-37
-
-
-def test_who_calls_first_changes_nothing() -> None:
-    """Not even one that is free to reorder sums, which numba hands down."""
-    dispatcher: Any = exponentiate
-    first = njit(fastmath=dispatcher.targetoptions["fastmath"])(dispatcher.py_func)
-
-    @njit(fastmath=True)  # type: ignore[untyped-decorator]
-    def call(numbers: Any) -> None:
-        first(numbers)
-
-    x = -np.linspace(0, 80, 10_001, dtype=np.float32)
-    found, expected = x.copy(), x.copy()
-    call(found)
-    exponentiate(expected)
-    np.testing.assert_array_equal(found, expected)

@@ -19,7 +19,8 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -111,8 +112,10 @@ class PartWriter:
 
     def _synced(self) -> None:
         """Waits for what is on its way to the disk. Raises OSError where it cannot be written."""
-        while self._syncing:
-            self._syncing.pop().result()
+        waiting, self._syncing = self._syncing, []
+        wait(waiting)
+        for each in waiting:
+            each.result()
 
     def label_counts(self, steps: Sequence[str]) -> dict[str, dict[str, float]]:
         """Rows in which each step was observed, and reached; `…_weight`: their weights, where the rows have some."""
@@ -120,11 +123,11 @@ class PartWriter:
         return {step: {name: counts[t] for name, counts in sums.items()} for t, step in enumerate(steps)}
 
     def close(self) -> None:
-        self._synced()
-        for file in self._files.values():
-            file.close()
-        if self._side is not None:
-            self._side.close()
+        """Every file, also where one of them cannot be written. Raises OSError then."""
+        with ExitStack() as stack:
+            for file in (*self._files.values(), *([] if self._side is None else [self._side])):
+                stack.callback(file.close)
+            self._synced()
 
 
 class TableWriter:
@@ -184,9 +187,10 @@ class TableWriter:
 
     def close(self) -> None:
         """Close every file; `finish` does it, and a run that fails before."""
-        for part in self._parts.values():
-            part.close()
-        self._disk.shutdown()
+        with ExitStack() as stack:
+            stack.callback(self._disk.shutdown)
+            for part in self._parts.values():
+                stack.callback(part.close)
 
 
 @dataclass(frozen=True)

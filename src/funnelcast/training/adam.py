@@ -55,8 +55,8 @@ class DenseAdam:
         self.square = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.steps = 0
         ends = list(accumulate(len(group.parameters) for group in groups))
-        parts = zip(groups, map(slice, [0, *ends], ends), strict=True)
-        self._parts = [_Part(g, part, self.mean[part], self.square[part]) for g, part in parts if g.parameters]
+        spans = zip(groups, map(slice, [0, *ends], ends), strict=True)
+        self._parts = [_Part(g, span, self.mean[span], self.square[span]) for g, span in spans if g.parameters]
 
     def step(self, by_piece: Sequence[list[Tensor]]) -> None:
         """By what the gradients of a batch's pieces add up to: of the groups' parameters, one after the other."""
@@ -68,7 +68,7 @@ class DenseAdam:
         assert all(len(grads) == len(self.parameters) for grads in by_piece), "gradients are not of these parameters"
         self.steps += 1
         correction, spread = corrections(self.steps)
-        every = (part.shares([grads[part.place] for grads in by_piece], correction, spread) for part in self._parts)
+        every = (part.shares([grads[part.span] for grads in by_piece], correction, spread) for part in self._parts)
         return list(chain.from_iterable(every))
 
     def state(self) -> list[dict[str, Tensor]]:
@@ -91,14 +91,14 @@ def corrections(steps: int) -> tuple[float, float]:
 
 
 class _Part:
-    """A group and its moments, which stay where they are in memory; a hundred calls of each step fewer by that."""
+    """A group and its moments, which stay where they are in memory, so that no step has to ask."""
 
-    def __init__(self, group: Group, place: slice, mean: list[Tensor], square: list[Tensor]) -> None:
-        """`place`: among all parameters."""
-        self.group, self.place, self.moments = group, place, (mean, square)
+    def __init__(self, group: Group, span: slice, mean: list[Tensor], square: list[Tensor]) -> None:
+        """`span`: where its parameters are among all."""
+        self.group, self.span, self.moments = group, span, (mean, square)
         self.sizes = tuple(each.numel() for each in group.parameters)
         self.simple = all(map(is_simple, group.parameters))
-        self._places = [addresses(each) for each in self.moments]
+        self._moments_at = [addresses(each) for each in self.moments]
 
     def shares(self, by_piece: list[list[Tensor]], correction: float, spread: float) -> list[Callable[[], None]]:
         """`by_piece`: gradients of its parameters."""
@@ -109,7 +109,7 @@ class _Part:
         held = [[each.contiguous() for each in grads] for grads in by_piece]
         fits = [tuple(each.numel() for each in grads) == self.sizes for grads in held]
         assert all(fits), "gradients are not of these parameters"
-        places = np.array([addresses(parameters), *self._places, *map(addresses, held)], np.int64)
+        places = np.array([addresses(parameters), *self._moments_at, *map(addresses, held)], np.int64)
 
         def move_some(pieces: NDArray[np.int64], held: object) -> None:
             """`held`: in memory for as long as the loop runs."""
