@@ -56,7 +56,7 @@ class PartWriter:
         self._files: dict[str, Any] = {}
         self._side: pq.ParquetWriter | None = None
         self._lists: dict[str, tuple[int, int]] = {}  # by feature: how many were written, and their ids
-        self._written, self._syncing = 0, list[Future[None]]()
+        self._written, self._syncing, self._open = 0, list[Future[None]](), ExitStack()
         folder.mkdir()
 
     def append(self, columns: Columns, side: pa.Table | None = None) -> None:
@@ -76,7 +76,7 @@ class PartWriter:
             else:
                 self._write(f"{name}.index", ragged.index, np.int32)
         if side is not None and side.num_columns:
-            self._side = self._side or parquet_writer(self.folder / "side.parquet", side)
+            self._side = self._side or self._open.enter_context(parquet_writer(self.folder / "side.parquet", side))
             self._side.write_table(side)
         self.rows += len(columns)
 
@@ -103,7 +103,7 @@ class PartWriter:
 
     def _write(self, name: str, values: NDArray[Any] | None, dtype: DTypeLike) -> None:
         if name not in self._files:
-            self._files[name] = (self.folder / f"{name}.bin").open("wb")
+            self._files[name] = self._open.enter_context((self.folder / f"{name}.bin").open("wb"))
         self._written += self._files[name].write(np.ascontiguousarray(values, dtype).data)
         if self._written >= AT_A_TIME:
             self._synced()
@@ -124,9 +124,7 @@ class PartWriter:
 
     def close(self) -> None:
         """Every file, also where one of them cannot be written. Raises OSError then."""
-        with ExitStack() as stack:
-            for file in (*self._files.values(), *([] if self._side is None else [self._side])):
-                stack.callback(file.close)
+        with self._open:
             self._synced()
 
 
