@@ -13,7 +13,8 @@ from bench.proofs.few_shot_census import STATE, states_kept_out, task_of, withou
 from funnelcast.data.columns import Columns
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.files import new_folder
-from funnelcast.data.table import PARTS, Table, TableWriter
+from funnelcast.data.table import PARTS, Table
+from funnelcast.data.table_writer import TableWriter
 from funnelcast.data.vocabulary import Vocabulary
 from funnelcast.experiments.few_shot.protocol import SIZES, Figures, Measured
 from funnelcast.experiments.few_shot.standard import META, META_ADAPTED, OFFSET, PLAIN

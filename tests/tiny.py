@@ -11,7 +11,8 @@ from funnelcast.data.columns import UNOBSERVED, Columns
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.files import new_folder
 from funnelcast.data.numeric import Bins, Standard
-from funnelcast.data.table import Table, TableWriter
+from funnelcast.data.table import Table
+from funnelcast.data.table_writer import TableWriter
 from funnelcast.data.vocabulary import Vocabulary
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.schema.dataset import Schema

@@ -12,7 +12,8 @@ from bench.proofs.compared import EXPERIMENTS, train
 from bench.proofs.cost import cost
 from funnelcast.data.columns import Columns
 from funnelcast.data.files import new_folder
-from funnelcast.data.table import PARTS, Table, TableWriter
+from funnelcast.data.table import PARTS, Table
+from funnelcast.data.table_writer import TableWriter
 from funnelcast.experiments.few_shot.protocol import Measured, measure
 from funnelcast.experiments.few_shot.standard import standard_methods
 from funnelcast.experiments.few_shot.tasks import Asked, Task

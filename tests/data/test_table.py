@@ -16,12 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from funnelcast.data import table as data_table
+from funnelcast.data import table_writer
 from funnelcast.data.columns import Columns, Ragged
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.files import new_folder
 from funnelcast.data.numeric import Standard
-from funnelcast.data.table import Table, TableWriter
+from funnelcast.data.table import Table
+from funnelcast.data.table_writer import TableWriter
 from funnelcast.data.vocabulary import Vocabulary
 from funnelcast.errors import TableError
 from funnelcast.schema.dataset import Schema
@@ -131,7 +132,9 @@ def lists(*rows: list[int]) -> Ragged:
     return Ragged(np.cumsum([0, *map(len, rows)], dtype=np.int64), ids, ids.astype(np.float32))
 
 
-def write_shared(path: Path, indexes: dict[str, list[int]], *, seq: list[int] | None = None) -> Table:
+def write_shared(
+    path: Path, indexes: dict[str, list[int]], *, seq: list[int] | None = None, ends: bool = False
+) -> Table:
     """A table whose parts share lists of `tags`, which are written in between, and of `seq`."""
     empty = Ragged(np.zeros(1, np.int64), np.empty(0, np.int32))
     with new_folder(path, replace=True) as folder, TableWriter(folder) as writer:
@@ -145,6 +148,9 @@ def write_shared(path: Path, indexes: dict[str, list[int]], *, seq: list[int] | 
             }
             writer.part(part).append(replace(rows([[0]] * len(index)), ragged=ragged))
         assert writer.share(list(indexes), "tags", lists([3])) == 2
+        if ends:
+            writer.end([*indexes, "none"])
+            writer.part("test").append(rows([[1]]))
         writer.finish(ENCODER, {})
     return Table.open(path)
 
@@ -165,6 +171,28 @@ def test_parts_share_lists_that_are_stored_once(tmp_path: Path) -> None:
     files = table.manifest["files"]
     assert files["dev/tags.ids.bin"]["stored_as"] == "train/tags.ids.bin"
     assert files["dev/tags.index.bin"]["stored_as"] == "dev/seq.index.bin"
+
+
+def test_parts_that_end_before_others_are_the_same(tmp_path: Path) -> None:
+    first, second = (
+        write_shared(tmp_path / f"{ends}", {"train": [1, 0], "dev": [2, 2]}, ends=ends) for ends in (False, True)
+    )
+    files = {name: file for name, file in second.manifest["files"].items() if not name.startswith("test/")}
+    assert files == first.manifest["files"] and len(second.manifest["files"]) > len(files)
+    assert all(len(second.part(name)) for name in ("train", "dev", "test"))
+
+
+def test_where_a_part_that_ends_cannot_be_written_that_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def sync(descriptor: int) -> None:
+        raise OSError(errno.EIO, "the disk is broken")
+
+    with TableWriter(tmp_path) as writer:
+        writer.part("train").append(rows([[1]]))
+        monkeypatch.setattr(os, "fsync", sync)
+        writer.end(["train"])
+        with pytest.raises(OSError, match="the disk is broken"):
+            writer.finish(ENCODER, {})
+    assert not (tmp_path / "manifest.json").exists()
 
 
 def test_features_with_different_indexes_have_their_own(tmp_path: Path) -> None:
@@ -260,7 +288,7 @@ def test_what_is_written_goes_to_the_disk_meanwhile(
         if fails:
             raise OSError(errno.EIO, "the disk is broken")
 
-    monkeypatch.setattr(data_table, "AT_A_TIME", 1)
+    monkeypatch.setattr(table_writer, "AT_A_TIME", 1)
     monkeypatch.setattr(os, "fsync", sync)
     told = pytest.raises(OSError, match="the disk is broken") if fails else nullcontext()
     writer = TableWriter(tmp_path)

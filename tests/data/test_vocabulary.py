@@ -43,6 +43,12 @@ def test_integers_from_every_type(column: pa.Array) -> None:
     assert INTEGERS.ids(column, "x").tolist() == [2, 0, 0, 1]
 
 
+def test_null_is_not_the_number_that_lies_there() -> None:
+    zero = Vocabulary(pa.array([5, 0]))
+    assert zero.ids(pa.array([None, 0, 5, None]), "x").tolist() == [0, 2, 1, 0]
+    assert zero.ids(pa.array([0, None, 0, 5, None])[1:4], "x").tolist() == [0, 2, 1]
+
+
 @pytest.mark.parametrize(
     "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())]
 )

@@ -14,7 +14,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 from funnelcast.data.columns import UNOBSERVED
 from funnelcast.data.files import new_folder
 from funnelcast.data.numeric import Standard
-from funnelcast.data.table import Table, TableWriter
+from funnelcast.data.table import Table
+from funnelcast.data.table_writer import TableWriter
 from funnelcast.data.vocabulary import Vocabulary
 from funnelcast.errors import ComparisonError, TableError
 from funnelcast.evaluation.metrics import expected_calibration_error, observed_over_predicted

@@ -16,7 +16,8 @@ from funnelcast.data.files import new_folder
 from funnelcast.data.labels import mend
 from funnelcast.data.log.engine import Engine
 from funnelcast.data.log.prepare import prepare
-from funnelcast.data.table import Table, TableWriter
+from funnelcast.data.table import Table
+from funnelcast.data.table_writer import TableWriter
 from funnelcast.errors import FunnelcastError, InputError
 from funnelcast.experiments.compare import compare
 from funnelcast.experiments.evaluate import evaluate

@@ -26,17 +26,21 @@ def _bits(flags: Any) -> pa.Buffer:
 def numbers_of(array: pa.Array, missing: float | None = None) -> NDArray[Any]:
     """The numbers (n,) of an array, in its memory, not to be written to; `missing` for nulls, if there may be some."""
     assert missing is not None or not array.null_count, "nulls are no numbers"
-    dtype, (valid, values, *_) = _dtype_of(array.type), array.buffers()
+    dtype, values = _dtype_of(array.type), array.buffers()[1]
     if values is None:
         return np.full(len(array), missing or 0, dtype)
     numbers = np.frombuffer(values, dtype, len(array), array.offset * dtype.itemsize)
     if array.null_count:
-        first, skipped = divmod(array.offset, 8)  # of what may be a piece of much more
-        own = np.frombuffer(valid, np.uint8, -(-(skipped + len(array)) // 8), first)
-        bits = np.unpackbits(own, bitorder="little")[skipped : skipped + len(array)]
-        numbers = np.where(bits, numbers, dtype.type(missing))
+        numbers = np.where(is_valid(array), numbers, dtype.type(missing))
     numbers.flags.writeable = False
     return numbers
+
+
+def is_valid(array: pa.Array) -> NDArray[np.bool_]:
+    """(n,) false for nulls, of an array of numbers in which there are some."""
+    first, skipped = divmod(array.offset, 8)  # of what may be a piece of much more
+    own = np.frombuffer(array.buffers()[0], np.uint8, -(-(skipped + len(array)) // 8), first)
+    return np.unpackbits(own, bitorder="little")[skipped : skipped + len(array)].view(np.bool_)
 
 
 @cache

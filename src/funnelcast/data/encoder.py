@@ -22,6 +22,9 @@ from funnelcast.errors import InputError, did_you_mean
 from funnelcast.schema.dataset import Schema
 from funnelcast.schema.features import MultiValued, Sequence
 
+Arrays = dict[str, pa.Array]
+"""Columns by name."""
+
 
 @dataclass(frozen=True)
 class ListSpec:
@@ -91,10 +94,9 @@ class Encoder:
     def encode(self, rows: pa.RecordBatch, shared: pa.RecordBatch | None = None) -> Columns:
         """Features of raw rows, without labels. `shared`: one row of other columns, which hold for all rows and are
         encoded once. Raises InputError for a missing column or a wrong type."""
-        shared = rows.slice(0, 0).select([]) if shared is None else shared
-        of_all = set(shared.schema.names)
-        self._require_columns([*rows.schema.names, *shared.schema.names])
-        places = {name: shared if column in of_all else rows for name, column in self._columns.items()}
+        own, of_all = _by_name(rows), {} if shared is None else _by_name(shared)
+        self._require_columns([*own, *of_all])
+        places = {name: of_all if column in of_all else own for name, column in self._columns.items()}
         ids = np.empty((len(self.inputs.fields), rows.num_rows), np.int32)  # a column at a time, then turned at once
         for i, (name, _) in enumerate(self.inputs.fields):
             ids[i] = self._field(name, places[name])
@@ -103,7 +105,7 @@ class Encoder:
             numeric[i] = self.numbers[name](self._values(name, places[name]))
         ragged = self._ragged(places)
         same = np.zeros(rows.num_rows, np.int32)
-        ragged |= {name: replace(own, index=same) for name, own in ragged.items() if places[name] is shared}
+        ragged |= {name: replace(lists, index=same) for name, lists in ragged.items() if places[name] is of_all}
         return Columns(np.ascontiguousarray(ids.T), np.ascontiguousarray(numeric.T), ragged)
 
     def unknown(self, rows: pa.RecordBatch) -> dict[str, pa.Array]:
@@ -149,39 +151,39 @@ class Encoder:
                 + ("; ".join(hints) or "add them, null where unknown")
             )
 
-    def _field(self, name: str, rows: pa.RecordBatch) -> NDArray[np.int32]:
+    def _field(self, name: str, rows: Arrays) -> NDArray[np.int32]:
         if self.schema.features[name].kind == "numeric":
             binned: NDArray[np.int32] = self.numbers[name](self._values(name, rows)).astype(np.int32)
             return binned
         column = self._columns[name]
-        return self.vocabularies[self.schema.vocabulary(name)].ids(rows.column(column), column)
+        return self.vocabularies[self.schema.vocabulary(name)].ids(rows[column], column)
 
-    def _values(self, name: str, rows: pa.RecordBatch) -> NDArray[np.float64]:
+    def _values(self, name: str, rows: Arrays) -> NDArray[np.float64]:
         """Numbers of a feature, NaN where they are missing."""
         column = self._columns[name]
-        return as_float(rows.column(column), column)
+        return as_float(rows[column], column)
 
-    def _ragged(self, places: dict[str, pa.RecordBatch]) -> dict[str, Ragged]:
+    def _ragged(self, places: dict[str, Arrays]) -> dict[str, Ragged]:
         return {
             name: self._lists(name, feature, places[name])
             for name, feature in self.schema.features.items()
             if feature.kind == "multi" or feature.kind == "sequence"
         }
 
-    def _lists(self, name: str, feature: MultiValued | Sequence, rows: pa.RecordBatch) -> Ragged:
+    def _lists(self, name: str, feature: MultiValued | Sequence, rows: Arrays) -> Ragged:
         column = self._columns[name]
-        raw, vocabulary = rows.column(column), self.vocabularies[self.schema.vocabulary(name)]
+        raw, vocabulary = rows[column], self.vocabularies[self.schema.vocabulary(name)]
         values, offsets = flat_lists(_as_lists(raw, column, feature.separator), column)
         ids = (vocabulary.ids_of_texts if _is_text(raw) else vocabulary.ids)(values, column)
         if feature.kind == "sequence":
             return _newest(Ragged(offsets, ids), feature.max_length)
         if feature.weights is None:
             return Ragged(offsets, ids)
-        if feature.weights not in rows.schema.names:
+        if feature.weights not in rows:
             raise InputError(
                 f"{column!r} and its weights {feature.weights!r} must stand together, in all rows or shared"
             )
-        raw = rows.column(feature.weights)
+        raw = rows[feature.weights]
         weights, weight_offsets = flat_lists(_as_lists(raw, feature.weights, feature.separator), feature.weights)
         if not np.array_equal(offsets, weight_offsets):
             row = int(np.flatnonzero(np.diff(offsets) != np.diff(weight_offsets))[0])
@@ -206,6 +208,10 @@ class Encoder:
         vocabularies = {name: Vocabulary.load(folder / path) for name, path in described["vocabularies"].items()}
         numbers = {name: _transform(t).from_dict(t) for name, t in described["numbers"].items()}
         return cls(Schema.from_dict(described["schema"]), vocabularies, numbers)
+
+
+def _by_name(rows: pa.RecordBatch) -> Arrays:
+    return dict(zip(rows.schema.names, rows.columns, strict=True))
 
 
 def _transform(described: dict[str, Any]) -> type[Standard] | type[Bins]:

@@ -51,7 +51,7 @@ def new_file(path: Path) -> Iterator[Path]:
     partial = path.parent / f".{path.name}.partial-{os.getpid()}"
     try:
         yield partial
-        _sync_file(partial)
+        sync_file(partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
@@ -145,10 +145,11 @@ def _sync(folder: Path) -> None:
     """Bring every file to the disk before the rename makes the folder visible."""
     for path in folder.rglob("*"):
         if path.is_file():
-            _sync_file(path)
+            sync_file(path)
 
 
-def _sync_file(path: Path) -> None:
+def sync_file(path: Path) -> None:
+    """Bring what was written to the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 

@@ -17,178 +17,23 @@ from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import DTypeLike, NDArray
 
-from funnelcast.data.columns import UNOBSERVED, Columns, Ragged
+from funnelcast.data.columns import Columns, Ragged
 from funnelcast.data.encoder import Encoder
-from funnelcast.data.parquet import parquet_writer
-from funnelcast.data.table_files import Files, describe, path_of, verify
+from funnelcast.data.table_files import Files, path_of, verify
 from funnelcast.errors import TableError, did_you_mean
 from funnelcast.schema.dataset import FORMAT_VERSION, Schema
 
 PARTS = ("train", "dev", "test")
-AT_A_TIME = 64 << 20
-"""Bytes that go to the disk while more is written, so that the wait at the end is short."""
-
-
-class PartWriter:
-    """Appends encoded rows to one part of a table that is being written."""
-
-    def __init__(self, folder: Path, disk: Executor) -> None:
-        """`disk`: a thread that brings to the disk what was written."""
-        self.folder, self._disk = folder, disk
-        self.rows = 0
-        self._labels: dict[str, NDArray[Any] | int] = {}  # sums over the rows, per step (T,)
-        self._files: dict[str, Any] = {}
-        self._side: pq.ParquetWriter | None = None
-        self._lists: dict[str, tuple[int, int]] = {}  # by feature: how many were written, and their ids
-        self._written, self._syncing, self._open = 0, list[Future[None]](), ExitStack()
-        folder.mkdir()
-
-    def append(self, columns: Columns, side: pa.Table | None = None) -> None:
-        """Add rows with their labels; `side` has one row per row of `columns`.
-
-        Of a `Ragged` with an index the index alone is written: its lists are those given to `TableWriter.share`.
-        """
-        self._write("ids", columns.ids, np.int32)
-        self._write("numeric", columns.numeric, np.float32)
-        self._write("labels", columns.labels, np.uint8)
-        if columns.weight is not None:
-            self._write("weight", columns.weight, np.float32)
-        self._count_labels(columns)
-        for name, ragged in columns.ragged.items():
-            if ragged.index is None:
-                self.add_lists(name, ragged)
-            else:
-                self._write(f"{name}.index", ragged.index, np.int32)
-        if side is not None and side.num_columns:
-            self._side = self._side or self._open.enter_context(parquet_writer(self.folder / "side.parquet", side))
-            self._side.write_table(side)
-        self.rows += len(columns)
-
-    def _count_labels(self, columns: Columns) -> None:
-        assert columns.labels is not None
-        steps = np.ascontiguousarray(columns.labels.T)  # a sum over rows of a few steps takes 20 times as long
-        masks = {"observed": steps != UNOBSERVED, "reached": steps == 1}
-        counts = {name: np.count_nonzero(mask, axis=1) for name, mask in masks.items()}
-        if columns.weight is not None:
-            weight = columns.weight.astype(np.float64)
-            counts |= {f"{name}_weight": mask @ weight for name, mask in masks.items()}
-        self._labels = {name: self._labels.get(name, 0) + count for name, count in counts.items()}
-
-    def add_lists(self, name: str, lists: Ragged) -> int:
-        """Add lists of a feature; returns the place of the first one of these among all of them."""
-        first, end = self._lists.get(name, (0, 0))
-        offsets = lists.offsets + end
-        self._write(f"{name}.offsets", offsets[1:] if name in self._lists else offsets, np.int64)
-        self._write(f"{name}.ids", lists.ids, np.int32)
-        if lists.weights is not None:
-            self._write(f"{name}.weights", lists.weights, np.float32)
-        self._lists[name] = (first + len(lists), int(offsets[-1]))
-        return first
-
-    def _write(self, name: str, values: NDArray[Any] | None, dtype: DTypeLike) -> None:
-        if name not in self._files:
-            self._files[name] = self._open.enter_context((self.folder / f"{name}.bin").open("wb"))
-        self._written += self._files[name].write(np.ascontiguousarray(values, dtype).data)
-        if self._written >= AT_A_TIME:
-            self._synced()
-            self._syncing = [self._disk.submit(os.fsync, file.fileno()) for file in self._files.values()]
-            self._written = 0
-
-    def _synced(self) -> None:
-        """Waits for what is on its way to the disk. Raises OSError where it cannot be written."""
-        waiting, self._syncing = self._syncing, []
-        wait(waiting)
-        for each in waiting:
-            each.result()
-
-    def label_counts(self, steps: Sequence[str]) -> dict[str, dict[str, float]]:
-        """Rows in which each step was observed, and reached; `…_weight`: their weights, where the rows have some."""
-        sums = {name: np.broadcast_to(count, len(steps)).tolist() for name, count in self._labels.items()}
-        return {step: {name: counts[t] for name, counts in sums.items()} for t, step in enumerate(steps)}
-
-    def close(self) -> None:
-        """Every file, also where one of them cannot be written. Raises OSError then."""
-        with self._open:
-            self._synced()
-
-
-class TableWriter:
-    """Writes a table into a folder of `files.new_folder`; nothing is a table before `finish`."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._parts: dict[str, PartWriter] = {}
-        self._shared: dict[tuple[str, str], Sequence[str]] = {}  # by first part and feature, all parts
-        self._disk = ThreadPoolExecutor(1)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def part(self, name: str) -> PartWriter:
-        if name not in self._parts:
-            self._parts[name] = PartWriter(self.folder / name, self._disk)
-        return self._parts[name]
-
-    def share(self, parts: Sequence[str], feature: str, lists: Ragged) -> int:
-        """Add lists that rows of `parts` refer to by their place, and return that of the first one of these.
-
-        They are stored once, in the folder of the first part.
-        """
-        self._shared[parts[0], feature] = parts
-        return self.part(parts[0]).add_lists(feature, lists)
-
-    def finish(self, encoder: Encoder, counts: dict[str, int]) -> None:
-        """Write the encoder and the manifest. `counts`: what happened to rows on the way, for the summary."""
-        self.close()
-        encoder.save(self.folder)
-        described = describe(self.folder, self._stored_as())
-        columns = [str(file["sha256"]) for name, file in described.items() if name.endswith(".bin")]
-        manifest = {
-            "format": FORMAT_VERSION,
-            "protocol": {"name": encoder.schema.name, "fingerprint": encoder.schema.fingerprint(columns)},
-            "rows": {name: part.rows for name, part in self._parts.items()},
-            "labels": {name: part.label_counts(encoder.schema.funnel.names) for name, part in self._parts.items()},
-            "counts": counts,
-            "files": described,
-        }
-        (self.folder / "manifest.json").write_text(json.dumps(manifest, indent=1))
-
-    def _stored_as(self) -> dict[str, str]:
-        """The files whose content is another's, by which: the lists that a part shares with the first one."""
-        return {
-            f"{part}/{feature}.{kind}.bin": f"{first}/{feature}.{kind}.bin"
-            for (first, feature), parts in self._shared.items()
-            for part, kind in product(parts[1:], ("offsets", "ids", "weights"))
-            if part in self._parts
-        }
-
-    def close(self) -> None:
-        """Close every file; `finish` does it, and a run that fails before."""
-        with ExitStack() as stack:
-            stack.callback(self._disk.shutdown)
-            for part in self._parts.values():
-                stack.callback(part.close)
 
 
 @dataclass(frozen=True)

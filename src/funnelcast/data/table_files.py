@@ -6,12 +6,12 @@ file is listed all the same, and `stored_as` names the file that has its content
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from funnelcast.data.files import sha256
+from funnelcast.data.files import sha256, sync_file
 from funnelcast.errors import TableError
 from funnelcast.threads import cores
 
@@ -19,16 +19,25 @@ Files = dict[str, dict[str, Any]]
 """By name, `train/ids.bin`: bytes, sha256, and `stored_as` where the content is another file's."""
 
 
-def describe(folder: Path, stored_as: dict[str, str]) -> Files:
+def sums_of(folder: Path) -> dict[Path, str]:
+    """Checksums of the files of a part, which then are on the disk too."""
+    paths = list(folder.iterdir())
+    for path in paths:
+        sync_file(path)
+    return {path: sha256(path) for path in paths}
+
+
+def describe(folder: Path, stored_as: dict[str, str], known: Mapping[Path, str]) -> Files:
     """What is to be listed of the files of `folder`; of equal indexes of a part it keeps one.
 
     `stored_as`: by the name of a file that is not there, the one that has its content; left out if that is not there.
+    `known`: the checksums of some.
     """
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     sizes = {path: path.stat().st_size for path in paths}
-    largest_first = sorted(paths, key=lambda path: -sizes[path])  # so that threads end together
+    largest_first = sorted(sizes.keys() - known.keys(), key=lambda path: -sizes[path])  # so that threads end together
     with ThreadPoolExecutor(cores()) as pool:
-        sums = dict(zip(largest_first, pool.map(sha256, largest_first), strict=True))
+        sums = {**known, **dict(zip(largest_first, pool.map(sha256, largest_first), strict=True))}
     files: Files = {path.relative_to(folder).as_posix(): {"bytes": sizes[path], "sha256": sums[path]} for path in paths}
     for name, other in list(_twin_indexes(files)):
         (folder / name).unlink()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,8 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from funnelcast.compiled import compiled
-from funnelcast.data.arrow import array_of, numbers_of
+from funnelcast.data.arrow import array_of, is_valid, numbers_of
+from funnelcast.data.slots import look_up, slots_of
 from funnelcast.data.texts import is_text
 from funnelcast.errors import InputError
 
@@ -27,7 +26,8 @@ class Vocabulary:
 
     def __init__(self, values: pa.Array) -> None:
         """`values`: (n,) distinct, int64 or string, no nulls."""
-        self.values = values.cast(pa.int64() if pa.types.is_integer(values.type) else pa.string())
+        self.is_integer = bool(pa.types.is_integer(values.type))
+        self.values = values.cast(pa.int64() if self.is_integer else pa.string())
 
     @classmethod
     def fit(cls, values: pa.Array, counts: NDArray[np.int64], min_count: int = 1) -> Vocabulary:
@@ -38,10 +38,6 @@ class Vocabulary:
     def __len__(self) -> int:
         """Number of ids including 0."""
         return len(self.values) + 1
-
-    @property
-    def is_integer(self) -> bool:
-        return bool(pa.types.is_integer(self.values.type))
 
     @property
     def is_empty(self) -> bool:
@@ -60,7 +56,7 @@ class Vocabulary:
         if self.is_empty and _is_id(column.type):
             return np.zeros(len(column), np.int32)
         values = _as_type_of(column, self.values.type, name)
-        if len(values) <= FEW and not values.null_count:
+        if self.is_integer or (len(values) <= FEW and not values.null_count):
             return self._lookup(values)
         encoded = pc.dictionary_encode(values)
         ids = self._lookup(encoded.dictionary)
@@ -96,18 +92,16 @@ class Vocabulary:
         if not self.is_integer:
             table = self._ids_by_string
             return np.array([table.get(value, 0) for value in values.to_pylist()], np.int32)
-        wanted = numbers_of(values)
-        found = np.zeros(len(wanted), np.int32)
-        find(wanted, *self._sorted, found)
+        found = np.empty(len(values), np.int32)
+        look_up(numbers_of(values, missing=0), *self._slots, found)
+        if values.null_count:
+            found[~is_valid(values)] = 0
         return found
 
     @cached_property
-    def _sorted(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    def _slots(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         values = numbers_of(self.values)
-        if np.all(values[1:] > values[:-1]):  # as it was fitted
-            return values, np.arange(1, len(values) + 1, dtype=np.int32)
-        order = np.argsort(values)
-        return numbers_of(array_of(values[order])), (order + 1).astype(np.int32)
+        return slots_of(values), values
 
     @cached_property
     def _ids_by_string(self) -> dict[str, int]:
@@ -122,22 +116,8 @@ class Vocabulary:
             return cls(file.read(["value"]).column("value").combine_chunks())
 
 
-@compiled
-def find(wanted: Any, ordered: Any, ids: Any, found: Any) -> None:
-    """Writes into found (n,) the ids (m,) of wanted (n,) among ordered (m,) where they are; numpy's way takes several
-    passes, each dearer than this where there are few."""
-    for i in range(len(wanted) if len(ordered) else 0):
-        place, left = 0, len(ordered)
-        while left > 1:
-            half = left // 2
-            place += half if ordered[place + half] <= wanted[i] else 0
-            left -= half
-        if ordered[place] == wanted[i]:
-            found[i] = ids[place]
-
-
 FEW = 1024
-"""Values that are looked up one by one, rather than the distinct ones among them."""
+"""Texts that are looked up one by one, rather than the distinct ones among them."""
 _INTEGER = re.compile(r"(0|-?[1-9]\d{0,18})(\.0)?")
 _NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
 _TEXTS = (is_text,)

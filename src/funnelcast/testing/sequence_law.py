@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from funnelcast.data.columns import Columns, Ragged
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.files import new_folder
-from funnelcast.data.table import Table, TableWriter
+from funnelcast.data.table import Table
+from funnelcast.data.table_writer import TableWriter
 from funnelcast.data.vocabulary import Vocabulary
 from funnelcast.schema.dataset import Schema
 

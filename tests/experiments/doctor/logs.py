@@ -16,7 +16,8 @@ from funnelcast.data.files import new_folder
 from funnelcast.data.labels import encode_labels
 from funnelcast.data.log.prepare import prepare
 from funnelcast.data.numeric import Bins, Standard
-from funnelcast.data.table import Table, TableWriter
+from funnelcast.data.table import Table
+from funnelcast.data.table_writer import TableWriter
 from funnelcast.data.vocabulary import Vocabulary
 from funnelcast.experiments.doctor.examine import doctor
 from funnelcast.experiments.doctor.finding import Finding

@@ -10,7 +10,8 @@ import torch
 
 from funnelcast.data.columns import Columns
 from funnelcast.data.files import new_folder
-from funnelcast.data.table import Table, TableWriter
+from funnelcast.data.table import Table
+from funnelcast.data.table_writer import TableWriter
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.few_shot.tasks import Asked
 from funnelcast.models.network import FunnelModel, NetworkRecipe

@@ -18,7 +18,8 @@ from funnelcast.data.log.text_types import text_types
 from funnelcast.data.log.write import write_parts
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.quarantine import DEFAULT_LIMIT, Quarantine
-from funnelcast.data.table import Table, TableWriter
+from funnelcast.data.table import Table
+from funnelcast.data.table_writer import TableWriter
 from funnelcast.errors import DataError
 from funnelcast.schema.dataset import Schema
 

@@ -17,7 +17,8 @@ from funnelcast.data.encoder import Encoder, as_float
 from funnelcast.data.labels import encode_labels, mend
 from funnelcast.data.log.staging import FAULT, PART, Staged
 from funnelcast.data.progress import Progress
-from funnelcast.data.table import PARTS, TableWriter
+from funnelcast.data.table import PARTS
+from funnelcast.data.table_writer import TableWriter
 from funnelcast.errors import DataError, InputError
 from funnelcast.schema.dataset import Schema
 

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from funnelcast.data.files import new_folder
-from funnelcast.data.table import Table, TableWriter
+from funnelcast.data.table import Table
+from funnelcast.data.table_writer import TableWriter
 from funnelcast.evaluation.resampled import Ints, repeated_splits
 from funnelcast.evaluation.rows import Array
 from funnelcast.experiments.groups import group_by

@@ -20,7 +20,8 @@ import numpy as np
 
 from funnelcast.data.files import alone_in, new_folder, write_atomic
 from funnelcast.data.progress import Progress, silent
-from funnelcast.data.table import Table, TableWriter
+from funnelcast.data.table import Table
+from funnelcast.data.table_writer import TableWriter
 from funnelcast.errors import ConfigError, FunnelcastError
 from funnelcast.experiments.benchmark.source import check_folder, open_data
 from funnelcast.experiments.benchmark.suite import slug

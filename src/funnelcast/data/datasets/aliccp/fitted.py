@@ -21,10 +21,10 @@ class Fitted:
     single: list[Int32s]
     multi: list[Int32s]
 
-    def ids(self, codes: Int32s) -> Int32s:
-        """Codes (n, F) without MISSING to ids (n, F)."""
-        ids = np.empty(codes.shape, np.int32)
-        _look_up(codes, *self._finals, ids)
+    def ids(self, codes: Int32s, rows: Int64s) -> Int32s:
+        """Codes (N, F) without MISSING to the ids (n, F) of `rows` (n,)."""
+        ids = np.empty((len(rows), codes.shape[1]), np.int32)
+        _look_up(codes, rows, *self._finals, ids)
         return ids
 
     @cached_property
@@ -39,8 +39,8 @@ class Fitted:
 
 
 @compiled
-def _look_up(codes: Int32s, finals: Int32s, starts: Int64s, ids: Int32s) -> None:
+def _look_up(codes: Int32s, rows: Int64s, finals: Int32s, starts: Int64s, ids: Int32s) -> None:
     """Fills `ids` (n, F)."""
-    for i in range(len(codes)):
+    for i in range(len(rows)):
         for f in range(len(starts)):
-            ids[i, f] = finals[starts[f] + codes[i, f]]
+            ids[i, f] = finals[starts[f] + codes[rows[i], f]]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from funnelcast.compiled import compiled
 from funnelcast.data.columns import Ragged
 from funnelcast.data.datasets.aliccp.tokens import MISSING
+from funnelcast.data.slots import fill, seek
 
 Int32s = NDArray[np.int32]
 Int64s = NDArray[np.int64]
@@ -18,7 +19,7 @@ Bools = NDArray[np.bool_]
 
 
 class IdTable:
-    """Open addressing from int64 values to ids 1 … n; a slot holds the id, `values` the value it stands for."""
+    """From int64 values to ids 1 … n: places in `values`."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -63,23 +64,7 @@ class IdTable:
         self._values = np.concatenate([self._values, np.empty_like(self._values)])
         self._counts = np.concatenate([self._counts, np.zeros_like(self._counts)])
         self._slots = np.zeros(2 * len(self._slots), np.int32)
-        _place(self.values, self._slots)
-
-
-@compiled
-def _slot(value: int, slots: Int32s) -> np.int64:
-    mixed = np.uint64(value)
-    mixed = (mixed ^ (mixed >> np.uint64(32))) * np.uint64(0x9E3779B97F4A7C15)
-    return np.int64((mixed ^ (mixed >> np.uint64(29))) & np.uint64(len(slots) - 1))
-
-
-@compiled
-def _seek(value: int, slots: Int32s, values: Int64s) -> np.int64:
-    """The slot that holds the value, or the empty one where it belongs."""
-    at = _slot(value, slots)
-    while slots[at] != 0 and values[slots[at] - 1] != value:
-        at = (at + 1) & (len(slots) - 1)
-    return at
+        fill(self.values, self._slots)
 
 
 @compiled
@@ -91,7 +76,7 @@ def _intern(
         if not present[i]:
             codes[i] = MISSING
             continue
-        at = _seek(column[i], slots, values)
+        at = seek(column[i], slots, values)
         if slots[at] == 0:
             if size == len(values):
                 return i, size
@@ -105,17 +90,7 @@ def _intern(
 @compiled
 def _look_up(column: Int64s, present: Bools, slots: Int32s, values: Int64s, codes: Int32s) -> None:
     for i in range(len(column)):
-        codes[i] = slots[_seek(column[i], slots, values)] if present[i] else MISSING
-
-
-@compiled
-def _place(values: Int64s, slots: Int32s) -> None:
-    """Distinct values into empty slots."""
-    for i in range(len(values)):
-        at = _slot(values[i], slots)
-        while slots[at] != 0:
-            at = (at + 1) & (len(slots) - 1)
-        slots[at] = i + 1
+        codes[i] = slots[seek(column[i], slots, values)] if present[i] else MISSING
 
 
 @compiled

@@ -17,7 +17,7 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -36,12 +36,15 @@ from funnelcast.data.encoder import Encoder
 from funnelcast.data.files import new_folder
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.quarantine import DEFAULT_LIMIT, Quarantine
-from funnelcast.data.table import TableWriter
+from funnelcast.data.table_writer import TableWriter
 from funnelcast.data.vocabulary import Vocabulary
 from funnelcast.errors import DataError
 from funnelcast.schema.dataset import Schema
 from funnelcast.schema.features import Categorical, MultiValued
 from funnelcast.threads import ahead
+
+TRAINING: Final = ("train", "dev")
+"""The parts that the training file becomes."""
 
 
 def prepare_aliccp(
@@ -143,7 +146,8 @@ class _Preparation:
             raise DataError(f"{skeleton.path} has no row to train on; see {self.reader.quarantine.path} for bad rows")
         common.count(self.tables)
         fitted = self.tables.fit()
-        self._write(self._split(spill), self._row_writer(("train", "dev"), fitted, common), spill.rows)
+        self._write(self._split(spill), self._row_writer(TRAINING, fitted, common), spill.rows)
+        self.writer.end(TRAINING)
         return fitted
 
     def _counted(self, skeleton: Source, common: CommonFeatures) -> Generator[Joined]:

@@ -14,7 +14,7 @@ from funnelcast.data.datasets.aliccp.common import CommonFeatures
 from funnelcast.data.datasets.aliccp.fitted import Fitted
 from funnelcast.data.datasets.aliccp.ids import Int32s, Int64s
 from funnelcast.data.datasets.aliccp.join import Joined
-from funnelcast.data.table import TableWriter
+from funnelcast.data.table_writer import TableWriter
 
 
 class RowWriter:
@@ -43,7 +43,7 @@ class RowWriter:
             if len(rows):
                 lists = [self._encoded(field, each.take(rows)) for field, each in enumerate(joined.lists)]
                 columns = Columns(
-                    self.fitted.ids(joined.codes[rows]),
+                    self.fitted.ids(joined.codes, rows),
                     np.empty((len(rows), 0), np.float32),
                     {name: self._stored(name, lists[f], joined.places[rows]) for f, name in enumerate(self.multi)},
                     joined.labels[rows],
