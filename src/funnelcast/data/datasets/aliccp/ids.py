@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from funnelcast.compiled import compiled
 from funnelcast.data.columns import Ragged
 from funnelcast.data.datasets.aliccp.tokens import MISSING
-from funnelcast.data.slots import fill, seek
+from funnelcast.data.slots import fill, look_up, seek
 
 Int32s = NDArray[np.int32]
 Int64s = NDArray[np.int64]
@@ -50,7 +50,8 @@ class IdTable:
     def look_up(self, values: Int64s, present: Bools) -> Int32s:
         """Codes (n,) of values (n,); 0 for those never interned."""
         codes = np.empty(len(values), np.int32)
-        _look_up(values, present, self._slots, self._values, codes)
+        look_up(values, self._slots, self._values, codes)
+        codes[~present] = MISSING
         return codes
 
     def count(self, codes: Int32s) -> None:
@@ -85,12 +86,6 @@ def _intern(
             slots[at] = size
         codes[i] = slots[at]
     return len(column), size
-
-
-@compiled
-def _look_up(column: Int64s, present: Bools, slots: Int32s, values: Int64s, codes: Int32s) -> None:
-    for i in range(len(column)):
-        codes[i] = slots[seek(column[i], slots, values)] if present[i] else MISSING
 
 
 @compiled
