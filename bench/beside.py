@@ -1,8 +1,9 @@
 """funnelcast beside its peers: the same rows, architecture and batch, in turns; writes a page of docs.
 
-Each measurement is a process of its own. One from which others took more than `LOST` of its cores is taken again, and
-left out if that happens thrice. Results are kept in a file, so that a run that was stopped goes on; the same command
-tries again what was left out.
+Of a model at an embedding on so many cores, funnelcast, its floor and each peer work in turns of a quarter of a second,
+each in a process of its own, which is stopped meanwhile. Where others took more than `LOST` of the cores it is measured
+again, and left out if that happens thrice. Results are kept in a file, so that a run that was stopped goes on; the same
+command tries again what was left out.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from bench.ours import SETTINGS
+from bench.ours import SETTINGS, WORK
 from bench.peers.work import BATCH, VOCABULARIES, make
 from bench.proofs.show import say
 
@@ -35,9 +37,8 @@ TRIES = 3
 
 
 class Work(NamedTuple):
-    """What one process measures."""
+    """What takes turns."""
 
-    who: str
     model: str
     dim: int
     threads: int
@@ -45,9 +46,8 @@ class Work(NamedTuple):
 
     def command(self, data: Path, python: Path) -> list[str]:
         common = ["--data", str(data), "--model", self.model, "--dim", str(self.dim), "--threads", str(self.threads)]
-        if self.who == OURS:
-            return [sys.executable, "-m", "bench.ours", *common]
-        return [str(python), "-m", "bench.peers.measure", "--peer", self.who, *common]
+        peers = [peer for peer, own in PEERS.items() if self.model in own]
+        return [sys.executable, "-m", "bench.ours", *common, "--python", str(python), "--peers", *peers]
 
 
 def main() -> int:
@@ -77,13 +77,9 @@ def main() -> int:
 
 
 def works(models: Sequence[str], dims: Sequence[int], threads: Sequence[int], rounds: int) -> Iterator[Work]:
-    """In turns, so that a slow hour of the machine meets all."""
-    for turn in range(rounds):
-        for dim in dims:
-            for model in models:
-                for count in threads:
-                    yield Work(OURS, model, dim, count, turn)
-                    yield from (Work(peer, model, dim, count, turn) for peer, own in PEERS.items() if model in own)
+    """Round by round, so that a slow hour of the machine meets all."""
+    for turn, dim, model, count in product(range(rounds), dims, models, threads):
+        yield Work(model, dim, count, turn)
 
 
 class Results:
@@ -104,8 +100,7 @@ def measured(work: Work, data: Path, python: Path) -> dict[str, Any]:
     """Of the first try that had its cores, or the last one; raises CalledProcessError."""
     found: dict[str, Any] = {}
     for _ in range(TRIES):
-        quiet = os.environ | {"GOMP_SPINCOUNT": "0"}
-        run = subprocess.run(work.command(data, python), env=quiet, stdout=subprocess.PIPE, text=True, check=True)
+        run = subprocess.run(work.command(data, python), stdout=subprocess.PIPE, text=True, check=True)
         found = json.loads(run.stdout)
         rate, lost = found["train"]["rows_per_s"], lost_by(found)
         say(f"{work}: {rate:,.0f} rows/s in training, others had {lost:.1%} of its cores")
@@ -116,7 +111,7 @@ def measured(work: Work, data: Path, python: Path) -> dict[str, Any]:
 
 def lost_by(found: dict[str, Any]) -> float:
     """The largest share of its cores that others had in a part of a measurement."""
-    own = [found[what]["lost"] for what in ("train", "score")]
+    own = [found[what]["lost"] for what in WORK]
     return float(max([*own, lost_by(found["bfloat16"])] if "bfloat16" in found else own))
 
 
@@ -129,55 +124,47 @@ def digest() -> str:
 def page(known: dict[Work, dict[str, Any]], arguments: str, vocabulary: str, rows: int) -> str:
     """All tables, and what they are of."""
     counted = {w: f for w, f in known.items() if lost_by(f) <= LOST}
-    versions = {w.who: f["version"] for w, f in known.items() if "version" in f}
-    notes = {f"{w.who}, {w.model}": f["note"] for w, f in known.items() if "note" in f}
+    told = {(peer, w.model): own for w, f in known.items() for peer, own in f["peers"].items()}
     parts = [
         "# funnelcast beside its peers\n",
         f"Written by `scripts/bench peers {arguments}`. {machine()}. Batch {BATCH}, {rows:,} rows of 18 fields with "
         f"{sum(VOCABULARIES[vocabulary]):,} ids, of which 80 % are trained on and all are scored; the same "
         "architecture for all, without dropout; each through its own loader, trainer and predict. Rows per second: "
-        "median (lowest – highest). The floor is that of the model's matrix products alone, in turns with funnelcast "
-        "that take a fraction of a second each: of it, and with bfloat16 over float32, are medians of those turns. "
+        "median over rounds (lowest – highest). The floor is that of the model's matrix products alone. All that is of "
+        "one model, embedding and number of cores takes turns of a quarter of a second: what is held against one "
+        "another is of the same turns. "
         f"{len(known) - len(counted)} of {len(known)} measurements do not count, as others had "
         f"more than {LOST:.0%} of their cores; of the others that share was at most "
         f"{max(map(lost_by, counted.values()), default=0):.1%}.\n",
-        "Versions: " + ", ".join(f"{who} {version}" for who, version in versions.items()) + ".\n",
+        "Versions: " + ", ".join(sorted({f"{peer} {own['version']}" for (peer, _), own in told.items()})) + ".\n",
     ]
     for threads in sorted({w.threads for w in counted}):
-        for what in ("train", "score"):
+        for what in WORK:
             parts += [f"## {what.capitalize()}, {threads} {'cores' if threads > 1 else 'core'}\n"]
             parts += ["| model | embedding | floor | who | rows/s | of the floor | funnelcast / it |", "|---" * 7 + "|"]
             parts += [*lines(counted, what, threads), ""]
-    parts += ["How they differ from the common architecture:\n", *(f"- {who}: {note}" for who, note in notes.items())]
-    return "\n".join(parts) + "\n"
+    notes = [f"- {peer}, {model}: {own['note']}" for (peer, model), own in told.items()]
+    return "\n".join([*parts, "How they differ from the common architecture:\n", *notes]) + "\n"
 
 
 def lines(counted: dict[Work, dict[str, Any]], what: str, threads: int) -> Iterator[str]:
     """Of a table."""
-    cells = sorted({(w.model, w.dim) for w in counted if w.threads == threads})
-    for model, dim in cells:
-        own = {w: f for w, f in counted.items() if (w.model, w.dim, w.threads) == (model, dim, threads)}
-        ours = {w.round: f for w, f in own.items() if w.who == OURS}
-        every = {who: {w.round: f for w, f in own.items() if w.who == who} for who in (OURS, *PEERS)}
-        every[HALF] = {turn: f["bfloat16"] for turn, f in ours.items() if "bfloat16" in f}
+    for model, dim in sorted({(w.model, w.dim) for w in counted if w.threads == threads}):
+        rounds = [f for w, f in counted.items() if (w.model, w.dim, w.threads) == (model, dim, threads)]
+        floor = median(f[what]["floor"] for f in rounds)
+        every = {OURS: [(f[what]["rows_per_s"], f[what]["share"], None) for f in rounds]}
+        halves = [(f["bfloat16"][what], f[what]["share"]) for f in rounds if "bfloat16" in f]
+        beside = [f[what]["beside"] for f in rounds]
+        for peer in beside[0]:
+            own = [of[peer] for of in beside]
+            every[peer] = [(o["rows_per_s"], o["rows_per_s"] / o["floor"], o["ours"] / o["rows_per_s"]) for o in own]
+        if halves:
+            every[HALF] = [(half["rows_per_s"], half["share"], share / half["share"]) for half, share in halves]
         for who, found in every.items():
-            turns = sorted(found.keys() & ours.keys())
-            if not turns:
-                continue
-            rates = [f[what]["rows_per_s"] for f in found.values()]
+            rates, shares, ratios = zip(*found, strict=True)
             spread = f"{median(rates):,.0f} ({min(rates):,.0f} – {max(rates):,.0f})"
-            shares = {turn: _share(found[turn], ours[turn], what) for turn in turns}
-            ratios = [_share(ours[t], ours[t], what) / shares[t] for t in turns]
-            if who in PEERS:
-                ratios = [ours[t][what]["rows_per_s"] / found[t][what]["rows_per_s"] for t in turns]
-            ratio = f"{median(ratios):.2f}" if who != OURS else ""
-            floor = f"{median(f['floor'][what] for f in ours.values()):,.0f}"
-            yield f"| {model} | {dim} | {floor} | {who} | {spread} | {median(shares.values()):.0%} | {ratio} |"
-
-
-def _share(found: dict[str, Any], ours: dict[str, Any], what: str) -> float:
-    """Of the floor, in turns with it, or of the floor of funnelcast's process."""
-    return float(found["share"][what] if "share" in found else found[what]["rows_per_s"] / ours["floor"][what])
+            ratio = "" if who == OURS else f"{median(ratios):.2f}"
+            yield f"| {model} | {dim} | {floor:,.0f} | {who} | {spread} | {median(shares):.0%} | {ratio} |"
 
 
 def machine() -> str:

@@ -40,7 +40,7 @@ def _shares(data: Data) -> dict[tuple[str, str], float]:
     shares = dict[tuple[str, str], float]()
     for model in dict.fromkeys(model for model, _ in RECORDED):
         found = measure(model, 5, data, 1, ["float32"])
-        shares |= {(model, what): found["share"][what] for what in ("train", "score")}
+        shares |= {(model, what): found[what]["share"] for what in ("train", "score")}
     return shares
 
 

@@ -1,18 +1,18 @@
-"""funnelcast on the work that the peers do: prints a line of JSON. `python -m bench.ours --help`."""
+"""funnelcast on the work that the peers do, in turns with them: prints a line of JSON. `python -m bench.ours -h`."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from bench.floor import Floor, products_of
 from bench.peers.work import (
@@ -25,16 +25,14 @@ from bench.peers.work import (
     SHARED,
     TOWER,
     Data,
-    exact_auc,
-    rates,
     timed,
 )
+from bench.rival import Rival
 from bench.turns import scoring, training
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.data.encoder import InputSpec
 from funnelcast.data.loader import generator_of
-from funnelcast.evaluation.score import score
 from funnelcast.layers.mode import HAS_BFLOAT16, Precision
 from funnelcast.models.network import FunnelModel
 from funnelcast.models.registry import recipe_of
@@ -43,11 +41,11 @@ from funnelcast.training.course import Plan
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.optimizers import OptimizerConfig
 from funnelcast.training.stages import Stage
-from funnelcast.training.trainer import Trainer
 
 FUNNEL = Funnel.parse("click; conversion after click")
 RATES = (0.04, 0.002)
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16") if HAS_BFLOAT16 else ("float32",)
+WORK = ("train", "score")
 TURNS = 11
 SCORED = 32_768
 """Rows of a call in scoring, in turns with the floor."""
@@ -66,63 +64,81 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def main() -> int:
-    """Trains one epoch, scores all rows; both also in turns with the floor of the matrix products."""
+    """Training and scoring, in turns with the floor of the matrix products, and with peers."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", choices=SETTINGS, required=True)
     parser.add_argument("--dim", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--peers", nargs="*", default=[])
+    parser.add_argument("--python", help="with the peers installed")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    sys.stdout.write(json.dumps(measure(asked.model, asked.dim, Data.load(asked.data), asked.threads)) + "\n")
+    common = ["--data", str(asked.data), "--model", asked.model, "--dim", str(asked.dim)]
+    common += ["--threads", str(asked.threads)]
+    with ExitStack() as stack:
+        rivals = {
+            peer: stack.enter_context(Rival([asked.python, "-m", "bench.peers.measure", "--peer", peer, *common]))
+            for peer in asked.peers
+        }
+        found = measure(asked.model, asked.dim, Data.load(asked.data), asked.threads, rivals=rivals)
+    sys.stdout.write(json.dumps(found) + "\n")
     return 0
 
 
 def measure(
-    name: str, dim: int, data: Data, threads: int, precisions: Sequence[Precision] = PRECISIONS
+    name: str,
+    dim: int,
+    data: Data,
+    threads: int,
+    precisions: Sequence[Precision] = PRECISIONS,
+    rivals: Mapping[str, Rival] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """The trainer's own epoch, and the scoring of all rows from columns to probabilities; shares of the floor are of
-    both once more, in turns with it. Those of bfloat16 are inside."""
+    """By the trainer's own epochs, and from columns to probabilities; rivals take turns with the first precision. Those
+    of bfloat16 are inside."""
     shapes = products_of(_built(name, dim, data), Batch.of(columns_of(data.take(slice(BATCH // 2)))))
-    floors = {what: Floor(shapes, BATCH // 2, threads=threads, backward=what == "train") for what in ("train", "score")}
-    found, *halves = (
-        _measured(name, dim, data, threads, each) | _in_turns(name, dim, data, threads, each, floors)
-        for each in precisions
-    )
-    return {**found, **({"bfloat16": halves[0]} if halves else {})}
+    found = [dict[str, Any]() for _ in precisions]
+    for what in WORK:
+        told = {peer: rival.prepare() for peer, rival in rivals.items()}
+        floor = Floor(shapes, BATCH // 2, threads=threads, backward=what == "train")
+        for own, precision in zip(found, precisions, strict=True):
+            beside = rivals if own is found[0] else {}
+            own[what] = _in_turns(what, (name, dim, data), threads, precision, floor, beside)
+        found[0]["peers"] = told
+    return {**found[0], **({"bfloat16": found[1]} if len(found) > 1 else {})}
 
 
 def _in_turns(
-    name: str, dim: int, data: Data, threads: int, precision: Precision, floors: dict[str, Floor]
+    what: str,
+    of: tuple[str, int, Data],
+    threads: int,
+    precision: Precision,
+    floor: Floor,
+    rivals: Mapping[str, Rival],
 ) -> dict[str, Any]:
-    model, rows = _built(name, dim, data), columns_of(data.take(slice(SCORED)))
+    data, model = of[-1], _built(*of)
     trained = columns_of(data.split()[0])
-    plan = _plan(threads, precision)
-    weights, few = build_loss_weights(plan.loss, RATES), _few(trained)
-    own = {
-        "train": training(model, weights, FUNNEL, plan, trained, few, TURNS, floors["train"]),
-        "score": scoring(model, rows, TURNS, floors["score"], threads, precision),
+    rows = {"train": len(trained), "score": len(data)}[what]
+    plan, few = _plan(threads, precision), _few(trained)
+    for rival in rivals.values():
+        rival.begin(repeated=what == "score")
+
+    def run() -> dict[str, Any]:
+        beside = list(rivals.values())
+        if what == "score":
+            few_rows = columns_of(data.take(slice(SCORED)))
+            return scoring(model, few_rows, TURNS, floor, threads, precision, beside)
+        weights = build_loss_weights(plan.loss, RATES)
+        return training(model, weights, FUNNEL, plan, trained, few, TURNS, floor, beside)
+
+    found: dict[str, Any]
+    span, found = timed(run)
+    found["lost"] = (span.lost - sum(rival.cpu for rival in rivals.values())) / (span.wall * threads)
+    found["beside"] = {
+        peer: {"rows_per_s": rows * rival.passes / rival.seconds, **beside}
+        for (peer, rival), beside in zip(rivals.items(), found["beside"], strict=True)
     }
-    return {key: {what: found[key] for what, found in own.items()} for key in ("floor", "share")}
-
-
-def _measured(name: str, dim: int, data: Data, threads: int, precision: Precision) -> dict[str, Any]:
-    train, test = data.split()
-    _train(_built(name, dim, data), columns_of(train.take(slice(8 * BATCH))), threads, precision)
-    model = _built(name, dim, data)
-    trained, seconds = timed(lambda: _train(model, columns_of(train), threads, precision))
-    passes = 1 + len(data) // 50_000  # a pass of a small model is shorter than the machine can tell
-    scored, scores = timed(lambda: [_scores(model, data, threads, precision) for _ in range(passes)][-1])
-    return {
-        "train": {**rates(len(train), trained, threads), "rows_per_s": len(train) / seconds},
-        "score": rates(passes * len(data), scored, threads),
-        "auc": exact_auc(test, scores[len(train) :].astype(np.float64)),
-    }
-
-
-def _scores(model: FunnelModel, data: Data, workers: int, precision: Precision) -> NDArray[np.float32]:
-    """Probabilities (N, 2)."""
-    return np.exp(score(model, columns_of(data), precision=precision, workers=workers)[0])
+    return found
 
 
 def columns_of(data: Data) -> Columns:
@@ -137,15 +153,6 @@ def _built(name: str, dim: int, data: Data) -> FunnelModel:
     assert isinstance(model, FunnelModel), f"{name} is no network"
     model.reset("xavier_uniform", generator_of(0))
     return model
-
-
-def _train(model: FunnelModel, train: Columns, workers: int, precision: Precision) -> float:
-    """Seconds of an epoch."""
-    plan = _plan(workers, precision)
-    with tempfile.TemporaryDirectory() as folder:
-        Trainer(model, build_loss_weights(plan.loss, RATES), FUNNEL, plan, Path(folder)).run(train, _few(train))
-        line: dict[str, Any] = json.loads((Path(folder) / "log.jsonl").read_text())
-    return float(line["seconds"])
 
 
 def _plan(workers: int, precision: Precision) -> Plan:

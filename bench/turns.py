@@ -1,4 +1,4 @@
-"""Work and its floor in turns of a fraction of a second: machines change their speed within seconds.
+"""Work, its floor and its rivals in turns of a fraction of a second: machines change their speed within seconds.
 
 A spell of work is held against the spells of the floor before and after it; what counts is the median over turns.
 """
@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 from bench.floor import Floor
+from bench.rival import Rival
 from funnelcast.data.columns import Columns
 from funnelcast.evaluation.score import score
 from funnelcast.layers.mode import Precision
@@ -30,9 +32,11 @@ SPELL = 0.25
 
 @dataclass
 class Turns:
-    """Rows/s of work, and of the floor before each and after the last one."""
+    """Rows/s of work, and of the floor before each and after the last one; after the first turn, which warms up,
+    rivals have a spell in each until they are done."""
 
     floor: Floor
+    rivals: Sequence[Rival] = ()
     rates: list[float] = field(default_factory=list)
     floors: list[float] = field(default_factory=list)
 
@@ -40,12 +44,18 @@ class Turns:
         self.floors.append(self.floor.rate(SPELL))
 
     def add(self, rate: float) -> None:
-        """A spell of work, and one of the floor."""
+        """A spell of work, of the floor, and of each rival."""
         self.rates.append(rate)
         self.floors.append(self.floor.rate(SPELL))
+        for rival in self.rivals if len(self.rates) > 1 else ():
+            rival.spell(SPELL)
+
+    def enough(self, turns: int) -> bool:
+        """Whether there were so many, and rivals are done."""
+        return len(self.rates) > turns and all(rival.is_done for rival in self.rivals)
 
     def found(self) -> dict[str, Any]:
-        """Medians; the first spell warms up and is left out."""
+        """Medians; and of the turns that each rival had, means of work and of the floor."""
         floors = [(before + after) / 2 for before, after in zip(self.floors[1:], self.floors[2:], strict=False)]
         shares = sorted(rate / floor for rate, floor in zip(self.rates[1:], floors, strict=True))
         quarter = len(shares) // 4
@@ -54,6 +64,10 @@ class Turns:
             "floor": median(floors),
             "share": median(shares),
             "middle half": (shares[quarter], shares[-1 - quarter]),
+            "beside": [
+                {"ours": mean(self.rates[1 : 1 + rival.spells]), "floor": mean(floors[: rival.spells])}
+                for rival in self.rivals
+            ],
         }
 
 
@@ -63,11 +77,11 @@ class _EnoughError(Exception):
 
 def training(
     model: FunnelModel, loss_weights: LossWeights, funnel: Funnel, plan: Plan, rows: Columns, dev: Columns, turns: int,
-    floor: Floor,
+    floor: Floor, rivals: Sequence[Rival] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """Of the trainer's epochs, which pause for the floor; the plan's stages are replaced by one of enough of them."""
     plan = replace(plan, stages=(Stage(epochs=1000, patience=1000),))
-    found, rows_done, seconds, before, last = Turns(floor), 0, 0.0, 0, 0.0
+    found, rows_done, seconds, before, last = Turns(floor, rivals), 0, 0.0, 0, 0.0
 
     def on_progress(stage: str, done: int, total: int, unit: str, note: str = "") -> None:
         nonlocal rows_done, seconds, before, last
@@ -78,7 +92,7 @@ def training(
             found.add(rows_done / seconds)
             rows_done, seconds, now = 0, 0.0, time.perf_counter()
         before, last = done, now
-        if len(found.rates) > turns:
+        if found.enough(turns):
             raise _EnoughError
 
     with tempfile.TemporaryDirectory() as folder, suppress(_EnoughError):
@@ -87,11 +101,12 @@ def training(
 
 
 def scoring(
-    model: FunnelModel, rows: Columns, turns: int, floor: Floor, workers: int = 1, precision: Precision = "float32"
-) -> dict[str, Any]:
+    model: FunnelModel, rows: Columns, turns: int, floor: Floor, workers: int = 1, precision: Precision = "float32",
+    rivals: Sequence[Rival] = (),
+) -> dict[str, Any]:  # fmt: skip
     """From columns to probabilities."""
-    found = Turns(floor)
-    while len(found.rates) <= turns:
+    found = Turns(floor, rivals)
+    while not found.enough(turns):
         done, started = 0, time.perf_counter()
         while time.perf_counter() - started < SPELL:
             score(model, rows, precision=precision, workers=workers)

@@ -1,4 +1,7 @@
-"""One peer on one model: prints a line of JSON. `python -m bench.peers.measure --help`, in the peers' environment."""
+"""One peer on one model, for `bench.rival`: it is told by lines what to do, and prints one of JSON when that is done.
+
+`python -m bench.peers.measure --help`, in the peers' environment.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,15 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import torch
 
-from bench.peers.peer import Config, Peer, measure
+from bench.peers.peer import Config, Peer, works
 from bench.peers.work import Data
 
 PEERS = {"torch-rechub": ("rechub", "Rechub"), "deepctr-torch": ("deepctr", "DeepCTR"), "fuxictr": ("fuxi", "Fuxi")}
@@ -34,14 +39,23 @@ def main() -> int:
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     torch.set_num_interop_threads(1)
-    with tempfile.TemporaryDirectory() as folder, quiet():
-        kind = imported(asked.peer)
-        if asked.model not in kind.models:
-            return 3
-        found = measure(kind, Config(asked.model, asked.dim, Path(folder)), Data.load(asked.data), asked.threads)
+    kind = imported(asked.peer)
+    if asked.model not in kind.models:
+        return 3
     note = "; ".join(kind.notes[key] for key in ("", asked.model) if key in kind.notes)
-    version = importlib.metadata.version(asked.peer)
-    sys.stdout.write(json.dumps({**found, "version": version, "note": note}) + "\n")
+    what = {"version": importlib.metadata.version(asked.peer), "note": note}
+    with tempfile.TemporaryDirectory() as folder:
+        work = works(kind, Config(asked.model, asked.dim, Path(folder)), Data.load(asked.data))
+        run: Callable[[], Any] = dict
+        for word in map(str.strip, sys.stdin):
+            began = time.process_time()
+            with quiet():
+                if word == "prepare":
+                    run = next(work)
+                else:
+                    run()
+            sys.stdout.write(json.dumps({**what, "cpu": time.process_time() - began}) + "\n")
+            sys.stdout.flush()
     return 0
 
 
@@ -55,7 +69,7 @@ def imported(name: str) -> type[Peer]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """They print and draw bars; stdout is for the line of JSON."""
+    """They print and draw bars; stdout is for lines of JSON."""
     with Path(os.devnull).open("w") as sink, contextlib.redirect_stdout(sink), contextlib.redirect_stderr(sink):
         yield
 

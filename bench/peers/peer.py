@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.peers.work import BATCH, Data, exact_auc, rates, timed
+from bench.peers.work import BATCH, Data
 
 WARM_UP = 8
 """Batches that a throw-away model is trained on first."""
@@ -43,21 +43,17 @@ class Peer:
         raise NotImplementedError
 
 
-def measure(kind: type[Peer], config: Config, data: Data, threads: int) -> dict[str, Any]:
-    """An epoch of training and the scoring of all rows, through the peer's own loader, trainer and predict."""
-    train, test = data.split()
+def works(kind: type[Peer], config: Config, data: Data) -> Iterator[Callable[[], Any]]:
+    """An epoch of training, and the scoring of all rows, through the peer's own loader, trainer and predict: each is
+    prepared when it is asked for."""
+    train, _ = data.split()
     few = _few_of_each(train)
     first = kind(config, data)
     first.fit(train.take(slice(WARM_UP * BATCH)), few)()
     first.predict(few)()
     peer = kind(config, data)
-    trained, _ = timed(peer.fit(train, few))
-    scored, scores = timed(peer.predict(data))
-    return {
-        "train": rates(len(train), trained, threads),
-        "score": rates(len(data), scored, threads),
-        "auc": exact_auc(test, np.asarray(scores[len(train) :], np.float64)),
-    }
+    yield peer.fit(train, few)
+    yield peer.predict(data)
 
 
 def _few_of_each(data: Data) -> Data:

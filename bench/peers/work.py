@@ -127,15 +127,3 @@ def _busy() -> float:
         return 0.0
     user, nice, system, _, _, irq, soft, steal = map(int, first)
     return (user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK")
-
-
-def rates(rows: int, span: Span, threads: int) -> dict[str, float]:
-    """Rows per second; and of the cores that the run was to have, the share that others had."""
-    return {"rows_per_s": rows / span.wall, "lost": span.lost / (span.wall * threads), "cpus": span.own / span.wall}
-
-
-def exact_auc(test: Data, scores: NDArray[np.float64]) -> dict[str, float]:
-    """Over all rows: of click, and of click and conversion."""
-    from sklearn.metrics import roc_auc_score
-
-    return {task: round(float(roc_auc_score(test.labels[:, i], scores[:, i])), 5) for i, task in enumerate(TASKS)}
