@@ -23,7 +23,7 @@ from funnelcast.layers.tape import Tape
 from funnelcast.layers.workspace import keep_freed_memory
 from funnelcast.models.registry import RECIPES
 from funnelcast.training import adam, optimizers, step
-from funnelcast.training.adam import RowAdam
+from funnelcast.training.adam import DenseAdam, RowAdam
 from funnelcast.training.course import Course, Plan, course_of
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.optimizers import OptimizerConfig
@@ -63,11 +63,8 @@ def main() -> int:
     keep_freed_memory()
     for name in asked.models:
         config = OptimizerConfig(precision=asked.precision)
-        model, loss = build(name, asked.embedding), LossConfig()
-        plan = Plan(loss, config, (Stage(epochs=1),), seed=0)
-        rows = draw(BATCHES * config.batch_size, 0)
-        course = course_of(plan.stages[0], model, build_loss_weights(loss, RATES), plan, rows, None)
-        shapes = products_of(model, Batch.of(draw(config.micro_batch, 1)))
+        course = course_on(name, asked.embedding, config)
+        shapes = products_of(build(name, asked.embedding), Batch.of(draw(config.micro_batch, 1)))
         floor = config.batch_size / Floor(shapes, config.micro_batch).rate(2.0)
         parts = profile(course)
         total = sum(parts.values())
@@ -77,6 +74,13 @@ def main() -> int:
         table.append(("the floor: its products alone, by torch", f"{floor * 1e3:.2f}", f"{floor / total:.1%}"))
         show((f"{name}, embedding {asked.embedding}, {asked.precision}", "ms", "share"), table)
     return 0
+
+
+def course_on(name: str, dim: int, config: OptimizerConfig) -> Course:
+    """Of a fresh model, with `BATCHES` of rows."""
+    plan = Plan(LossConfig(), config, (Stage(epochs=1),), seed=0)
+    loss_weights, rows = build_loss_weights(plan.loss, RATES), draw(BATCHES * config.batch_size, 0)
+    return course_of(plan.stages[0], build(name, dim), loss_weights, plan, rows, None)
 
 
 def profile(course: Course) -> dict[str, float]:
@@ -93,7 +97,7 @@ def profile(course: Course) -> dict[str, float]:
         (step, "add_up", "adding up pieces, and what is between"),
         (optimizers, "row_gradients", "gradients of embedding rows"),
         (RowAdam, "step", "Adam of embedding rows"),
-        (adam, "_parts_of_group", "Adam of other parameters"),
+        (DenseAdam, "shares", "Adam of other parameters"),
         (adam, "move_all", "Adam of other parameters"),
     ]
     with ExitStack() as patched:
@@ -115,6 +119,10 @@ LOOPS = {
     "add_gradients": "compiled loops of layers, backward",
     "add_losses": "losses",
     "weigh_slopes": "losses",
+    "_weigh": "losses",
+    "_weigh_back": "losses",
+    "share_out": "gates' softmaxes",
+    "share_out_back": "gates' softmaxes",
     "_split": "telling vectors that repeat",
     "_begin": "noise",
     "_fill": "noise",

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from bench import turns
 from bench.beside import LOST, Work, lost_by, page
+from bench.floor import Floor, Products
 from bench.rival import LEAST, Rival
 
 WORKING = """
@@ -63,6 +65,25 @@ def test_a_rival_works_in_its_spells_alone() -> None:
         spells = rival.spells
         rival.spell(0.1)  # nothing is left
         assert rival.spells == spells
+
+
+def test_a_rival_is_held_against_the_turns_that_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not against the first one, which warms up, nor those after it was done."""
+    monkeypatch.setattr(turns, "SPELL", 0.05)
+    with Rival([sys.executable, "-c", WORKING.format(cpu=0.12)]) as rival:
+        rival.prepare()
+        rival.begin(repeated=False)
+        measured = turns.Turns(Floor([Products(1, 8, 4, 4, shared=False)], 8), [rival])
+        measured.add(1000.0)
+        assert rival.spells == 0
+        while not measured.enough(8):
+            measured.add(1000.0 * 2 ** len(measured.rates))
+        (beside,) = measured.found()["beside"]
+    assert 3 <= rival.spells < 8 and len(measured.rates) == 9
+    had = slice(1, 1 + rival.spells)
+    assert beside["ours"] == sum(measured.rates[had]) / rival.spells
+    around = zip(measured.floors[had], measured.floors[2 : 2 + rival.spells], strict=True)
+    assert beside["floor"] == pytest.approx(sum(before + after for before, after in around) / (2 * rival.spells))
 
 
 def test_short_work_is_repeated() -> None:

@@ -1,0 +1,38 @@
+"""The bench that tells where a step's time goes: every part that it names is there, and has time of its own."""
+
+from typing import Any
+
+import pytest
+from numba.core.dispatcher import Dispatcher
+
+from bench import profile
+from funnelcast.training.optimizers import OptimizerConfig
+
+
+def test_every_part_of_a_step_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MAN has all of them: attention, dropout, vectors that repeat."""
+    monkeypatch.setattr(profile, "BATCHES", 3)
+    loops, part_of = set[str](), profile._part_of
+
+    def noted(call: Any) -> str:
+        loop = getattr(call, "func", None)
+        if isinstance(loop, Dispatcher):
+            loops.add(loop.py_func.__name__)
+        return part_of(call)
+
+    monkeypatch.setattr(profile, "_part_of", noted)
+    found = profile.profile(profile.course_on("man", 5, OptimizerConfig(batch_size=256, micro_batch=128)))
+    around = {
+        "looking up embeddings",
+        "handing a recorded pass its rows",
+        "adding up pieces, and what is between",
+        "gradients of embedding rows",
+        "Adam of embedding rows",
+        "Adam of other parameters",
+        "operations of torch's beside them",
+        "reading rows",
+        "all else",
+    }
+    assert loops == profile.LOOPS.keys() - {"_begin", "_fill"}  # of noise, which numpy draws
+    assert found.keys() == {*profile.LOOPS.values(), *around}
+    assert all(seconds > 0 for seconds in found.values())
