@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from funnelcast.compiled import compiled_for_speed
+from funnelcast.layers.kernels import BLOCK
 from funnelcast.layers.kernels_repeats import (
     add_tables,
     add_to_sums,
@@ -36,36 +37,40 @@ def backward_twice(banks: Any, layers: Any, seen: Any, first: Any, groups: Any) 
     """
     bank = banks[0]
     rows, last = bank.rows, len(layers) - 1
+    e: Any = np.int64(0)  # the gradient of what `backward` had for a layer's output
+    if not (bank.turn_x or layers[last].turn_weight):  # of gates alone
+        for start in range(0, rows, BLOCK):
+            for n in range(bank.networks):
+                _unmix_twice(bank, layers[last], n, e, start, min(start + BLOCK, rows), seen[first[n] : first[n + 1]])
+        return
     for n in range(bank.networks):
-        e: Any = np.int64(0)  # the gradient of what `backward` had for a layer's output
-        if bank.turn_x or layers[last].turn_weight:
-            before: Any = bank.turn_x + n * bank.turn_x_step if bank.turn_x else np.int64(0)
-            for i in range(len(layers)):
-                layer = layers[i]
-                k, width = layer.width_in, layer.width
-                e = bank.scratch + i % 2 * bank.scratch_step
-                delta = of(layer.delta, n, rows, width)
-                if layer.turn_weight:
-                    turn = rows_of(bank, layer, layer.turn_weight, groups, n, i)
-                    x = of(layers[i - 1].output, n, rows, k) if i else bank.x + n * bank.x_step
-                    _pack_and_multiply(bank, x, turn, e, rows, k, width, NOTHING)
-                    if i:
-                        toward = of(layers[i - 1].toward, n, rows, k)
-                        _turn_and_multiply(bank, delta, turn, toward, rows, width, k, NOTHING)
-                    elif bank.grad_x:
-                        keep = 1 if n > 0 and bank.grad_x_step == 0 else 0
-                        grad_x = bank.grad_x + n * bank.grad_x_step
-                        _turn_and_multiply(bank, delta, turn, grad_x, rows, width, k, keep)
-                    if i == 0 and len(groups):
-                        _turn_tables(bank, layer, e, delta, groups, n)
-                if before:
-                    keep = 1 if layer.turn_weight else 0
-                    _pack_and_multiply(bank, before, of(layer.weight, n, k, width), e, rows, k, width, keep)
-                    turned_times(before, delta, of(layer.grad_weight, n, k, width), k, rows, width, 0, bank.room, 0)
-                _mask(e, n, rows, layer)
-                before = e
+        before: Any = bank.turn_x + n * bank.turn_x_step if bank.turn_x else np.int64(0)
+        for i in range(len(layers)):
+            layer = layers[i]
+            k, width = layer.width_in, layer.width
+            e = bank.scratch + i % 2 * bank.scratch_step
+            delta = of(layer.delta, n, rows, width)
+            if layer.turn_weight:
+                turn = rows_of(bank, layer, layer.turn_weight, groups, n, i)
+                x = of(layers[i - 1].output, n, rows, k) if i else bank.x + n * bank.x_step
+                _pack_and_multiply(bank, x, turn, e, rows, k, width, NOTHING)
+                if i:
+                    toward = of(layers[i - 1].toward, n, rows, k)
+                    _turn_and_multiply(bank, delta, turn, toward, rows, width, k, NOTHING)
+                elif bank.grad_x:
+                    keep = 1 if n > 0 and bank.grad_x_step == 0 else 0
+                    grad_x = bank.grad_x + n * bank.grad_x_step
+                    _turn_and_multiply(bank, delta, turn, grad_x, rows, width, k, keep)
+                if i == 0 and len(groups):
+                    _turn_tables(bank, layer, e, delta, groups, n)
+            if before:
+                keep = 1 if layer.turn_weight else 0
+                _pack_and_multiply(bank, before, of(layer.weight, n, k, width), e, rows, k, width, keep)
+                turned_times(before, delta, of(layer.grad_weight, n, k, width), k, rows, width, 0, bank.room, 0)
+            _mask(e, n, rows, layer)
+            before = e
         if bank.columns:
-            _unmix_twice(bank, layers[last], n, e, seen[first[n] : first[n + 1]])
+            _unmix_twice(bank, layers[last], n, e, 0, rows, seen[first[n] : first[n + 1]])
         else:
             width = layers[last].width
             matrix(of(bank.turn_grad, n, rows, width), rows, width)[:] = matrix(e, rows, width)
@@ -114,9 +119,9 @@ def _mask(e: int, n: int, rows: int, layer: Any) -> None:
 
 
 @compiled_for_speed
-def _unmix_twice(bank: Any, layer: Any, n: int, e: int, seen: Any) -> None:
-    """`turn_grad`, `grad_gates` and the last layer's `toward`: `e` (B, H) and `turn_gates` are the gradients of what
-    `_unmix` made; `e` is 0 where nobody asked for one."""
+def _unmix_twice(bank: Any, layer: Any, n: int, e: int, start: int, stop: int, seen: Any) -> None:
+    """`turn_grad`, `grad_gates` and the last layer's `toward` of rows start … stop - 1: `e` (B, H) and `turn_gates` are
+    the gradients of what `_unmix` made; `e` is 0 where nobody asked for one."""
     rows, width = bank.rows, layer.width
     gates, grad_gates = matrix(bank.gates, rows, bank.columns), matrix(bank.grad_gates, rows, bank.columns)
     y = matrix(of(layer.output, n, rows, width), rows, width)
@@ -126,7 +131,7 @@ def _unmix_twice(bank: Any, layer: Any, n: int, e: int, seen: Any) -> None:
         turned = matrix(of(bank.turn_grad, place, rows, width), rows, width)
         if e:
             g = matrix(e, rows, width)
-            for r in range(rows):
+            for r in range(start, stop):
                 weight, product = gates[r, column], np.float32(0)
                 for j in range(width):
                     product += grad[r, j] * g[r, j]
@@ -135,7 +140,7 @@ def _unmix_twice(bank: Any, layer: Any, n: int, e: int, seen: Any) -> None:
     if bank.turn_gates:
         turn_gates = matrix(bank.turn_gates, rows, bank.columns)
         toward = matrix(of(layer.toward, n, rows, width), rows, width)
-        for r in range(rows):
+        for r in range(start, stop):
             for j in range(width):
                 toward[r, j] = 0
             for s in range(len(seen)):

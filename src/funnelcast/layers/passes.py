@@ -76,16 +76,18 @@ class Passes(Generic[Own, Found]):
             idle.append(one)
         self._lent, self._lends = [], lend
 
-    def __call__(self, given: Own, run: Callable[[Own], Found]) -> Found:
-        """What that finds, to the bit; from any thread."""
+    def __call__(
+        self, given: Own, run: Callable[[Own], Found], taken: Callable[[Found], Found] = lambda found: found
+    ) -> Found:
+        """What that finds, to the bit; from any thread. `taken`: what of it is wanted, so that no more is copied."""
         idle = self._idle_of(given)
         one = None if idle is None else _played(idle, given) or self._recorded(given, run)
         if idle is None or one is None:
-            return run(given)
+            return taken(run(given))
         if self._lends:
             self._lent.append((idle, one))
-            return one.found
-        found: Found = copied(one.found)
+            return taken(one.found)
+        found: Found = copied(taken(one.found))
         idle.append(one)
         return found
 

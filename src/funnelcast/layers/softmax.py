@@ -21,7 +21,7 @@ BLOCK: Final = 64
 
 def softmaxes_by(mode: Mode, x: Tensor, widths: Sequence[int]) -> Tensor:
     """(B, K) -> (B, K): a softmax over the first `widths[0]` columns, one over the next `widths[1]`, and so on."""
-    if mode.fused and mode.again is None and is_simple(x):
+    if mode.fused and is_simple(x):
         out: Tensor = FusedSoftmaxes.apply(x, np.array(widths))  # type: ignore[no-untyped-call]
         return out
     if len(set(widths)) == 1:  # one softmax for all
@@ -30,7 +30,7 @@ def softmaxes_by(mode: Mode, x: Tensor, widths: Sequence[int]) -> Tensor:
 
 
 class FusedSoftmaxes(torch.autograd.Function):
-    """Of x (B, K), in float32 on the CPU, and int64 widths that add up to K -> (B, K); once differentiable."""
+    """Of x (B, K), in float32 on the CPU, and int64 widths that add up to K -> (B, K); twice differentiable."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, widths: NDArray[np.int64]) -> Tensor:
@@ -42,12 +42,31 @@ class FusedSoftmaxes(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return FusedSoftmaxesBack.apply(grad, *ctx.saved_tensors, ctx.widths), None  # type: ignore[no-untyped-call]
+
+
+class FusedSoftmaxesBack(torch.autograd.Function):
+    """The gradient of `FusedSoftmaxes` by x, from what went out, which can be differentiated once."""
+
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, out: Tensor, widths: NDArray[np.int64]) -> Tensor:
+        grad, grad_x, ctx.widths = grad.contiguous(), torch.empty_like(out), widths
+        perform(share_out_back, *_arrays(out, grad), widths, grad_x.numpy())
+        ctx.save_for_backward(grad, out)
+        return grad_x
+
+    @staticmethod
+    def backward(ctx: Any, turn: Tensor) -> tuple[Tensor, Tensor, None]:
         if torch.is_grad_enabled():
-            raise RuntimeError("FusedSoftmaxes has no second derivative; ask for it by Mode(again=…)")
-        (out,) = ctx.saved_tensors
-        grad_x = torch.empty_like(out)
-        perform(share_out_back, out.numpy(), grad.contiguous().numpy(), ctx.widths, grad_x.numpy())
-        return grad_x, None
+            raise RuntimeError("FusedSoftmaxes has no third derivative; take plain operations")
+        grad, out = ctx.saved_tensors
+        by_grad, by_out = torch.empty_like(grad), torch.empty_like(out)
+        perform(share_out_twice, *_arrays(out, grad, turn.contiguous()), ctx.widths, *_arrays(by_grad, by_out))
+        return by_grad, by_out, None
+
+
+def _arrays(*tensors: Tensor) -> list[Any]:
+    return [tensor.detach().numpy() for tensor in tensors]
 
 
 @compiled_for_speed
@@ -90,4 +109,21 @@ def share_out_back(out: Any, grad: Any, widths: Any, grad_x: Any) -> None:
                 total += out[b, k] * grad[b, k]
             for k in range(begin, begin + width):
                 grad_x[b, k] = out[b, k] * (grad[b, k] - total)
+            begin += width
+
+
+@compiled_for_speed
+def share_out_twice(out: Any, grad: Any, turn: Any, widths: Any, by_grad: Any, by_out: Any) -> None:
+    """Fills the gradients of `grad` and `out` (B, K) from `turn`, that of what `share_out_back` made of them: with w, g
+    and t of one softmax, w (t - ⟨w, t⟩) and t (g - ⟨w, g⟩) - ⟨w, t⟩ g."""
+    for b in range(len(out)):
+        begin = 0
+        for width in widths:
+            mean, turned = np.float32(0), np.float32(0)
+            for k in range(begin, begin + width):
+                mean += out[b, k] * grad[b, k]
+                turned += out[b, k] * turn[b, k]
+            for k in range(begin, begin + width):
+                by_grad[b, k] = out[b, k] * (turn[b, k] - turned)
+                by_out[b, k] = turn[b, k] * (grad[b, k] - mean) - turned * grad[b, k]
             begin += width

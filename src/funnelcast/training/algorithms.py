@@ -103,6 +103,10 @@ class Outer(NamedTuple):
     through: Found | None = None
     """What of it comes through the inner steps."""
 
+    def for_step(self) -> Outer:
+        """What the optimizer takes of it, which is about half."""
+        return self._replace(leaves=[], through=None)
+
 
 def outer_gradient(loop: InnerLoop, task: TaskRows, config: Inner, rates: Sequence[Tensor]) -> Outer:
     """By all that is trained. `rates`: what α is multiplied by for each adapted parameter, where it is learned."""

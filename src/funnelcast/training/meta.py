@@ -80,9 +80,15 @@ class MetaStep:
 
     def _task(self, task: TaskRows, *, watch: bool) -> tuple[Outer, Watched | None]:
         loop = self.loops.get()
+
+        def run(rows: TaskRows) -> Outer:
+            return outer_gradient(loop, rows, self.config, self.rates)
+
         try:
-            outer = self.passes(task, lambda rows: outer_gradient(loop, rows, self.config, self.rates))
-            return outer, _watch(loop, task, outer) if watch else None
+            if not watch:
+                return self.passes(task, run, Outer.for_step), None
+            outer = self.passes(task, run)
+            return outer, _watch(loop, task, outer)
         finally:
             self.loops.put(loop)
 
