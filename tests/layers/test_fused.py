@@ -168,6 +168,13 @@ def test_the_same_second_derivatives(visible: list[list[bool]], widths: tuple[in
 
 
 @pytest.mark.parametrize("by", ["gates", "experts and gates"])
+def test_the_same_second_derivatives_of_several_blocks_of_rows(by: str) -> None:
+    trunk, x = trunk_of((6, 4), SEEN["all"], torch.float32), draw(1, 2 * BLOCK + 37, 7, dtype=torch.float32)
+    expected = second_derivatives(copy.deepcopy(trunk).double(), x.double(), by, fused=False)
+    assert_close(second_derivatives(trunk, x, by, fused=True), expected, torch.float32)
+
+
+@pytest.mark.parametrize("by", ["gates", "experts and gates"])
 @pytest.mark.parametrize("shared", [0, 2])
 def test_the_same_second_derivatives_through_levels(shared: int, by: str) -> None:
     """By gates, the lower levels must be found among what the upper ones read."""
