@@ -1,9 +1,9 @@
 """funnelcast beside its peers: the same rows, architecture and batch, in turns; writes a page of docs.
 
 Of a model at an embedding on so many cores, funnelcast, its floor and each peer work in turns of a quarter of a second,
-each in a process of its own, which is stopped meanwhile. Where others took more than `LOST` of the cores it is measured
-again, and left out if that happens thrice. Results are kept in a file, so that a run that was stopped goes on; the same
-command tries again what was left out.
+peers in processes of their own, which are stopped meanwhile; bfloat16 takes turns with the floor alone. Where others
+took more than `LOST` of the cores it is measured again, and left out if that happens thrice. Results are kept in a
+file, so that a run that was stopped goes on; the same command tries again what was left out.
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ def measured(work: Work, data: Path, python: Path) -> dict[str, Any]:
     """Of the first try that had its cores, or the last one; raises CalledProcessError."""
     found: dict[str, Any] = {}
     for _ in range(TRIES):
-        run = subprocess.run(work.command(data, python), stdout=subprocess.PIPE, text=True, check=True)
+        quiet = os.environ | {"GOMP_SPINCOUNT": "0"}  # of peers too, which it starts
+        run = subprocess.run(work.command(data, python), env=quiet, stdout=subprocess.PIPE, text=True, check=True)
         found = json.loads(run.stdout)
         rate, lost = found["train"]["rows_per_s"], lost_by(found)
         say(f"{work}: {rate:,.0f} rows/s in training, others had {lost:.1%} of its cores")
@@ -132,7 +133,8 @@ def page(known: dict[Work, dict[str, Any]], arguments: str, vocabulary: str, row
         "architecture for all, without dropout; each through its own loader, trainer and predict. Rows per second: "
         "median over rounds (lowest – highest). The floor is that of the model's matrix products alone. All that is of "
         "one model, embedding and number of cores takes turns of a quarter of a second: what is held against one "
-        "another is of the same turns. "
+        "another is of the same turns; but bfloat16 takes turns with the floor alone, and is held against float32 by "
+        "their shares of it. "
         f"{len(known) - len(counted)} of {len(known)} measurements do not count, as others had "
         f"more than {LOST:.0%} of their cores; of the others that share was at most "
         f"{max(map(lost_by, counted.values()), default=0):.1%}.\n",

@@ -126,8 +126,8 @@ def _in_turns(
     def run() -> dict[str, Any]:
         beside = list(rivals.values())
         if what == "score":
-            few_rows = columns_of(data.take(slice(SCORED)))
-            return scoring(model, few_rows, TURNS, floor, threads, precision, beside)
+            scored = columns_of(data.take(slice(SCORED)))
+            return scoring(model, scored, TURNS, floor, threads, precision, beside)
         weights = build_loss_weights(plan.loss, RATES)
         return training(model, weights, FUNNEL, plan, trained, few, TURNS, floor, beside)
 

@@ -23,8 +23,7 @@ class Rival:
     """Work of another process, and the seconds that it had."""
 
     def __init__(self, command: Sequence[str]) -> None:
-        quiet = os.environ | {"GOMP_SPINCOUNT": "0"}
-        self._process = subprocess.Popen(command, bufsize=0, env=quiet, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._process = subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.is_done, self._works, self._repeated = True, False, False
         self.seconds = self.cpu = 0.0
         self.spells = self.passes = 0

@@ -107,7 +107,6 @@ class Span(NamedTuple):
     """What a piece of work took."""
 
     wall: float  # s
-    own: float  # CPU seconds of this process
     lost: float  # CPU seconds of the machine that others had, or its host
 
 
@@ -116,7 +115,7 @@ def timed(run: Callable[[], Any]) -> tuple[Span, Any]:
     busy, own, wall = _busy(), time.process_time(), time.perf_counter()
     result = run()
     wall, own = time.perf_counter() - wall, time.process_time() - own
-    return Span(wall, own, max(0.0, _busy() - busy - own)), result
+    return Span(wall, max(0.0, _busy() - busy - own)), result
 
 
 def _busy() -> float:

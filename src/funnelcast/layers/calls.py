@@ -202,6 +202,11 @@ def addresses(tensors: Sequence[Tensor | None]) -> list[int]:
     return [_address(tensor) for tensor in tensors]
 
 
+def arrays_of(*tensors: Tensor) -> list[Any]:
+    """Their numbers, for loops."""
+    return [tensor.detach().numpy() for tensor in tensors]
+
+
 def layers_of(x: Tensor, parameters: Sequence[Tensor], job: Job) -> NDArray[np.void]:
     """The layers of a bank, without room for their outputs."""
     columns = (x if job.repeats is None else job.repeats.dense).shape[-1]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from funnelcast.compiled import compiled_for_speed
+from funnelcast.layers.calls import arrays_of
 from funnelcast.layers.tape import perform
 
 
@@ -19,7 +20,7 @@ class FusedOutput(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         x, weight, logits = x.contiguous(), weight.contiguous(), x.new_empty(x.shape[1], len(x))
-        perform(add_products, *_arrays(x, weight, bias.contiguous(), logits))
+        perform(add_products, *arrays_of(x, weight, bias.contiguous(), logits))
         ctx.save_for_backward(x, weight)
         return logits
 
@@ -35,7 +36,7 @@ class FusedOutputBack(torch.autograd.Function):
     def forward(ctx: Any, grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
         grad = grad.contiguous()
         grads = torch.empty_like(x), torch.zeros_like(weight), grad.new_zeros(len(x), 1)
-        perform(add_gradients, *_arrays(x, weight, grad, *grads))
+        perform(add_gradients, *arrays_of(x, weight, grad, *grads))
         ctx.save_for_backward(grad, x, weight)
         return grads
 
@@ -46,7 +47,7 @@ class FusedOutputBack(torch.autograd.Function):
         grad, x, weight = ctx.saved_tensors
         found = torch.empty_like(grad), torch.empty_like(x), torch.zeros_like(weight)
         turns = tuple(turn.contiguous() for turn in turns)
-        perform(add_gradients_twice, *_arrays(x, weight, grad, *turns, *found))
+        perform(add_gradients_twice, *arrays_of(x, weight, grad, *turns, *found))
         return found
 
 
@@ -54,10 +55,6 @@ def fused_output(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """`FusedOutput` of these."""
     logits: Tensor = FusedOutput.apply(x, weight, bias)  # type: ignore[no-untyped-call]
     return logits
-
-
-def _arrays(*tensors: Tensor) -> list[Any]:
-    return [tensor.detach().numpy() for tensor in tensors]
 
 
 @compiled_for_speed

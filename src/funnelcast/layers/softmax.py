@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from funnelcast.compiled import compiled_for_speed
+from funnelcast.layers.calls import arrays_of
 from funnelcast.layers.exponentials import exponentiate
 from funnelcast.layers.mode import Mode, is_simple
 from funnelcast.layers.tape import perform
@@ -51,7 +52,7 @@ class FusedSoftmaxesBack(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, grad: Tensor, out: Tensor, widths: NDArray[np.int64]) -> Tensor:
         grad, grad_x, ctx.widths = grad.contiguous(), torch.empty_like(out), widths
-        perform(share_out_back, *_arrays(out, grad), widths, grad_x.numpy())
+        perform(share_out_back, *arrays_of(out, grad), widths, grad_x.numpy())
         ctx.save_for_backward(grad, out)
         return grad_x
 
@@ -61,12 +62,8 @@ class FusedSoftmaxesBack(torch.autograd.Function):
             raise RuntimeError("FusedSoftmaxes has no third derivative; take plain operations")
         grad, out = ctx.saved_tensors
         by_grad, by_out = torch.empty_like(grad), torch.empty_like(out)
-        perform(share_out_twice, *_arrays(out, grad, turn.contiguous()), ctx.widths, *_arrays(by_grad, by_out))
+        perform(share_out_twice, *arrays_of(out, grad, turn.contiguous()), ctx.widths, *arrays_of(by_grad, by_out))
         return by_grad, by_out, None
-
-
-def _arrays(*tensors: Tensor) -> list[Any]:
-    return [tensor.detach().numpy() for tensor in tensors]
 
 
 @compiled_for_speed
