@@ -134,6 +134,49 @@ def test_loops_make_the_same_vectors_and_derivatives(case: str, width: int, rows
         assert (grad - each).norm() <= 1e-4 * (1 + each.norm())
 
 
+def derived_twice(attention: StepAttention, given: list[Tensor], weights: list[Tensor], *, alone: bool) -> list[Tensor]:
+    """By g, x and parameters, of the products of some with the gradient of ⟨g, A⟩; with A² beside these or `alone`."""
+    leaves = [given[1], *attention.parameters()]
+    out = attention(given[1], Mode(fused=True, wanted=Leaves(leaves), again=Leaves(leaves)))
+    grads = torch.autograd.grad((out * given[0]).sum(), leaves, create_graph=True)
+    turned = sum_of([(grad * w).sum() for grad, w in zip(grads, weights, strict=True)])
+    return list(torch.autograd.grad(turned if alone else turned + (out * out).sum(), [*given[:1], *leaves]))
+
+
+@pytest.mark.parametrize("alone", [True, False])
+@pytest.mark.parametrize(("rows", "width"), [(0, 5), (1, 1), (BLOCK + 5, 5), (7, 32), (2 * BLOCK, 40)])
+@pytest.mark.parametrize("case", LISTENING)
+def test_loops_make_the_same_second_derivatives(case: str, rows: int, width: int, alone: bool) -> None:
+    funnel = LISTENING[case]
+    exact = StepAttention(width, funnel.edges).double()
+    randomise(exact, scale=min(0.3, width**-0.5))
+    own = copy.deepcopy(exact).float()
+    given = [draw(n, len(funnel.names), rows, width) for n in (1, 2)]
+    weights = [draw(3 + n, *each.shape) for n, each in enumerate([given[1], *exact.parameters()])]
+    right = derived_twice(exact, [each.clone().requires_grad_() for each in given], weights, alone=alone)
+    singles = [each.float().requires_grad_() for each in given], [weight.float() for weight in weights]
+    for grad, each in zip(derived_twice(own, *singles, alone=alone), right, strict=True):
+        assert grad.shape == each.shape and (grad - each).norm() <= 1e-5 * (1 + each.norm())
+
+
+@pytest.mark.parametrize("kept", range(3))
+def test_second_derivatives_of_some_gradients_alone(kept: int) -> None:
+    """Of that by x, by one weight, or by one bias."""
+    exact = StepAttention(5, CASES["chain of 4"].edges).double()
+    randomise(exact, scale=0.3)
+    given = [draw(n, 4, 9, 5) for n in (1, 2)]
+    weights = [torch.zeros_like(each) for each in [given[1], *exact.parameters()]]
+    weights[kept] = draw(3, *weights[kept].shape)
+    right = derived_twice(exact, [each.clone().requires_grad_() for each in given], weights, alone=True)
+    own, leaf = copy.deepcopy(exact).float(), given[1].float().requires_grad_()
+    leaves, direction = [leaf, *own.parameters()], given[0].float().requires_grad_()
+    out = own(leaf, Mode(fused=True, wanted=Leaves(leaves), again=Leaves(leaves[kept : kept + 1])))
+    (grad,) = torch.autograd.grad((out * direction).sum(), leaves[kept], create_graph=True)
+    found = torch.autograd.grad((grad * weights[kept].float()).sum(), [direction, *leaves], materialize_grads=True)
+    for mine, each in zip(found, right, strict=True):
+        torch.testing.assert_close(mine.double(), each, rtol=1e-4, atol=1e-5)
+
+
 def test_a_row_has_the_same_bits_alone_and_in_scoring() -> None:
     funnel = CASES["several edges into one step"]
     attention = StepAttention(24, funnel.edges)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from funnelcast.layers.fused_attention import Plan, fused_attention
-from funnelcast.layers.fused_tokens import fused_tokens
 from funnelcast.layers.linear import linear_by
 from funnelcast.layers.mode import EVALUATE, Mode, is_simple
 
@@ -41,9 +40,7 @@ class StepAttention(nn.Module):
         """(T, B, H) -> (T, B, H)."""
         if not (mode.fused and is_simple(x) and self.sources):
             return torch.stack(self._attend(x, mode)[0])
-        if mode.again is None:
-            return fused_attention(x, self._plan, self._parameters_of_loops(), mode)
-        return torch.stack(self._attend_twice(x, mode))
+        return fused_attention(x, self._plan, self._parameters_of_loops(), mode)
 
     def _parameters_of_loops(self) -> list[Tensor]:
         """By edge its weight and bias, then by target S of ⟨Q u, K u⟩ = ⟨u S, u⟩, and V."""
@@ -67,18 +64,6 @@ class StepAttention(nn.Module):
             mixed = (shares[target].unsqueeze(-1) * tokens).sum(0)
             attended[target] = linear_by(mode, mixed, _weight(self.value[str(target)]))
         return attended, shares
-
-    def _attend_twice(self, x: Tensor, mode: Mode) -> list[Tensor]:
-        """The same vectors, by loops that have two derivatives."""
-        attended = list(x.unbind())
-        for target, sources in self.sources.items():
-            tokens = [self._tell(attended[source], f"{source}_{target}", mode) for source in sources]
-            tokens.append(attended[target])
-            query, key, value = (_weight(layers[str(target)]) for layers in (self.query, self.key, self.value))
-            score = query.t() @ key
-            scored = [linear_by(mode, token, score) for token in tokens]
-            attended[target] = linear_by(mode, fused_tokens(tokens, scored), value)
-        return attended
 
     def weigh(self, vectors: Sequence[Tensor], target: int, mode: Mode = EVALUATE) -> tuple[Tensor, Tensor]:
         """Weights (tokens, B) of a step's tokens, and the tokens (tokens, B, H), its own last.

@@ -48,8 +48,11 @@ ATTENTION: Final = np.dtype([(name, np.int64) for name in (
     "steps", "rows", "width",
     "x", "out", "grad", "grad_x",  # (T, B, H)
     "keep",  # whether what targets and edges have room for is of all rows, and not of a block alone: 0 or 1
-    "scratch",  # four spaces for (BLOCK, H), after which LANES numbers more can be read, and one for (tokens, BLOCK)
+    "scratch",  # five spaces for (BLOCK, H), after which LANES numbers more can be read, and one for (3 tokens, BLOCK)
     "packed", "room", "half", "paired", "paired_step",  # as in BANK
+    "turn_x", "turn_grad",  # (T, B, H): gradients of `grad_x` and, from elsewhere, of `out`
+    "turn_out",  # (T, B, H): a gradient of `grad`, which is how `out` changes along all gradients of gradients
+    "turn_packed",  # as `packed`
 )])  # fmt: skip
 """A call of attention: what is not needed is 0."""
 
@@ -59,6 +62,9 @@ TARGET: Final = np.dtype([(name, np.int64) for name in (
     "scored",  # (B, H): its own token times `score`
     "shares", "mixed",  # (tokens, B), (B, H)
     "grad_score", "grad_value",  # (in, out)
+    "grad_out", "grad_mixed", "slopes",  # (B, H) twice, (tokens, B): kept for a second derivative, or 0
+    "turn_score", "turn_value",  # (in, out): gradients of `grad_score` and `grad_value`
+    "turn_scored", "turn_mixed", "turn_shares",  # how `scored`, `mixed` and `shares` change along them
 )])  # fmt: skip
 """A step with edges into it."""
 
@@ -67,5 +73,8 @@ EDGE: Final = np.dtype([(name, np.int64) for name in (
     "weight", "bias",  # (out, in), (H,)
     "told", "scored",  # (B, H): the token, and that times `score`
     "grad_weight", "grad_bias",  # (in, out), (H,)
+    "grad_told",  # (B, H), before the ReLU: kept for a second derivative, or 0
+    "turn_weight", "turn_bias",  # (in, out), (H,): gradients of `grad_weight` and `grad_bias`
+    "turn_told", "turn_scored",  # how `told` and `scored` change along them
 )])  # fmt: skip
 """What a step tells another one."""
