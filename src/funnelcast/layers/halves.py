@@ -182,7 +182,7 @@ def pack_pairs(w: int, depth: int, columns: int, panels: int) -> None:
             target = panels + (begin * pairs(depth) + k * PANEL) * FLOAT
             _pair_row(first, first + step, depth - 2 * k, wide, target)
             rest = words(target, 1, PANEL)
-            for j in range(wide, PANEL):
+            for j in range(wide, (wide + LANES - 1) // LANES * LANES):
                 rest[0, j] = 0
 
 

@@ -238,18 +238,18 @@ def _fill(
 @compiled_for_speed
 def pack(w: int, row: int, column: int, depth: int, columns: int, panels: int) -> None:
     """Panels of a matrix (depth, columns) at `w`, with `row` and `column` bytes to the next: each (depth, PANEL), one
-    after the other, zeros where there are no columns."""
+    after the other, with zeros after the last column up to a multiple of LANES."""
     for begin in range(0, columns, PANEL):
         wide = min(PANEL, columns - begin)
         to = panels + begin * depth * FLOAT
         if wide == PANEL and column == FLOAT:
             _copy_panel(w + begin * FLOAT, row, depth, PANEL, to)
             continue
-        panel = matrix(to, depth, PANEL)
+        panel, whole = matrix(to, depth, PANEL), (wide + LANES - 1) // LANES * LANES
         for k in range(depth):
             for j in range(wide):
                 panel[k, j] = _number(w + k * row + (begin + j) * column)
-            for j in range(wide, PANEL):
+            for j in range(wide, whole):
                 panel[k, j] = 0
 
 

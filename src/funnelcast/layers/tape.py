@@ -127,6 +127,8 @@ def _into(results: list[Tensor], operation: Any, arguments: Any, named: dict[str
     """The operation once more, into `results`."""
     if operation.name().startswith(("aten::zeros", "aten::new_zeros")):
         return results[0].zero_
+    if operation.name().startswith(("aten::ones", "aten::new_ones")):
+        return partial(results[0].fill_, 1)
     for name in operation.overloadpacket.overloads():
         other = getattr(operation.overloadpacket, name)
         out = [each.name for each in other._schema.arguments if each.is_out]

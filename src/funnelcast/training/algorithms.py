@@ -115,8 +115,8 @@ def outer_gradient(loop: InnerLoop, task: TaskRows, config: Inner, rates: Sequen
 
 def moved(leaves: Tensors, gradient: Tensors, config: Inner, rates: Sequence[Tensor]) -> Tensors:
     """The parameters after an inner step."""
-    steps = scaled(gradient, config, rates)
-    return [(leaf.detach() - step).requires_grad_() for leaf, step in zip(leaves, steps, strict=True)]
+    pairs, rate = zip(leaves, _by_rates(gradient, rates), strict=True), -config.learning_rate
+    return [torch.add(leaf.detach(), g, alpha=rate).requires_grad_() for leaf, g in pairs]
 
 
 def _maml(loop: InnerLoop, task: TaskRows, config: Inner, rates: Sequence[Tensor]) -> Outer:
@@ -155,5 +155,9 @@ def _reptile(loop: InnerLoop, task: TaskRows, config: Inner) -> Outer:
 
 def scaled(gradient: Tensors, config: Inner, rates: Sequence[Tensor], sign: float = 1) -> Tensors:
     """An inner step: the gradient times α; with `sign` -1 what is to be taken off by it."""
-    own = [rate * g for rate, g in zip(rates, gradient, strict=True)] if rates else gradient
-    return [sign * config.learning_rate * g for g in own]
+    return [sign * config.learning_rate * g for g in _by_rates(gradient, rates)]
+
+
+def _by_rates(gradient: Tensors, rates: Sequence[Tensor]) -> Tensors:
+    """Times what α is multiplied by, where that is learned."""
+    return [rate * g for rate, g in zip(rates, gradient, strict=True)] if rates else gradient
