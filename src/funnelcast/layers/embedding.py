@@ -146,12 +146,13 @@ class EmbeddingTable(nn.Module):
         assert pool is not None
         return bag_of(batch.lists[name], pool)
 
-    def forward(self, batch: Batch, mode: Mode = EVALUATE) -> list[Tensor]:
+    def forward(self, batch: Batch, mode: Mode = EVALUATE, out: Tensor | None = None) -> list[Tensor]:
         """-> (B, fields × row width) and a (B, row width) per pooled list; where no gradient is followed, `mode` may
-        ask for the fast way."""
+        ask for the fast way, which makes the first one in `out` (B, …) if that is given."""
         parts = []
         if self.fields and mode.fused and is_simple(self.weight) and not torch.is_grad_enabled():
-            parts.append(look_up(batch.ids, self.columns, self.starts, self.weight))
+            own = None if out is None else out[:, : len(self.fields) * self.weight.shape[1]]
+            parts.append(look_up(batch.ids, self.columns, self.starts, self.weight, own))
         elif self.fields:
             parts.append(functional.embedding(self.rows(batch.ids), self.weight).flatten(1))
         bags = [(self.list_rows(batch, name), self.bag(batch, name)) for name in self.pooled]
@@ -234,11 +235,26 @@ class Embedding(nn.Module):
             for column, name, vocabulary in table.named
         )
 
-    def forward(self, batch: Batch, mode: Mode = EVALUATE) -> Embedded:
-        """`mode` may ask for the fast way where no gradient is followed."""
-        tables = self.all_tables()
-        parts = [part for table in tables for part in table(batch, mode)]
+    def can_record(self, batch: Batch) -> bool:
+        """Whether a pass over a batch may be recorded: as many rows have one shape, and compiled loops take it."""
+        return not self.attended and all(map(is_simple, [batch.numeric, *(t.weight for t in self.all_tables())]))
+
+    def forward(self, batch: Batch, mode: Mode = EVALUATE, out: Tensor | None = None) -> Embedded:
+        """`mode` may ask for the fast way where no gradient is followed; `out` (B, D): where the numbers are to be."""
+        tables, parts, at = self.all_tables(), list[Tensor](), 0
+        for table in tables:
+            parts += table(batch, mode, None if out is None else out[:, at:])
+            at += table.width
         parts += [self.numbers(batch.numeric)] if self.numbers.widths else []
-        flat = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0] if parts else batch.numeric
         sequences = tuple(table.elements(batch, name) for table in tables for name in table.attended)
-        return Embedded(flat, sequences, batch.ids)
+        return Embedded(side_by_side(parts or [batch.numeric], out), sequences, batch.ids)
+
+
+def side_by_side(parts: Sequence[Tensor], out: Tensor | None) -> Tensor:
+    """Side by side; in `out` if it is given, where some may be already."""
+    if out is None:
+        return torch.cat(tuple(parts), dim=1) if len(parts) > 1 else parts[0]
+    for part, place in zip(parts, out.split([part.shape[1] for part in parts], dim=1), strict=True):
+        if part.data_ptr() != place.data_ptr():
+            place.copy_(part)
+    return out

@@ -227,6 +227,7 @@ def pack_matrix(call: Any, w: int, turned: int, packed: int, n: int) -> None:
 
 @compiled_for_speed
 def panels(call: Any, n: int) -> Any:
+    """Where the n-th of all matrices is in panels."""
     return call.packed + n * packed_size(depth_of(call, call.width), call.width)
 
 
@@ -266,6 +267,7 @@ def add_rows(x: int, to: int, rows: int, width: int) -> None:
 
 @compiled_for_speed
 def copy(x: int, to: int, rows: int, width: int) -> None:
+    """All numbers."""
     a, b = matrix(x, rows, width), matrix(to, rows, width)
     for r in range(rows):
         for j in range(width):

@@ -16,10 +16,10 @@ AHEAD: Final = 2
 """Rows of the batch that are fetched beforehand."""
 
 
-def look_up(ids: Tensor, columns: Tensor, starts: Tensor, weight: Tensor) -> Tensor:
-    """The rows that ids (B, F) stand for, one after the other: (B, fields · E). `columns` and `starts` (fields,) of
-    the ids and of the table's `weight` (V, E), in float32 on the CPU."""
-    out = weight.new_empty(len(ids), len(columns) * weight.shape[1])
+def look_up(ids: Tensor, columns: Tensor, starts: Tensor, weight: Tensor, out: Tensor | None = None) -> Tensor:
+    """The rows that ids (B, F) stand for, one after the other: (B, fields · E), in `out` if it is given. `columns` and
+    `starts` (fields,) of the ids and of the table's `weight` (V, E), in float32 on the CPU."""
+    out = weight.new_empty(len(ids), len(columns) * weight.shape[1]) if out is None else out
     copy_rows(ids.numpy(), columns.numpy(), starts.numpy(), weight.detach().numpy(), out.numpy())
     return out
 

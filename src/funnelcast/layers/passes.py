@@ -21,7 +21,10 @@ class Given(Protocol):
 
     @property
     def numbers(self) -> list[Tensor]:
-        """Copied to where those of the first one lay."""
+        """Of the same shapes in another one of its kind."""
+
+    def put(self, there: Self) -> None:
+        """Its numbers to where those of another one are, and with them what is made of them before the pass."""
 
     @property
     def seeds(self) -> Sequence[Seed]:
@@ -34,6 +37,12 @@ class Given(Protocol):
 
     def copy(self) -> Self:
         """The same in memory of its own, with seeds of its own."""
+
+
+def put_numbers(given: Given, there: Given) -> None:
+    """Numbers alone."""
+    for own, other in zip(given.numbers, there.numbers, strict=True):
+        other.copy_(own)
 
 
 Own = TypeVar("Own", bound=Given)
@@ -53,8 +62,7 @@ class Pass(Generic[Own, Found]):
     @torch.no_grad()
     def play(self, given: Own) -> None:
         """For another one of its kind."""
-        for mine, other in zip(self.given.numbers, given.numbers, strict=True):
-            mine.copy_(other)
+        given.put(self.given)
         for seed, new in zip(self.given.seeds, given.seeds, strict=True):
             seed.number = new.value
         self.tape.play()

@@ -13,7 +13,7 @@ from funnelcast.layers.dropout import Seed
 from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.heads import Reach
 from funnelcast.layers.mode import FAST, HALF
-from funnelcast.layers.passes import Passes
+from funnelcast.layers.passes import Passes, put_numbers
 from funnelcast.models.network import FunnelModel
 
 FEW: Final = 512
@@ -37,6 +37,9 @@ class Looked(NamedTuple):
     @property
     def numbers(self) -> list[Tensor]:
         return [self.x.flat] if self.x.ids is None else [self.x.flat, self.x.ids]
+
+    def put(self, there: Looked) -> None:
+        put_numbers(self, there)
 
     def copy(self) -> Looked:
         """In memory of its own."""

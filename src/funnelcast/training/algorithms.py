@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from funnelcast.layers.dropout import Seed
+from funnelcast.layers.passes import put_numbers
 from funnelcast.models.network import GROUPS, TOP, Group
 from funnelcast.schema.config import Config
 from funnelcast.training.gradients import joined
@@ -80,6 +81,10 @@ class TaskRows(NamedTuple):
     def seeds(self) -> list[Seed]:
         """Of its noise."""
         return [] if self.both.seed is None else [self.both.seed]
+
+    def put(self, there: TaskRows) -> None:
+        """Its numbers, to where another one's are."""
+        put_numbers(self, there)
 
     def copy(self) -> TaskRows:
         """In memory of its own."""

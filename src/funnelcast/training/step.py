@@ -12,17 +12,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import chain
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
 from funnelcast.data.batch import Batch
 from funnelcast.layers.dropout import BlockNoise, Noise, Seed
-from funnelcast.layers.embedding import Embedded
+from funnelcast.layers.embedding import Embedded, Embedding
+from funnelcast.layers.hashing import HashedIds
 from funnelcast.layers.leaves import Leaves
 from funnelcast.layers.mode import FAST, Mode, is_simple
-from funnelcast.layers.passes import KINDS, Passes
+from funnelcast.layers.passes import KINDS, Passes, put_numbers
 from funnelcast.threads import Workers, called, together
 from funnelcast.training.gradients import Gradients, add_up
 from funnelcast.training.objective import Objective, Whole
@@ -48,32 +49,57 @@ class Trained:
         return [*self.parameters, *(x.tensors() if self.embedding else [])]
 
 
-class Piece(NamedTuple):
-    """Some rows of a batch."""
+@dataclass(frozen=True)
+class Piece:
+    """Some rows of a batch. A recorded pass has them looked up in its own memory."""
 
     batch: Batch
-    x: Embedded
-    """Looked up; leaves."""
+    embedding: Embedding | HashedIds
+    trained: bool
+    """Whether a gradient by the embedded rows is wanted."""
     whole: Whole
     seeds: Sequence[Seed]
     """Of its micro-batches' noise."""
+    looked_up: Embedded | None = None
+    """Leaves, if it is already."""
+
+    @cached_property
+    def x(self) -> Embedded:
+        """Looked up; leaves."""
+        if self.looked_up is not None:
+            return self.looked_up
+        with torch.no_grad():
+            embedded: Embedded = self.embedding(self.batch, FAST)
+        return embedded.leaves(trained=self.trained)
 
     @property
     def kind(self) -> tuple[object, ...] | None:
         """What must be the same in pieces that are recorded as one, beside shapes; none for what cannot be."""
-        return (self.whole.rows,) if self.x.can_record else None
+        return (self.whole.rows,) if self.embedding.can_record(self.batch) else None
 
     @property
     def numbers(self) -> list[Tensor]:
-        """What the objective reads of it."""
-        own = (self.x.flat, self.x.ids, self.batch.labels, self.batch.weight, self.whole.weights, self.whole.weight)
+        """What the objective reads of it, but for what is looked up."""
+        own = (self.batch.ids, self.batch.labels, self.batch.weight, self.whole.weights, self.whole.weight)
         return [tensor for tensor in own if tensor is not None]
+
+    def put(self, there: Piece) -> None:
+        """Its numbers, and what is looked up, to where another one's are."""
+        put_numbers(self, there)
+        self.embedding(self.batch, FAST, there.x.flat.detach())
 
     def copy(self) -> Piece:
         """What the objective reads, in memory of its own."""
         whole = replace(self.whole, weights=self.whole.weights.clone(), weight=self.whole.weight.clone())
-        seeds = [seed.copy() for seed in self.seeds]
-        return Piece(self.batch.copied(), self.x.copied().leaves(trained=self.x.flat.requires_grad), whole, seeds)
+        batch, seeds = self.batch.copied(), [seed.copy() for seed in self.seeds]
+        x = self.x.copied().leaves(trained=self.trained)
+        own = x._replace(ids=None if x.ids is None else batch.ids)
+        return replace(self, batch=batch, whole=whole, seeds=seeds, looked_up=own)
+
+    def gradient(self, tensors: Sequence[Tensor]) -> Embedded:
+        """Of the embedded rows."""
+        flat, *others = tensors
+        return self.x.with_tensors(tensors) if others else Embedded(flat)
 
 
 @dataclass(frozen=True)
@@ -112,17 +138,13 @@ class PlainStep:
         def reads() -> Sequence[Reading] | None:
             return self.reads(batch) if self.reads is not None else None
 
-        def piece(start: int) -> Gradients:
+        def gradients(start: int) -> Gradients:
             part = batch.slice(start, start + rows)
-            with torch.no_grad():
-                embedded = self.objective.model.embedding(part, FAST)
-            x = embedded.leaves(trained=self.trained.embedding)
-            blocks = range(start, start + len(part), self.micro_batch)
-            seeds = [root.of(each) for each in blocks]
-            found = passes(Piece(part, x, whole, seeds), self._differentiate)
-            return self._gradients(part, x, whole, *found)
+            seeds = [root.of(each) for each in range(start, start + len(part), self.micro_batch)]
+            piece = Piece(part, self.objective.model.embedding, self.trained.embedding, whole, seeds)
+            return self._gradients(piece, *passes(piece, self._differentiate))
 
-        jobs: list[Callable[[], Any]] = [*(partial(piece, start) for start in starts), reads]
+        jobs: list[Callable[[], Any]] = [*(partial(gradients, start) for start in starts), reads]
         *pieces, readings = together(workers, called, jobs)
         return add_up(batch, pieces, readings)
 
@@ -131,10 +153,10 @@ class PlainStep:
         each = -(-rows // (self.micro_batch * self.workers))
         return self.micro_batch * (self.at_once or max(1, min(AT_ONCE, each)))
 
-    def _gradients(self, rows: Batch, x: Embedded, whole: Whole, losses: Tensor, grads: list[Tensor]) -> Gradients:
+    def _gradients(self, piece: Piece, losses: Tensor, grads: list[Tensor]) -> Gradients:
         own = len(self.trained.parameters)
-        embedded = [x.with_tensors(grads[own:])] if self.trained.embedding else []
-        return Gradients(rows, losses, whole.weights, [grads[:own]], embedded)
+        embedded = [piece.gradient(grads[own:])] if self.trained.embedding else []
+        return Gradients(piece.batch, losses, piece.whole.weights, [grads[:own]], embedded)
 
     def _differentiate(self, piece: Piece) -> tuple[Tensor, list[Tensor]]:
         """Losses (T,), and the gradients that are wanted."""
