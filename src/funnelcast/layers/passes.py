@@ -84,18 +84,17 @@ class Passes(Generic[Own, Found]):
             idle.append(one)
         self._lent, self._lends = [], lend
 
-    def __call__(
-        self, given: Own, run: Callable[[Own], Found], taken: Callable[[Found], Found] = lambda found: found
-    ) -> Found:
-        """What that finds, to the bit; from any thread. `taken`: what of it is wanted, so that no more is copied."""
+    def __call__(self, given: Own, run: Callable[[Own], Found], keep: Callable[[Found], Found] | None = None) -> Found:
+        """What that finds, to the bit; from any thread. `keep`: what is wanted of it, in memory of its own."""
         idle = self._idle_of(given)
         one = None if idle is None else _played(idle, given) or self._recorded(given, run)
         if idle is None or one is None:
-            return taken(run(given))
-        if self._lends:
+            found = run(given)
+            return found if keep is None else keep(found)
+        if self._lends and keep is None:
             self._lent.append((idle, one))
-            return taken(one.found)
-        found: Found = copied(taken(one.found))
+            return one.found
+        found = copied(one.found) if keep is None else keep(one.found)
         idle.append(one)
         return found
 

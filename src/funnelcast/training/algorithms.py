@@ -108,9 +108,9 @@ class Outer(NamedTuple):
     through: Found | None = None
     """What of it comes through the inner steps."""
 
-    def for_step(self) -> Outer:
-        """What the optimizer takes of it, which is about half."""
-        return self._replace(leaves=[], through=None)
+    def share(self, tasks: int) -> Outer:
+        """Of the mean over so many tasks, what the optimizer takes; in memory of its own."""
+        return Outer(self.found.scale(1 / tasks), [grad / tasks for grad in self.by_rates], [])
 
 
 def outer_gradient(loop: InnerLoop, task: TaskRows, config: Inner, rates: Sequence[Tensor]) -> Outer:

@@ -76,10 +76,13 @@ class Found(NamedTuple):
         return self
 
     def scale(self, factor: float) -> Found:
-        """All of it times a factor, in place."""
-        embedded = [] if self.embedded is None else self.embedded.tensors()
-        torch._foreach_mul_([*self.by_adapted, *self.by_rest, *embedded], factor)
-        return self._replace(losses=None if self.losses is None else factor * self.losses)
+        """All of it times a factor."""
+        adapted, rest = len(self.by_adapted), len(self.by_rest)
+        grads = [*self.by_adapted, *self.by_rest, *(self.embedded.tensors() if self.embedded is not None else [])]
+        scaled = torch._foreach_mul(grads, factor) if grads else grads
+        embedded = None if self.embedded is None else self.embedded.with_tensors(scaled[adapted + rest :])
+        losses = None if self.losses is None else factor * self.losses
+        return Found(list(scaled[:adapted]), list(scaled[adapted : adapted + rest]), embedded, losses)
 
 
 class Taken(NamedTuple):

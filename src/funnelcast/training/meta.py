@@ -20,7 +20,7 @@ from funnelcast.layers.passes import Passes
 from funnelcast.threads import Workers, together
 from funnelcast.training.algorithms import Inner, Outer, TaskRows, outer_gradient
 from funnelcast.training.gradients import Gradients, Told, Watched
-from funnelcast.training.inner import InnerLoop, Rows, added
+from funnelcast.training.inner import Found, InnerLoop, Rows
 from funnelcast.training.objective import Objective, Whole, replica
 from funnelcast.training.step import Trained
 
@@ -74,11 +74,12 @@ class MetaStep:
             TaskRows(whole.slice(start, stop), support)
             for start, stop, (support, _) in zip(ends, ends[1:], batch.sizes, strict=False)
         ]
-        results = together(workers, lambda task: self._task(task, watch=watch), tasks)
+        results = together(workers, lambda task: self._task(task, len(tasks), watch=watch), tasks)
         told = Told(len(tasks), _lacking(tasks), _mean([watched for _, watched in results if watched is not None]))
         return self._gradients(rows, [outer for outer, _ in results], tasks, told)
 
-    def _task(self, task: TaskRows, *, watch: bool) -> tuple[Outer, Watched | None]:
+    def _task(self, task: TaskRows, tasks: int, *, watch: bool) -> tuple[Outer, Watched | None]:
+        """A task's share of the mean over so many."""
         loop = self.loops.get()
 
         def run(rows: TaskRows) -> Outer:
@@ -86,25 +87,27 @@ class MetaStep:
 
         try:
             if not watch:
-                return self.passes(task, run, Outer.for_step), None
+                return self.passes(task, run, lambda outer: outer.share(tasks)), None
             outer = self.passes(task, run)
-            return outer, _watch(loop, task, outer)
+            return outer.share(tasks), _watch(loop, task, outer)
         finally:
             self.loops.put(loop)
 
-    def _gradients(self, rows: Batch, results: list[Outer], tasks: list[TaskRows], told: Told) -> Gradients:
-        """The mean over tasks, in the order of the trained parameters and then of the rates."""
-        mean = added([outer.found for outer in results]).scale(1 / len(results))
-        ids = {id(p) for p in self.adapted.values()}
-        adapted, rest = iter(mean.by_adapted), iter(mean.by_rest)
-        parameters = [next(adapted if id(p) in ids else rest) for p in self.trained.parameters]
-        rates = [sum_of(grads) / len(results) for grads in zip(*(o.by_rates for o in results), strict=True)]
+    def _gradients(self, rows: Batch, shares: list[Outer], tasks: list[TaskRows], told: Told) -> Gradients:
+        """Task by task, as the pieces of a batch."""
         asked = [task.both if self.config.order == "reptile" else task.halves()[1] for task in tasks]
         weights = sum_of([Whole.of(each.batch).weights for each in asked])
-        assert mean.losses is not None
+        losses = sum_of([each.found.losses for each in shares if each.found.losses is not None])
         touching = None if self._all_rows_count else torch.cat([_is_query(task) for task in tasks])
-        embedded = [] if mean.embedded is None else [mean.embedded]
-        return Gradients(rows, mean.losses, weights, [parameters + rates], embedded, touching, told=told)
+        embedded = [each.found.embedded for each in shares if each.found.embedded is not None]
+        by_task = [self._in_order(each.found) + each.by_rates for each in shares]
+        return Gradients(rows, losses, weights, by_task, embedded, touching, told=told)
+
+    def _in_order(self, found: Found) -> list[Tensor]:
+        """Of the trained parameters."""
+        ids = {id(p) for p in self.adapted.values()}
+        adapted, rest = iter(found.by_adapted), iter(found.by_rest)
+        return [next(adapted if id(p) in ids else rest) for p in self.trained.parameters]
 
     @property
     def _all_rows_count(self) -> bool:
