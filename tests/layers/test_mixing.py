@@ -25,7 +25,7 @@ def drawn(seed: int, *shape: int) -> Matrix:
 
 @compiled
 def mix_block(banks: Any, output: int, width: int, seen: Any) -> None:
-    mix(banks[0], output, BEGIN, BLOCK, width, seen)
+    mix(banks[0], banks[0].gates, banks[0].mixed, output, BEGIN, BLOCK, width, seen)
 
 
 @compiled
@@ -45,26 +45,28 @@ def test_a_mixture(width: int) -> None:
     np.testing.assert_allclose(mixed, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize("wanted", [False, True])
 @pytest.mark.parametrize("width", WIDTHS)
-def test_back_through_a_mixture(width: int, wanted: bool, elsewhere: bool) -> None:
-    """Of the second of two networks; without `wanted`, by its gates alone."""
+def test_back_through_a_mixture(width: int, wanted: bool, again: bool) -> None:
+    """Of the second of two networks; without `wanted`, by its gates alone; `again`, after a gradient before."""
     own = slice(BEGIN, BEGIN + BLOCK)
-    y, toward, grad = drawn(0, 2, ROWS, width), drawn(1, 2, ROWS, width), drawn(2, 2, ROWS, width)
+    y, before, grad = drawn(0, 2, ROWS, width), drawn(1, 2, ROWS, width), drawn(2, 2, ROWS, width)
+    before_gates = drawn(7, ROWS, 4)
     gates, grad_gates, bias, to = drawn(3, ROWS, 4), drawn(4, ROWS, 4), drawn(5, 2, width), drawn(6, BLOCK, width)
     by_gates, by_bias, expected = (each.astype(np.float64) for each in (grad_gates, bias, to))
     bank, layer = np.zeros(1, BANK), np.zeros(1, LAYER)
     bank["rows"], bank["columns"], bank["gates"] = ROWS, 4, gates.ctypes.data
     bank["grad"], bank["grad_gates"] = grad.ctypes.data, grad_gates.ctypes.data
     layer["width"], layer["output"], layer["grad_bias"], layer["scale"] = width, y.ctypes.data, bias.ctypes.data, 1.25
-    layer["toward"] = toward.ctypes.data if elsewhere else 0
+    bank["before"], bank["before_gates"] = (before.ctypes.data, before_gates.ctypes.data) if again else (0, 0)
     unmix_block(bank, layer, to.ctypes.data if wanted else 0, np.array(SEES, SEEN))
     for step, column in SEES:
         by_gates[own, column] = (y[1, own].astype(np.float64) * grad[step, own]).sum(1)
     if wanted:
-        total = sum(gates[own, column, None].astype(np.float64) * grad[step, own] for step, column in SEES)
-        expected = np.where(y[1, own] <= 0, 0, 1.25 * (total + (toward[1, own] if elsewhere else 0)))
+        pairs = [(gates, grad)] + [(before_gates, before)] * again
+        total = sum(w[own, column, None].astype(np.float64) * g[step, own] for step, column in SEES for w, g in pairs)
+        expected = np.where(y[1, own] <= 0, 0, 1.25 * total)
         by_bias[1] += expected.sum(0)
     for found, wished in ((grad_gates, by_gates), (bias, by_bias), (to, expected)):
         np.testing.assert_allclose(found, wished, rtol=1e-5, atol=1e-5)

@@ -70,7 +70,7 @@ class Again(NamedTuple):
     grad_gates: Tensor | None
     grad: Tensor
     toward: list[Tensor | None]
-    """By the layers' outputs."""
+    """By the layers' outputs, but the last."""
     parameters: list[Tensor | None]
 
 
@@ -84,12 +84,19 @@ class WayBack:
         self.x, self.gates, self.grad, self.job = x, gates, grad.contiguous(), job
         self.layers, self.parameters = _copy(layers), parameters
         self.networks, self.rows = len(parameters[0]), x.shape[-2]
+        self.turn_gates: Tensor | None = None
 
     def differentiate(
-        self, wanted: Wanted, toward: Sequence[Tensor | None] = (), *, keep: bool = False
+        self,
+        wanted: Wanted,
+        toward: Sequence[Tensor | None] = (),
+        *,
+        keep: bool = False,
+        before: WayBack | None = None,
     ) -> tuple[Tensor | None, ...]:
         """The gradients by x, gates and parameters; none where none is wanted. `toward`: those of the layers' outputs
-        from elsewhere; `keep` what `differentiate_again` needs."""
+        from elsewhere; `keep` what `differentiate_again` needs; `before`: a way back that was differentiated again, and
+        what that has to add."""
         weights, biases = self.parameters[0::2], self.parameters[1::2]
         grad_x = self.x.new_empty(self.x.shape) if wanted.x else None
         grad_gates = torch.empty_like(self.gates) if self.gates is not None else None
@@ -103,7 +110,10 @@ class WayBack:
         layers["grad_weight"], layers["grad_bias"] = addresses(grads), addresses(grads_bias)
         layers["delta"] = addresses(self.deltas) if kept else 0
         layers["toward"][: len(toward)] = addresses(toward)
-        self._call(backward, {"grad_x": grad_x, "grad_gates": grad_gates}, BLOCK)
+        made = {"grad_x": grad_x, "grad_gates": grad_gates}
+        if before is not None and before.turn_gates is not None:
+            made |= {"before": before.grad, "before_gates": before.turn_gates}
+        self._call(backward, made, BLOCK)
         pairs = zip(grads, grads_bias, strict=True)
         return grad_x, grad_gates, *(each if wanted.parameters else None for pair in pairs for each in pair)
 
@@ -119,16 +129,15 @@ class WayBack:
         turn_x, turn_gates = (None if turn is None else turn.contiguous() for turn in (turn_x, turn_gates))
         grad_x = self.x.new_empty(self.x.shape) if own and self.job.wanted.x else None
         grad_gates = torch.zeros_like(self.gates) if self.gates is not None else None
-        turn_grad = torch.zeros_like(self.grad)
-        weights = self.parameters[0::2]
-        wanted = [own] * (len(weights) - 1) + [turn_gates is not None]
-        self.room, rooms = lend(self._shapes())
-        toward = [room if each else None for room, each in zip(rooms, wanted, strict=True)]
+        turn_grad, weights = torch.zeros_like(self.grad), self.parameters[0::2]
+        self.turn_gates = turn_gates
+        self.room, rooms = lend(self._shapes()[:-1] if own else [])
+        toward: list[Tensor | None] = [*rooms] if own else [None for _ in weights[1:]]
         make = torch.empty_like if self.rows else torch.zeros_like
         grads = [make(w) if turn_x is not None or (own and i) else None for i, w in enumerate(weights)]
         layers = self.layers = _copy(self.layers)  # a tape still has those of before
         layers["turn_weight"], layers["turn_bias"] = addresses(given[0::2]), addresses(given[1::2])
-        layers["toward"], layers["grad_weight"] = addresses(toward), addresses(grads)
+        layers["toward"][:-1], layers["grad_weight"] = addresses(toward), addresses(grads)
         if self.rows and (own or turn_x is not None or turn_gates is not None):
             turned = {"turn_x": turn_x, "turn_gates": turn_gates, "turn_grad": turn_grad}
             self._call(backward_twice, {"grad_x": grad_x, "grad_gates": grad_gates, **turned}, self.rows)
@@ -139,7 +148,7 @@ class WayBack:
 
     def _call(self, kernel: Any, tensors: dict[str, Tensor | None], scratch_rows: int) -> None:
         bank = bank_of(self.x, self.gates, self.networks, self.job.repeats)
-        bank["grad"] = self.grad.data_ptr()
+        bank["grad"], bank["steps"] = self.grad.data_ptr(), len(self.grad)
         for name, tensor in tensors.items():
             bank[name] = _address(tensor)
         for name in ("grad_x", "turn_x"):

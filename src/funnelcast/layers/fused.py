@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from funnelcast.layers.calls import Job, Seen, Wanted, WayBack, bank_of, by_rows, layers_of, run
@@ -35,7 +33,8 @@ class Forward:
         held = networks * rows if job.keep else min(rows, BLOCK)
         self.lease = lease_for([held * width for width in inner])
         layers["output"][: len(inner)] = self.lease.places([held * width for width in inner])
-        self.kept = self.lease.parts([(networks, rows, width) for width in inner]) if job.again is not None else []
+        kept = [(networks, rows, width) for width in widths[:-1]] if job.again is not None else []
+        self.kept = self.lease.parts(kept)
         if not job.keep:
             layers["output_step"][: len(inner)], layers["output_row"][: len(inner)] = 0, 0
         if not seen:
@@ -50,11 +49,11 @@ class FusedBank(torch.autograd.Function):
     """f_n(x) for every perceptron f_n with ReLU after each layer, or each but the last; or, with gates,
     m_t = Σ_n w_tn f_n(x).
 
-    A gradient can be differentiated once more if `Job.again` says so beforehand. Every layer's output is then one of
-    this function's, so that what the second derivative has to add arrives here, for one way back through the layers.
-    Otherwise the backward pass holds no graph, so it raises under `create_graph`. `once_differentiable` would not do:
-    what it returns leads nowhere, and a second derivative that has other paths too would lack this one without an
-    error.
+    A gradient can be differentiated once more if `Job.again` says so beforehand. Every layer's output but the last is
+    then one of this function's, and so is an empty tensor: by these, what the second derivative has to add arrives
+    here, for one way back through the layers. Otherwise the backward pass holds no graph, so it raises under
+    `create_graph`. `once_differentiable` would not do: what it returns leads nowhere, and a second derivative that has
+    other paths too would lack this one without an error.
     """
 
     @staticmethod
@@ -64,22 +63,25 @@ class FusedBank(torch.autograd.Function):
         was copied here would have no second derivative.
         """
         done = Forward(x, gates, job, parameters)
-        ctx.lease, ctx.layers, ctx.job, ctx.kept = done.lease, done.layers, job, len(done.kept)
-        ctx.save_for_backward(x, gates, done.out, *done.kept, *parameters)
+        ties = [] if job.again is None else [*done.kept, x.new_empty(0)]
+        ctx.lease, ctx.layers, ctx.job, ctx.ties, ctx.twice = done.lease, done.layers, job, len(ties), None
+        ctx.save_for_backward(x, gates, done.out, *ties, *parameters)
         ctx.set_materialize_grads(False)
-        return done.out, *done.kept
+        return done.out, *ties
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor | None, *toward: Tensor | None) -> tuple[Tensor | None, ...]:
         x, gates, out, *rest = ctx.saved_tensors
         grad = torch.zeros_like(out) if grad is None else grad
-        if torch.is_grad_enabled():
-            if ctx.job.again is None or any(each is not None for each in toward):
-                raise RuntimeError("FusedBank has no second derivative; ask for it by Mode(again=…)")
-            grads = FusedGradient.apply(x, gates, grad, ctx.job, ctx.layers, *rest)  # type: ignore[no-untyped-call]
+        back = WayBack(x, gates, grad.detach(), ctx.job, ctx.layers, rest[ctx.ties :])
+        if not torch.is_grad_enabled():
+            before = None if all(each is None for each in toward) else ctx.twice
+            grads = back.differentiate(ctx.job.wanted, toward[:-1], before=before)
+        elif ctx.job.again is None or ctx.twice is not None or any(each is not None for each in toward):
+            raise RuntimeError("FusedBank has no second derivative; ask for one by Mode(again=…)")
         else:
-            back = WayBack(x, gates, grad, ctx.job, ctx.layers, rest[ctx.kept :])
-            grads = back.differentiate(ctx.job.wanted, toward)
+            ctx.twice = back
+            grads = FusedGradient.apply(x, gates, grad, back, *rest)  # type: ignore[no-untyped-call]
         return *grads[:2], None, *grads[2:]
 
 
@@ -88,15 +90,14 @@ class FusedGradient(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, gates: Tensor | None, grad: Tensor, job: Job, layers: NDArray[np.void], *rest: Tensor
+        ctx: Any, x: Tensor, gates: Tensor | None, grad: Tensor, back: WayBack, *rest: Tensor
     ) -> tuple[Tensor | None, ...]:
-        """`rest`: the layers' outputs that `FusedBank` returned, then its parameters -> what `job.again` wants of the
-        gradients by x, gates and parameters."""
-        assert job.again is not None
-        ctx.kept = rest[: -2 * len(layers)]
-        ctx.back = WayBack(x, gates, grad, job, layers, rest[len(ctx.kept) :])
+        """`rest`: the layers' outputs that `FusedBank` returned, its empty tensor, and its parameters -> what
+        `job.again` wants of the gradients by x, gates and parameters."""
+        assert back.job.again is not None
+        ctx.back = back
         ctx.set_materialize_grads(False)
-        found: tuple[Tensor | None, ...] = ctx.back.differentiate(job.again, keep=True)
+        found: tuple[Tensor | None, ...] = back.differentiate(back.job.again, keep=True)
         return found
 
     @staticmethod
@@ -104,8 +105,8 @@ class FusedGradient(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise RuntimeError("FusedBank has no third derivative; take plain operations")
         again = ctx.back.differentiate_again(turn_x, turn_gates, turns)
-        toward = again.toward[: len(ctx.kept)]
-        return again.grad_x, again.grad_gates, again.grad, None, None, *toward, *again.parameters
+        ties = [*again.toward, again.grad.new_empty(0)]
+        return again.grad_x, again.grad_gates, again.grad, None, *ties, *again.parameters
 
 
 def fused_bank(

@@ -73,7 +73,7 @@ def forward(banks: Any, layers: Any, seen: Any, first: Any, groups: Any) -> None
     for start in range(0, bank.rows, BLOCK):
         rows, packed = min(BLOCK, bank.rows - start), bank.packed
         if bank.columns:
-            begin_mix(bank, start, rows, layers[last].width)
+            begin_mix(bank, bank.mixed, start, rows, layers[last].width)
         for n in range(bank.networks):
             x, k = bank.x + n * bank.x_step + start * layers[0].width_in * FLOAT, layers[0].width_in
             operand = bank.paired + bank.paired_step if bank.half else x
@@ -83,7 +83,8 @@ def forward(banks: Any, layers: Any, seen: Any, first: Any, groups: Any) -> None
                 operand = _through(bank, layers, n, i, start, rows, operand, packed, shared, groups)
                 packed += packed_size(depth_of(bank, layers[i].width_in), layers[i].width)
             if bank.columns:
-                mix(bank, operand, start, rows, layers[last].width, seen[first[n] : first[n + 1]])
+                own = seen[first[n] : first[n + 1]]
+                mix(bank, bank.gates, bank.mixed, operand, start, rows, layers[last].width, own)
 
 
 @compiled_for_speed

@@ -25,6 +25,7 @@ from funnelcast.layers.kernels_repeats import (
     make_tables,
     rows_of,
 )
+from funnelcast.layers.mixing import begin_mix, mix
 from funnelcast.layers.products import NOTHING, matrix, of, pack, times, turned_times
 from funnelcast.layers.tiles import FLOAT
 
@@ -33,16 +34,20 @@ from funnelcast.layers.tiles import FLOAT
 def backward_twice(banks: Any, layers: Any, seen: Any, first: Any, groups: Any) -> None:
     """From the gradients `turn_…` of what `backward` filled: `turn_grad` and `grad_gates`, and of `grad_x`, every
     `toward` and `grad_weight` that part which does not lead through the outputs. `backward` adds the rest, given
-    `toward`. ReLU's own second derivative is 0.
+    `toward`, `before` and `before_gates`. ReLU's own second derivative is 0.
     """
     bank = banks[0]
     rows, last = bank.rows, len(layers) - 1
     e: Any = np.int64(0)  # the gradient of what `backward` had for a layer's output
     if not (bank.turn_x or layers[last].turn_weight):  # of gates alone
         for start in range(0, rows, BLOCK):
+            begin_mix(bank, bank.turn_grad, start, min(BLOCK, rows - start), layers[last].width)
             for n in range(bank.networks):
-                _unmix_twice(bank, layers[last], n, e, start, min(start + BLOCK, rows), seen[first[n] : first[n + 1]])
+                own = seen[first[n] : first[n + 1]]
+                _mix_twice(bank, layers[last], n, e, start, min(BLOCK, rows - start), own)
         return
+    if bank.columns:
+        begin_mix(bank, bank.turn_grad, 0, rows, layers[last].width)
     for n in range(bank.networks):
         before: Any = bank.turn_x + n * bank.turn_x_step if bank.turn_x else np.int64(0)
         for i in range(len(layers)):
@@ -70,7 +75,7 @@ def backward_twice(banks: Any, layers: Any, seen: Any, first: Any, groups: Any) 
             _mask(e, n, rows, layer)
             before = e
         if bank.columns:
-            _unmix_twice(bank, layers[last], n, e, 0, rows, seen[first[n] : first[n + 1]])
+            _mix_twice(bank, layers[last], n, e, 0, rows, seen[first[n] : first[n + 1]])
         else:
             width = layers[last].width
             matrix(of(bank.turn_grad, n, rows, width), rows, width)[:] = matrix(e, rows, width)
@@ -119,34 +124,20 @@ def _mask(e: int, n: int, rows: int, layer: Any) -> None:
 
 
 @compiled_for_speed
-def _unmix_twice(bank: Any, layer: Any, n: int, e: int, start: int, stop: int, seen: Any) -> None:
-    """`turn_grad`, `grad_gates` and the last layer's `toward` of rows start … stop - 1: `e` (B, H) and `turn_gates` are
-    the gradients of what `_unmix` made; `e` is 0 where nobody asked for one."""
-    rows, width = bank.rows, layer.width
-    gates, grad_gates = matrix(bank.gates, rows, bank.columns), matrix(bank.grad_gates, rows, bank.columns)
-    y = matrix(of(layer.output, n, rows, width), rows, width)
-    for s in range(len(seen)):
-        column, place = seen[s].column, seen[s].step
-        grad = matrix(of(bank.grad, place, rows, width), rows, width)
-        turned = matrix(of(bank.turn_grad, place, rows, width), rows, width)
-        if e:
-            g = matrix(e, rows, width)
-            for r in range(start, stop):
-                weight, product = gates[r, column], np.float32(0)
+def _mix_twice(bank: Any, layer: Any, n: int, e: int, start: int, rows: int, seen: Any) -> None:
+    """Adds to `turn_grad` of a block, and fills `grad_gates`: `e` (B, H) and `turn_gates` are the gradients of what
+    `unmix` made; `e` is 0 where nobody asked for one."""
+    width, skipped = layer.width, start * layer.width * FLOAT
+    if bank.turn_gates:
+        y = of(layer.output, n, bank.rows, width) + skipped
+        mix(bank, bank.turn_gates, bank.turn_grad, y, start, rows, width, seen)
+    if e:
+        mix(bank, bank.gates, bank.turn_grad, e + skipped, start, rows, width, seen)
+        g, grad_gates = matrix(e + skipped, rows, width), matrix(bank.grad_gates, bank.rows, bank.columns)
+        for s in range(len(seen)):
+            grad = matrix(of(bank.grad, seen[s].step, bank.rows, width) + skipped, rows, width)
+            for r in range(rows):
+                product = np.float32(0)
                 for j in range(width):
                     product += grad[r, j] * g[r, j]
-                    turned[r, j] += weight * g[r, j]
-                grad_gates[r, column] = product
-    if bank.turn_gates:
-        turn_gates = matrix(bank.turn_gates, rows, bank.columns)
-        toward = matrix(of(layer.toward, n, rows, width), rows, width)
-        for r in range(start, stop):
-            for j in range(width):
-                toward[r, j] = 0
-            for s in range(len(seen)):
-                place, weight = seen[s].step, turn_gates[r, seen[s].column]
-                grad = matrix(of(bank.grad, place, rows, width), rows, width)
-                turned = matrix(of(bank.turn_grad, place, rows, width), rows, width)
-                for j in range(width):
-                    turned[r, j] += weight * y[r, j]
-                    toward[r, j] += weight * grad[r, j]
+                grad_gates[start + r, seen[s].column] = product

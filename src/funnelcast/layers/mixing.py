@@ -47,28 +47,34 @@ def _to_mix(
 
 
 def _to_unmix(
-    typing: Any, y: Any, to: Any, toward: Any, grad: Any, grad_step: Any, gates: Any, grad_gates: Any, seen: Any,
-    count: Any, width: Any, grad_bias: Any, scale: Any, floor: Any,
+    typing: Any, y: Any, to: Any, grad: Any, grad_step: Any, gates: Any, grad_gates: Any, before: Any,
+    before_gates: Any, seen: Any, count: Any, width: Any, grad_bias: Any, scale: Any, floor: Any,
 ) -> Any:  # fmt: skip
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        y, to, toward, grad, grad_step, gates, grad_gates, seen, count, width, grad_bias, scale, floor = values
+        y, to, grad, grad_step, gates, grad_gates, before, before_gates, *values = values
+        seen, count, width, grad_bias, scale, floor = values
 
         def differentiate(piece: Piece) -> None:
             own = piece.load(y)
             sums = variables(builder, [piece.zeros] * len(own))
-            with builder.if_then(_is_there(builder, toward), likely=False):
-                put(builder, piece.load(toward), sums)
-            with _each(builder, seen, count) as (step, column):
-                vectors, product = piece.load(builder.add(grad, builder.mul(step, grad_step))), piece.zeros
+
+            def add(gates: Any, column: Any, vectors: list[Any]) -> None:
                 weight = piece.spread(builder.load(_number(builder, builder.add(gates, column))))
-                for vector, output in zip(vectors, own, strict=True):
-                    product = piece.multiply_add(vector, output, product)
                 pairs = zip(vectors, sums, strict=True)
                 put(builder, [piece.multiply_add(weight, v, builder.load(total)) for v, total in pairs], sums)
+
+            with _each(builder, seen, count) as (step, column):
+                skipped, product = builder.mul(step, grad_step), piece.zeros
+                vectors = piece.load(builder.add(grad, skipped))
+                for vector, output in zip(vectors, own, strict=True):
+                    product = piece.multiply_add(vector, output, product)
+                add(gates, column, vectors)
+                with builder.if_then(_is_there(builder, before), likely=False):
+                    add(before_gates, column, piece.load(builder.add(before, skipped)))
                 place = _number(builder, builder.add(grad_gates, column))
                 is_first = builder.icmp_signed("==", piece.offset, _I64(0))
-                before = builder.select(is_first, _ZERO, builder.load(place))
-                builder.store(builder.fadd(before, piece.sum(product)), place)
+                others = builder.select(is_first, _ZERO, builder.load(place))
+                builder.store(builder.fadd(others, piece.sum(product)), place)
             with builder.if_then(_is_there(builder, to)):
                 scales, floors = piece.spread(scale), piece.spread(floor)
                 scaled = [builder.fmul(builder.load(total), scales) for total in sums]
@@ -79,7 +85,7 @@ def _to_unmix(
         in_pieces(builder, width, differentiate)
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 11, *[types.float32] * 2), code
+    return types.void(*[types.int64] * 12, *[types.float32] * 2), code
 
 
 @contextmanager
@@ -104,36 +110,37 @@ _mix_row, _unmix_row = intrinsic(_to_mix), intrinsic(_to_unmix)
 
 
 @compiled
-def begin_mix(bank: Any, start: int, rows: int, width: int) -> None:
-    """Nothing in the mixtures of a block yet."""
+def begin_mix(bank: Any, mixed: int, start: int, rows: int, width: int) -> None:
+    """Nothing in the mixtures (T, B, H) of a block yet."""
     for step in range(bank.steps):
-        matrix(of(bank.mixed, step, bank.rows, width) + start * width * FLOAT, rows, width)[:] = 0
+        matrix(of(mixed, step, bank.rows, width) + start * width * FLOAT, rows, width)[:] = 0
 
 
 @compiled
-def mix(bank: Any, output: int, start: int, rows: int, width: int, seen: Any) -> None:
-    """Adds a block of a network's output, times its gate weight, to the mixture of each step that sees it."""
-    row, gates = width * FLOAT, bank.columns * FLOAT
+def mix(bank: Any, gates: int, mixed: int, output: int, start: int, rows: int, width: int, seen: Any) -> None:
+    """Adds a block of a network's output, times its weight among `gates` (B, K), to the mixture of each step that sees
+    it."""
+    row, weights = width * FLOAT, bank.columns * FLOAT
     for r in range(rows):
-        mixed, own = bank.mixed + (start + r) * row, bank.gates + (start + r) * gates
-        _mix_row(output + r * row, mixed, bank.rows * row, own, seen.ctypes.data, len(seen), width)
+        at = start + r
+        to, own = mixed + at * row, gates + at * weights
+        _mix_row(output + r * row, to, bank.rows * row, own, seen.ctypes.data, len(seen), width)
 
 
 @compiled
 def unmix(bank: Any, layer: Any, n: int, to: int, start: int, rows: int, seen: Any) -> None:
     """The gradients of a network's gate weights for a block, and unless `to` is 0 that before the activation of its
-    last layer, what comes from elsewhere included; and adds up its bias's.
+    last layer, what a gradient before has to add included; and adds up its bias's.
 
     An output of 0 tells that the number fell away.
     """
-    width, row, gates = layer.width, layer.width * FLOAT, bank.columns * FLOAT
+    width, row, weights = layer.width, layer.width * FLOAT, bank.columns * FLOAT
     y, bias = of(layer.output, n, bank.rows, width), of(layer.grad_bias, n, 1, width)
-    toward = of(layer.toward, n, bank.rows, width) if layer.toward else 0
     for r in range(rows):
         at = start + r
-        more = toward + at * row if toward else 0
-        own = to + r * row if to else 0
+        own, before = to + r * row if to else 0, bank.before + at * row if bank.before else 0
         _unmix_row(
-            y + at * row, own, more, bank.grad + at * row, bank.rows * row, bank.gates + at * gates,
-            bank.grad_gates + at * gates, seen.ctypes.data, len(seen), width, bias, layer.scale, layer.floor,
+            y + at * row, own, bank.grad + at * row, bank.rows * row, bank.gates + at * weights,
+            bank.grad_gates + at * weights, before, bank.before_gates + at * weights, seen.ctypes.data, len(seen),
+            width, bias, layer.scale, layer.floor,
         )  # fmt: skip

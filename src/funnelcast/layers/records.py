@@ -26,6 +26,7 @@ BANK: Final = np.dtype([(name, np.int64) for name in (
     "gates", "columns",  # (B, K); K is 0 without gates
     "mixed", "steps",  # (T, B, H), and T
     "grad",  # (T, B, H) of the mixture, or (N, B, H) of the last outputs
+    "before", "before_gates",  # with gates, the `grad` of a gradient before, and a gradient of its `grad_gates`
     "grad_x", "grad_x_step", "grad_gates",
     "turn_x", "turn_x_step", "turn_gates", "turn_grad",  # a gradient of the three above; that of `grad`
     "scratch", "scratch_step",  # two spaces for (BLOCK, widest layer), and the bytes between them
