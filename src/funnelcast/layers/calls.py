@@ -64,7 +64,7 @@ class Job(NamedTuple):
 
 
 class Again(NamedTuple):
-    """Gradients of a gradient."""
+    """Gradients of a gradient, but for those that another way back goes on with."""
 
     grad_x: Tensor | None
     grad_gates: Tensor | None
@@ -85,6 +85,8 @@ class WayBack:
         self.layers, self.parameters = _copy(layers), parameters
         self.networks, self.rows = len(parameters[0]), x.shape[-2]
         self.turn_gates: Tensor | None = None
+        self.begun: tuple[Tensor | None, list[Tensor | None]] = None, [None for _ in parameters[0::2]]
+        """Gradients by x and weights, which another way back adds its own to."""
 
     def differentiate(
         self,
@@ -95,13 +97,15 @@ class WayBack:
         before: WayBack | None = None,
     ) -> tuple[Tensor | None, ...]:
         """The gradients by x, gates and parameters; none where none is wanted. `toward`: those of the layers' outputs
-        from elsewhere; `keep` what `differentiate_again` needs; `before`: a way back that was differentiated again, and
-        what that has to add."""
+        from elsewhere; `keep` what `differentiate_again` needs; `before`: a way back that was differentiated again, to
+        which these add theirs."""
         weights, biases = self.parameters[0::2], self.parameters[1::2]
-        grad_x = self.x.new_empty(self.x.shape) if wanted.x else None
+        begun_x, begun = self.begun if before is None else before.begun
+        grad_x = (self.x.new_empty(self.x.shape) if begun_x is None else begun_x) if wanted.x else None
         grad_gates = torch.empty_like(self.gates) if self.gates is not None else None
         make = torch.empty_like if self.rows else torch.zeros_like  # a sum over no rows is never written
-        grads = [make(p) if wanted.parameters else None for p in weights]
+        by_weight = [make(w) if grad is None else grad for w, grad in zip(weights, begun, strict=True)]
+        grads = [grad if wanted.parameters else None for grad in by_weight]
         grads_bias = [make(p) for p in biases]
         kept = keep and any(wanted)
         if kept:
@@ -110,10 +114,11 @@ class WayBack:
         layers["grad_weight"], layers["grad_bias"] = addresses(grads), addresses(grads_bias)
         layers["delta"] = addresses(self.deltas) if kept else 0
         layers["toward"][: len(toward)] = addresses(toward)
+        layers["adds"], adds_x = [grad is not None for grad in begun], begun_x is not None
         made = {"grad_x": grad_x, "grad_gates": grad_gates}
         if before is not None and before.turn_gates is not None:
             made |= {"before": before.grad, "before_gates": before.turn_gates}
-        self._call(backward, made, BLOCK)
+        self._call(backward, made, BLOCK, adds_x=adds_x)
         pairs = zip(grads, grads_bias, strict=True)
         return grad_x, grad_gates, *(each if wanted.parameters else None for pair in pairs for each in pair)
 
@@ -129,7 +134,8 @@ class WayBack:
         turn_x, turn_gates = (None if turn is None else turn.contiguous() for turn in (turn_x, turn_gates))
         grad_x = self.x.new_empty(self.x.shape) if own and self.job.wanted.x else None
         grad_gates = torch.zeros_like(self.gates) if self.gates is not None else None
-        turn_grad, weights = torch.zeros_like(self.grad), self.parameters[0::2]
+        runs, weights = self.rows and (own or turn_x is not None or turn_gates is not None), self.parameters[0::2]
+        turn_grad = torch.empty_like(self.grad) if runs else torch.zeros_like(self.grad)
         self.turn_gates = turn_gates
         self.room, rooms = lend(self._shapes()[:-1] if own else [])
         toward: list[Tensor | None] = [*rooms] if own else [None for _ in weights[1:]]
@@ -138,17 +144,19 @@ class WayBack:
         layers = self.layers = _copy(self.layers)  # a tape still has those of before
         layers["turn_weight"], layers["turn_bias"] = addresses(given[0::2]), addresses(given[1::2])
         layers["toward"][:-1], layers["grad_weight"] = addresses(toward), addresses(grads)
-        if self.rows and (own or turn_x is not None or turn_gates is not None):
+        if runs:
             turned = {"turn_x": turn_x, "turn_gates": turn_gates, "turn_grad": turn_grad}
             self._call(backward_twice, {"grad_x": grad_x, "grad_gates": grad_gates, **turned}, self.rows)
+        if self.job.repeats is None:  # of these, x is taken apart and put together
+            self.begun, grad_x, grads = (grad_x, grads), None, [None for _ in grads]
         return Again(grad_x, grad_gates, turn_grad, toward, [each for grad in grads for each in (grad, None)])
 
     def _shapes(self) -> list[tuple[int, int, int]]:
         return [(self.networks, self.rows, w.shape[2]) for w in self.parameters[0::2]]
 
-    def _call(self, kernel: Any, tensors: dict[str, Tensor | None], scratch_rows: int) -> None:
+    def _call(self, kernel: Any, tensors: dict[str, Tensor | None], scratch_rows: int, *, adds_x: bool = False) -> None:
         bank = bank_of(self.x, self.gates, self.networks, self.job.repeats)
-        bank["grad"], bank["steps"] = self.grad.data_ptr(), len(self.grad)
+        bank["grad"], bank["steps"], bank["adds_x"] = self.grad.data_ptr(), len(self.grad), adds_x
         for name, tensor in tensors.items():
             bank[name] = _address(tensor)
         for name in ("grad_x", "turn_x"):

@@ -140,7 +140,7 @@ def backward(banks: Any, layers: Any, seen: Any, first: Any, groups: Any) -> Non
                     before = _delta(bank, layers[i - 1], n, start, (last - i + 1) % 2)
                     packed = _back(bank, g, packed, before, n, start, rows, width, layers[i - 1])
                 elif bank.grad_x:
-                    keep = 1 if n > 0 and bank.grad_x_step == 0 else 0
+                    keep = 1 if bank.adds_x or (n > 0 and bank.grad_x_step == 0) else 0
                     to = bank.grad_x + n * bank.grad_x_step + start * k * FLOAT
                     product(bank, g, packed, to, rows, width, k, keep)
                 if i == 0:
@@ -148,7 +148,8 @@ def backward(banks: Any, layers: Any, seen: Any, first: Any, groups: Any) -> Non
                 if layer.grad_weight:
                     x = of(layers[i - 1].output, n, bank.rows, k) if i else bank.x + n * bank.x_step
                     to = bank.first_grad if i == 0 and len(groups) else of(layer.grad_weight, n, k, width)
-                    turned_product(bank, x + start * k * FLOAT, g, to, k, rows, width, 1 if start else 0)
+                    later = 1 if start or layer.adds else 0
+                    turned_product(bank, x + start * k * FLOAT, g, to, k, rows, width, later)
                 g = before
         if through:
             end_sums(bank, layers[0], groups, n)

@@ -39,12 +39,8 @@ def backward_twice(banks: Any, layers: Any, seen: Any, first: Any, groups: Any) 
     bank = banks[0]
     rows, last = bank.rows, len(layers) - 1
     e: Any = np.int64(0)  # the gradient of what `backward` had for a layer's output
-    if not (bank.turn_x or layers[last].turn_weight):  # of gates alone
-        for start in range(0, rows, BLOCK):
-            begin_mix(bank, bank.turn_grad, start, min(BLOCK, rows - start), layers[last].width)
-            for n in range(bank.networks):
-                own = seen[first[n] : first[n + 1]]
-                _mix_twice(bank, layers[last], n, e, start, min(BLOCK, rows - start), own)
+    if not (bank.turn_x or layers[last].turn_weight):
+        _of_gates(bank, layers[last], seen, first)
         return
     if bank.columns:
         begin_mix(bank, bank.turn_grad, 0, rows, layers[last].width)
@@ -121,6 +117,16 @@ def _mask(e: int, n: int, rows: int, layer: Any) -> None:
         for j in range(width):
             value = g[r, j] * scale
             g[r, j] = np.float32(0) if y[r, j] <= floor else value
+
+
+@compiled_for_speed
+def _of_gates(bank: Any, layer: Any, seen: Any, first: Any) -> None:
+    """`backward_twice` where only gates' gradients were differentiated, a block at a time."""
+    for start in range(0, bank.rows, BLOCK):
+        rows = min(BLOCK, bank.rows - start)
+        begin_mix(bank, bank.turn_grad, start, rows, layer.width)
+        for n in range(bank.networks):
+            _mix_twice(bank, layer, n, NOTHING, start, rows, seen[first[n] : first[n + 1]])
 
 
 @compiled_for_speed

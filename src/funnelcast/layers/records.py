@@ -13,6 +13,7 @@ LAYER: Final = np.dtype([(name, np.int64) for name in (
     "output_step", "output_row",  # bytes from a network's to the next one's, and from a row to the next; 0 in a block's
     "draws", "limit",  # of dropout: (N, B, width) int16; 0 without it
     "grad_weight", "grad_bias",  # (N, width_in, width), (N, width)
+    "adds",  # whether `grad_weight` is added to, where nothing repeats: 0 or 1
     "delta",  # (N, B, width): the gradient before bias, ReLU and dropout, kept for a second derivative
     "toward",  # (N, B, width): a gradient of the output from elsewhere
     "turn_weight", "turn_bias",  # a gradient of `grad_weight` and `grad_bias`
@@ -28,6 +29,7 @@ BANK: Final = np.dtype([(name, np.int64) for name in (
     "grad",  # (T, B, H) of the mixture, or (N, B, H) of the last outputs
     "before", "before_gates",  # with gates, the `grad` of a gradient before, and a gradient of its `grad_gates`
     "grad_x", "grad_x_step", "grad_gates",
+    "adds_x",  # whether `grad_x` is added to, where nothing repeats: 0 or 1
     "turn_x", "turn_x_step", "turn_gates", "turn_grad",  # a gradient of the three above; that of `grad`
     "scratch", "scratch_step",  # two spaces for (BLOCK, widest layer), and the bytes between them
     "packed",  # space for the weights of a network in panels
