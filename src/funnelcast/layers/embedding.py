@@ -69,6 +69,10 @@ class Embedded(NamedTuple):
         flat, *vectors = tensors
         return Embedded(flat, tuple(e._replace(vectors=v) for e, v in zip(self.sequences, vectors, strict=True)))
 
+    def scale(self, factor: float) -> Embedded:
+        """All numbers times a factor."""
+        return self.with_tensors([tensor * factor for tensor in self.tensors()])
+
 
 class EmbeddingTable(nn.Module):
     """Rows of one width for some vocabularies. Row 0 of each vocabulary stands for unknown and missing."""

@@ -10,10 +10,10 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from funnelcast.layers.dropout import Seed
+from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.passes import put_numbers
 from funnelcast.models.network import GROUPS, TOP, Group
 from funnelcast.schema.config import Config
-from funnelcast.training.gradients import joined
 from funnelcast.training.inner import Found, InnerLoop, Rows, Taken, Tensors, added
 
 
@@ -100,7 +100,9 @@ class Outer(NamedTuple):
     """The gradient of one task."""
 
     found: Found
-    """With the losses of the query, or for Reptile of all rows; and the gradient of all rows embedded."""
+    """With the losses of the query, or for Reptile of all rows."""
+    embedded: list[Embedded]
+    """The gradient of all rows embedded, some after the others; none where that is not trained."""
     by_rates: Tensors
     """By what α is multiplied by."""
     leaves: Tensors
@@ -110,7 +112,8 @@ class Outer(NamedTuple):
 
     def share(self, tasks: int) -> Outer:
         """Of the mean over so many tasks, what the optimizer takes; in memory of its own."""
-        return Outer(self.found.scale(1 / tasks), [grad / tasks for grad in self.by_rates], [])
+        embedded = [each.scale(1 / tasks) for each in self.embedded]
+        return Outer(self.found.scale(1 / tasks), embedded, [grad / tasks for grad in self.by_rates], [])
 
 
 def outer_gradient(loop: InnerLoop, task: TaskRows, config: Inner, rates: Sequence[Tensor]) -> Outer:
@@ -142,10 +145,11 @@ def _maml(loop: InnerLoop, task: TaskRows, config: Inner, rates: Sequence[Tensor
             through = more if through is None else through.add(more)
     if config.support_loss > 0:
         found = found.add(loop.differentiate(support, loop.start).scale(config.support_loss))
+    embedded = list[Embedded]()
     if of_query is not None:
         of_support = found.embedded or support.x.with_tensors([torch.zeros_like(t) for t in support.x.tensors()])
-        found = found._replace(embedded=joined([of_support, of_query]))
-    return Outer(found, by_rates, leaves, through)
+        embedded = [of_support, of_query]
+    return Outer(found._replace(embedded=None), embedded, by_rates, leaves, through)
 
 
 def _reptile(loop: InnerLoop, task: TaskRows, config: Inner) -> Outer:
@@ -155,7 +159,9 @@ def _reptile(loop: InnerLoop, task: TaskRows, config: Inner) -> Outer:
         share = task.both.slice(k * rows // steps, (k + 1) * rows // steps)
         shares.append(loop.differentiate(share, leaves))
         leaves = moved(leaves, shares[-1].by_adapted, config, ())
-    return Outer(added(shares).scale(1 / steps), [], leaves)
+    found = added(shares).scale(1 / steps)
+    embedded = [] if found.embedded is None else [found.embedded]
+    return Outer(found._replace(embedded=None), embedded, [], leaves)
 
 
 def scaled(gradient: Tensors, config: Inner, rates: Sequence[Tensor], sign: float = 1) -> Tensors:

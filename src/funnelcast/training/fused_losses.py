@@ -92,10 +92,10 @@ class FusedSlopes(torch.autograd.Function):
         if torch.is_grad_enabled():
             raise RuntimeError("FusedLosses has no third derivative; take plain operations")
         grad, logits, labels, weights, parents, factors, slopes, logs = ctx.saved_tensors
-        by_logits = torch.zeros_like(logits)
-        tensors = (logits.contiguous(), labels, weights, parents, factors, logs, grad, turn.contiguous(), by_logits)
+        by_logits, by_grad, turn = torch.zeros_like(logits), torch.empty_like(grad), turn.contiguous()
+        tensors = (logits.contiguous(), labels, weights, parents, factors, logs, grad, turn, by_logits)
         perform(add_bends, *(tensor.detach().numpy() for tensor in tensors))
-        by_grad = torch.einsum("bs,bts->t", turn, slopes)
+        perform(turn_slopes, *(tensor.detach().numpy() for tensor in (slopes, turn, by_grad)))
         return by_grad, by_logits, *[None] * 6
 
 
@@ -108,6 +108,17 @@ def weigh_slopes(grad: Any, slopes: Any, by_logits: Any) -> None:
             by_logits[b, s] = 0
             for t in range(steps):
                 by_logits[b, s] += grad[t] * slopes[b, t, s]
+
+
+@compiled_for_speed
+def turn_slopes(slopes: Any, turn: Any, by_grad: Any) -> None:
+    """Fills `by_grad` (T,) with the gradients of `grad` from turn (B, T), those of what `weigh_slopes` made."""
+    exact = np.zeros(len(by_grad))  # float64, as there are many rows
+    for b in range(len(slopes)):
+        for t in range(len(by_grad)):
+            for s in range(len(by_grad)):
+                exact[t] += turn[b, s] * slopes[b, t, s]
+    by_grad[:] = exact
 
 
 @compiled

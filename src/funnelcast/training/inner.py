@@ -77,12 +77,9 @@ class Found(NamedTuple):
 
     def scale(self, factor: float) -> Found:
         """All of it times a factor."""
-        adapted, rest = len(self.by_adapted), len(self.by_rest)
-        grads = [*self.by_adapted, *self.by_rest, *(self.embedded.tensors() if self.embedded is not None else [])]
-        scaled = torch._foreach_mul(grads, factor) if grads else grads
-        embedded = None if self.embedded is None else self.embedded.with_tensors(scaled[adapted + rest :])
-        losses = None if self.losses is None else factor * self.losses
-        return Found(list(scaled[:adapted]), list(scaled[adapted : adapted + rest]), embedded, losses)
+        adapted, rest = ([factor * grad for grad in grads] for grads in (self.by_adapted, self.by_rest))
+        embedded = None if self.embedded is None else self.embedded.scale(factor)
+        return Found(adapted, rest, embedded, None if self.losses is None else factor * self.losses)
 
 
 class Taken(NamedTuple):

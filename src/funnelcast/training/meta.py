@@ -99,7 +99,7 @@ class MetaStep:
         weights = sum_of([Whole.of(each.batch).weights for each in asked])
         losses = sum_of([each.found.losses for each in shares if each.found.losses is not None])
         touching = None if self._all_rows_count else torch.cat([_is_query(task) for task in tasks])
-        embedded = [each.found.embedded for each in shares if each.found.embedded is not None]
+        embedded = [piece for each in shares for piece in each.embedded]
         by_task = [self._in_order(each.found) + each.by_rates for each in shares]
         return Gradients(rows, losses, weights, by_task, embedded, touching, told=told)
 
