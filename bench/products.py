@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bench.proofs.show import show
-from funnelcast.layers.dropout import Dropout
+from funnelcast.layers.dropout import LoopDropout
 from funnelcast.layers.fused import fused_bank
 from funnelcast.layers.mode import FAST, HALF, HAS_BFLOAT16
 from funnelcast.layers.workspace import keep_freed_memory
@@ -53,7 +53,7 @@ def _works(x: Tensor, weight: Tensor, bias: Tensor) -> dict[str, Callable[[], ob
             torch.mm(x, own, out=out[n])
 
     modes = {"ours": FAST, **({"ours, bfloat16": HALF} if HAS_BFLOAT16 else {})}
-    layers = {name: partial(fused_bank, x, [Dropout()], [weight, bias], mode) for name, mode in modes.items()}
+    layers = {name: partial(fused_bank, x, [LoopDropout()], [weight, bias], mode) for name, mode in modes.items()}
     return {"PyTorch, its product": alone, **layers}
 
 

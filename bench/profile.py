@@ -125,7 +125,7 @@ LOOPS = {
     "share_out_back": "gates' softmaxes",
     "_split": "telling vectors that repeat",
     "_begin": "noise",
-    "_fill": "noise",
+    "tell": "noise",
 }
 """What of a recorded pass is timed as what; anything else is an operation of torch's."""
 

@@ -33,6 +33,6 @@ def test_every_part_of_a_step_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         "reading rows",
         "all else",
     }
-    assert loops == profile.LOOPS.keys() - {"_begin", "_fill"}  # of noise, which numpy draws
+    assert loops == profile.LOOPS.keys() - {"_begin", "tell"}  # of noise, which Python does
     assert found.keys() == {*profile.LOOPS.values(), *around}
     assert all(seconds > 0 for seconds in found.values())

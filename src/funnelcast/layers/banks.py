@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from funnelcast.layers.dropout import Dropout
+from funnelcast.layers.dropout import LoopDropout
 from funnelcast.layers.fused import fused_bank
 from funnelcast.layers.mode import EVALUATE, Mode, is_simple
 
@@ -54,11 +54,10 @@ class MLPBank(nn.Module):
         self.dropout = tuple(dropout) or (0.0,) * len(widths)
         self.width = widths[-1]
 
-    def for_fused(self, rows: int, mode: Mode) -> tuple[list[Dropout], list[Tensor]]:
+    def for_fused(self, rows: int, mode: Mode) -> tuple[list[LoopDropout], list[Tensor]]:
         """Dropout per layer, and each layer's weight and bias."""
         parameters: list[Any] = [p for layer in self.layers for p in (layer.weight, layer.bias)]
-        weights = zip(self.dropout, parameters[0::2], strict=True)
-        return [mode.draw(rate, (w.shape[0], rows, w.shape[2])) for rate, w in weights], parameters
+        return [mode.draw_in_loops(rate, rows) for rate in self.dropout], parameters
 
     def forward(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
         """(B, in) or (N, B, in) -> (N, B, widths[-1])."""

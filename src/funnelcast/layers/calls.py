@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from funnelcast.layers.dropout import Dropout
+from funnelcast.layers.dropout import LoopDropout, scale_of
 from funnelcast.layers.halves import MULTIPLE, pairs
 from funnelcast.layers.kernels import BLOCK, backward
 from funnelcast.layers.kernels_twice import backward_twice
@@ -42,7 +42,7 @@ class Wanted(NamedTuple):
 class Job(NamedTuple):
     """What a pass is of."""
 
-    dropout: Sequence[Dropout]
+    dropout: Sequence[LoopDropout]
     """Per layer."""
     seen: tuple[Seen, ...]
     """Pairs of gate and expert in the order of the gates' columns; () without gates."""
@@ -170,10 +170,12 @@ def run(kernel: Any, bank: NDArray[np.void], layers: NDArray[np.void], job: Job,
     size = rows * max(widths)
     every = (int(layers["width_in"][0]) if job.repeats is None else job.repeats.of.shape[1], *widths)
     paired = max(BLOCK, *every) * pairs(max(every)) if half else 0
-    sizes = [size, size, networks * _packed_size(every), turned_room(max(every), max(rows, BLOCK)), paired, paired]
+    drawn = BLOCK * max(widths) if layers["seeds"].any() else 0
+    room = turned_room(max(every), max(rows, BLOCK))
+    sizes = [size, size, networks * _packed_size(every), room, paired, paired, drawn]
     sizes += _sizes_of(job.repeats, bank, every) if job.repeats is not None else []
     lease = lease_for(sizes)
-    first, second, bank["packed"], bank["room"], bank["paired"], last, *more = lease.places(sizes)
+    first, second, bank["packed"], bank["room"], bank["paired"], last, bank["draws"], *more = lease.places(sizes)
     bank["scratch_step"], bank["paired_step"], bank["half"] = second - first, last - bank["paired"], half
     bank["scratch"] = first
     if job.repeats is not None:
@@ -230,9 +232,10 @@ def layers_of(x: Tensor, parameters: Sequence[Tensor], job: Job) -> NDArray[np.v
     widths = tuple(w.shape[2] for w in parameters[0::2])
     layers = _copy(_layers(columns, widths, x.shape[-2], job.linear))
     layers["weight"], layers["bias"] = addresses(parameters[0::2]), addresses(parameters[1::2])
-    if any(each.draws is not None for each in job.dropout):
-        layers["draws"] = addresses([d.draws for d in job.dropout])
-        layers["limit"], layers["scale"] = [d.limit for d in job.dropout], [d.scale for d in job.dropout]
+    if any(each.seeds is not None for each in job.dropout):
+        layers["seeds"] = [0 if each.seeds is None else each.seeds.ctypes.data for each in job.dropout]
+        layers["seed_rows"], layers["limit"] = [d.rows for d in job.dropout], [d.limit for d in job.dropout]
+        layers["scale"] = [scale_of(each.limit) for each in job.dropout]
     return layers
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from funnelcast.compiled import compiled
@@ -52,12 +53,22 @@ class Dropout(NamedTuple):
 
     @property
     def scale(self) -> float:
-        return _ALL / (_ALL - (self.limit - _LOWEST))
+        return scale_of(self.limit)
 
     def __call__(self, x: Tensor) -> Tensor:
         if self.draws is None:
             return x
         return x * (self.draws >= self.limit).to(x.dtype).mul_(self.scale)
+
+
+class LoopDropout(NamedTuple):
+    """The same after a layer of a bank whose loops draw for themselves, a few rows at a time while these are in the
+    cache: rows by `rows`, each with a seed."""
+
+    seeds: NDArray[np.int64] | None = None
+    """None where nothing falls away."""
+    rows: int = 0
+    limit: int = _LOWEST
 
 
 class Noise:
@@ -83,7 +94,7 @@ class Noise:
         number = -(-elements // PER_NUMBER)
         if self.can_fill:
             draws = torch.empty(number, dtype=torch.int64)
-            perform(self._fill, [draws.numpy()])
+            perform(self._fill, draws.numpy())
         else:
             draws = splitmix(self._next(), self.step, number)
         return draws.view(torch.int16)[:elements].view(shape)
@@ -93,18 +104,17 @@ class Noise:
         """Whether the compiled loop may be taken."""
         return self.seeds.device.type == "cpu" and not torch.compiler.is_compiling()
 
-    def fill(self, draws: Tensor) -> None:
-        """Makes of (…, rows, width) what `drawn` gives, where rows lie one after the other and `PER_NUMBER` divides the
-        width."""
-        blocks = draws.flatten(-2).view(torch.int64)
-        perform(self._fill, list(blocks.view(-1, blocks.shape[-1]).numpy()))
+    def _fill(self, draws: NDArray[np.int64]) -> None:
+        fill_by_splitmix(draws, self._seed(), 0)
 
-    def _fill(self, parts: Sequence[Any]) -> None:
+    def tell(self, seeds: NDArray[np.int64], block: int) -> None:
+        """The seed of the next layer's draws, as that of a block of rows."""
+        seeds[block] = self._seed()
+
+    def _seed(self) -> np.int64:
         cycle, place = self._use()
-        seed, done = (self.seeds.numpy() + cycle)[place], 0  # an array's sums may wrap around
-        for part in parts:
-            fill_by_splitmix(part, seed, done)
-            done += len(part)
+        seed: np.int64 = (self.seeds.numpy() + cycle)[place]  # an array's sums may wrap around
+        return seed
 
     def blocks(self, rows: int) -> list[tuple[int, int, Noise]]:
         """Rows start … stop - 1, whose noise it is."""
@@ -128,19 +138,22 @@ class BlockNoise:
     def draw(self, rate: float, shape: tuple[int, ...]) -> Dropout:
         """A draw for each element of `shape` (…, rows, width)."""
         *before, rows, width = shape
-        blocks = self.blocks(rows)
-        if width % PER_NUMBER or not self.noises[0].can_fill:
-            parts = [noise.drawn((*before, stop - start, width)) for start, stop, noise in blocks]
-            return Dropout(torch.cat(parts, -2), _limit(rate))
-        draws = torch.empty(shape, dtype=torch.int16)
-        for start, stop, noise in blocks:
-            noise.fill(draws[..., start:stop, :])
-        return Dropout(draws, _limit(rate))
+        parts = [noise.drawn((*before, stop - start, width)) for start, stop, noise in self.blocks(rows)]
+        return Dropout(torch.cat(parts, -2), _limit(rate))
 
     def blocks(self, rows: int) -> list[tuple[int, int, Noise]]:
         """Rows start … stop - 1 of each, and its noise."""
         starts = range(0, rows, self.size)
         return [(start, min(start + self.size, rows), n) for start, n in zip(starts, self.noises, strict=True)]
+
+
+def drawn_by_loops(noise: Noise | BlockNoise, rate: float, rows: int) -> LoopDropout:
+    """What `draw` gives for a shape (N, rows, width) on the CPU, left to loops."""
+    blocks = noise.blocks(rows)
+    seeds, (start, stop, _) = np.empty(len(blocks), np.int64), blocks[0]
+    for k, (_, _, own) in enumerate(blocks):
+        perform(own.tell, seeds, k)
+    return LoopDropout(seeds, stop - start, _limit(rate))
 
 
 @compiled
@@ -153,6 +166,11 @@ def fill_by_splitmix(draws: Any, seed: Any, done: int) -> None:
         z = (state ^ (state >> np.uint64(30))) * np.uint64(_FIRST)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(_SECOND)
         draws[i] = np.int64(z ^ (z >> np.uint64(31)))
+
+
+def scale_of(limit: int) -> float:
+    """Of what does not fall away."""
+    return _ALL / (_ALL - (limit - _LOWEST))
 
 
 def _limit(rate: float) -> int:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from funnelcast.layers.calls import Job, Seen, Wanted, WayBack, bank_of, by_rows, layers_of, run
-from funnelcast.layers.dropout import Dropout
+from funnelcast.layers.dropout import LoopDropout
 from funnelcast.layers.kernels import BLOCK, forward
 from funnelcast.layers.leaves import Leaves
 from funnelcast.layers.mode import Mode
@@ -111,7 +111,7 @@ class FusedGradient(torch.autograd.Function):
 
 def fused_bank(
     x: Tensor,
-    dropout: Sequence[Dropout],
+    dropout: Sequence[LoopDropout],
     parameters: Sequence[Tensor],
     mode: Mode,
     gates: Tensor | None = None,

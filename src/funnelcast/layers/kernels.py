@@ -22,6 +22,7 @@ from funnelcast.layers.halves import (
     rectify_and_pair,
     turn_pairs,
 )
+from funnelcast.layers.kernels_dropout import activate_and_drop
 from funnelcast.layers.kernels_repeats import (
     add_tables,
     add_tables_and_rectify,
@@ -39,7 +40,6 @@ from funnelcast.layers.products import (
     of,
     pack,
     packed_size,
-    shorts,
     times,
     times_and_mask,
     times_and_rectify,
@@ -47,7 +47,6 @@ from funnelcast.layers.products import (
 )
 from funnelcast.layers.tiles import FLOAT, LANES
 
-SHORT: Final = 2  # bytes
 BLOCK: Final = 192
 """Rows that go through all layers of a network at a time, so that they stay in the cache."""
 
@@ -95,7 +94,7 @@ def _through(
     layer = layers[i]
     k, width, floor = depth_of(bank, layer.width_in), layer.width, layer.floor
     y, bias = layer.output + n * layer.output_step + start * layer.output_row, of(layer.bias, n, 1, width)
-    repeats, at_once = i == 0 and len(groups) > 0, not bank.half and not layer.draws and width % LANES == 0
+    repeats, at_once = i == 0 and len(groups) > 0, not bank.half and not layer.seeds and width % LANES == 0
     if is_read_once(bank, width):
         w, once, left_out = of(layer.weight, n, k, width), 0, groups[:0]
         if i == 0:
@@ -231,10 +230,10 @@ def _delta(bank: Any, layer: Any, n: int, start: int, turn: int) -> Any:
 def _activated(bank: Any, y: int, n: int, start: int, rows: int, layer: Any, paired: bool) -> Any:
     """Activates a block, and returns it as the operand of the next product."""
     width = layer.width
-    if bank.half and paired and not layer.draws and is_whole(width):
+    if bank.half and paired and not layer.seeds and is_whole(width):
         rectify_and_pair(y, of(layer.bias, n, 1, width), layer.floor, rows, width, bank.paired)
         return bank.paired
-    _activate(y, n, start, rows, bank.rows, layer)
+    _activate(bank, y, n, start, rows, layer)
     if bank.half and paired:
         pair_columns(y, rows, width, bank.paired)
         return bank.paired
@@ -242,21 +241,17 @@ def _activated(bank: Any, y: int, n: int, start: int, rows: int, layer: Any, pai
 
 
 @compiled_for_speed
-def _activate(output: int, n: int, start: int, rows: int, all_rows: int, layer: Any) -> None:
+def _activate(bank: Any, output: int, n: int, start: int, rows: int, layer: Any) -> None:
     """y = dropout(relu(y + bias)) of a block."""
-    width, limit, scale, floor = layer.width, layer.limit, layer.scale, layer.floor
+    if layer.seeds:
+        activate_and_drop(bank, output, n, start, rows, layer)
+        return
+    width, floor = layer.width, layer.floor
     y, bias = matrix(output, rows, width), matrix(of(layer.bias, n, 1, width), 1, width)
-    if layer.draws:
-        draws = shorts(layer.draws + (n * all_rows + start) * width * SHORT, rows, width)
-        for r in range(rows):
-            for j in range(width):
-                value = y[r, j] + bias[0, j]
-                y[r, j] = np.float32(0) if (value <= floor) | (draws[r, j] < limit) else value * scale
-    else:
-        for r in range(rows):
-            for j in range(width):
-                value = y[r, j] + bias[0, j]
-                y[r, j] = np.float32(0) if value <= floor else value
+    for r in range(rows):
+        for j in range(width):
+            value = y[r, j] + bias[0, j]
+            y[r, j] = np.float32(0) if value <= floor else value
 
 
 @compiled_for_speed

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from funnelcast.errors import FunnelcastError
 from funnelcast.layers.amx import HAS_AMX, ask_permission
-from funnelcast.layers.dropout import BlockNoise, Dropout, Noise
+from funnelcast.layers.dropout import BlockNoise, Dropout, LoopDropout, Noise, drawn_by_loops
 from funnelcast.layers.leaves import Leaves
 from funnelcast.layers.repeats import Repeats
 from funnelcast.layers.tiles import HAS_HALF
@@ -44,6 +44,10 @@ class Mode:
     def draw(self, rate: float, shape: tuple[int, ...]) -> Dropout:
         """A draw for each element of `shape`."""
         return Dropout() if self.noise is None or rate == 0 else self.noise.draw(rate, shape)
+
+    def draw_in_loops(self, rate: float, rows: int) -> LoopDropout:
+        """The same for rows of networks, left to the loops over a bank."""
+        return LoopDropout() if self.noise is None or rate == 0 else drawn_by_loops(self.noise, rate, rows)
 
 
 Precision = Literal["float32", "bfloat16"]

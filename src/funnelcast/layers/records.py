@@ -11,7 +11,7 @@ LAYER: Final = np.dtype([(name, np.int64) for name in (
     "weight", "bias",  # (N, width_in, width), (N, width)
     "output",  # (N, B, width), or for a block alone
     "output_step", "output_row",  # bytes from a network's to the next one's, and from a row to the next; 0 in a block's
-    "draws", "limit",  # of dropout: (N, B, width) int16; 0 without it
+    "seeds", "seed_rows", "limit",  # of dropout: (B / seed_rows,) int64; 0 without it
     "grad_weight", "grad_bias",  # (N, width_in, width), (N, width)
     "adds",  # whether `grad_weight` is added to, where nothing repeats: 0 or 1
     "delta",  # (N, B, width): the gradient before bias, ReLU and dropout, kept for a second derivative
@@ -34,6 +34,7 @@ BANK: Final = np.dtype([(name, np.int64) for name in (
     "scratch", "scratch_step",  # two spaces for (BLOCK, widest layer), and the bytes between them
     "packed",  # space for the weights of a network in panels
     "room",  # `turned_room`
+    "draws",  # space for (BLOCK, widest layer) int16, and a number more
     "half",  # whether products are of bfloat16: 0 or 1
     "paired", "paired_step",  # two spaces for pairs of (BLOCK, widest layer), and the bytes between them
     "whole",  # rows of the first weight; where vectors repeat, x and grad_x are the columns of no group, and
