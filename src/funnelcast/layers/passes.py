@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, Generic, Protocol, Self, TypeVar
+from typing import Any, Final, Generic, Protocol, Self, TypeVar, overload
 
 import torch
 from torch import Tensor
@@ -48,6 +48,7 @@ def put_numbers(given: Given, there: Given) -> None:
 Own = TypeVar("Own", bound=Given)
 Found = TypeVar("Found")
 """Tensors in tuples and lists."""
+Kept = TypeVar("Kept")
 
 
 class Pass(Generic[Own, Found]):
@@ -84,7 +85,13 @@ class Passes(Generic[Own, Found]):
             idle.append(one)
         self._lent, self._lends = [], lend
 
-    def __call__(self, given: Own, run: Callable[[Own], Found], keep: Callable[[Found], Found] | None = None) -> Found:
+    @overload
+    def __call__(self, given: Own, run: Callable[[Own], Found]) -> Found: ...
+
+    @overload
+    def __call__(self, given: Own, run: Callable[[Own], Found], keep: Callable[[Found], Kept]) -> Kept: ...
+
+    def __call__(self, given: Own, run: Callable[[Own], Found], keep: Callable[[Found], Any] | None = None) -> Any:
         """What that finds, to the bit; from any thread. `keep`: what is wanted of it, in memory of its own."""
         idle = self._idle_of(given)
         one = None if idle is None else _played(idle, given) or self._recorded(given, run)

@@ -65,11 +65,13 @@ class TaskRows(NamedTuple):
     """The rows of the support, then those of the query."""
     support: int
     """How many the support has."""
+    weight: float
+    """In what is minimised."""
 
     @property
     def kind(self) -> tuple[object, ...] | None:
         """What must be the same in tasks that are recorded as one, beside shapes; none for what cannot be."""
-        return (self.support, self.both.seed is None) if self.both.x.can_record else None
+        return (self.support, self.weight, self.both.seed is None) if self.both.x.can_record else None
 
     @property
     def numbers(self) -> list[Tensor]:
@@ -89,31 +91,58 @@ class TaskRows(NamedTuple):
     def copy(self) -> TaskRows:
         """In memory of its own."""
         batch, x, seed = self.both
-        return TaskRows(Rows(batch.copied(), x.copied(), seed and seed.copy()), self.support)
+        return self._replace(both=Rows(batch.copied(), x.copied(), seed and seed.copy()))
 
     def halves(self) -> tuple[Rows, Rows]:
         """Support and query."""
         return self.both.slice(0, self.support), self.both.slice(self.support, len(self.both.batch))
 
 
-class Outer(NamedTuple):
-    """The gradient of one task."""
+class Share(NamedTuple):
+    """A task's share of the outer gradient."""
 
-    found: Found
-    """With the losses of the query, or for Reptile of all rows."""
-    embedded: list[Embedded]
-    """The gradient of all rows embedded, some after the others; none where that is not trained."""
+    by_adapted: Tensors
+    by_rest: Tensors
     by_rates: Tensors
     """By what α is multiplied by."""
+    embedded: list[Embedded]
+    """By all rows embedded, some after the others; none where that is not trained."""
+    losses: Tensor
+    """(T,) of the task itself: of the query, or for Reptile of all rows."""
+
+
+class Outer(NamedTuple):
+    """The same in parts, `found` + `factor` · `through`, as a pass leaves them."""
+
+    found: Found
+    """At the adapted parameters, and by the query's embedded rows; for Reptile all there is."""
+    by_rates: Tensors
     leaves: Tensors
     """The adapted parameters."""
     through: Found | None = None
-    """What of it comes through the inner steps."""
+    """What comes through the inner steps, and by the support's embedded rows."""
+    factor: float = 1.0
+    support: Embedded | None = None
+    """By the support's embedded rows, what comes otherwise."""
 
-    def share(self, tasks: int) -> Outer:
-        """Of the mean over so many tasks, what the optimizer takes; in memory of its own."""
-        embedded = [each.scale(1 / tasks) for each in self.embedded]
-        return Outer(self.found.scale(1 / tasks), embedded, [grad / tasks for grad in self.by_rates], [])
+    def share(self) -> Share:
+        """In memory of its own."""
+        found, more = self.found, self.through
+        by_adapted = self._sums(found.by_adapted, None if more is None else more.by_adapted)
+        by_rest = self._sums(found.by_rest, None if more is None else more.by_rest)
+        pieces = [self._of_support(), None if found.embedded is None else found.embedded.copied()]
+        assert found.losses is not None
+        embedded = [piece for piece in pieces if piece is not None]
+        return Share(by_adapted, by_rest, [each.clone() for each in self.by_rates], embedded, found.losses.clone())
+
+    def _sums(self, tensors: Tensors, more: Tensors | None) -> Tensors:
+        return [each.clone() for each in tensors] if more is None else plus(tensors, more, self.factor)
+
+    def _of_support(self) -> Embedded | None:
+        own, more = self.support, None if self.through is None else self.through.embedded
+        if own is None:
+            return None if more is None else more.scale(self.factor)
+        return own.with_tensors(self._sums(own.tensors(), None if more is None else more.tensors()))
 
 
 def outer_gradient(loop: InnerLoop, task: TaskRows, config: Inner, rates: Sequence[Tensor]) -> Outer:
@@ -123,33 +152,32 @@ def outer_gradient(loop: InnerLoop, task: TaskRows, config: Inner, rates: Sequen
 
 def moved(leaves: Tensors, gradient: Tensors, config: Inner, rates: Sequence[Tensor]) -> Tensors:
     """The parameters after an inner step."""
-    pairs, rate = zip(leaves, _by_rates(gradient, rates), strict=True), -config.learning_rate
-    return [torch.add(leaf.detach(), g, alpha=rate).requires_grad_() for leaf, g in pairs]
+    there = plus([leaf.detach() for leaf in leaves], _by_rates(gradient, rates), -config.learning_rate)
+    return [leaf.requires_grad_() for leaf in there]
 
 
 def _maml(loop: InnerLoop, task: TaskRows, config: Inner, rates: Sequence[Tensor]) -> Outer:
     support, query = task.halves()
-    leaves, path, through = loop.start, list[Taken](), None
+    leaves, path = loop.start, list[Taken]()
     for k in range(config.steps):
         path.append(loop.step(support.again(k), leaves, twice=config.order == "second"))
         leaves = moved(leaves, path[-1].gradient, config, rates)
-    found = loop.differentiate(query, leaves)
-    of_query, found = found.embedded, found._replace(embedded=None)
-    by_rates = [torch.zeros_like(rate) for rate in rates]
+    found, factor = loop.differentiate(query, leaves, task.weight), -config.learning_rate
+    by_rates, through = [torch.zeros_like(rate) for rate in rates], None
     for taken in reversed(path):
-        by_leaves = zip(by_rates, taken.gradient, found.by_adapted, strict=False)
-        by_rates = [total - config.learning_rate * g * v for total, g, v in by_leaves]
+        by_leaves = found.by_adapted if through is None else plus(found.by_adapted, through.by_adapted, factor)
+        triples = zip(by_rates, taken.gradient, by_leaves, strict=False)
+        by_rates = [total + factor * g * v for total, g, v in triples]
         if config.order == "second":
-            more = loop.back(taken, scaled(found.by_adapted, config, rates, -1))
-            found, more = found.add(more), more._replace(embedded=None)
+            more = loop.back(taken, _by_rates(by_leaves, rates))
             through = more if through is None else through.add(more)
+    of_support = None
     if config.support_loss > 0:
-        found = found.add(loop.differentiate(support, loop.start).scale(config.support_loss))
-    embedded = list[Embedded]()
-    if of_query is not None:
-        of_support = found.embedded or support.x.with_tensors([torch.zeros_like(t) for t in support.x.tensors()])
-        embedded = [of_support, of_query]
-    return Outer(found._replace(embedded=None), embedded, by_rates, leaves, through)
+        own = loop.differentiate(support, loop.start, config.support_loss * task.weight)
+        found, of_support = found.add(own._replace(embedded=None)), own.embedded
+    elif found.embedded is not None and through is None:
+        of_support = support.x.with_tensors([torch.zeros_like(t) for t in support.x.tensors()])
+    return Outer(found, by_rates, leaves, through, factor, of_support)
 
 
 def _reptile(loop: InnerLoop, task: TaskRows, config: Inner) -> Outer:
@@ -159,14 +187,19 @@ def _reptile(loop: InnerLoop, task: TaskRows, config: Inner) -> Outer:
         share = task.both.slice(k * rows // steps, (k + 1) * rows // steps)
         shares.append(loop.differentiate(share, leaves))
         leaves = moved(leaves, shares[-1].by_adapted, config, ())
-    found = added(shares).scale(1 / steps)
-    embedded = [] if found.embedded is None else [found.embedded]
-    return Outer(found._replace(embedded=None), embedded, [], leaves)
+    mean = added(shares)
+    assert mean.losses is not None
+    return Outer(mean.scale(task.weight / steps)._replace(losses=mean.losses / steps), [], leaves)
 
 
-def scaled(gradient: Tensors, config: Inner, rates: Sequence[Tensor], sign: float = 1) -> Tensors:
-    """An inner step: the gradient times α; with `sign` -1 what is to be taken off by it."""
-    return [sign * config.learning_rate * g for g in _by_rates(gradient, rates)]
+def plus(tensors: Tensors, others: Tensors, factor: float) -> Tensors:
+    """Each and `factor` times the one in its place."""
+    return [torch.add(own, other, alpha=factor) for own, other in zip(tensors, others, strict=True)]
+
+
+def scaled(gradient: Tensors, config: Inner, rates: Sequence[Tensor]) -> Tensors:
+    """An inner step: the gradient times α."""
+    return [config.learning_rate * g for g in _by_rates(gradient, rates)]
 
 
 def _by_rates(gradient: Tensors, rates: Sequence[Tensor]) -> Tensors:

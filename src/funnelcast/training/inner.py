@@ -112,13 +112,14 @@ class InnerLoop:
         losses, combined = zip(*found, strict=True)
         return sum_of(losses), sum_of(combined)
 
-    def differentiate(self, rows: Rows, leaves: Tensors) -> Found:
-        """By everything that is trained, at the parameters `leaves`."""
+    def differentiate(self, rows: Rows, leaves: Tensors, factor: float = 1.0) -> Found:
+        """By everything that is trained, at the parameters `leaves`; gradients are `factor` times as large."""
         whole, found, minimised = Whole.of(rows.batch), [], []
         for piece in self._pieces(rows):
             wanted = self._wanted(piece.x, leaves)
             losses, combined = self._run(piece, whole, leaves, self._mode(piece, wanted))
-            grads = torch.autograd.grad(combined, wanted, allow_unused=True, materialize_grads=True)
+            start = torch.full_like(combined, factor)
+            grads = torch.autograd.grad(combined, wanted, start, allow_unused=True, materialize_grads=True)
             found.append(self._parted(piece.x, grads, losses.detach()))
             minimised.append(combined.detach())
         return added(found)._replace(combined=sum_of(minimised))

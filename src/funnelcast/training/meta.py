@@ -18,9 +18,9 @@ from funnelcast.layers.gates import sum_of
 from funnelcast.layers.mode import FAST
 from funnelcast.layers.passes import Passes
 from funnelcast.threads import Workers, together
-from funnelcast.training.algorithms import Inner, Outer, TaskRows, outer_gradient
+from funnelcast.training.algorithms import Inner, Outer, Share, TaskRows, outer_gradient
 from funnelcast.training.gradients import Gradients, Told, Watched
-from funnelcast.training.inner import Found, InnerLoop, Rows
+from funnelcast.training.inner import InnerLoop, Rows
 from funnelcast.training.objective import Objective, Whole, replica
 from funnelcast.training.step import Trained
 
@@ -71,15 +71,14 @@ class MetaStep:
         ends = list(accumulate((support + query for support, query in batch.sizes), initial=0))
         whole = Rows(rows, embedded, Seed(seed))
         tasks = [
-            TaskRows(whole.slice(start, stop), support)
+            TaskRows(whole.slice(start, stop), support, 1 / len(batch.sizes))
             for start, stop, (support, _) in zip(ends, ends[1:], batch.sizes, strict=False)
         ]
-        results = together(workers, lambda task: self._task(task, len(tasks), watch=watch), tasks)
+        results = together(workers, lambda task: self._task(task, watch=watch), tasks)
         told = Told(len(tasks), _lacking(tasks), _mean([watched for _, watched in results if watched is not None]))
-        return self._gradients(rows, [outer for outer, _ in results], tasks, told)
+        return self._gradients(rows, [share for share, _ in results], tasks, told)
 
-    def _task(self, task: TaskRows, tasks: int, *, watch: bool) -> tuple[Outer, Watched | None]:
-        """A task's share of the mean over so many."""
+    def _task(self, task: TaskRows, *, watch: bool) -> tuple[Share, Watched | None]:
         loop = self.loops.get()
 
         def run(rows: TaskRows) -> Outer:
@@ -87,27 +86,27 @@ class MetaStep:
 
         try:
             if not watch:
-                return self.passes(task, run, lambda outer: outer.share(tasks)), None
+                return self.passes(task, run, Outer.share), None
             outer = self.passes(task, run)
-            return outer.share(tasks), _watch(loop, task, outer)
+            share = outer.share()
+            return share, _watch(loop, task, outer, share)
         finally:
             self.loops.put(loop)
 
-    def _gradients(self, rows: Batch, shares: list[Outer], tasks: list[TaskRows], told: Told) -> Gradients:
+    def _gradients(self, rows: Batch, shares: list[Share], tasks: list[TaskRows], told: Told) -> Gradients:
         """Task by task, as the pieces of a batch."""
         asked = [task.both if self.config.order == "reptile" else task.halves()[1] for task in tasks]
         weights = sum_of([Whole.of(each.batch).weights for each in asked])
-        losses = sum_of([each.found.losses for each in shares if each.found.losses is not None])
+        losses = sum_of([share.losses for share in shares]) / len(shares)
         touching = None if self._all_rows_count else torch.cat([_is_query(task) for task in tasks])
-        embedded = [piece for each in shares for piece in each.embedded]
-        by_task = [self._in_order(each.found) + each.by_rates for each in shares]
-        return Gradients(rows, losses, weights, by_task, embedded, touching, told=told)
+        embedded = [piece for share in shares for piece in share.embedded]
+        return Gradients(rows, losses, weights, list(map(self._in_order, shares)), embedded, touching, told=told)
 
-    def _in_order(self, found: Found) -> list[Tensor]:
-        """Of the trained parameters."""
+    def _in_order(self, share: Share) -> list[Tensor]:
+        """By the trained parameters, and then by the rates."""
         ids = {id(p) for p in self.adapted.values()}
-        adapted, rest = iter(found.by_adapted), iter(found.by_rest)
-        return [next(adapted if id(p) in ids else rest) for p in self.trained.parameters]
+        adapted, rest = iter(share.by_adapted), iter(share.by_rest)
+        return [*(next(adapted if id(p) in ids else rest) for p in self.trained.parameters), *share.by_rates]
 
     @property
     def _all_rows_count(self) -> bool:
@@ -124,12 +123,12 @@ def _lacking(tasks: list[TaskRows]) -> Tensor:
     return sum_of([(each == 1).sum(0) == 0 for each in labels if each is not None])
 
 
-def _watch(loop: InnerLoop, task: TaskRows, outer: Outer) -> Watched:
+def _watch(loop: InnerLoop, task: TaskRows, outer: Outer, share: Share) -> Watched:
     query = task.halves()[1]
     before, after = (loop.losses(query, leaves)[0] for leaves in (loop.start, outer.leaves))
-    size = norm([*outer.found.by_adapted, *outer.found.by_rest])
+    size = norm([*share.by_adapted, *share.by_rest])
     through = [] if outer.through is None else [*outer.through.by_adapted, *outer.through.by_rest]
-    return Watched(before, after, norm(through) / size if through and size else 0.0)
+    return Watched(before, after, abs(outer.factor) * norm(through) / size if through and size else 0.0)
 
 
 def norm(tensors: Sequence[Tensor]) -> float:
