@@ -77,12 +77,19 @@ class FusedBank(torch.autograd.Function):
         if not torch.is_grad_enabled():
             before = None if all(each is None for each in toward) else ctx.twice
             grads = back.differentiate(ctx.job.wanted, toward[:-1], before=before)
-        elif ctx.job.again is None or ctx.twice is not None or any(each is not None for each in toward):
-            raise RuntimeError("FusedBank has no second derivative; ask for one by Mode(again=…)")
         else:
-            ctx.twice = back
+            begin_twice(ctx, back)
             grads = FusedGradient.apply(x, gates, grad, back, *rest)  # type: ignore[no-untyped-call]
         return *grads[:2], None, *grads[2:]
+
+
+def begin_twice(ctx: Any, back: Any) -> None:
+    """Notes the way back that will be differentiated again. Raises RuntimeError where none may be."""
+    if ctx.job.again is None:
+        raise RuntimeError("what loops made has no second derivative; ask for one by Mode(again=…)")
+    if ctx.twice is not None:
+        raise RuntimeError("what loops made has no second derivative twice; make it once more")
+    ctx.twice = back
 
 
 class FusedGradient(torch.autograd.Function):

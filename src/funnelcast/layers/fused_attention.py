@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from funnelcast.layers.calls import Wanted, addresses, size_of_panels
-from funnelcast.layers.fused import wanted_of
+from funnelcast.layers.fused import begin_twice, wanted_of
 from funnelcast.layers.halves import pairs
 from funnelcast.layers.kernels import BLOCK
 from funnelcast.layers.kernels_attention import attend, attend_back
@@ -185,10 +185,8 @@ class FusedAttention(torch.autograd.Function):
         back = WayBack(x, ctx.records, ctx.lease, parameters)
         if not torch.is_grad_enabled():
             grads = back.differentiate(grad, ctx.job.wanted)
-        elif tie is None or ctx.twice is not None:
-            raise RuntimeError("FusedAttention has no second derivative; ask for one by Mode(again=…)")
         else:
-            ctx.twice = back
+            begin_twice(ctx, back)
             grads = FusedAttentionBack.apply(grad, x, tie, back, ctx.job.again, *parameters)  # type: ignore[no-untyped-call]
         return grads[0], None, None, *grads[1:]
 
