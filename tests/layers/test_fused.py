@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from funnelcast.layers.banks import LinearBank, MLPBank
 from funnelcast.layers.calls import bank_of
-from funnelcast.layers.dropout import Noise, Seed
+from funnelcast.layers.dropout import BlockNoise, Noise, Seed
 from funnelcast.layers.few_rows import FEW, shared_columns
 from funnelcast.layers.gates import GateBank, GatedExperts, extraction_levels, own_and_shared
 from funnelcast.layers.kernels import BLOCK
@@ -134,6 +134,16 @@ def test_a_second_derivative_raises() -> None:
     assert torch.autograd.grad(plain.sum(), x)[0].any()
 
 
+def test_a_gradient_to_be_differentiated_is_made_once() -> None:
+    """What a second one adds would be taken for the first one's."""
+    trunk, x = trunk_of((6, 4), own_and_shared(2, 1, 1), torch.float32), draw(1, 5, 7, dtype=torch.float32)
+    leaves = list(trunk.parameters())
+    out = trunk(x, Mode(fused=True, again=Leaves(leaves)))
+    torch.autograd.grad(out.square().sum(), leaves, create_graph=True)
+    with pytest.raises(RuntimeError, match="make it once more"):
+        torch.autograd.grad(out.sum(), leaves, create_graph=True)
+
+
 def leaves_of(trunk: nn.Module, x: Tensor, by: str) -> list[Tensor]:
     named = {"x": [x], **{part: [*getattr(trunk, part).parameters()] for part in ("experts", "gates")}}
     return [leaf for part in by.split(" and ") for leaf in named[part]]
@@ -221,20 +231,22 @@ def test_second_derivatives_of_banks_with_dropout(dropout: tuple[float, ...], by
     assert_close(results(bank, x, fused=True), expected, torch.float32)
 
 
+@pytest.mark.parametrize(("rows", "size"), [(9, 9), (9, 4), (BLOCK + 50, 100)])
 @pytest.mark.parametrize("shared", ["rows", "expanded", "own"])
 @pytest.mark.parametrize("dropout", [(), (0.4, 0.0), (0.5, 0.3)])
-def test_banks_with_dropout(dropout: tuple[float, ...], shared: str) -> None:
-    """The same noise falls on the same elements; networks that share rows add up their gradients."""
+def test_banks_with_dropout(dropout: tuple[float, ...], shared: str, rows: int, size: int) -> None:
+    """The same noise, of `size` rows each, falls on the same elements; networks that share rows add up their
+    gradients."""
     bank = MLPBank(3, 7, (6, 4), dropout)
     randomise(bank, scale=0.5)
-    x = draw(1, *(() if shared == "rows" else (3,) if shared == "own" else (1,)), 9, 7, dtype=torch.float32)
+    x = draw(1, *(() if shared == "rows" else (3,) if shared == "own" else (1,)), rows, 7, dtype=torch.float32)
 
     def results(dtype: torch.dtype, fused: bool) -> list[Tensor]:
         leaf = x.to(dtype).clone().requires_grad_()
-        rows = leaf.expand(3, -1, -1) if shared == "expanded" else leaf
-        noise = Noise(Seed(4))
-        out = copy.deepcopy(bank).to(dtype)
-        y = out(rows, Mode(noise=noise, fused=fused))
+        given = leaf.expand(3, -1, -1) if shared == "expanded" else leaf
+        noises = [Noise(Seed(4 + start)) for start in range(0, rows, size)]
+        noise, out = BlockNoise(noises, size) if len(noises) > 1 else noises[0], copy.deepcopy(bank).to(dtype)
+        y = out(given, Mode(noise=noise, fused=fused))
         return [y.detach(), *torch.autograd.grad((y * draw(9, *y.shape).to(dtype)).sum(), [leaf, *out.parameters()])]
 
     assert_close(results(torch.float32, True), results(torch.float64, False), torch.float32)
