@@ -129,8 +129,6 @@ def _into(results: list[Tensor], operation: Any, arguments: Any, named: dict[str
         return results[0].zero_
     if operation.name().startswith(("aten::ones", "aten::new_ones")):
         return partial(results[0].fill_, 1)
-    if any(str(each.type) != "Tensor" for each in operation._schema.returns):  # `out` would be a list, copied to
-        return partial(_copy, results, operation, arguments, named)
     for name in operation.overloadpacket.overloads():
         other = getattr(operation.overloadpacket, name)
         out = [each.name for each in other._schema.arguments if each.is_out]
