@@ -73,17 +73,16 @@ def attend_twice(calls: Any, targets: Any, edges: Any) -> None:
             copy(rows_of(call, call.turn_grad, step, start), rows_of(call, call.grad_x, step, start), rows, width)
         for t in range(len(targets) - 1, -1, -1):
             target, own, score = targets[t], rows_of(call, call.grad_x, targets[t].step, start), targets[t].last + 2 * t
-            g, turn = target.grad_out + kept, call.scratch
+            g, turn = target.grad_out + kept, _space(call, 0)
             copy(own, turn, rows, width)
             if target.grad_value:
                 mixed, turn_mixed = target.mixed + kept, target.turn_mixed + kept
                 _add_both(call, mixed, turn_mixed, g, turn, target.grad_value, rows, 1 if start else 0)
-            _times_both(call, g, turn, score + 1, of(call.scratch, 1, BLOCK, width), rows, NOTHING)
+            _times_both(call, g, turn, score + 1, _space(call, 1), rows, NOTHING)
             _slopes_along(call, target, edges, start, rows)
             for i in range(target.first, target.last):
-                _edge_twice(
-                    call, edges[i], i + 2 * t, _token_twice(call, target, edges, i, score, start, rows), start, rows
-                )
+                grad = _token_twice(call, target, edges, i, score, start, rows)
+                _edge_twice(call, edges[i], i + 2 * t, grad, start, rows)
             copy(_token_twice(call, target, edges, target.last, score, start, rows), own, rows, width)
 
 
@@ -91,20 +90,13 @@ def attend_twice(calls: Any, targets: Any, edges: Any) -> None:
 def _token_twice(call: Any, target: Any, edges: Any, i: int, score: int, start: int, rows: int) -> Any:
     """Where it is how the gradient of a block of a token changes; adds that of `score` by it. As `_token_back`."""
     width, n = call.width, i - target.first
-    to, first, second = (
-        of(call.scratch, 2, BLOCK, width),
-        of(call.scratch, 3, BLOCK, width),
-        of(call.scratch, 4, BLOCK, width),
-    )
+    to, first, second = _space(call, 2), _space(call, 3), _space(call, 4)
     u, s, turn_u, turn_s = _token_at(call, target, edges, i, start)
     shares, turn_shares = _numbers(call, target.shares, n, start), _numbers(call, target.turn_shares, n, start)
     slopes, turn_slopes = matrix(slopes_at(call, target, n, start), 1, rows), matrix(_dots_at(call, n), 1, rows)
     token, turn_token = matrix(u, rows, width), matrix(turn_u, rows, width)
     scored, turn_scored = matrix(s, rows, width), matrix(turn_s, rows, width)
-    own, turn_own = (
-        matrix(target.grad_mixed + start * width * FLOAT, rows, width),
-        matrix(of(call.scratch, 1, BLOCK, width), rows, width),
-    )
+    own, turn_own = matrix(target.grad_mixed + start * width * FLOAT, rows, width), matrix(_space(call, 1), rows, width)
     grad, of_scored, turn_of_scored = matrix(to, rows, width), matrix(first, rows, width), matrix(second, rows, width)
     for r in range(rows):
         a, turn_a, c, turn_c = shares[r], turn_shares[r], slopes[0, r], turn_slopes[0, r]
@@ -146,10 +138,8 @@ def _mix_along(call: Any, target: Any, edges: Any, start: int, rows: int) -> Non
             slope = _dot(call, n, r) + _dot(call, tokens + n, r)
             mean += _numbers(call, target.shares, n, start)[r] * slope
         for n in range(tokens):
-            slope = _dot(call, n, r) + _dot(call, tokens + n, r)
-            _numbers(call, target.turn_shares, n, start)[r] = _numbers(call, target.shares, n, start)[r] * (
-                slope - mean
-            )
+            slope, share = _dot(call, n, r) + _dot(call, tokens + n, r), _numbers(call, target.shares, n, start)[r]
+            _numbers(call, target.turn_shares, n, start)[r] = share * (slope - mean)
     mixed[:] = np.float32(0)
     for n in range(tokens):
         u, _, turn_u, _ = _token_at(call, target, edges, target.first + n, start)
@@ -165,7 +155,7 @@ def _mix_along(call: Any, target: Any, edges: Any, start: int, rows: int) -> Non
 def _slopes_along(call: Any, target: Any, edges: Any, start: int, rows: int) -> None:
     """How a block's c changes: each token's `_dots_at` its number. As `_slopes`."""
     width, tokens = call.width, target.last - target.first + 1
-    h, turn_h = target.grad_mixed + start * width * FLOAT, of(call.scratch, 1, BLOCK, width)
+    h, turn_h = target.grad_mixed + start * width * FLOAT, _space(call, 1)
     scale, one = np.float32(1 / math.sqrt(width)), np.float32(1)
     for n in range(tokens):
         u, _, turn_u, _ = _token_at(call, target, edges, target.first + n, start)
@@ -239,9 +229,15 @@ def _numbers(call: Any, x: int, n: int, start: int) -> Any:
 
 
 @compiled_for_speed
+def _space(call: Any, n: int) -> Any:
+    """Scratch space for a block's rows."""
+    return of(call.scratch, n, BLOCK, call.width)
+
+
+@compiled_for_speed
 def _dots_at(call: Any, n: int) -> Any:
-    """Scratch space for a block's numbers."""
-    return of(call.scratch, 5, BLOCK, call.width) + n * BLOCK * FLOAT
+    """Scratch space for a block's numbers, after five for rows."""
+    return _space(call, 5) + n * BLOCK * FLOAT
 
 
 @compiled_for_speed
