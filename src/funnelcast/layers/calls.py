@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from funnelcast.layers.dropout import LoopDropout, scale_of
+from funnelcast.layers.dropout import PER_NUMBER, LoopDropout, scale_of
 from funnelcast.layers.halves import MULTIPLE, pairs
 from funnelcast.layers.kernels import BLOCK, backward
 from funnelcast.layers.kernels_twice import backward_twice
@@ -170,7 +170,7 @@ def run(kernel: Any, bank: NDArray[np.void], layers: NDArray[np.void], job: Job,
     size = rows * max(widths)
     every = (int(layers["width_in"][0]) if job.repeats is None else job.repeats.of.shape[1], *widths)
     paired = max(BLOCK, *every) * pairs(max(every)) if half else 0
-    drawn = BLOCK * max(widths) if layers["seeds"].any() else 0
+    drawn = BLOCK * max(widths) // 2 + PER_NUMBER if layers["seeds"].any() else 0  # two draws to a number
     room = turned_room(max(every), max(rows, BLOCK))
     sizes = [size, size, networks * _packed_size(every), room, paired, paired, drawn]
     sizes += _sizes_of(job.repeats, bank, every) if job.repeats is not None else []

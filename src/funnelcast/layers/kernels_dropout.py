@@ -1,8 +1,8 @@
-"""Compiled loops that drop out of a block of a layer's output while it is in the cache, and so are its draws."""
+"""The compiled loop that activates a layer's output and drops out of it, a block at a time, with draws of its own."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from funnelcast.layers.dropout import PER_NUMBER, fill_by_splitmix
 from funnelcast.layers.products import longs, matrix, of, shorts
 from funnelcast.layers.tiles import FLOAT
 
-SHORT = 2
+SHORT: Final = 2
 """Bytes of a draw."""
 
 

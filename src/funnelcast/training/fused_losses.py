@@ -18,6 +18,7 @@ from torch import Tensor
 
 from funnelcast.compiled import compiled, compiled_for_speed
 from funnelcast.data.columns import UNOBSERVED
+from funnelcast.layers.calls import arrays_of
 from funnelcast.layers.fused_reach import ONE, ZERO, follow
 from funnelcast.layers.tape import perform
 
@@ -56,7 +57,7 @@ class FusedLosses(torch.autograd.Function):
         weights = logits.new_empty(0) if weight is None else weight.contiguous()
         logs = logits.new_empty(rows, 3, steps)
         tensors = (logits.contiguous(), labels.contiguous(), weights, parents, factors, sums, slopes, logs)
-        perform(add_losses, *(tensor.detach().numpy() for tensor in tensors))
+        perform(add_losses, *arrays_of(*tensors))
         ctx.save_for_backward(logits, *tensors[1:5], slopes, logs)
         return sums
 
@@ -83,7 +84,7 @@ class FusedSlopes(torch.autograd.Function):
     ) -> Tensor:
         """grad (T,) of the sums; the others as `FusedLosses` saved them -> (B, T)."""
         by_logits, grad = torch.empty_like(logits), grad.contiguous()
-        perform(weigh_slopes, *(tensor.detach().numpy() for tensor in (grad, slopes, by_logits)))
+        perform(weigh_slopes, *arrays_of(grad, slopes, by_logits))
         ctx.save_for_backward(grad, logits, labels, weights, parents, factors, slopes, logs)
         return by_logits
 
@@ -94,8 +95,8 @@ class FusedSlopes(torch.autograd.Function):
         grad, logits, labels, weights, parents, factors, slopes, logs = ctx.saved_tensors
         by_logits, by_grad, turn = torch.zeros_like(logits), torch.empty_like(grad), turn.contiguous()
         tensors = (logits.contiguous(), labels, weights, parents, factors, logs, grad, turn, by_logits)
-        perform(add_bends, *(tensor.detach().numpy() for tensor in tensors))
-        perform(turn_slopes, *(tensor.detach().numpy() for tensor in (slopes, turn, by_grad)))
+        perform(add_bends, *arrays_of(*tensors))
+        perform(turn_slopes, *arrays_of(slopes, turn, by_grad))
         return by_grad, by_logits, *[None] * 6
 
 
@@ -174,7 +175,7 @@ class Weighed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, losses: Tensor, weights: Tensor, scale: Tensor) -> Tensor:
         total = losses.new_empty(())
-        perform(_weigh, *(tensor.detach().numpy() for tensor in (losses, weights, scale, total)))
+        perform(_weigh, *arrays_of(losses, weights, scale, total))
         ctx.save_for_backward(losses, weights, scale)
         return total
 
@@ -185,7 +186,7 @@ class Weighed(torch.autograd.Function):
             return grad * weights / scale, grad * losses / scale, None
         by_losses, by_weights = torch.empty_like(losses), torch.empty_like(weights)
         tensors = (losses, weights, scale, grad, by_losses, by_weights)
-        perform(_weigh_back, *(tensor.detach().numpy() for tensor in tensors))
+        perform(_weigh_back, *arrays_of(*tensors))
         return by_losses, by_weights, None
 
 
