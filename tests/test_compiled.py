@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from funnelcast.compiled import borrowed, compiled
 from funnelcast.layers.exponentials import exponentiate
 
 
@@ -20,6 +21,20 @@ def test_the_first_call_needs_no_linear_algebra_and_takes_none_away() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split("\n")[:2] == ["False", "[[3.0, 3.0], [3.0, 3.0]]"]
+
+
+def test_an_array_that_is_borrowed_is_the_same_one() -> None:
+    @compiled
+    def double(numbers: Any) -> Any:
+        ours = borrowed(numbers)
+        for i in range(len(ours)):
+            ours[i] *= 2
+        return ours.shape[0], ours.strides[0]
+
+    numbers = np.arange(6.0)[::2]
+    assert double(numbers) == (3, 16)
+    assert numbers.tolist() == [0, 4, 8]
+    assert sys.getrefcount(numbers) == 2
 
 
 def test_who_calls_first_changes_nothing() -> None:

@@ -75,3 +75,17 @@ def _fetch(typing: Any, address: Any) -> Any:
 
 fetch = intrinsic(_fetch)
 """`fetch_at` of an address, for compiled loops."""
+
+
+def _borrow(typing: Any, array: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        view = context.make_array(array)(context, builder, values[0])
+        view.meminfo, view.parent = (cgutils.get_null_value(each.type) for each in (view.meminfo, view.parent))
+        return view._getvalue()
+
+    return array(array), code
+
+
+borrowed = intrinsic(_borrow)
+"""An array of which nobody counts who holds it, for a compiled loop that hands it on. Each hand would count, by an
+operation that two threads with one array wait for; the loop's caller has it meanwhile anyway."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from funnelcast.data.files import alone_in, new_file, new_folder, sha256, work_folder, write_atomic
+from funnelcast.data.files import Checksum, alone_in, new_file, new_folder, sha256, work_folder, write_atomic
 from funnelcast.errors import FunnelcastError
 from tests.kill import kills
 
@@ -103,6 +103,16 @@ def test_atomic_files(tmp_path: Path) -> None:
     write_atomic(path, b"")
     assert path.read_bytes() == b"" and names(tmp_path) == ["a"]
     assert sha256(path) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def test_the_checksum_of_a_file_that_grows(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.touch()
+    growing = Checksum(path)
+    for piece in (b"", b"one", b"x" * 1_000_000, b""):
+        with path.open("ab") as file:
+            file.write(piece)
+        assert growing.follow() == sha256(path)
 
 
 def test_what_a_killed_run_left_of_a_file_is_removed(tmp_path: Path) -> None:

@@ -276,6 +276,17 @@ def test_damage_is_found(tmp_path: Path, name: str) -> None:
         Table.open(tmp_path / "table").part("train")
 
 
+def test_checksums_that_are_taken_meanwhile_are_those_of_the_whole_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = [[[i] * (i % 5)] * i for i in range(1, 40)]
+    at_once = write(tmp_path / "at-once", blocks)
+    monkeypatch.setattr(table_writer, "AT_A_TIME", 1000)
+    meanwhile = write(tmp_path / "meanwhile", blocks)
+    assert meanwhile.manifest["files"] == at_once.manifest["files"]
+    assert same(meanwhile.part("train"), at_once.part("train"))
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_what_is_written_goes_to_the_disk_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool

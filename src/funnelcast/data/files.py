@@ -141,6 +141,21 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+class Checksum:
+    """SHA-256 of a file that grows at its end, of which each byte is read once."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._sum, self._done = path, hashlib.sha256(), 0
+
+    def follow(self) -> str:
+        """Take in what has come since the last time; hex digits of all so far."""
+        with self._path.open("rb") as file:
+            file.seek(self._done)
+            hashlib.file_digest(file, lambda: self._sum)
+            self._done = file.tell()
+        return self._sum.hexdigest()
+
+
 def _sync(folder: Path) -> None:
     """Bring every file to the disk before the rename makes the folder visible."""
     for path in folder.rglob("*"):

@@ -11,20 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from funnelcast.data.files import sha256, sync_file
+from funnelcast.data.files import sha256
 from funnelcast.errors import TableError
 from funnelcast.threads import cores
 
 Files = dict[str, dict[str, Any]]
 """By name, `train/ids.bin`: bytes, sha256, and `stored_as` where the content is another file's."""
-
-
-def sums_of(folder: Path) -> dict[Path, str]:
-    """Checksums of the files of a part, which then are on the disk too."""
-    paths = list(folder.iterdir())
-    for path in paths:
-        sync_file(path)
-    return {path: sha256(path) for path in paths}
 
 
 def describe(folder: Path, stored_as: dict[str, str], known: Mapping[Path, str]) -> Files:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import product
 from pathlib import Path
@@ -19,8 +18,9 @@ from numpy.typing import DTypeLike, NDArray
 
 from funnelcast.data.columns import UNOBSERVED, Columns, Ragged
 from funnelcast.data.encoder import Encoder
+from funnelcast.data.files import Checksum, sync_file
 from funnelcast.data.parquet import parquet_writer
-from funnelcast.data.table_files import describe, sums_of
+from funnelcast.data.table_files import describe
 from funnelcast.schema.dataset import FORMAT_VERSION
 
 AT_A_TIME = 64 << 20
@@ -38,7 +38,9 @@ class PartWriter:
         self._files: dict[str, Any] = {}
         self._side: pq.ParquetWriter | None = None
         self._lists: dict[str, tuple[int, int]] = {}  # by feature: how many were written, and their ids
-        self._written, self._syncing, self._open = 0, list[Future[None]](), ExitStack()
+        self._sums: dict[Path, Checksum] = {}
+        self._storing: Future[Any] | None = None
+        self._written, self._open = 0, ExitStack()
         folder.mkdir()
 
     def append(self, columns: Columns, side: pa.Table | None = None) -> None:
@@ -88,16 +90,22 @@ class PartWriter:
             self._files[name] = self._open.enter_context((self.folder / f"{name}.bin").open("wb"))
         self._written += self._files[name].write(np.ascontiguousarray(values, dtype).data)
         if self._written >= AT_A_TIME:
-            self._synced()
-            self._syncing = [self._disk.submit(os.fsync, file.fileno()) for file in self._files.values()]
-            self._written = 0
+            self._stored()
+            self._storing, self._written = self._disk.submit(self._store), 0
 
-    def _synced(self) -> None:
+    def _store(self) -> dict[Path, str]:
+        """Brings what was written to the disk, and takes it into the checksums of the files, which it returns."""
+        sums = {}
+        for path in self.folder.iterdir():
+            sync_file(path)
+            sums[path] = self._sums.setdefault(path, Checksum(path)).follow()
+        return sums
+
+    def _stored(self) -> None:
         """Waits for what is on its way to the disk. Raises OSError where it cannot be written."""
-        waiting, self._syncing = self._syncing, []
-        wait(waiting)
-        for each in waiting:
-            each.result()
+        storing, self._storing = self._storing, None
+        if storing is not None:
+            storing.result()
 
     def label_counts(self, steps: Sequence[str]) -> dict[str, dict[str, float]]:
         """Rows in which each step was observed, and reached; `…_weight`: their weights, where the rows have some."""
@@ -107,7 +115,12 @@ class PartWriter:
     def close(self) -> None:
         """Every file, also where one of them cannot be written. Raises OSError then."""
         with self._open:
-            self._synced()
+            self._stored()
+
+    def end(self) -> Future[dict[Path, str]]:
+        """Nothing more comes: close every file, and begin to store what is left. Returns the checksums to come."""
+        self.close()
+        return self._disk.submit(self._store)
 
 
 class TableWriter:
@@ -117,7 +130,7 @@ class TableWriter:
         self.folder = folder
         self._parts: dict[str, PartWriter] = {}
         self._shared: dict[tuple[str, str], Sequence[str]] = {}  # by first part and feature, all parts
-        self._sums: list[Future[dict[Path, str]]] = []
+        self._sums: dict[str, Future[dict[Path, str]]] = {}  # by part, of those that have ended
         self._disk = ThreadPoolExecutor(1)
 
     def __enter__(self) -> Self:
@@ -142,17 +155,16 @@ class TableWriter:
         return self.part(parts[0]).add_lists(feature, lists)
 
     def end(self, parts: Sequence[str]) -> None:
-        """Nothing more comes to these: while others are written, checksums of theirs are taken."""
+        """Nothing more comes to these: what is left of them is stored while others are written."""
         for name in parts:
-            if name in self._parts:
-                self._parts[name].close()
-                self._sums.append(self._disk.submit(sums_of, self.folder / name))
+            if name in self._parts and name not in self._sums:
+                self._sums[name] = self._parts[name].end()
 
     def finish(self, encoder: Encoder, counts: dict[str, int]) -> None:
         """Write the encoder and the manifest. `counts`: what happened to rows on the way, for the summary."""
-        self.close()
+        self.end(list(self._parts))
         encoder.save(self.folder)
-        known = {path: checksum for sums in self._sums for path, checksum in sums.result().items()}
+        known = {path: checksum for sums in self._sums.values() for path, checksum in sums.result().items()}
         described = describe(self.folder, self._stored_as(), known)
         columns = [str(file["sha256"]) for name, file in described.items() if name.endswith(".bin")]
         manifest = {

@@ -197,6 +197,17 @@ def test_an_id_table_is_a_dict(values: list[int]) -> None:
     ]
 
 
+def test_an_id_table_counts_what_was_interned_before_it_grew() -> None:
+    """As a thread counts one block while another one interns the next ones."""
+    table, everywhere = IdTable(), np.ones(5000, bool)
+    blocks = [table.intern(np.arange(start, start + 5000), everywhere) for start in (0, 2500, 50_000)]
+    for codes in blocks:
+        table.count(codes)
+    assert table.counts.tolist() == np.bincount(np.concatenate(blocks))[1:].tolist()
+    table.intern(np.arange(60_000, 65_000), everywhere)
+    assert len(table.counts) == 17_500 and table.counts[-5000:].sum() == 0
+
+
 def test_an_id_table_grows() -> None:
     table = IdTable()
     values = np.random.default_rng(0).permutation(200_000).astype(np.int64) * 1024

@@ -35,7 +35,7 @@ class IdTable:
     @property
     def counts(self) -> Int64s:
         """(n,) how often `count` was told of each."""
-        return self._counts[: self.size]
+        return self._room()[: self.size]
 
     def intern(self, values: Int64s, present: Bools) -> Int32s:
         """Codes (n,) of values (n,); new ones get the next id."""
@@ -55,15 +55,21 @@ class IdTable:
         return codes
 
     def count(self, codes: Int32s) -> None:
-        _count(codes, self._counts)
+        _count(codes, self._room())
 
     def count_lists(self, lists: Ragged, times: Int64s) -> None:
         """Count the codes of every list `times` (n,)."""
-        _count_lists(lists.offsets, lists.ids, times, self._counts)
+        _count_lists(lists.offsets, lists.ids, times, self._room())
+
+    def _room(self) -> Int64s:
+        """Counts of at least all values so far: grown by who counts, as a thread may intern others meanwhile."""
+        if len(self._counts) < self.size:
+            more = np.zeros(max(self.size - len(self._counts), len(self._counts)), np.int64)
+            self._counts = np.concatenate([self._counts, more])
+        return self._counts
 
     def _grow(self) -> None:
         self._values = np.concatenate([self._values, np.empty_like(self._values)])
-        self._counts = np.concatenate([self._counts, np.zeros_like(self._counts)])
         self._slots = np.zeros(2 * len(self._slots), np.int32)
         fill(self.values, self._slots)
 

@@ -139,8 +139,10 @@ class _Preparation:
 
     def _train(self, skeleton: Source, source: Source, scratch: Path) -> Fitted:
         common = self._read_common(source, scratch, grow=True)
-        with Spill(scratch / "rows.arrow") as spill, ahead(self._counted(skeleton, common)) as rows:
+        with Spill(scratch / "rows.arrow") as spill, ahead(self._joined(skeleton, common, grow=True)) as rows:
             for joined in rows:
+                self.tables.count(joined.codes, joined.lists)
+                common.refer(joined.places, joined.lists)
                 spill.write(joined)
         if not spill.rows:
             raise DataError(f"{skeleton.path} has no row to train on; see {self.reader.quarantine.path} for bad rows")
@@ -149,12 +151,6 @@ class _Preparation:
         self._write(self._split(spill), self._row_writer(TRAINING, fitted, common), spill.rows)
         self.writer.end(TRAINING)
         return fitted
-
-    def _counted(self, skeleton: Source, common: CommonFeatures) -> Generator[Joined]:
-        for joined in self._joined(skeleton, common, grow=True):
-            self.tables.count(joined.codes, joined.lists)
-            common.refer(joined.places, joined.lists)
-            yield joined
 
     def _split(self, spill: Spill) -> Iterator[tuple[str, Joined, Int64s]]:
         draws = dev_draws(self.schema.split.seed)
@@ -193,7 +189,7 @@ class _Preparation:
         self.counts[f"{source.part} common lines repeated"] = common.repeated
         return common
 
-    def _joined(self, skeleton: Source, common: CommonFeatures, *, grow: bool) -> Iterator[Joined]:
+    def _joined(self, skeleton: Source, common: CommonFeatures, *, grow: bool) -> Generator[Joined]:
         """The kept rows of a part, block by block; `grow`: new ids get codes."""
         part, before = skeleton.part, self.reader.read
         self.counts[f"{part} broken rows"] = 0

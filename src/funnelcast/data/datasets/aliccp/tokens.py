@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from funnelcast.compiled import compiled
+from funnelcast.compiled import borrowed, compiled, inlined
 from funnelcast.data.datasets.aliccp.faults import (
     CLICK,
     COLUMNS,
@@ -94,9 +94,10 @@ def _room(lines: int, most: int) -> Items:
 
 @compiled
 def _tokenize(data: Bytes, starts: Int64s, ends: Int64s, fields: Fields, tokens: Tokens, skeleton: bool) -> None:
-    """Tuples are taken apart here: whoever takes an array out of one counts who holds it, each time."""
     faults, details, keys, values, labels, sample_ends, items = tokens
-    names, places, multiplier, single, _ = fields
+    data, names, places = borrowed(data), borrowed(fields.keys), borrowed(fields.places)
+    keys, values, labels, sample_ends = borrowed(keys), borrowed(values), borrowed(labels), borrowed(sample_ends)
+    items = Items(borrowed(items.ends), borrowed(items.fields), borrowed(items.ids), borrowed(items.weights))
     for i in range(len(starts)):
         tail, end, fault, columns = starts[i], ends[i], FINE, 3
         items.ends[i + 1] = items.ends[i]
@@ -106,7 +107,9 @@ def _tokenize(data: Bytes, starts: Int64s, ends: Int64s, fields: Fields, tokens:
         if fault == FINE:
             fault, begin, said = _index_and_number(data, tail, end, i, keys)
         if fault == FINE:
-            fault, number = _features(data, begin, end, i, names, places, multiplier, single, values, items)
+            fault, number = _features(
+                data, begin, end, i, names, places, fields.multiplier, fields.single, values, items
+            )
             details[i, 0] = number
             if fault == FINE and data[end - 1] == _FEATURE_END:  # the list breaks off
                 details[i, 0] += 1
@@ -123,7 +126,7 @@ def _tokenize(data: Bytes, starts: Int64s, ends: Int64s, fields: Fields, tokens:
         faults[i] = fault
 
 
-@compiled
+@inlined
 def _labels(
     data: Bytes, start: int, end: int, i: int, labels: NDArray[np.uint8], sample_ends: Int64s
 ) -> tuple[int, int]:
@@ -145,7 +148,7 @@ def _labels(
     return FINE, conversion_end + 1
 
 
-@compiled
+@inlined
 def _index_and_number(data: Bytes, start: int, end: int, i: int, keys: Int64s) -> tuple[int, int, int]:
     """The common index and feature_num: a fault, where the feature list begins, and how many features it says."""
     index_end = find_comma(data, start, end)
@@ -158,7 +161,7 @@ def _index_and_number(data: Bytes, start: int, end: int, i: int, keys: Int64s) -
     return FINE if said >= 0 else FEATURE_NUM, said_end + 1, said
 
 
-@compiled
+@inlined
 def _features(
     data: Bytes, start: int, end: int, i: int, names: NDArray[np.uint64], places: NDArray[np.int16],
     multiplier: np.uint64, single: int, values: Int64s, items: Items,
