@@ -3,7 +3,8 @@ one line, which has most ids of multi-valued fields: its lists are kept, counted
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ import numpy as np
 from funnelcast.compiled import compiled
 from funnelcast.data.columns import Ragged
 from funnelcast.data.datasets.aliccp.codes import FieldTables
+from funnelcast.data.datasets.aliccp.files import Source
 from funnelcast.data.datasets.aliccp.ids import IdTable, Int32s, Int64s
 from funnelcast.data.datasets.aliccp.lists import lists_of
 from funnelcast.data.datasets.aliccp.mapped import MappedLists, MappedRows
-from funnelcast.data.datasets.aliccp.rows import Lines
+from funnelcast.data.datasets.aliccp.rows import LineReader, Lines
 
 
 class CommonFeatures:
@@ -39,19 +41,22 @@ class CommonFeatures:
         """The multi-valued fields that any common line has: their lists are shared by the rows of a line."""
         return tuple(f for f, lists in enumerate(self.lists) if lists.total)
 
-    def read(self, lines: Iterator[Lines], tables: FieldTables, *, grow: bool) -> None:
-        for block in lines:
-            good = np.flatnonzero(block.good)
-            codes = tables.codes(block.tokens.values[:, good], grow=grow)
-            lists = tables.list_codes(lists_of(block.tokens.items, good, len(self.lists)), grow=grow)
-            before = self.index.size
-            places = self.index.intern(block.tokens.keys[good], np.ones(len(good), bool)) - 1
-            self.repeated += len(places) - (self.index.size - before)
-            self._codes.grow(self.index.size)
-            self.codes[places] = codes.T  # of a repeated place numpy keeps the last
-            for field, each in zip(self.lists, lists, strict=True):
-                field.put(places, each, self.index.size)
+    def read(self, reader: LineReader, source: Source, tables: FieldTables, *, grow: bool) -> None:
+        """`grow`: new ids get codes."""
+        reader.lines(source, partial(self._add, tables=tables, grow=grow))
         self._rows = {f: np.zeros(self.index.size, np.int64) for f in self.shared}
+
+    def _add(self, lines: Lines, tables: FieldTables, grow: bool) -> None:
+        good = np.flatnonzero(lines.good)
+        codes = tables.codes(lines.tokens.values[:, good], grow=grow)
+        lists = tables.list_codes(lists_of(lines.tokens.items, good, len(self.lists)), grow=grow)
+        before = self.index.size
+        places = self.index.intern(lines.tokens.keys[good], np.ones(len(good), bool)) - 1
+        self.repeated += len(places) - (self.index.size - before)
+        self._codes.grow(self.index.size)
+        self.codes[places] = codes.T  # of a repeated place numpy keeps the last
+        for field, each in zip(self.lists, lists, strict=True):
+            field.put(places, each, self.index.size)
 
     def complete(self, field: int, own: Ragged, places: Int32s) -> Ragged:
         """The own lists of rows (N,): behind the list of the row's common line; left empty where there is no own id."""

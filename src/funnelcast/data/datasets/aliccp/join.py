@@ -6,8 +6,10 @@ are kept, the common line's first. (In the real data no field stands in both.)
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -50,31 +52,37 @@ class Joiner:
     """Joins a skeleton file with its common features and keeps the rows that the funnel allows."""
 
     schema: Schema
-    reader: LineReader
     tables: FieldTables
+    skeleton: Source
+    common: CommonFeatures
+    grow: bool
+    """Whether new ids get codes."""
 
-    def rows(self, skeleton: Source, common: CommonFeatures, *, grow: bool) -> Iterator[Joined]:
-        """The kept rows by block; `grow`: new ids get codes. Raises DataError."""
-        truth = Truth.beside(skeleton)
-        for lines in self.reader.lines(skeleton, common.index):
-            labels, rows, broken = self._kept(lines, skeleton)
-            codes = self.tables.codes(lines.tokens.values, grow=grow)
-            merged, places = np.empty((len(rows), len(codes)), np.int32), lines.places[rows]
-            _merge(codes, common.codes, places, rows, merged)
-            own = self.tables.list_codes(lists_of(lines.tokens.items, rows, len(common.lists)), grow=grow)
-            lists = [common.complete(f, each, places) for f, each in enumerate(own)]
-            yield Joined(merged, lists, places, labels, self._side(lines, rows, truth), broken)
+    def read(self, reader: LineReader, *then: Callable[[Any], Any]) -> None:
+        """Hand the kept rows of each block, `Joined`, to the first of `then`, and what that makes to the next one.
+        Raises DataError."""
+        truth = Truth.beside(self.skeleton)
+        reader.lines(self.skeleton, partial(self._joined, truth=truth), *then, index=self.common.index)
         if truth is not None:
             truth.finish()
 
-    def _kept(self, lines: Lines, skeleton: Source) -> tuple[NDArray[np.uint8], Int64s, int]:
+    def _joined(self, lines: Lines, truth: Truth | None) -> Joined:
+        labels, rows, broken = self._kept(lines)
+        codes = self.tables.codes(lines.tokens.values, grow=self.grow)
+        merged, places = np.empty((len(rows), len(codes)), np.int32), lines.places[rows]
+        _merge(codes, self.common.codes, places, rows, merged)
+        own = self.tables.list_codes(lists_of(lines.tokens.items, rows, len(self.common.lists)), grow=self.grow)
+        lists = [self.common.complete(f, each, places) for f, each in enumerate(own)]
+        return Joined(merged, lists, places, labels, self._side(lines, rows, truth), broken)
+
+    def _kept(self, lines: Lines) -> tuple[NDArray[np.uint8], Int64s, int]:
         good = np.flatnonzero(lines.good)
         columns = [LABELS.index(name) for name in self.schema.funnel.label_columns]
         try:
             labels, keep, broken = mend(lines.tokens.labels[good][:, columns], self.schema.funnel)
         except DataError as error:
             last = lines.first + len(lines) - 1
-            raise DataError(f"{skeleton.path}, lines {lines.first} to {last}: {error}") from None
+            raise DataError(f"{self.skeleton.path}, lines {lines.first} to {last}: {error}") from None
         return labels[keep], good[keep], broken
 
     def _side(self, lines: Lines, rows: Int64s, truth: Truth | None) -> pa.Table:

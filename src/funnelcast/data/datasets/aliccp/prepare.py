@@ -14,7 +14,7 @@ import json
 import random
 import tempfile
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -26,14 +26,14 @@ from funnelcast.data.datasets.aliccp.common import CommonFeatures
 from funnelcast.data.datasets.aliccp.fields import wanted_fields
 from funnelcast.data.datasets.aliccp.files import BLOCK_BYTES, COMMON, SKELETON, Source, is_archive
 from funnelcast.data.datasets.aliccp.fitted import Fitted
-from funnelcast.data.datasets.aliccp.ids import Int64s
 from funnelcast.data.datasets.aliccp.join import Joined, Joiner
-from funnelcast.data.datasets.aliccp.rows import LineReader
+from funnelcast.data.datasets.aliccp.rows import MOST_BLOCKS, LineReader
 from funnelcast.data.datasets.aliccp.schema import aliccp_schema, check
 from funnelcast.data.datasets.aliccp.spill import Spill
-from funnelcast.data.datasets.aliccp.write import RowWriter
+from funnelcast.data.datasets.aliccp.write import Encoded, Piece, RowWriter
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.files import new_folder
+from funnelcast.data.in_order import in_order
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.quarantine import DEFAULT_LIMIT, Quarantine
 from funnelcast.data.table_writer import TableWriter
@@ -41,7 +41,7 @@ from funnelcast.data.vocabulary import Vocabulary
 from funnelcast.errors import DataError
 from funnelcast.schema.dataset import Schema
 from funnelcast.schema.features import Categorical, MultiValued
-from funnelcast.threads import ahead
+from funnelcast.threads import cores
 
 TRAINING: Final = ("train", "dev")
 """The parts that the training file becomes."""
@@ -139,42 +139,48 @@ class _Preparation:
 
     def _train(self, skeleton: Source, source: Source, scratch: Path) -> Fitted:
         common = self._read_common(source, scratch, grow=True)
-        with Spill(scratch / "rows.arrow") as spill, ahead(self._joined(skeleton, common, grow=True)) as rows:
-            for joined in rows:
+        with Spill(scratch / "rows.arrow") as spill:
+
+            def kept(joined: Joined) -> None:
                 self.tables.count(joined.codes, joined.lists)
                 common.refer(joined.places, joined.lists)
                 spill.write(joined)
+
+            self._read(skeleton, common, kept, grow=True)
         if not spill.rows:
             raise DataError(f"{skeleton.path} has no row to train on; see {self.reader.quarantine.path} for bad rows")
         common.count(self.tables)
         fitted = self.tables.fit()
-        self._write(self._split(spill), self._row_writer(TRAINING, fitted, common), spill.rows)
+        self._write(spill, self._row_writer(TRAINING, fitted, common))
         self.writer.end(TRAINING)
         return fitted
 
-    def _split(self, spill: Spill) -> Iterator[tuple[str, Joined, Int64s]]:
+    def _write(self, spill: Spill, rows: RowWriter) -> None:
+        done, began = 0, time.perf_counter()
+
+        def append(block: list[Encoded]) -> None:
+            nonlocal done
+            for each in block:
+                rows.append(each)
+                done += len(each.columns)
+            rate = done / (time.perf_counter() - began)
+            self.reader.progress("writing train", done, spill.rows, "rows", f"{rate:,.0f} rows/s")
+
+        encode = lambda pieces: [rows.encoded(piece) for piece in pieces]  # noqa: E731
+        in_order(min(cores(), MOST_BLOCKS), self._split(spill), encode, append)
+
+    def _split(self, spill: Spill) -> Iterator[tuple[Piece, Piece]]:
+        """Of each block the rows of train and of dev."""
         draws = dev_draws(self.schema.split.seed)
         for joined in spill.read():
             dev = draws.random_sample(len(joined.codes)) >= 1 - self.schema.split.dev
-            yield "train", joined, np.flatnonzero(~dev)
-            yield "dev", joined, np.flatnonzero(dev)
-
-    def _write(self, pieces: Iterator[tuple[str, Joined, Int64s]], rows: RowWriter, total: int = 0) -> None:
-        """Write rows of blocks to parts; `total`: their number, where reading does not tell how far it is."""
-        done, began = 0, time.perf_counter()
-        with ahead(rows.encoded(pieces)) as encoded:
-            for part, columns, side in encoded:
-                self.writer.part(part).append(columns, side)
-                done += len(columns)
-                rate = done / (time.perf_counter() - began)
-                if total:
-                    self.reader.progress("writing train", done, total, "rows", f"{rate:,.0f} rows/s")
+            yield Piece("train", joined, np.flatnonzero(~dev)), Piece("dev", joined, np.flatnonzero(dev))
 
     def _test(self, skeleton: Source, source: Source, scratch: Path, fitted: Fitted) -> None:
         common = self._read_common(source, scratch, grow=False)
-        joined = self._joined(skeleton, common, grow=False)
-        pieces = (("test", each, np.arange(len(each.codes))) for each in joined)
-        self._write(pieces, self._row_writer(("test",), fitted, common))
+        rows = self._row_writer(("test",), fitted, common)
+        whole = lambda joined: rows.encoded(Piece("test", joined, np.arange(len(joined.codes))))  # noqa: E731
+        self._read(skeleton, common, whole, rows.append, grow=False)
 
     def _row_writer(self, parts: Sequence[str], fitted: Fitted, common: CommonFeatures) -> RowWriter:
         weighted = {name: feature.weights is not None for name, feature in self.multi.items()}
@@ -184,18 +190,21 @@ class _Preparation:
         """The common features of a part; `grow`: new ids get codes."""
         reader, before = self.reader, self.reader.read
         common = CommonFeatures(scratch / "common", len(self.tables.single), len(self.tables.multi))
-        common.read(reader.lines(source), self.tables, grow=grow)
+        common.read(reader, source, self.tables, grow=grow)
         self.counts[f"{source.part} common lines read"] = reader.read - before
         self.counts[f"{source.part} common lines repeated"] = common.repeated
         return common
 
-    def _joined(self, skeleton: Source, common: CommonFeatures, *, grow: bool) -> Generator[Joined]:
-        """The kept rows of a part, block by block; `grow`: new ids get codes."""
+    def _read(self, skeleton: Source, common: CommonFeatures, *then: Callable[[Any], Any], grow: bool) -> None:
+        """Hand the kept rows of a part, block by block, to `then`; `grow`: new ids get codes."""
         part, before = skeleton.part, self.reader.read
         self.counts[f"{part} broken rows"] = 0
-        for joined in Joiner(self.schema, self.reader, self.tables).rows(skeleton, common, grow=grow):
+
+        def counted(joined: Joined) -> Joined:
             self.counts[f"{part} broken rows"] += joined.broken
-            yield joined
+            return joined
+
+        Joiner(self.schema, self.tables, skeleton, common, grow).read(self.reader, counted, *then)
         self.counts[f"{part} rows read"] = self.reader.read - before
 
     def _summary(self, vocabularies: dict[str, Vocabulary]) -> dict[str, int]:

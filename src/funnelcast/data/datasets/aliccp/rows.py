@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,12 +21,13 @@ from funnelcast.data.datasets.aliccp.ids import IdTable
 from funnelcast.data.datasets.aliccp.scan import Bytes
 from funnelcast.data.datasets.aliccp.tokens import Int64s, Tokens, tokenize
 from funnelcast.data.datasets.aliccp.words import find_line_ends
+from funnelcast.data.in_order import in_order
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.quarantine import Quarantine
-from funnelcast.threads import cores, mapped
+from funnelcast.threads import cores
 
 MOST_BLOCKS = 8
-"""Blocks that are tokenized at a time, however many cores there are: they are what memory goes into."""
+"""Blocks that are worked on at a time, however many cores there are: they are what memory goes into."""
 SHORT_LINE = 64
 """Bytes of a line, for so many of which there is room at first."""
 
@@ -76,24 +77,27 @@ class LineReader:
     read: int = 0
     """Lines read of all files."""
 
-    def lines(self, source: Source, index: IdTable | None = None) -> Iterator[Lines]:
-        """All blocks of a file; of a skeleton file with the `index` of its common features.
+    def lines(self, source: Source, *then: Callable[[Any], Any], index: IdTable | None = None) -> None:
+        """Hand the `Lines` of all blocks of a file to the first of `then`, and what that makes to the next one; of a
+        skeleton file with the `index` of its common features.
 
         Raises DataError for a file that cannot be read, QuarantineError as soon as the bad lines will be too many.
         """
         stage = "reading common features" if source.kind == COMMON else f"reading {source.part}"
         began, before = time.perf_counter(), self.read
+
+        def looked_over(tokenized: tuple[Block, Lines]) -> Lines:
+            block, lines = tokenized
+            lines = replace(lines, first=self.read - before + 1)
+            self._put_aside(lines, source)
+            self.read += len(lines)
+            self._check(self.read - before, block)
+            rate = (self.read - before) / (time.perf_counter() - began)
+            self.progress(stage, block.done, block.total, "bytes", f"{rate:,.0f} rows/s")
+            return lines
+
         tokenized = partial(self._tokenized, skeleton=source.kind == SKELETON, index=index)
-        workers = min(cores(), MOST_BLOCKS)
-        with ThreadPoolExecutor(workers) as pool:
-            for block, lines in mapped(pool, tokenized, source.blocks(self.block_bytes), workers):
-                lines = replace(lines, first=self.read - before + 1)
-                self._put_aside(lines, source)
-                self.read += len(lines)
-                self._check(self.read - before, block)
-                rate = (self.read - before) / (time.perf_counter() - began)
-                self.progress(stage, block.done, block.total, "bytes", f"{rate:,.0f} rows/s")
-                yield lines
+        in_order(min(cores(), MOST_BLOCKS), source.blocks(self.block_bytes), tokenized, looked_over, *then)
 
     def _tokenized(self, block: Block, skeleton: bool, index: IdTable | None) -> tuple[Block, Lines]:
         starts, ends = split_lines(block.data, block.last)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,23 @@ from funnelcast.data.datasets.aliccp.fitted import Fitted
 from funnelcast.data.datasets.aliccp.ids import Int32s, Int64s
 from funnelcast.data.datasets.aliccp.join import Joined
 from funnelcast.data.table_writer import TableWriter
+
+
+class Piece(NamedTuple):
+    """Rows of a block that belong to one part."""
+
+    part: str
+    joined: Joined
+    rows: Int64s  # (n,)
+
+
+class Encoded(NamedTuple):
+    """They as the part takes them."""
+
+    part: str
+    columns: Columns
+    places: Int32s  # (n,) of the common lines
+    side: pa.Table | None
 
 
 class RowWriter:
@@ -36,19 +54,23 @@ class RowWriter:
             for _, lists in common.lists[field].chunks():
                 writer.share(parts, names[field], self._encoded(field, lists))
 
-    def encoded(self, pieces: Iterator[tuple[str, Joined, Int64s]]) -> Generator[tuple[str, Columns, pa.Table | None]]:
-        """For each part and its rows (n,) of a block, what is to be appended to the part; their own lists are added to
-        the shared ones."""
-        for part, joined, rows in pieces:
-            if len(rows):
-                lists = [self._encoded(field, each.take(rows)) for field, each in enumerate(joined.lists)]
-                columns = Columns(
-                    self.fitted.ids(joined.codes, rows),
-                    np.empty((len(rows), 0), np.float32),
-                    {name: self._stored(name, lists[f], joined.places[rows]) for f, name in enumerate(self.multi)},
-                    joined.labels[rows],
-                )
-                yield part, columns, joined.side.take(array_of(rows)) if joined.side.num_columns else None
+    def encoded(self, piece: Piece) -> Encoded:
+        """What is to be appended to a part."""
+        joined, rows = piece.joined, piece.rows
+        columns = Columns(
+            self.fitted.ids(joined.codes, rows),
+            np.empty((len(rows), 0), np.float32),
+            {name: self._encoded(f, joined.lists[f].take(rows)) for f, name in enumerate(self.multi)},
+            joined.labels[rows],
+        )
+        side = joined.side.take(array_of(rows)) if joined.side.num_columns else None
+        return Encoded(piece.part, columns, joined.places[rows], side)
+
+    def append(self, encoded: Encoded) -> None:
+        """To its part; lists that are the rows' own are added to the shared ones."""
+        lists = {name: self._stored(name, each, encoded.places) for name, each in encoded.columns.ragged.items()}
+        if len(encoded.columns):
+            self.writer.part(encoded.part).append(replace(encoded.columns, ragged=lists), encoded.side)
 
     def _encoded(self, field: int, lists: Ragged) -> Ragged:
         lists = self.fitted.lists(field, lists)
