@@ -112,6 +112,37 @@ def test_compiled_and_plain_add_up_the_same(pools: str, monkeypatch: pytest.Monk
         torch.testing.assert_close(found, plain, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("pools", POOLS)
+def test_only_rows_that_some_of_the_batch_read_and_what_all_of_it_adds_to_them(
+    pools: str, dtype: torch.dtype, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not compiled:
+        monkeypatch.setattr(module, "is_simple", lambda x: False)
+    built, batch = embedding(pools, dtype), draw_batch(12, dtype=dtype)
+    grad, touching = gradient_of(built(batch)), torch.arange(12) % 5 == 3
+    for span in spans_of(built.all_tables()):
+        rows, found = row_gradients(span, Reading.of(span, batch), [grad], touching)
+        read = Reading.of(span, batch.take(touching.nonzero().squeeze(1))).rows
+        every, expected = row_gradients(span, Reading.of(span, batch), [grad])
+        kept = torch.isin(every, read)
+        assert 0 < len(read) <= len(every)
+        assert torch.equal(rows, every[kept]) and torch.equal(found, expected[kept])
+
+
+@pytest.mark.parametrize("pools", POOLS)
+def test_what_some_of_a_batch_read_is_told_the_same_without_loops(pools: str) -> None:
+    """As on a GPU."""
+    built, batch, touching = embedding(pools, torch.float32), draw_batch(12), torch.arange(12) % 5 == 3
+    for span in spans_of(built.all_tables()):
+        reading = Reading.of(span, batch)
+        found = reading.by(touching)
+        plain = reading.plainly_by(touching)
+        assert torch.equal(found.rows, plain.rows) and torch.equal(found.places, plain.places)
+        assert found.places.dtype == plain.places.dtype == reading.places.dtype
+
+
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("pools", POOLS)
 def test_lists_that_are_all_empty_and_no_rows(pools: str, dtype: torch.dtype) -> None:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Annotated, Literal, NamedTuple, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from funnelcast.data.batch import Batch
 from funnelcast.layers.dropout import Seed
-from funnelcast.layers.embedding import Embedded
+from funnelcast.layers.embedding import Embedded, Embedding
+from funnelcast.layers.hashing import HashedIds
+from funnelcast.layers.mode import FAST
 from funnelcast.layers.passes import put_numbers
 from funnelcast.models.network import GROUPS, TOP, Group
 from funnelcast.schema.config import Config
@@ -58,44 +63,59 @@ class Inner(Config):
         return TOP if self.inner == "top" else self.inner
 
 
-class TaskRows(NamedTuple):
-    """A task."""
+@dataclass(frozen=True)
+class TaskRows:
+    """A task. A recorded pass has its rows looked up in its own memory."""
 
-    both: Rows
+    batch: Batch
     """The rows of the support, then those of the query."""
     support: int
     """How many the support has."""
     weight: float
     """In what is minimised."""
+    embedding: Embedding | HashedIds
+    seed: Seed | None
+    """Of its noise; none for no noise."""
+    looked_up: Embedded | None = None
+    """If it is already."""
+
+    @cached_property
+    def both(self) -> Rows:
+        """Support and query, looked up."""
+        if self.looked_up is not None:
+            return Rows(self.batch, self.looked_up, self.seed)
+        with torch.no_grad():
+            return Rows(self.batch, self.embedding(self.batch, FAST), self.seed)
 
     @property
     def kind(self) -> tuple[object, ...] | None:
         """What must be the same in tasks that are recorded as one, beside shapes; none for what cannot be."""
-        return (self.support, self.weight, self.both.seed is None) if self.both.x.can_record else None
+        return (self.support, self.weight, self.seed is None) if self.embedding.can_record(self.batch) else None
 
     @property
     def numbers(self) -> list[Tensor]:
-        """What the objective reads of it."""
-        batch, x, _ = self.both
-        return [tensor for tensor in (x.flat, x.ids, batch.labels, batch.weight) if tensor is not None]
+        """What the objective reads of it, but for what is looked up."""
+        return [each for each in (self.batch.ids, self.batch.labels, self.batch.weight) if each is not None]
 
     @property
     def seeds(self) -> list[Seed]:
         """Of its noise."""
-        return [] if self.both.seed is None else [self.both.seed]
+        return [] if self.seed is None else [self.seed]
 
     def put(self, there: TaskRows) -> None:
-        """Its numbers, to where another one's are."""
+        """Its numbers, and what is looked up, to where another one's are."""
         put_numbers(self, there)
+        self.embedding(self.batch, FAST, there.both.x.flat)
 
     def copy(self) -> TaskRows:
         """In memory of its own."""
-        batch, x, seed = self.both
-        return self._replace(both=Rows(batch.copied(), x.copied(), seed and seed.copy()))
+        batch, x = self.batch.copied(), self.both.x
+        own = x.copied()._replace(ids=None if x.ids is None else batch.ids)
+        return replace(self, batch=batch, seed=self.seed and self.seed.copy(), looked_up=own)
 
     def halves(self) -> tuple[Rows, Rows]:
         """Support and query."""
-        return self.both.slice(0, self.support), self.both.slice(self.support, len(self.both.batch))
+        return self.both.slice(0, self.support), self.both.slice(self.support, len(self.batch))
 
 
 class Share(NamedTuple):
@@ -181,7 +201,7 @@ def _maml(loop: InnerLoop, task: TaskRows, config: Inner, rates: Sequence[Tensor
 
 
 def _reptile(loop: InnerLoop, task: TaskRows, config: Inner) -> Outer:
-    rows, leaves, shares = len(task.both.batch), loop.start, list[Found]()
+    rows, leaves, shares = len(task.batch), loop.start, list[Found]()
     steps = min(config.steps, rows)
     for k in range(steps):
         share = task.both.slice(k * rows // steps, (k + 1) * rows // steps)

@@ -15,12 +15,11 @@ from funnelcast.data.batch import Batch
 from funnelcast.data.episodes import TaskBatch
 from funnelcast.layers.dropout import Seed
 from funnelcast.layers.gates import sum_of
-from funnelcast.layers.mode import FAST
 from funnelcast.layers.passes import Passes
 from funnelcast.threads import Workers, together
 from funnelcast.training.algorithms import Inner, Outer, Share, TaskRows, outer_gradient
 from funnelcast.training.gradients import Gradients, Told, Watched
-from funnelcast.training.inner import InnerLoop, Rows
+from funnelcast.training.inner import InnerLoop
 from funnelcast.training.objective import Objective, Whole, replica
 from funnelcast.training.step import Trained
 
@@ -65,13 +64,10 @@ class MetaStep:
 
     def __call__(self, batch: TaskBatch, seed: int, workers: Workers | None, *, watch: bool = False) -> Gradients:
         """`seed`: of this batch's noise; `workers`: threads, or none to run here; `watch`: tell what adapting did."""
-        rows = self.objective.labelled(batch.batch)
-        with torch.no_grad():
-            embedded = self.objective.model.embedding(rows, FAST)
+        rows, embedding, root = self.objective.labelled(batch.batch), self.objective.model.embedding, Seed(seed)
         ends = list(accumulate((support + query for support, query in batch.sizes), initial=0))
-        whole = Rows(rows, embedded, Seed(seed))
         tasks = [
-            TaskRows(whole.slice(start, stop), support, 1 / len(batch.sizes))
+            TaskRows(rows.slice(start, stop), support, 1 / len(batch.sizes), embedding, root.of(start))
             for start, stop, (support, _) in zip(ends, ends[1:], batch.sizes, strict=False)
         ]
         results = together(workers, lambda task: self._task(task, watch=watch), tasks)
@@ -95,8 +91,9 @@ class MetaStep:
 
     def _gradients(self, rows: Batch, shares: list[Share], tasks: list[TaskRows], told: Told) -> Gradients:
         """Task by task, as the pieces of a batch."""
-        asked = [task.both if self.config.order == "reptile" else task.halves()[1] for task in tasks]
-        weights = sum_of([Whole.of(each.batch).weights for each in asked])
+        first = [0 if self.config.order == "reptile" else task.support for task in tasks]
+        asked = [task.batch.slice(start, len(task.batch)) for start, task in zip(first, tasks, strict=True)]
+        weights = sum_of([Whole.of(each).weights for each in asked])
         losses = sum_of([share.losses for share in shares]) / len(shares)
         touching = None if self._all_rows_count else torch.cat([_is_query(task) for task in tasks])
         embedded = [piece for share in shares for piece in share.embedded]
@@ -115,11 +112,11 @@ class MetaStep:
 
 
 def _is_query(task: TaskRows) -> Tensor:
-    return torch.arange(len(task.both.batch)) >= task.support
+    return torch.arange(len(task.batch)) >= task.support
 
 
 def _lacking(tasks: list[TaskRows]) -> Tensor:
-    labels = [task.halves()[0].batch.labels for task in tasks]
+    labels = [task.batch.slice(0, task.support).labels for task in tasks]
     return sum_of([(each == 1).sum(0) == 0 for each in labels if each is not None])
 
 

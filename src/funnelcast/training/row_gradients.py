@@ -36,7 +36,7 @@ class _Use(NamedTuple):
         """(n,) whether that row of the batch which reads each of `rows` is one of `touching` (B,)."""
         if self.lists is not None:
             return touching[owners(self.lists.offsets, len(self.rows))]
-        return touching.repeat_interleave(len(self.rows) // max(len(touching), 1))
+        return touching[:, None].expand(-1, len(self.rows) // max(len(touching), 1)).flatten()
 
 
 class Reading(NamedTuple):
@@ -51,6 +51,26 @@ class Reading(NamedTuple):
         """By its ids alone."""
         uses = list(_uses(span.table, batch))
         return cls(uses, *distinct(torch.cat([use.rows for use in uses])))
+
+    def by(self, touching: Tensor) -> Reading:
+        """Of the rows of the table those that `touching` (B,) of the batch read; `places` are -1 for others."""
+        if self.rows.device.type != "cpu":
+            return self.plainly_by(touching)
+        numbers, kept = torch.full_like(self.rows, -1), torch.empty_like(self.rows)
+        places, wanted = torch.empty_like(self.places), self._read_by(touching)
+        arrays = (each.numpy() for each in (self.places, wanted, self.rows, numbers, kept, places))
+        return Reading(self.uses, kept[: keep_wanted(*arrays)], places)
+
+    def plainly_by(self, touching: Tensor) -> Reading:
+        """The same by PyTorch's operations."""
+        numbers = torch.full_like(self.rows, -1)
+        numbers[self.places[self._read_by(touching)]] = 0
+        found = (numbers == 0).nonzero().squeeze(1)
+        numbers[found] = torch.arange(len(found), dtype=numbers.dtype, device=numbers.device)
+        return Reading(self.uses, self.rows[found], numbers[self.places].to(self.places.dtype))
+
+    def _read_by(self, touching: Tensor) -> Tensor:
+        return torch.cat([use.read_by(touching) for use in self.uses])
 
 
 def spans_of(tables: Sequence[EmbeddingTable]) -> list[Span]:
@@ -69,7 +89,7 @@ def row_gradients(
     embedded batch, piece by piece. `touching` (B,): whether a row of the batch counts as reading; what others read too
     gets their gradients nevertheless.
     """
-    uses, rows, places = reading
+    uses, rows, places = reading if touching is None else reading.by(touching)
     sums = embedded[0].flat.new_zeros(len(rows), span.table.weight.shape[1])
     by_use = zip(*(_grads(span, piece) for piece in embedded), strict=True)
     for use, place, grads in zip(uses, places.split([len(use.rows) for use in uses]), by_use, strict=True):
@@ -78,12 +98,7 @@ def row_gradients(
             continue
         for own, grad in zip(place.split([len(grad) for grad in grads]), grads, strict=True):
             _add(sums, own, grad)
-    if touching is None:
-        return rows, sums
-    readings = torch.zeros(len(rows), dtype=torch.int32, device=rows.device)
-    readings.index_add_(0, places, torch.cat([use.read_by(touching) for use in uses]).int())
-    read = readings.nonzero().squeeze(1)
-    return rows.index_select(0, read), sums.index_select(0, read)
+    return rows, sums
 
 
 def _uses(table: EmbeddingTable, batch: Batch) -> Iterator[_Use]:
@@ -112,21 +127,41 @@ def _add(sums: Tensor, place: Tensor, grad: Tensor) -> None:
     if is_simple(grad):
         add_up(sums.numpy(), place.numpy(), grad.numpy())
     else:
-        sums.index_add_(0, place, grad)
+        own = place >= 0
+        sums.index_add_(0, place[own], grad[own])
 
 
 def _add_bags(sums: Tensor, place: Tensor, grad: Tensor, bag: Bag) -> None:
     if is_simple(grad):
         add_bags(sums.numpy(), place.numpy(), grad.numpy(), bag.offsets.numpy(), bag.factors.numpy())
     else:
-        factors = bag.factors.to(grad.dtype)[:, None]
-        sums.index_add_(0, place, factors * grad[owners(bag.offsets, len(factors))])
+        factors, own = bag.factors.to(grad.dtype)[:, None], place >= 0
+        sums.index_add_(0, place[own], (factors * grad[owners(bag.offsets, len(factors))])[own])
+
+
+@compiled
+def keep_wanted(places: Any, wanted: Any, rows: Any, numbers: Any, kept: Any, out: Any) -> int:
+    """Of rows (U,) those that one of places (n,) with wanted (n,) names: fills `kept`, in their order, and `out` (n,)
+    with the places among these, -1 where there is none; returns how many. `numbers` (U,): all -1."""
+    count = 0
+    for i in range(len(places)):
+        if wanted[i]:
+            numbers[places[i]] = 0
+    for u in range(len(rows)):
+        if numbers[u] == 0:
+            numbers[u], kept[count] = count, rows[u]
+            count += 1
+    for i in range(len(places)):
+        out[i] = numbers[places[i]]
+    return count
 
 
 @compiled
 def add_up(sums: Any, place: Any, grad: Any) -> None:
-    """Adds each row of grad (n, E) to the row of sums (U, E) that place (n,) says."""
+    """Adds each row of grad (n, E) to the row of sums (U, E) that place (n,) says; -1 for none."""
     for i in range(len(place)):
+        if place[i] < 0:
+            continue
         row, own = sums[place[i]], grad[i]
         for j in range(len(own)):
             row[j] += own[j]
@@ -134,11 +169,13 @@ def add_up(sums: Any, place: Any, grad: Any) -> None:
 
 @compiled
 def add_bags(sums: Any, place: Any, grad: Any, offsets: Any, factors: Any) -> None:
-    """Adds to the row place[k] of sums (U, E) factors[k] times row i of grad (B, E), for k from offsets[i] to
-    offsets[i + 1]."""
+    """Adds to the row place[k] of sums (U, E), if that is not -1, factors[k] times row i of grad (B, E), for k from
+    offsets[i] to offsets[i + 1]."""
     for i in range(len(grad)):
         own = grad[i]
         for k in range(offsets[i], offsets[i + 1]):
+            if place[k] < 0:
+                continue
             row = sums[place[k]]
             for j in range(len(own)):
                 row[j] += factors[k] * own[j]
