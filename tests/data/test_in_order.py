@@ -1,11 +1,14 @@
 """Items go through functions in threads; all but the first function have them in their order, faults too."""
 
 import time
+from collections.abc import Callable
 from functools import partial
-from threading import Barrier, get_ident
+from threading import Barrier, Event, get_ident
+from typing import Any
 
 import pytest
 
+from funnelcast.data import in_order as module
 from funnelcast.data.in_order import in_order
 
 
@@ -46,7 +49,7 @@ def test_a_fault_over_an_item_is_raised_when_those_before_it_are_through(
     through = list[int]()
 
     def told(here: str, item: int) -> int:
-        if here == where and item >= 7:
+        if here == where and item in (7, 9):
             raise fault(f"{item} in {here}")
         time.sleep(0.001 * (item % 2))
         return item
@@ -64,8 +67,20 @@ def test_a_fault_over_an_item_is_raised_when_those_before_it_are_through(
     assert through == list(range(7))
 
 
+def test_of_two_faults_that_of_the_item_before_is_raised() -> None:
+    both = Barrier(2, timeout=10)
+
+    def fail(item: int) -> None:
+        both.wait()
+        time.sleep(0.05 * (1 - item))
+        raise ValueError(f"over {item}")
+
+    with pytest.raises(ValueError, match="over 0"):
+        in_order(2, range(2), fail)
+
+
 def test_who_interrupts_waits_for_nothing_more() -> None:
-    """As Ctrl-C does, which comes while the caller has an item or waits for the others."""
+    """As Ctrl-C does, which comes while the caller has an item."""
     begun, caller = list[int](), get_ident()
 
     def first(item: int) -> None:
@@ -77,3 +92,29 @@ def test_who_interrupts_waits_for_nothing_more() -> None:
     with pytest.raises(KeyboardInterrupt):
         in_order(3, range(1000), first)
     assert len(begun) < 10
+
+
+def test_an_interrupt_may_come_while_the_caller_waits_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, caller, is_over = list[int](), get_ident(), Event()
+
+    def first(item: int) -> None:
+        begun.append(item)
+        if get_ident() == caller:
+            is_over.set()
+        else:
+            is_over.wait(10)
+            time.sleep(0.01)
+
+    def wait(others: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "wait", wait)
+    monkeypatch.setattr(module._Line, "work", _once_for(caller, module._Line.work))
+    with pytest.raises(KeyboardInterrupt):
+        in_order(2, range(1000), first)
+    assert len(begun) < 10
+
+
+def _once_for(caller: int, work: Callable[[Any], None]) -> Callable[[Any], None]:
+    """The caller takes one item, the others go on."""
+    return lambda line: line._work_on_one() if get_ident() == caller else work(line)

@@ -205,6 +205,26 @@ def test_first_order_is_the_query_gradient_at_the_adapted_parameters(steps: int)
         torch.testing.assert_close(rows[2 * i + 1], e["row 0"] / 2)
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_tasks_of_the_same_rows_have_noise_of_their_own(dropout: float) -> None:
+    batch = TaskBatch(drawn(14).take(torch.arange(14).repeat(2)), ((5, 9), (5, 9)))
+    found = meta_step(objective_of(tower_dropout=[dropout, dropout]), Inner(learning_rate=RATE))(batch, 3, None)
+    first, second = found.by_piece
+    assert all(map(torch.equal, first, second)) == (dropout == 0)
+
+
+@pytest.mark.parametrize(("config", "first"), [({}, (5, 8)), ({"order": "reptile", "steps": 2}, (0, 0))])
+def test_losses_are_of_the_query_and_for_reptile_of_all_rows(config: dict[str, Any], first: tuple[int, int]) -> None:
+    objective, batch = objective_of(), task_batch()
+    found, rows = (
+        meta_step(objective, Inner(learning_rate=RATE, **config))(batch, 3, None),
+        objective.labelled(batch.batch),
+    )
+    ends = (first[0], 14), (14 + first[1], 32)
+    expected = sum(Whole.of(rows.slice(start, stop)).weights for start, stop in ends)
+    torch.testing.assert_close(found.weights, expected)
+
+
 def test_reptile_is_the_mean_gradient_along_its_steps() -> None:
     objective, batch = objective_of(), TaskBatch(drawn(14), ((5, 9),))
     config = Inner(learning_rate=RATE, order="reptile", steps=2)

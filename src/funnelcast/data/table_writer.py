@@ -157,7 +157,7 @@ class TableWriter:
     def end(self, parts: Sequence[str]) -> None:
         """Nothing more comes to these: what is left of them is stored while others are written."""
         for name in parts:
-            if name in self._parts and name not in self._sums:
+            if name in self._parts:
                 self._sums[name] = self._parts[name].end()
 
     def finish(self, encoder: Encoder, counts: dict[str, int]) -> None:
