@@ -5,7 +5,9 @@ import sys
 from typing import Any
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
 
 from funnelcast.compiled import borrowed, compiled
 from funnelcast.layers.exponentials import exponentiate
@@ -35,6 +37,26 @@ def test_an_array_that_is_borrowed_is_the_same_one() -> None:
     assert double(numbers) == (3, 16)
     assert numbers.tolist() == [0, 4, 8]
     assert sys.getrefcount(numbers) == 2
+
+
+def test_nobody_counts_who_holds_an_array_that_is_borrowed() -> None:
+    """What is counted by stands in the array itself: in one that is borrowed there is nothing."""
+
+    def holder(typing: Any, array: Any) -> Any:
+        def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            view = context.make_array(array)(context, builder, values[0])
+            return builder.ptrtoint(view.meminfo, ir.IntType(64))
+
+        return types.int64(array), code
+
+    holder_of = intrinsic(holder)
+
+    @njit  # type: ignore[untyped-decorator]
+    def holders(numbers: Any) -> tuple[int, int]:
+        return holder_of(numbers), holder_of(borrowed(numbers))
+
+    own, of_borrowed = holders(np.arange(3.0))
+    assert own != 0 and of_borrowed == 0
 
 
 def test_who_calls_first_changes_nothing() -> None:

@@ -40,7 +40,7 @@ def reasons(folder: Path, content: bytes, kind: str = SKELETON, limit: float = 1
 
     with Recorder(folder / "q.csv", limit) as quarantine:
         reader = LineReader(wanted_fields(["205", "508"]), quarantine)
-        reader.lines(Source(path, kind, "train"), index=index() if kind == SKELETON else None)
+        reader.go_through(Source(path, kind, "train"), index=index() if kind == SKELETON else None)
         assert sum(reader.faults.values()) == len(found)
     return found
 

@@ -43,7 +43,7 @@ class CommonFeatures:
 
     def read(self, reader: LineReader, source: Source, tables: FieldTables, *, grow: bool) -> None:
         """`grow`: new ids get codes."""
-        reader.lines(source, partial(self._add, tables=tables, grow=grow))
+        reader.go_through(source, partial(self._add, tables=tables, grow=grow))
         self._rows = {f: np.zeros(self.index.size, np.int64) for f in self.shared}
 
     def _add(self, lines: Lines, tables: FieldTables, grow: bool) -> None:

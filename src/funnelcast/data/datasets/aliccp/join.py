@@ -62,7 +62,7 @@ class Joiner:
         """Hand the kept rows of each block, `Joined`, to the first of `then`, and what that makes to the next one.
         Raises DataError."""
         truth = Truth.beside(self.skeleton)
-        reader.lines(self.skeleton, partial(self._joined, truth=truth), *then, index=self.common.index)
+        reader.go_through(self.skeleton, partial(self._joined, truth=truth), *then, index=self.common.index)
         if truth is not None:
             truth.finish()
 

@@ -27,7 +27,7 @@ from funnelcast.data.datasets.aliccp.fields import wanted_fields
 from funnelcast.data.datasets.aliccp.files import BLOCK_BYTES, COMMON, SKELETON, Source, is_archive
 from funnelcast.data.datasets.aliccp.fitted import Fitted
 from funnelcast.data.datasets.aliccp.join import Joined, Joiner
-from funnelcast.data.datasets.aliccp.rows import MOST_BLOCKS, LineReader
+from funnelcast.data.datasets.aliccp.rows import LineReader, at_once
 from funnelcast.data.datasets.aliccp.schema import aliccp_schema, check
 from funnelcast.data.datasets.aliccp.spill import Spill
 from funnelcast.data.datasets.aliccp.write import Encoded, Piece, RowWriter
@@ -41,7 +41,6 @@ from funnelcast.data.vocabulary import Vocabulary
 from funnelcast.errors import DataError
 from funnelcast.schema.dataset import Schema
 from funnelcast.schema.features import Categorical, MultiValued
-from funnelcast.threads import cores
 
 TRAINING: Final = ("train", "dev")
 """The parts that the training file becomes."""
@@ -166,8 +165,10 @@ class _Preparation:
             rate = done / (time.perf_counter() - began)
             self.reader.progress("writing train", done, spill.rows, "rows", f"{rate:,.0f} rows/s")
 
-        encode = lambda pieces: [rows.encoded(piece) for piece in pieces]  # noqa: E731
-        in_order(min(cores(), MOST_BLOCKS), self._split(spill), encode, append)
+        def encoded(pieces: tuple[Piece, Piece]) -> list[Encoded]:
+            return [rows.encoded(piece) for piece in pieces]
+
+        in_order(at_once(), self._split(spill), encoded, append)
 
     def _split(self, spill: Spill) -> Iterator[tuple[Piece, Piece]]:
         """Of each block the rows of train and of dev."""
@@ -179,8 +180,11 @@ class _Preparation:
     def _test(self, skeleton: Source, source: Source, scratch: Path, fitted: Fitted) -> None:
         common = self._read_common(source, scratch, grow=False)
         rows = self._row_writer(("test",), fitted, common)
-        whole = lambda joined: rows.encoded(Piece("test", joined, np.arange(len(joined.codes))))  # noqa: E731
-        self._read(skeleton, common, whole, rows.append, grow=False)
+
+        def encoded(joined: Joined) -> Encoded:
+            return rows.encoded(Piece("test", joined, np.arange(len(joined.codes))))
+
+        self._read(skeleton, common, encoded, rows.append, grow=False)
 
     def _row_writer(self, parts: Sequence[str], fitted: Fitted, common: CommonFeatures) -> RowWriter:
         weighted = {name: feature.weights is not None for name, feature in self.multi.items()}

@@ -27,9 +27,14 @@ from funnelcast.data.quarantine import Quarantine
 from funnelcast.threads import cores
 
 MOST_BLOCKS = 8
-"""Blocks that are worked on at a time, however many cores there are: they are what memory goes into."""
+"""At a time, however many cores there are: they are what memory goes into."""
 SHORT_LINE = 64
 """Bytes of a line, for so many of which there is room at first."""
+
+
+def at_once() -> int:
+    """Blocks that are worked on at a time, each by a thread."""
+    return min(cores(), MOST_BLOCKS)
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ class LineReader:
     read: int = 0
     """Lines read of all files."""
 
-    def lines(self, source: Source, *then: Callable[[Any], Any], index: IdTable | None = None) -> None:
+    def go_through(self, source: Source, *then: Callable[[Any], Any], index: IdTable | None = None) -> None:
         """Hand the `Lines` of all blocks of a file to the first of `then`, and what that makes to the next one; of a
         skeleton file with the `index` of its common features.
 
@@ -97,7 +102,7 @@ class LineReader:
             return lines
 
         tokenized = partial(self._tokenized, skeleton=source.kind == SKELETON, index=index)
-        in_order(min(cores(), MOST_BLOCKS), source.blocks(self.block_bytes), tokenized, looked_over, *then)
+        in_order(at_once(), source.blocks(self.block_bytes), tokenized, looked_over, *then)
 
     def _tokenized(self, block: Block, skeleton: bool, index: IdTable | None) -> tuple[Block, Lines]:
         starts, ends = split_lines(block.data, block.last)

@@ -94,6 +94,7 @@ def _room(lines: int, most: int) -> Items:
 
 @compiled
 def _tokenize(data: Bytes, starts: Int64s, ends: Int64s, fields: Fields, tokens: Tokens, skeleton: bool) -> None:
+    """Arrays are borrowed, and the parts that take them written in: else each line counts each of them anew."""
     faults, details, keys, values, labels, sample_ends, items = tokens
     data, names, places = borrowed(data), borrowed(fields.keys), borrowed(fields.places)
     keys, values, labels, sample_ends = borrowed(keys), borrowed(values), borrowed(labels), borrowed(sample_ends)
