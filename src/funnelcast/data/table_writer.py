@@ -59,10 +59,15 @@ class PartWriter:
                 self.add_lists(name, ragged)
             else:
                 self._write(f"{name}.index", ragged.index, np.int32)
-        if side is not None and side.num_columns:
+        if side is not None:
+            self.append_side(side)
+        self.rows += len(columns)
+
+    def append_side(self, side: pa.Table) -> None:
+        """Of rows that were appended without it; while others are, too."""
+        if side.num_columns:
             self._side = self._side or self._open.enter_context(parquet_writer(self.folder / "side.parquet", side))
             self._side.write_table(side)
-        self.rows += len(columns)
 
     def _count_labels(self, columns: Columns) -> None:
         assert columns.labels is not None

@@ -157,10 +157,10 @@ class _Preparation:
     def _write(self, spill: Spill, rows: RowWriter) -> None:
         done, began = 0, time.perf_counter()
 
-        def append(block: list[Encoded]) -> None:
+        def append_sides(block: list[Encoded]) -> None:
             nonlocal done
             for each in block:
-                rows.append(each)
+                rows.append_side(each)
                 done += len(each.columns)
             rate = done / (time.perf_counter() - began)
             self.reader.progress("writing train", done, spill.rows, "rows", f"{rate:,.0f} rows/s")
@@ -168,7 +168,10 @@ class _Preparation:
         def encoded(pieces: tuple[Piece, Piece]) -> list[Encoded]:
             return [rows.encoded(piece) for piece in pieces]
 
-        in_order(at_once(), self._split(spill), encoded, append)
+        def append(block: list[Encoded]) -> list[Encoded]:
+            return [rows.append(each) for each in block]
+
+        in_order(at_once(), self._split(spill), encoded, append, append_sides)
 
     def _split(self, spill: Spill) -> Iterator[tuple[Piece, Piece]]:
         """Of each block the rows of train and of dev."""
@@ -184,7 +187,7 @@ class _Preparation:
         def encoded(joined: Joined) -> Encoded:
             return rows.encoded(Piece("test", joined, np.arange(len(joined.codes))))
 
-        self._read(skeleton, common, encoded, rows.append, grow=False)
+        self._read(skeleton, common, encoded, rows.append, rows.append_side, grow=False)
 
     def _row_writer(self, parts: Sequence[str], fitted: Fitted, common: CommonFeatures) -> RowWriter:
         weighted = {name: feature.weights is not None for name, feature in self.multi.items()}

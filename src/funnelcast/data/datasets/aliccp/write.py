@@ -66,11 +66,17 @@ class RowWriter:
         side = joined.side.take(array_of(rows)) if joined.side.num_columns else None
         return Encoded(piece.part, columns, joined.places[rows], side)
 
-    def append(self, encoded: Encoded) -> None:
-        """To its part; lists that are the rows' own are added to the shared ones."""
+    def append(self, encoded: Encoded) -> Encoded:
+        """To its part, but for the side; lists that are the rows' own are added to the shared ones."""
         lists = {name: self._stored(name, each, encoded.places) for name, each in encoded.columns.ragged.items()}
         if len(encoded.columns):
-            self.writer.part(encoded.part).append(replace(encoded.columns, ragged=lists), encoded.side)
+            self.writer.part(encoded.part).append(replace(encoded.columns, ragged=lists))
+        return encoded
+
+    def append_side(self, encoded: Encoded) -> None:
+        """Of rows that were appended, while others are."""
+        if encoded.side is not None and len(encoded.side):
+            self.writer.part(encoded.part).append_side(encoded.side)
 
     def _encoded(self, field: int, lists: Ragged) -> Ragged:
         lists = self.fitted.lists(field, lists)
