@@ -20,6 +20,7 @@ from funnelcast.data import table_writer
 from funnelcast.data.columns import Columns, Ragged
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.files import new_folder
+from funnelcast.data.in_order import in_order
 from funnelcast.data.numeric import Standard
 from funnelcast.data.table import Table
 from funnelcast.data.table_writer import TableWriter
@@ -84,6 +85,26 @@ def test_what_is_written_in_blocks_is_read_as_one(blocks: list[list[list[int]]])
         assert table.rows("train") == len(whole)
         assert same(table.part("train"), rows(whole))
         assert table.side("train").num_rows == len(whole)
+
+
+def test_the_side_of_rows_may_come_while_others_are_appended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By two threads that store what they have after each block: the same table, to the byte."""
+    monkeypatch.setattr(table_writer, "AT_A_TIME", 1)
+    blocks = [[[n % 4] for n in range(start, start + 40)] for start in range(30)]
+    expected = write(tmp_path / "together", blocks)
+    with new_folder(tmp_path / "apart") as folder, TableWriter(folder) as writer:
+        part = writer.part("train")
+
+        def append_side(block: list[list[int]]) -> None:
+            part.append_side(pa.table({"t": pa.array(range(len(block)), pa.int64())}))
+
+        def append(block: list[list[int]]) -> list[list[int]]:
+            part.append(rows(block))
+            return block
+
+        in_order(2, blocks, list, append, append_side)
+        writer.finish(ENCODER, {"rows read": 3})
+    assert Table.open(tmp_path / "apart").manifest == expected.manifest
 
 
 def test_the_manifest_tells_schema_protocol_and_counts(tmp_path: Path) -> None:
