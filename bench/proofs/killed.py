@@ -16,6 +16,8 @@ from bench.proofs.calls import call
 from bench.proofs.cost import COMMAND
 from funnelcast.data.files import sha256
 
+EARLY = 0.8
+"""Of the time that a run takes before it writes: before that there is nothing that could be lost."""
 TIMES = ("seconds", "rows_per_s")
 """Of a line of log.jsonl: what may differ between two runs."""
 
@@ -37,6 +39,8 @@ class Whole:
 
     content: dict[str, str]
     outputs: dict[str, dict[str, str]]
+    begun: float
+    """Seconds after which it had begun to write."""
     seconds: float
 
 
@@ -60,18 +64,23 @@ class Kill:
 
 def undisturbed(job: Job, case: Path) -> Whole:
     """Run a job to its end."""
-    started = time.perf_counter()
-    process = _start(job, case)
-    said = process.communicate()[1].decode()
+    process, started, begun, said = _start(job, case), time.perf_counter(), 0.0, None
+    while said is None:
+        try:
+            said = process.communicate(timeout=0.01)[1].decode()
+        except subprocess.TimeoutExpired:
+            begun = begun if any((case / "here").iterdir()) else time.perf_counter() - started
     assert process.returncode == 0, said
     seconds = time.perf_counter() - started
-    return Whole(content(case), {name: content(case / "here" / name) for name in job.outputs}, seconds)
+    return Whole(content(case), {name: content(case / "here" / name) for name in job.outputs}, begun, seconds)
 
 
 def kills_of(job: Job, whole: Whole, folder: Path, number: int, rng: random.Random) -> Iterator[Kill]:
-    """`number` kills, one in each of as many equal parts of the undisturbed run; one too late is drawn again."""
+    """`number` kills, one in each of as many equal parts of the undisturbed run, from a little before it wrote anything
+    on; one too late is drawn again."""
+    start = EARLY * whole.begun
     for i in range(number):
-        first, last = (whole.seconds * part / number for part in (i, i + 1))
+        first, last = (start + (whole.seconds - start) * part / number for part in (i, i + 1))
         for again in count():
             moment = rng.uniform(first, last)
             kill = kill_at(job, whole, folder / f"{job.name} {i} {again}", moment)
