@@ -111,6 +111,14 @@ def test_ties_are_halved_over_the_edges_of_blocks(monkeypatch: pytest.MonkeyPatc
     assert negatives == pytest.approx(np.average(above, axis=0, weights=w[y]), abs=1e-14)
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_scores_may_be_of_any_float_type_and_lie_anyhow(kind: type[np.floating[Any]]) -> None:
+    draw = np.random.default_rng(3)
+    labels, scores = draw.integers(0, 2, 300), draw.normal(size=600).astype(kind)[::2]
+    scores.flags.writeable = False
+    assert auc_interval(labels, scores) == auc_interval(labels, scores.astype(np.float64))
+
+
 def test_constant_scores_are_a_half_for_certain() -> None:
     y = np.r_[np.ones(12, np.uint8), np.zeros(200, np.uint8)]
     assert auc_interval(y, np.full(212, 2e-4, np.float32))[:4] == (0.5, 0.5, 0.5, 0.0)

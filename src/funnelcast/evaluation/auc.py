@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from funnelcast.compiled import compiled
 from funnelcast.errors import ComparisonError
-from funnelcast.evaluation.rows import Array, Bools, Floats, check_rows, cumulative, midpoints, tie_starts
+from funnelcast.evaluation.rows import Array, Bools, Floats, check_rows
 from funnelcast.evaluation.spread import logit_interval, quantile, summarise
 
 TOO_FEW = 10
@@ -101,11 +102,28 @@ def placements(y: Bools, scores: Array, w: Floats) -> tuple[Floats, Floats]:
     alike = bool(np.all(w == w[:1]))  # what is read in the order of scores takes most of the time
     cuts = np.unique(np.searchsorted(scores, scores[order[::BLOCK]], sorter=order))  # no run of ties is cut
     for rows in np.split(order, cuts[1:]):
-        is_positive, mass, starts = y[rows], w[: len(rows)] if alike else w[rows], tie_starts(scores[rows])
-        negatives, positives = cumulative(mass * ~is_positive, mass0), cumulative(mass * is_positive, mass1)
-        by_row[rows] = np.where(is_positive, midpoints(negatives, starts), midpoints(positives, starts))
-        mass0, mass1 = negatives[-1], positives[-1]
+        mass, ordered = w[: len(rows)] if alike else w[rows], scores[rows].astype(np.float64)
+        by_row[rows], mass0, mass1 = _others_below(y[rows], ordered, mass, mass0, mass1)
     return by_row[y] / mass0, 1 - by_row[~y] / mass1
+
+
+@compiled
+def _others_below(y: Bools, scores: Floats, w: Floats, mass0: float, mass1: float) -> tuple[Floats, float, float]:
+    """Of rows in the order of their scores, behind others of masses `mass0` and `mass1` by class: the mass of the other
+    class below each, that of its ties half; and the masses with these."""
+    below, start = np.empty(len(y)), 0
+    while start < len(y):
+        end, own0, own1 = start, 0.0, 0.0
+        while end < len(y) and scores[end] == scores[start]:
+            if y[end]:
+                own1 += w[end]
+            else:
+                own0 += w[end]
+            end += 1
+        for i in range(start, end):
+            below[i] = mass0 + own0 / 2 if y[i] else mass1 + own1 / 2
+        start, mass0, mass1 = end, mass0 + own0, mass1 + own1
+    return below, mass0, mass1
 
 
 def _undefined(y: Bools, w: Floats, *scores: Array) -> str:

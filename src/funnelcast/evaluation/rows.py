@@ -34,9 +34,9 @@ def tie_starts(*ordered: Array) -> Starts:
     return np.flatnonzero(np.concatenate([np.ones(min(1, len(ordered[0])), bool), np.logical_or.reduce(changes)]))
 
 
-def cumulative(mass: Floats, before: float = 0.0) -> Floats:
-    """(N,) -> (N + 1,): the mass before each row, `before` of it before the first, and the total."""
-    return np.cumsum(np.concatenate([[before], mass]))
+def cumulative(mass: Floats) -> Floats:
+    """(N,) -> (N + 1,): the mass before each row, and the total."""
+    return np.cumsum(np.concatenate([[0.0], mass]))
 
 
 def midpoints(cum: Floats, starts: Starts) -> Floats:
