@@ -16,8 +16,6 @@ from bench.proofs.calls import call
 from bench.proofs.cost import COMMAND
 from funnelcast.data.files import sha256
 
-EARLY = 0.8
-"""Of the time that a run takes before it writes: before that there is nothing that could be lost."""
 TIMES = ("seconds", "rows_per_s")
 """Of a line of log.jsonl: what may differ between two runs."""
 
@@ -76,11 +74,12 @@ def undisturbed(job: Job, case: Path) -> Whole:
 
 
 def kills_of(job: Job, whole: Whole, folder: Path, number: int, rng: random.Random) -> Iterator[Kill]:
-    """`number` kills, one in each of as many equal parts of the undisturbed run, from a little before it wrote anything
-    on; one too late is drawn again."""
-    start = EARLY * whole.begun
-    for i in range(number):
-        first, last = (start + (whole.seconds - start) * part / number for part in (i, i + 1))
+    """`number` kills: of several one before the undisturbed run wrote anything, and one in each of as many equal parts of
+    what came after; one too late is drawn again."""
+    parts = max(1, number - 1)
+    size = (whole.seconds - whole.begun) / parts
+    spans = [(whole.begun + i * size, whole.begun + (i + 1) * size) for i in range(parts)]
+    for i, (first, last) in enumerate([(0.0, whole.begun), *spans][-number:]):
         for again in count():
             moment = rng.uniform(first, last)
             kill = kill_at(job, whole, folder / f"{job.name} {i} {again}", moment)

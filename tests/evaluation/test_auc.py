@@ -119,6 +119,11 @@ def test_scores_may_be_of_any_float_type_and_lie_anyhow(kind: type[np.floating[A
     assert auc_interval(labels, scores) == auc_interval(labels, scores.astype(np.float64))
 
 
+def test_placements_of_scores_that_are_no_numbers_come_to_an_end() -> None:
+    y, s = np.array([True, False, True, False]), np.array([0.1, np.nan, np.nan, 0.3])
+    assert [len(each) for each in placements(y, s, np.ones(4))] == [2, 2]
+
+
 def test_constant_scores_are_a_half_for_certain() -> None:
     y = np.r_[np.ones(12, np.uint8), np.zeros(200, np.uint8)]
     assert auc_interval(y, np.full(212, 2e-4, np.float32))[:4] == (0.5, 0.5, 0.5, 0.0)

@@ -64,7 +64,7 @@ class PartWriter:
         self.rows += len(columns)
 
     def append_side(self, side: pa.Table) -> None:
-        """Of rows that were appended without it; while others are, too."""
+        """The kept columns of rows that were appended without them; another thread may append others meanwhile."""
         if side.num_columns:
             self._side = self._side or self._open.enter_context(parquet_writer(self.folder / "side.parquet", side))
             self._side.write_table(side)

@@ -114,7 +114,7 @@ def _others_below(y: Bools, scores: Floats, w: Floats, mass0: float, mass1: floa
     below, start = np.empty(len(y)), 0
     while start < len(y):
         end, own0, own1 = start, 0.0, 0.0
-        while end < len(y) and scores[end] == scores[start]:
+        while end < len(y) and (end == start or scores[end] == scores[start]):  # NaN is not even its own equal
             if y[end]:
                 own1 += w[end]
             else:

@@ -67,14 +67,14 @@ class RowWriter:
         return Encoded(piece.part, columns, joined.places[rows], side)
 
     def append(self, encoded: Encoded) -> Encoded:
-        """To its part, but for the side; lists that are the rows' own are added to the shared ones."""
+        """To its part, but for what `append_side` appends; lists that are the rows' own are added to the shared ones."""
         lists = {name: self._stored(name, each, encoded.places) for name, each in encoded.columns.ragged.items()}
         if len(encoded.columns):
             self.writer.part(encoded.part).append(replace(encoded.columns, ragged=lists))
         return encoded
 
     def append_side(self, encoded: Encoded) -> None:
-        """Of rows that were appended, while others are."""
+        """The kept columns of rows that were appended; another thread may append others meanwhile."""
         if encoded.side is not None and len(encoded.side):
             self.writer.part(encoded.part).append_side(encoded.side)
 
