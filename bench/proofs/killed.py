@@ -74,8 +74,8 @@ def undisturbed(job: Job, case: Path) -> Whole:
 
 
 def kills_of(job: Job, whole: Whole, folder: Path, number: int, rng: random.Random) -> Iterator[Kill]:
-    """`number` kills: of several one before the undisturbed run wrote anything, and one in each of as many equal parts of
-    what came after; one too late is drawn again."""
+    """`number` kills: of several one before the undisturbed run wrote anything, and one in each of as many equal parts
+    of what came after; one too late is drawn again."""
     parts = max(1, number - 1)
     size = (whole.seconds - whole.begun) / parts
     spans = [(whole.begun + i * size, whole.begun + (i + 1) * size) for i in range(parts)]

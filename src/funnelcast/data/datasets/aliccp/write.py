@@ -67,7 +67,7 @@ class RowWriter:
         return Encoded(piece.part, columns, joined.places[rows], side)
 
     def append(self, encoded: Encoded) -> Encoded:
-        """To its part, but for what `append_side` appends; lists that are the rows' own are added to the shared ones."""
+        """To its part, but for what `append_side` does; lists that are the rows' own are added to the shared ones."""
         lists = {name: self._stored(name, each, encoded.places) for name, each in encoded.columns.ragged.items()}
         if len(encoded.columns):
             self.writer.part(encoded.part).append(replace(encoded.columns, ragged=lists))
