@@ -139,7 +139,6 @@ def body_lines(function: Function) -> int:
 
 def test_sizes_of_files() -> None:
     sizes = {path: lines_of(path) for path in files("src")}
-    assert median(sizes.values()) <= 80
     assert not {path: size for path, size in sizes.items() if size > 300}
     assert not {path: size for path in files("tests", "bench") if (size := lines_of(path)) > 400}
 

@@ -169,22 +169,48 @@ def hashed(case: Case) -> int:
     return 3 * perceptron(width) + steps * (width + 1) * 3 + towers(case, 6)
 
 
-VARIANTS: dict[str, tuple[dict[str, Any], Callable[[Case], int] | None]] = {
-    "mmoe": ({"embedding": "none", "hashed_width": 16}, hashed),
-    "lightgbm": ({"ids": "target_statistics"}, None),
+def members(case: Case) -> int:
+    """Two networks of MAN with 2 + 1 experts on one embedding and target statistics."""
+    reading, width = READING[case.kind]
+    steps, categories = len(case.funnel.names), len(case.inputs.fields + case.inputs.numeric + case.inputs.lists)
+    width += categories * (1 + steps + sum(parent >= 0 for parent in case.funnel.parents))
+    one = (2 * steps + 1) * perceptron(width) + steps * (width + 1) * 3 + attention(case) + towers(case, 6)
+    return reading + 2 * one
+
+
+def twice(formula: Callable[[Case], int], copies: Callable[[Case], int] = lambda case: 1) -> Callable[[Case], int]:
+    """Two members, of which each has all but the embedding; `copies` of it."""
+    return lambda case: 2 * formula(case) - copies(case) * READING[case.kind][0]
+
+
+VARIANTS: dict[str, tuple[str, dict[str, Any], Callable[[Case], int] | None]] = {
+    "hashed ids": ("mmoe", {"embedding": "none", "hashed_width": 16}, hashed),
+    "target statistics of trees": ("lightgbm", {"ids": "target_statistics"}, None),
+    "members, target statistics": ("man", {"members": 2, "statistics": {}}, members),
+    "members without trunks": ("aitm", {"members": 2}, twice(aitm)),
+    "members with copies": ("single_task", {"members": 2}, twice(single_task, lambda case: len(case.funnel.names))),
+    "members of one vector": ("shared_bottom", {"members": 2, "loss_space": "given_parent"}, twice(shared_bottom)),
 }
-"""Other ways to read ids."""
+"""Other ways to read ids, and several networks in one."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", VARIANTS)
-def test_promises_of_other_ways_to_read(name: str) -> None:
-    changes, formula = VARIANTS[name]
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_promises_of_variants(variant: str) -> None:
+    name, changes, formula = VARIANTS[variant]
     kept = {k: v for k, v in TABLE[name].small.items() if not (formula is hashed and k.startswith("embedding_dim"))}
     for case in cases(recipe_of(kept | {"name": name} | changes), formula):
-        if case.shape == "tree":
+        if case.shape == "tree" or (case.shape == "chain of 2" and case.kind == "all"):
             for promise in promises_of(case):
                 keep(promise, [case])
+
+
+@pytest.mark.slow
+def test_members_and_statistics_export() -> None:
+    name, changes, formula = VARIANTS["members, target statistics"]
+    for case in cases(recipe_of(TABLE[name].small | {"name": name} | changes), formula):
+        for promise in promises_of(case, slow=True):
+            keep(promise, [case])
 
 
 @pytest.mark.slow

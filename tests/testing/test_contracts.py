@@ -1,6 +1,6 @@
 """Every promise can be broken: a model, or a part of the package, that does so is caught. And own recipes keep them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
@@ -20,7 +20,7 @@ from funnelcast.layers.heads import HEADS, Reach, independent_reach
 from funnelcast.layers.mode import EVALUATE, Mode
 from funnelcast.layers.pooling import TransformerPooling
 from funnelcast.models.base import Parallel, Recipe
-from funnelcast.models.network import FunnelModel, NetworkRecipe
+from funnelcast.models.network import FunnelModel, NetworkRecipe, Parts
 from funnelcast.models.registry import recipe_of
 from funnelcast.schema.funnel import Funnel
 from funnelcast.testing import contracts, learning, lifts
@@ -149,9 +149,8 @@ class Own(NetworkRecipe):
     parallel: ClassVar[Parallel] = "never"
     why_not_parallel: ClassVar[str] = "is told of one funnel"
 
-    def build(self, inputs: InputSpec, funnel: Funnel) -> FunnelModel:
-        reading = self.read(inputs)
-        return self.assemble(reading, NoTrunk(), reading.width, funnel)
+    def parts(self, width: int, columns: Sequence[Sequence[int]], funnel: Funnel) -> Parts:
+        return Parts(NoTrunk(), width)
 
 
 class Lying(Own):

@@ -59,6 +59,7 @@ class Batch:
     labels: Tensor | None = None  # (B, T) uint8
     weight: Tensor | None = None  # (B,) float32
     lists: dict[str, Lists] = field(default_factory=dict)  # by feature
+    fold: Tensor | None = None  # (B,) uint8
 
     def __len__(self) -> int:
         return self.ids.shape[0]
@@ -72,6 +73,7 @@ class Batch:
             None if columns.labels is None else torch.from_numpy(columns.labels),
             None if columns.weight is None else torch.from_numpy(columns.weight),
             {name: Lists.of(ragged) for name, ragged in columns.ragged.items()},
+            None if columns.fold is None else torch.from_numpy(columns.fold),
         )
 
     def take(self, rows: Tensor) -> Batch:
@@ -91,11 +93,12 @@ class Batch:
         return self._each(lambda tensor: tensor.to(device, non_blocking=True), lambda lists: lists.to(device))
 
     def _each(self, change: Callable[[Tensor], Tensor], change_lists: Callable[[Lists], Lists]) -> Batch:
-        labels, weight = self.labels, self.weight
+        labels, weight, fold = self.labels, self.weight, self.fold
         return Batch(
             change(self.ids),
             change(self.numeric),
             None if labels is None else change(labels),
             None if weight is None else change(weight),
             {name: change_lists(lists) for name, lists in self.lists.items()},
+            None if fold is None else change(fold),
         )

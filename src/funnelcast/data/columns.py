@@ -76,6 +76,8 @@ class Columns:
     ragged: dict[str, Ragged] = field(default_factory=dict)  # by feature
     labels: NDArray[np.uint8] | None = None  # (N, T): 0, 1 or UNOBSERVED
     weight: NDArray[np.float32] | None = None  # (N,)
+    fold: NDArray[np.uint8] | None = None
+    """(N,) of training rows: which target statistics they read, as those of all rows hold a row's own label."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -88,4 +90,5 @@ class Columns:
             {name: ragged.take(rows) for name, ragged in self.ragged.items()},
             None if self.labels is None else self.labels[rows],
             None if self.weight is None else self.weight[rows],
+            None if self.fold is None else self.fold[rows],
         )

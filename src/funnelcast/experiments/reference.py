@@ -15,7 +15,7 @@ from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.search.config import Search
 from funnelcast.models.base import Recipe
 from funnelcast.models.network import ExpertRecipe, NetworkRecipe
-from funnelcast.models.reading import Pretrained, Target, Transformer
+from funnelcast.models.reading import Pretrained, StatisticsConfig, Target, Transformer
 from funnelcast.models.registry import RECIPES
 from funnelcast.schema.dataset import Schema, Split
 from funnelcast.schema.features import Categorical, MultiValued, Numeric, Sequence
@@ -48,6 +48,7 @@ _PAGES: dict[str, list[tuple[str, type[BaseModel]]]] = {
         ('[model.pooling], kind = "target_attention"', Target),
         ('[model.pooling], kind = "transformer"', Transformer),
         ("[model.pretrained]", Pretrained),
+        ("[model.statistics]", StatisticsConfig),
         ("[loss]", LossConfig),
         ("[optimizer]", OptimizerConfig),
         ("[[stages]]", Stage),

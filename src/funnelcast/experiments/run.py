@@ -31,6 +31,7 @@ from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.groups import group_by
 from funnelcast.experiments.presets import experiment_of
 from funnelcast.experiments.starting import starting_of
+from funnelcast.experiments.statistics import with_statistics
 from funnelcast.experiments.warm import grown_encoder, require_networks, warm_start
 from funnelcast.models.base import Model
 from funnelcast.models.lightgbm import LightGBM
@@ -140,8 +141,11 @@ def _fit_network(
     model = build_model(experiment, encoder)
     if init is not None:
         warm_start(model, encoder, init, experiment.keep_negatives)
+    train = with_statistics(experiment, table, model, table.part("train"))
     trainer = trainer_of(experiment, table, model, folder, progress)
-    trainer.run(table.part("train"), table.part("dev"), trained=init is not None)
+    trainer.run(train, table.part("dev"), trained=init is not None)
+    if model.statistics is not None:
+        model.statistics.forget_folds()
     return model, starting_of(experiment, table, trainer, _kept(experiment, table))
 
 

@@ -20,6 +20,7 @@ from funnelcast.layers.look_up import look_up
 from funnelcast.layers.mode import EVALUATE, Mode, is_simple
 from funnelcast.layers.numbers import Numbers
 from funnelcast.layers.repeats import Field, Repeats, repeats_of
+from funnelcast.layers.statistics import StatisticsLayer
 
 Init = Literal["xavier_uniform", "normal"]
 
@@ -37,7 +38,7 @@ class Block(NamedTuple):
 class Embedded(NamedTuple):
     """A batch as numbers, as far as looking up goes; or the gradient of it."""
 
-    flat: Tensor  # (B, D): ids and pooled lists by table, then numeric features
+    flat: Tensor  # (B, D): ids and pooled lists by table, then numeric features, then target statistics
     sequences: tuple[Elements, ...] = ()  # those that are pooled with parameters of their own
     ids: Tensor | None = None  # (B, F) that were looked up; none where rows of the same ids may differ
 
@@ -168,7 +169,8 @@ class EmbeddingTable(nn.Module):
 
 
 class Embedding(nn.Module):
-    """Everything a model reads of a batch as numbers: embedded ids and lists by table, then numeric features."""
+    """Everything a model reads of a batch as numbers: embedded ids and lists by table, then numeric features, then
+    target statistics."""
 
     def __init__(
         self,
@@ -178,9 +180,10 @@ class Embedding(nn.Module):
         pools: Mapping[str, Pool | None] | None = None,
         frozen: Sequence[str] = (),
         copies: int = 1,
+        statistics: StatisticsLayer | None = None,
     ) -> None:
         """`dim`: width of every vocabulary that `dims` does not name; `frozen`: vocabularies whose rows stay as they
-        are; `copies`: vectors per id, one for each step that shall share none.
+        are; `copies`: vectors per id, one for each step that shall share none; `statistics`: read beside the ids.
         """
         super().__init__()
         self.copies = copies
@@ -190,7 +193,7 @@ class Embedding(nn.Module):
             EmbeddingTable(inputs, [n for n, k in keys.items() if k == key], key[0], pools, frozen=key[1])
             for key in sorted(set(keys.values()))
         )
-        self.numbers = Numbers(inputs)
+        self.numbers, self.statistics = Numbers(inputs), statistics
 
     def all_tables(self) -> list[EmbeddingTable]:
         return [table for table in self.tables if isinstance(table, EmbeddingTable)]
@@ -204,7 +207,8 @@ class Embedding(nn.Module):
     def layout(self) -> list[Block]:
         """What stands where in a row of `Embedded.flat`."""
         named = [(n, t.weight.shape[1], self.copies) for t in self.all_tables() for n in [*t.fields, *t.pooled]]
-        named += [(name, width, 1) for name, width in self.numbers.widths.items()]
+        own = self.numbers.widths | (self.statistics.widths if self.statistics is not None else {})
+        named += [(name, width, 1) for name, width in own.items()]
         starts = accumulate((width for _, width, _ in named), initial=0)
         return [Block(name, start, width, n) for (name, width, n), start in zip(named, starts, strict=False)]
 
@@ -250,6 +254,7 @@ class Embedding(nn.Module):
             parts += table(batch, mode, None if out is None else out[:, at:])
             at += table.width
         parts += [self.numbers(batch.numeric)] if self.numbers.widths else []
+        parts += [self.statistics(batch, mode)] if self.statistics is not None else []
         sequences = tuple(table.elements(batch, name) for table in tables for name in table.attended)
         return Embedded(side_by_side(parts or [batch.numeric], out), sequences, batch.ids)
 

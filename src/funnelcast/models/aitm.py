@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.attention import StepAttention
 from funnelcast.layers.gates import NoTrunk
 from funnelcast.models.base import Parallel
-from funnelcast.models.network import FunnelModel, NetworkRecipe
+from funnelcast.models.network import NetworkRecipe, Parts
 from funnelcast.models.reading import Width
 from funnelcast.schema.funnel import Funnel
 
@@ -35,6 +35,6 @@ class AITM(NetworkRecipe):
     parallel: ClassVar[Parallel] = "with an edge"
     why_not_parallel: ClassVar[str] = "transfers information along an edge"
 
-    def build(self, inputs: InputSpec, funnel: Funnel) -> FunnelModel:
-        reading, top = self.read(inputs), StepAttention(self.tower[-1], funnel.edges)
-        return self.assemble(reading, NoTrunk(), reading.width, funnel, top_attention=top, calibrator=self.calibrator)
+    def parts(self, width: int, columns: Sequence[Sequence[int]], funnel: Funnel) -> Parts:
+        top = StepAttention(self.tower[-1], funnel.edges)
+        return Parts(NoTrunk(), width, top_attention=top, calibrator=self.calibrator)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.gates import NoTrunk
 from funnelcast.models.base import Head, Parallel
-from funnelcast.models.network import FunnelModel, NetworkRecipe
+from funnelcast.models.network import NetworkRecipe, Parts
 from funnelcast.models.reading import Rate, Width
 from funnelcast.schema.funnel import Funnel
 
@@ -36,6 +36,5 @@ class ESMM(NetworkRecipe):
     parallel: ClassVar[Parallel] = "never"
     why_not_parallel: ClassVar[str] = "multiplies probabilities along one funnel"
 
-    def build(self, inputs: InputSpec, funnel: Funnel) -> FunnelModel:
-        reading = self.read(inputs)
-        return self.assemble(reading, NoTrunk(), reading.width, funnel)
+    def parts(self, width: int, columns: Sequence[Sequence[int]], funnel: Funnel) -> Parts:
+        return Parts(NoTrunk(), width)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
 
-from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.attention import StepAttention
 from funnelcast.layers.gates import extraction_levels
 from funnelcast.models.base import Head
-from funnelcast.models.network import ExpertRecipe, FunnelModel
+from funnelcast.models.network import ExpertRecipe, Parts
 from funnelcast.schema.funnel import Funnel
 
 
@@ -37,16 +37,11 @@ class MAN(ExpertRecipe):
     attention: Literal["gated", "tower_top", "none"] = "gated"
     """Where steps exchange what they know: between gates and towers, after the towers, or nowhere."""
 
-    def build(self, inputs: InputSpec, funnel: Funnel) -> FunnelModel:
-        reading, steps, width = self.read(inputs), len(funnel.names), self.expert[-1]
-        own, shared = self.experts_per_step, self.shared_experts
-        trunk = extraction_levels(reading.width, self.expert, steps, own, shared, self.levels)
-        gated, top = self.attention == "gated", self.attention == "tower_top"
-        return self.assemble(
-            reading,
-            trunk,
-            width,
-            funnel,
-            attention=StepAttention(width, funnel.edges) if gated else None,
-            top_attention=StepAttention(self.tower[-1], funnel.edges) if top else None,
+    def parts(self, width: int, columns: Sequence[Sequence[int]], funnel: Funnel) -> Parts:
+        steps, own, shared = len(funnel.names), self.experts_per_step, self.shared_experts
+        return Parts(
+            extraction_levels(width, self.expert, steps, own, shared, self.levels),
+            self.expert[-1],
+            StepAttention(self.expert[-1], funnel.edges) if self.attention == "gated" else None,
+            StepAttention(self.tower[-1], funnel.edges) if self.attention == "tower_top" else None,
         )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
 
-from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.banks import MLPBank
 from funnelcast.layers.gates import GateBank, GatedExperts, all_seen
-from funnelcast.models.network import ExpertRecipe, FunnelModel
+from funnelcast.models.network import ExpertRecipe, Parts
 from funnelcast.schema.funnel import Funnel
 
 
@@ -24,8 +24,7 @@ class MMoE(ExpertRecipe):
     experts: int = Field(default=8, ge=1, le=1024)
     """Experts, which every step sees."""
 
-    def build(self, inputs: InputSpec, funnel: Funnel) -> FunnelModel:
-        reading = self.read(inputs)
-        experts = MLPBank(self.experts, reading.width, self.expert)
-        gates = GateBank(reading.width, all_seen(len(funnel.names), self.experts))
-        return self.assemble(reading, GatedExperts(experts, gates), experts.width, funnel)
+    def parts(self, width: int, columns: Sequence[Sequence[int]], funnel: Funnel) -> Parts:
+        experts = MLPBank(self.experts, width, self.expert)
+        gates = GateBank(width, all_seen(len(funnel.names), self.experts))
+        return Parts(GatedExperts(experts, gates), experts.width)

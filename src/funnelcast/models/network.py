@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Self, final
+from typing import Literal, NamedTuple, Self, final
 
 import safetensors.torch
 import torch
@@ -17,16 +17,20 @@ from torch import Tensor, nn
 from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import Encoder, InputSpec
 from funnelcast.data.loader import generator_of
+from funnelcast.data.statistics import TargetStatistics
 from funnelcast.data.vectors import read_vectors
 from funnelcast.layers.amx import HAS_AMX
 from funnelcast.layers.attention import NoAttention
 from funnelcast.layers.banks import LinearBank, MLPBank
 from funnelcast.layers.embedding import Embedded, Init
 from funnelcast.layers.fused_reach import fused_reach
+from funnelcast.layers.gates import NoTrunk
 from funnelcast.layers.heads import HEADS, Reach
+from funnelcast.layers.members import MemberAttentions, MemberTrunks, average
 from funnelcast.layers.mode import EVALUATE, FAST, HALF, Mode, is_simple
 from funnelcast.layers.output import fused_output
 from funnelcast.layers.pooling import Norm, Positions
+from funnelcast.layers.statistics import StatisticsLayer
 from funnelcast.models.base import Head
 from funnelcast.models.reading import Rate, Reading, ReadingRecipe, Width
 from funnelcast.schema.funnel import Funnel
@@ -46,6 +50,32 @@ _PARTS: dict[str, Group] = {
 }
 
 
+class Parts(NamedTuple):
+    """The layers of a network between its embedding and its towers, and around these."""
+
+    trunk: nn.Module
+    width: int
+    """H of what it makes of a row: (T, B, H), (1, B, H) where all steps share it, or (B, H) as it was read."""
+    attention: nn.Module | None = None
+    """Between the steps' vectors before the towers."""
+    top_attention: nn.Module | None = None
+    """The same after the towers."""
+    calibrator: float = 0.0
+    """Weight of AITM's penalty on reach that rises along an edge."""
+
+
+def _joined(members: Sequence[Parts], steps: int) -> Parts:
+    """The parts of several members as those of one network."""
+
+    def attentions(name: str) -> nn.Module | None:
+        own = [getattr(each, name) for each in members]
+        return None if own[0] is None else MemberAttentions(own)
+
+    first = members[0]
+    trunk = first.trunk if isinstance(first.trunk, NoTrunk) else MemberTrunks([each.trunk for each in members], steps)
+    return first._replace(trunk=trunk, attention=attentions("attention"), top_attention=attentions("top_attention"))
+
+
 class NetworkRecipe(ReadingRecipe):
     """Settings of every network."""
 
@@ -53,6 +83,9 @@ class NetworkRecipe(ReadingRecipe):
     """Widths of a tower's layers; a linear layer to one number follows."""
     tower_dropout: tuple[Rate, ...] = (0.1, 0.3, 0.3)
     """Dropout after each layer of a tower, as AITM; [] for none."""
+    members: int = Field(default=1, ge=1, le=64)
+    """Networks of these sizes, each with parameters of its own but for the embedding, that are trained together and
+    whose probabilities are averaged."""
 
     @model_validator(mode="after")
     def _check_dropout(self) -> Self:
@@ -62,8 +95,33 @@ class NetworkRecipe(ReadingRecipe):
         return self
 
     @abstractmethod
+    def parts(self, width: int, columns: Sequence[Sequence[int]], funnel: Funnel) -> Parts:
+        """What stands between the embedding and the towers, without fitted parameters.
+
+        `width`: of what is read of a row; `columns`: of it, by copy of the embedding.
+        """
+
+    def copies(self, funnel: Funnel) -> int:
+        """Vectors per id, one for each step that shares none; 1 where all read the same."""
+        return 1
+
     def build(self, inputs: InputSpec, funnel: Funnel) -> FunnelModel:
         """A network without fitted parameters."""
+        copies = self.copies(funnel)
+        reading = self.read(inputs, funnel, copies)
+        columns = [reading.pooling.columns(copy) for copy in range(copies)]
+        made = [self.parts(reading.width, columns, funnel) for _ in range(self.members)]
+        parts = made[0] if self.members == 1 else _joined(made, len(funnel.names))
+        towers = MLPBank(self.members * len(funnel.names), parts.width, self.tower, self.tower_dropout)
+        return FunnelModel(
+            reading,
+            parts,
+            towers,
+            funnel=funnel,
+            head=self.head,
+            given_parent=self.loss_space == "given_parent",
+            members=self.members,
+        )
 
     def fresh(self, encoder: Encoder, seed: int) -> FunnelModel:
         """A network with its first parameters: by the seed, or from pretrained vectors."""
@@ -73,30 +131,6 @@ class NetworkRecipe(ReadingRecipe):
             found = read_vectors(pretrained.file, encoder.vocabularies[name], name, self.width_of(name))
             model.embedding.take_over(name, torch.from_numpy(found.ids), torch.from_numpy(found.values))
         return model
-
-    def assemble(
-        self,
-        reading: Reading,
-        trunk: nn.Module,
-        width: int,
-        funnel: Funnel,
-        *,
-        attention: nn.Module | None = None,
-        top_attention: nn.Module | None = None,
-        calibrator: float = 0.0,
-    ) -> FunnelModel:
-        """The network with a tower per step on the trunk's vectors of `width`."""
-        towers = MLPBank(len(funnel.names), width, self.tower, self.tower_dropout)
-        parts = (attention or NoAttention(), towers, top_attention or NoAttention())
-        return FunnelModel(
-            reading,
-            trunk,
-            *parts,
-            funnel=funnel,
-            head=self.head,
-            given_parent=self.loss_space == "given_parent",
-            calibrator=calibrator,
-        )
 
 
 class ExpertRecipe(NetworkRecipe):
@@ -111,31 +145,31 @@ class FunnelModel(nn.Module):
     """embedding -> pooling -> trunk -> attention -> towers -> attention -> output -> head.
 
     Shapes: ids (B, F) and lists -> (B, D) -> (T, B, H), or (1, B, H) if all steps share it -> (T, B, tower) -> logits
-    (B, T) -> Reach (B, T).
+    (B, T) -> Reach (B, T). With K members there are K × T vectors and towers, and the logits of a row's members stand
+    one after the other, (B × K, T); their probabilities are averaged.
     """
 
     def __init__(
         self,
         reading: Reading,
-        trunk: nn.Module,
-        attention: nn.Module,
+        parts: Parts,
         towers: MLPBank,
-        top_attention: nn.Module,
         *,
         funnel: Funnel,
         head: Head,
         given_parent: bool,
-        calibrator: float,
+        members: int = 1,
     ) -> None:
-        """`given_parent`: steps are trained on the rows that reached their parent; `calibrator`: weight of AITM's
-        penalty on reach that rises along an edge."""
+        """`towers`: of every step of each member; `given_parent`: steps are trained on the rows that reached their
+        parent."""
         super().__init__()
         self.embedding, self.pooling = reading
-        self.trunk, self.attention, self.towers, self.top_attention = trunk, attention, towers, top_attention
-        self.output = LinearBank(len(funnel.names), towers.width, 1)
-        self.parents = funnel.parents
+        self.trunk, self.attention = parts.trunk, parts.attention or NoAttention()
+        self.towers, self.top_attention = towers, parts.top_attention or NoAttention()
+        self.output = LinearBank(members * len(funnel.names), towers.width, 1)
+        self.parents, self.members = funnel.parents, members
         self.head, self.given_parent = head, given_parent
-        self.calibrator = calibrator if head == "independent" else 0.0  # a product never rises
+        self.calibrator = parts.calibrator if head == "independent" else 0.0  # a product never rises
 
     @property
     def device(self) -> torch.device:
@@ -152,15 +186,27 @@ class FunnelModel(nn.Module):
         digest = hashlib.sha256()
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+        if self.statistics is not None:
+            for name, values in sorted(self.statistics.fitted.arrays().items()):
+                digest.update(name.encode() + values.tobytes())
         return digest.hexdigest()[:12]
 
+    @property
+    def statistics(self) -> StatisticsLayer | None:
+        """Target statistics among the inputs, if there are any."""
+        return getattr(self.embedding, "statistics", None)
+
     def save(self, folder: Path) -> None:
-        """Write `weights.safetensors`."""
+        """Write `weights.safetensors`, and `statistics.safetensors` where there are target statistics."""
         state = {name: tensor.cpu().contiguous() for name, tensor in self.state_dict().items()}
         safetensors.torch.save_file(state, folder / "weights.safetensors")
+        if self.statistics is not None:
+            self.statistics.fitted.save(folder / "statistics.safetensors")
 
     def load(self, folder: Path) -> None:
         self.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))
+        if self.statistics is not None:
+            self.statistics.set(TargetStatistics.load(folder / "statistics.safetensors"))
 
     @property
     def logit_parents(self) -> tuple[int, ...]:
@@ -180,9 +226,12 @@ class FunnelModel(nn.Module):
     def network(self, embedded: Embedded, mode: Mode = EVALUATE) -> Reach:
         """The same from embedded rows."""
         logits = self.logits(embedded, mode)
+        along = self.parents if self.head == "chain" else (-1,) * len(self.parents)
         if mode.fused and not torch.is_grad_enabled() and is_simple(logits):
-            return fused_reach(logits, self.parents if self.head == "chain" else (-1,) * len(self.parents))
-        return HEADS[self.head](logits, self.parents)
+            reach = fused_reach(logits, along)
+        else:
+            reach = HEADS[self.head](logits, self.parents)
+        return reach if self.members == 1 else average(reach, self.members, along)
 
     def trained_reach(self, logits: Tensor) -> Reach:
         """What the loss is of: reach, or each step's probability given its parent."""
@@ -194,7 +243,7 @@ class FunnelModel(nn.Module):
         return self.parents if self.head == "chain" and not self.given_parent else (-1,) * len(self.parents)
 
     def logits(self, embedded: Embedded, mode: Mode = EVALUATE) -> Tensor:
-        """-> (B, T)."""
+        """-> (B × K, T)."""
         return self.logits_of(*self.pooled(embedded, mode))
 
     def pooled(self, embedded: Embedded, mode: Mode) -> tuple[Tensor, Mode]:
@@ -212,9 +261,10 @@ class FunnelModel(nn.Module):
         x = self.top_attention(self.towers(vectors, mode), mode)
         weight, bias = self.output.weight, self.output.bias
         if mode.fused and is_simple(x) and x.dim() == 3 and bias is not None:
-            return fused_output(x, weight, bias)
-        logits: Tensor = self.output(x)
-        return logits.squeeze(-1).t()
+            logits = fused_output(x, weight, bias)
+        else:
+            logits = self.output(x).squeeze(-1).t()
+        return logits if self.members == 1 else logits.reshape(-1, len(self.parents))
 
     def groups(self, names: Sequence[Group]) -> dict[str, nn.Parameter]:
         """Parameters by name of the named groups of layers."""

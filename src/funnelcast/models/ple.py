@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
 
-from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.gates import extraction_levels
-from funnelcast.models.network import ExpertRecipe, FunnelModel
+from funnelcast.models.network import ExpertRecipe, Parts
 from funnelcast.schema.funnel import Funnel
 
 
@@ -32,7 +32,6 @@ class PLE(ExpertRecipe):
     levels: int = Field(default=1, ge=1, le=16)
     """Levels of experts and gates."""
 
-    def build(self, inputs: InputSpec, funnel: Funnel) -> FunnelModel:
-        reading, own, shared = self.read(inputs), self.experts_per_step, self.shared_experts
-        trunk = extraction_levels(reading.width, self.expert, len(funnel.names), own, shared, self.levels)
-        return self.assemble(reading, trunk, self.expert[-1], funnel)
+    def parts(self, width: int, columns: Sequence[Sequence[int]], funnel: Funnel) -> Parts:
+        steps, own, shared = len(funnel.names), self.experts_per_step, self.shared_experts
+        return Parts(extraction_levels(width, self.expert, steps, own, shared, self.levels), self.expert[-1])

@@ -14,6 +14,7 @@ from funnelcast.layers.embedding import Block, Embedding, Init
 from funnelcast.layers.hashing import HashedIds
 from funnelcast.layers.lists import Pool
 from funnelcast.layers.pooling import SequencePooling, TargetAttention, TransformerPooling
+from funnelcast.layers.statistics import StatisticsLayer
 from funnelcast.models.base import Recipe
 from funnelcast.schema.config import Config
 from funnelcast.schema.features import Name
@@ -77,6 +78,43 @@ class Pretrained(Config):
     """Leave them as they are."""
 
 
+class StatisticsConfig(Config):
+    """Target statistics among the inputs: of each category, and per step over all rows and given the step before, the
+    log odds of the smoothed rate, and log(1 + rows)."""
+
+    features: Literal["all"] | tuple[Name, ...] = "all"
+    """Categorical features, numbers by bins, and lists by the mean over their ids."""
+    crosses: tuple[tuple[Name, Name], ...] = ()
+    """Pairs of categorical features or numbers, such as `[["campaign", "hour"]]`, by each pair of values."""
+    bins: int = Field(default=64, ge=2, le=65536)
+    """Bins of a number, at most."""
+    folds: int = Field(default=10, ge=2, le=200)
+    """Parts of the training rows. A row reads what the other parts say, and where the split is by time the earlier
+    ones."""
+
+    def check(self, inputs: InputSpec, where: str) -> Iterator[Fault]:
+        """Faults that show only beside the input."""
+        single = [name for name, _ in inputs.fields] + list(inputs.numeric)
+        known = [*single, *(each.name for each in inputs.lists)]
+        for name in () if self.features == "all" else self.features:
+            if name not in known:
+                yield Fault(f"{where}.features", f"{name!r} is no feature", did_you_mean(name, known))
+        for pair in self.crosses:
+            for name in pair:
+                if name not in single:
+                    problem = f"{name!r} is no categorical feature and no number"
+                    yield Fault(f"{where}.crosses", problem, did_you_mean(name, single))
+            if pair[0] == pair[1]:
+                yield Fault(f"{where}.crosses", f"{pair[0]!r} is crossed with itself", "name two features")
+
+    def layer(self, inputs: InputSpec, parents: tuple[int, ...]) -> StatisticsLayer:
+        """Without statistics yet."""
+        every = [name for name, _ in inputs.fields] + [*inputs.numeric, *(each.name for each in inputs.lists)]
+        return StatisticsLayer(
+            inputs, parents, every if self.features == "all" else self.features, self.crosses, self.bins
+        )
+
+
 class Reading(NamedTuple):
     """The first layers of a network."""
 
@@ -103,6 +141,8 @@ class ReadingRecipe(Recipe):
     pooling: dict[str, Pooling] = Field(default_factory=dict)
     """By feature, how a list of ids becomes one vector: `sum`, `mean`, `weighted_mean`, or for a sequence a table with
     `kind = "target_attention"` or `kind = "transformer"`. By default the mean, weighted where ids have weights."""
+    statistics: StatisticsConfig | None = None
+    """Target statistics among the inputs, as a table `[model.statistics]`; none by default."""
     embedding: Literal["tables", "none"] = "tables"
     """`none`: no embeddings; ids are hashed into one vector of `hashed_width` places, each a count."""
     hashed_width: Width = 1024
@@ -129,6 +169,10 @@ class ReadingRecipe(Recipe):
                 Fault(f"{where}.{setting}.{n}", "is no vocabulary", did_you_mean(n, inputs.vocabularies))
                 for n in unknown
             ]
+        if self.statistics is not None:
+            faults += self.statistics.check(inputs, f"{where}.statistics")
+        if self.embedding == "none" and self.statistics is not None:
+            faults.append(Fault(f"{where}.statistics", "needs embeddings", "set embedding = 'tables', or take it out"))
         if self.embedding == "none" and self.pretrained:
             faults.append(Fault(f"{where}.pretrained", "needs embeddings", "set embedding = 'tables', or take it out"))
         lists = {each.name: each for each in inputs.lists}
@@ -172,14 +216,15 @@ class ReadingRecipe(Recipe):
         """Numbers per id."""
         return self.embedding_dims.get(vocabulary, self.embedding_dim)
 
-    def read(self, inputs: InputSpec, copies: int = 1) -> Reading:
+    def read(self, inputs: InputSpec, funnel: Funnel, copies: int = 1) -> Reading:
         """The first layers; `copies`: vectors per id, one for each step that shall share none."""
         simple = {each.name: self._simple(each) for each in inputs.lists}
         if self.embedding == "none":
             hashed = HashedIds(inputs, self.hashed_width, {name: pool or "mean" for name, pool in simple.items()})
             return Reading(hashed, SequencePooling(hashed.layout, []))
         frozen = [name for name, pretrained in self.pretrained.items() if pretrained.frozen]
-        embedding = Embedding(inputs, self.embedding_dim, self.embedding_dims, simple, frozen, copies)
+        statistics = None if self.statistics is None else self.statistics.layer(inputs, funnel.parents)
+        embedding = Embedding(inputs, self.embedding_dim, self.embedding_dims, simple, frozen, copies, statistics)
         specs, blocks = {each.name: each for each in inputs.lists}, {block.feature: block for block in embedding.layout}
         pools = [self._pool(specs[name], blocks, copies) for name, _ in embedding.attended]
         return Reading(embedding, SequencePooling(embedding.layout, pools))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
-from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.banks import MLPBank
 from funnelcast.layers.gates import SharedTrunk
-from funnelcast.models.network import ExpertRecipe, FunnelModel
+from funnelcast.models.network import ExpertRecipe, Parts
 from funnelcast.schema.funnel import Funnel
 
 
@@ -20,7 +20,6 @@ class SharedBottom(ExpertRecipe):
     name: Literal["shared_bottom"] = "shared_bottom"
     """The recipe."""
 
-    def build(self, inputs: InputSpec, funnel: Funnel) -> FunnelModel:
-        reading = self.read(inputs)
-        bottom = MLPBank(1, reading.width, self.expert)
-        return self.assemble(reading, SharedTrunk(bottom), bottom.width, funnel)
+    def parts(self, width: int, columns: Sequence[Sequence[int]], funnel: Funnel) -> Parts:
+        bottom = MLPBank(1, width, self.expert)
+        return Parts(SharedTrunk(bottom), bottom.width)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Self
 
 from pydantic import model_validator
 
-from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.banks import MLPBank
 from funnelcast.layers.gates import OwnExperts
-from funnelcast.models.network import ExpertRecipe, FunnelModel
+from funnelcast.models.network import ExpertRecipe, Parts
 from funnelcast.schema.funnel import Funnel
 
 
@@ -33,9 +33,11 @@ class SingleTask(ExpertRecipe):
             raise ValueError("shared_embedding has no effect with embedding = 'none'; take one of them out")
         return self
 
-    def build(self, inputs: InputSpec, funnel: Funnel) -> FunnelModel:
+    def copies(self, funnel: Funnel) -> int:
+        return 1 if self.shared_embedding else len(funnel.names)
+
+    def parts(self, width: int, columns: Sequence[Sequence[int]], funnel: Funnel) -> Parts:
         steps = len(funnel.names)
-        reading = self.read(inputs, copies=1 if self.shared_embedding else steps)
-        columns = [reading.pooling.columns(step) for step in range(steps)]
-        experts = MLPBank(steps, len(columns[0]), self.expert)
-        return self.assemble(reading, OwnExperts(experts, columns), experts.width, funnel)
+        own = list(columns) if len(columns) == steps else [columns[0]] * steps
+        experts = MLPBank(steps, len(own[0]), self.expert)
+        return Parts(OwnExperts(experts, own), experts.width)

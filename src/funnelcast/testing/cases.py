@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
+import numpy as np
 import torch
 
 from funnelcast.data.batch import Batch
@@ -20,6 +21,7 @@ from funnelcast.models.network import FunnelModel, NetworkRecipe
 from funnelcast.schema.funnel import Funnel
 from funnelcast.testing.drawing import LONGEST, draw
 from funnelcast.training.boosting import Boosting
+from funnelcast.training.statistics import fit_layer, folds_of
 
 FUNNELS = {
     "chain of 2": Funnel.parse("click; conversion after click"),
@@ -107,9 +109,12 @@ class Case:
             return self.boosters(Path(folder), 0)
 
     def network(self, seed: int) -> FunnelModel:
-        """With random parameters."""
+        """With random parameters, and target statistics of 40 rows where it reads some."""
         model = cast(NetworkRecipe, self.recipe).build(self.inputs, self.funnel)
         randomise(model, seed)
+        if model.statistics is not None:
+            rows = self.batch(40, 1)
+            fit_layer(model.statistics, rows, np.arange(40), folds_of(40, 4, seed), "other")
         return model
 
     def boosters(self, folder: Path, seed: int) -> Model:

@@ -156,13 +156,14 @@ class Run:
         if not self.config.offsets or BIAS not in loop.names or loss.focal_gamma > 0 or loss.positive_weight:
             return at, at
         i, logits = loop.names.index(BIAS), self._logits(loop, rows, at) if logits is None else logits
-        start = loop.start[i].detach()
-        logits = logits + (start - at.leaves[i].detach()).reshape(-1)
+        start, members = loop.start[i].detach(), self.own.members
+        moved = (start - at.leaves[i].detach()).reshape(members, -1)
+        logits = (logits.unflatten(0, (-1, members)) + moved).mean(1)  # of members, which move together
         parents, (labels, weight) = self.own.logit_parents, self._as_given(rows.batch)
         logits = logits + logits.new_tensor([math.log(self.starting.keep_negatives) if p < 0 else 0 for p in parents])
         vague = [prior if math.isinf(prior) else LEAST for prior in self.prior]
         found = [offsets(logits, labels, parents, prior, weight).to(start) for prior in (vague, self.prior)]
-        biases = [(start + by.reshape(start.shape)).requires_grad_() for by in found]
+        biases = [(start + by.repeat(members).reshape(start.shape)).requires_grad_() for by in found]
         likely, held = (at._replace(leaves=[*at.leaves[:i], bias, *at.leaves[i + 1 :]]) for bias in biases)
         return likely, held
 

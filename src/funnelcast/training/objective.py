@@ -78,17 +78,21 @@ class Objective(nn.Module):
         return self.of(self.model.logits_of(pooled, mode), batch, whole, mode)
 
     def of(self, logits: Tensor, batch: Batch, whole: Whole, mode: Mode = EVALUATE) -> tuple[Tensor, Tensor]:
-        """The same from the piece's logits (B, T)."""
+        """The same from the piece's logits (B × K, T), in the mean over the K members of the model."""
         assert batch.labels is not None
+        labels, weight, members = batch.labels, batch.weight, self.model.members
+        if members > 1:
+            labels = labels.repeat_interleave(members, 0)
+            weight = None if weight is None else weight.repeat_interleave(members)
         if self._can_fuse(logits, mode):
-            sums = fused_losses(logits, batch.labels, batch.weight, self.along, self.factors)
+            sums = fused_losses(logits, labels, weight, self.along, self.factors)
         else:
             reach = self.model.trained_reach(logits)
-            sums = step_losses(reach, batch.labels, batch.weight, self.config)
-        losses = sums / whole.weights
+            sums = step_losses(reach, labels, weight, self.config)
+        losses = sums / (members * whole.weights)
         combined = self.loss_weights.combine(losses, len(batch) / max(whole.rows, 1))
         if self.model.calibrator > 0:
-            rise = rise_along_edges(reach, self.model.parents, batch.weight) / whole.weight
+            rise = rise_along_edges(reach, self.model.parents, weight) / (members * whole.weight)
             combined = combined + self.model.calibrator * rise
         return losses, combined
 

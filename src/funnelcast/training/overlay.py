@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import Tensor
+from torch.nn import functional
 
 from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import InputSpec
@@ -35,8 +36,9 @@ def overlay(tables: Sequence[EmbeddingTable], inputs: InputSpec) -> Embedding:
 
 
 def laid_over(x: Embedded, other: Embedded) -> Embedded:
-    """Added number by number."""
-    return x.with_tensors([a + b for a, b in zip(x.tensors(), other.tensors(), strict=True)])
+    """Added number by number; what the other lacks at the end of a row, as target statistics, stays."""
+    added = functional.pad(other.flat, (0, x.flat.shape[1] - other.flat.shape[1]))
+    return x.with_tensors([a + b for a, b in zip(x.tensors(), [added, *other.tensors()[1:]], strict=True)])
 
 
 def without_first(rows: Tensor, sizes: dict[str, int]) -> Tensor:

@@ -1,13 +1,14 @@
 """Fitting target statistics: those of a training row come from other rows alone.
 
 A rate that counts a row's own label tells a model that label. So training rows are parted into folds, and a row gets
-the rates of the rows of the other folds; every other row gets those of all training rows (Micci-Barreca 2001).
+the rates of the rows of the other folds, or of the earlier ones where folds follow time; every other row gets those of
+all training rows (Micci-Barreca 2001; ordered: Prokhorenkova et al. 2018).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,15 +16,26 @@ from numpy.typing import NDArray
 
 from funnelcast.compiled import compiled
 from funnelcast.data.batch import Batch
+from funnelcast.data.categories import (
+    Category,
+    ListIds,
+    Pairs,
+    field_categories,
+    flat_codes,
+    list_categories,
+)
 from funnelcast.data.columns import UNOBSERVED
 from funnelcast.data.encoder import InputSpec
 from funnelcast.data.loader import seed_of
-from funnelcast.data.statistics import Statistics
+from funnelcast.data.statistics import Statistics, Tally, Target, TargetStatistics, prior_strength, scale_of
+from funnelcast.layers.statistics import StatisticsLayer
 
 BLOCK = 65536
 """Rows whose labels are added up at once."""
+SAMPLED = 200_000
+"""Rows whose numbers decide the edges of bins."""
 _ALL = ""
-"""In place of a feature's name: a field that holds one id in all rows."""
+"""In place of a feature's name: one category that all rows have."""
 
 
 def folds_of(rows: int, folds: int, seed: int) -> NDArray[np.uint8]:
@@ -32,12 +44,29 @@ def folds_of(rows: int, folds: int, seed: int) -> NDArray[np.uint8]:
     return (order % folds).astype(np.uint8)
 
 
+def folds_by_key(keys: NDArray[Any], folds: int, seed: int) -> NDArray[np.uint8]:
+    """The same, with rows of one key in one fold."""
+    distinct, places = np.unique(keys, return_inverse=True)
+    return folds_of(len(distinct), folds, seed)[places.reshape(-1)]
+
+
+def folds_by_time(times: NDArray[Any], folds: int) -> NDArray[np.uint8]:
+    """The same in the order of `times` (N,), those of one time in one fold."""
+    ordered = np.sort(times)
+    return (np.searchsorted(ordered, times, side="left") * folds // max(len(times), 1)).astype(np.uint8)
+
+
 def step_rows(labels: NDArray[np.uint8], given: tuple[int, ...]) -> NDArray[np.bool_]:
     """Rows that count for each step, (N, T): that observed it and, where `given[t]` >= 0, reached that step."""
-    counted: NDArray[np.bool_] = labels != UNOBSERVED
-    for step, parent in enumerate(given):
-        if parent >= 0:
-            counted[:, step] &= labels[:, parent] == 1
+    return _counted(labels, [Target(step, parent) for step, parent in enumerate(given)])
+
+
+def _counted(labels: NDArray[np.uint8], targets: Sequence[Target]) -> NDArray[np.bool_]:
+    """(N, S) rows that each target is over."""
+    counted: NDArray[np.bool_] = labels[:, [target.step for target in targets]] != UNOBSERVED
+    for s, target in enumerate(targets):
+        if target.given >= 0:
+            counted[:, s] &= labels[:, target.given] == 1
     return counted
 
 
@@ -50,91 +79,132 @@ def fit_statistics(
     given: tuple[int, ...],
     smoothing: float,
 ) -> tuple[Statistics, Statistics]:
-    """Those for rows that training does not see, and those for the training rows, a table per fold.
+    """Rates for rows that training does not see, and for the training rows, a table per fold.
 
     `names`: of fields and lists; `rows` (n,): which of `train` count, each by its weight; `folds` (N,): of its rows;
     `given`: as for `step_rows`; `smoothing` > 0: weight of the rows that every id starts with, at the rate of all rows.
     """
-    sums, counts = _add_up(inputs, names, train, rows, folds, given)
-    others = {name: _of_other_folds(values) for name, values in sums.items()}
-    whole = {name: values.sum(1, keepdims=True) for name, values in sums.items()}
-    kept = {name: counts[name] for name in names}
+    known: dict[str, Category | ListIds] = {**field_categories(inputs), **list_categories(inputs)}
+    targets = [Target(step, parent) for step, parent in enumerate(given)]
+    tallies = add_up({name: known[name] for name in names}, targets, train, rows, folds)
+    kept = {name: tallies[name].whole().rows[0].astype(np.float32) for name in names}
+    whole = {name: tally.whole() for name, tally in tallies.items()}
+    others = {name: tally.of_other_folds() for name, tally in tallies.items()}
     return Statistics(_rates(whole, smoothing), kept), Statistics(_rates(others, smoothing), kept)
 
 
-def _add_up(
-    inputs: InputSpec,
-    names: Sequence[str],
+def fit_layer(
+    layer: StatisticsLayer,
     train: Batch,
     rows: NDArray[np.int64],
     folds: NDArray[np.uint8],
-    given: tuple[int, ...],
-) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float32]]]:
-    """By feature: weights (2, K, ids, T) of the rows that observed and that reached each step, and counts (ids,)."""
-    sizes = {name: inputs.sizes[vocabulary] for name, vocabulary in _vocabularies(inputs).items() if name in names}
-    sizes[_ALL] = 1
-    shape = int(folds.max(initial=0)) + 1, len(given)
-    sums = {name: np.zeros((2, shape[0], size, shape[1])) for name, size in sizes.items()}
-    counts = {name: np.zeros(size, np.float32) for name, size in sizes.items()}
+    order: Literal["other", "earlier"],
+) -> None:
+    """Fit what a network reads, for rows that training does not see and, by fold, for the training rows.
+
+    `rows`, `folds`: as for `fit_statistics`; `order`: whether a training row reads the statistics of all other folds,
+    or of the earlier ones.
+    """
+    edges = {name: _edges(train, column, rows, layer.bins) for name, column in layer.numbers.items()}
+    layer.set(TargetStatistics(edges))
+    pairs = {name: _known_pairs(each, train, rows) for name, each in layer.pairs().items()}
+    layer.set(TargetStatistics(edges, pairs))
+    tallies = add_up(layer.categories(), layer.targets, train, rows, folds)
+    whole = {name: tally.whole() for name, tally in tallies.items()}
+    everyone = whole.pop(_ALL)
+    targets = range(len(layer.targets))
+    strengths = {name: np.array([prior_strength(own, s) for s in targets]) for name, own in whole.items()}
+    scales = {name: scale_of(own, everyone, strengths[name]) for name, own in whole.items()}
+    fitted = TargetStatistics(edges, pairs, whole, everyone, strengths, scales)
+    seen = {
+        name: tally.of_other_folds() if order == "other" else tally.of_earlier_folds()
+        for name, tally in tallies.items()
+    }
+    layer.set(fitted, seen, seen.pop(_ALL))
+
+
+def add_up(
+    categories: Mapping[str, Category | ListIds],
+    targets: Sequence[Target],
+    train: Batch,
+    rows: NDArray[np.int64],
+    folds: NDArray[np.uint8],
+) -> dict[str, Tally]:
+    """The tallies by fold of each category, and under "" that of all rows."""
+    every = {**categories, _ALL: _Everyone()}
+    count, shape = int(folds.max(initial=0)) + 1, (len(targets),)
+    sums = {name: np.zeros((2, count, each.size, *shape)) for name, each in every.items()}
+    counts = {name: np.zeros((count, each.size)) for name, each in every.items()}
     for start in range(0, len(rows), BLOCK):
         block = rows[start : start + BLOCK]
         part = train.take(torch.from_numpy(block))
-        observed, reached = _weights(part, given)
-        for name in sizes:
-            offsets, ids = _lists(part, inputs, name)
-            add_rows(folds[block], offsets, ids, observed, reached, sums[name], counts[name])
-    for values in counts.values():
-        values[0] = 0
-    return sums, counts
+        observed, reached = _weights(part, targets)
+        for name, each in every.items():
+            add_rows(folds[block], *flat_codes(each, part), observed, reached, sums[name], counts[name])
+    for name, own in counts.items():
+        own[:, 0] = own[:, 0] if name == _ALL else 0
+    return {name: Tally(own[0], own[1], counts[name]) for name, own in sums.items()}
 
 
-def _vocabularies(inputs: InputSpec) -> dict[str, str]:
-    return dict(inputs.fields) | {each.name: each.vocabulary for each in inputs.lists}
+class _Everyone:
+    """One category."""
+
+    size = 1
+
+    def codes(self, batch: Batch) -> torch.Tensor:
+        return torch.zeros(len(batch), dtype=torch.int32)
 
 
-def _weights(part: Batch, given: tuple[int, ...]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(n, T) each: the row's weight where it observed a step, and where it reached it."""
+def _weights(part: Batch, targets: Sequence[Target]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(n, S) each: the row's weight where it counts for a target, and where it reached the target's step."""
     assert part.labels is not None
     labels = part.labels.numpy()
     weight = np.ones(len(part)) if part.weight is None else part.weight.numpy().astype(np.float64)
-    observed = step_rows(labels, given) * weight[:, None]
-    return observed, observed * (labels == 1)
-
-
-def _lists(part: Batch, inputs: InputSpec, name: str) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
-    """Offsets (n + 1,) and ids of a feature; a field is a list of one id per row."""
-    if name in part.lists:
-        return part.lists[name].offsets.numpy(), part.lists[name].ids.numpy()
-    offsets = np.arange(len(part) + 1)
-    if name == _ALL:
-        return offsets, np.zeros(len(part), np.int32)
-    place = [field for field, _ in inputs.fields].index(name)
-    return offsets, part.ids[:, place].contiguous().numpy()
+    observed = _counted(labels, targets) * weight[:, None]
+    return observed, observed * (labels[:, [target.step for target in targets]] == 1)
 
 
 @compiled
 def add_rows(folds: Any, offsets: Any, ids: Any, observed: Any, reached: Any, sums: Any, counts: Any) -> None:
-    """Add the weights (n, T) of each row to the sums (2, K, ids, T) of its fold and of every id that it holds."""
+    """Add the weights (n, S) of each row to the sums (2, K, V, S) of its fold and of every category that it holds, and
+    1 to the counts (K, V)."""
     for i in range(len(folds)):
         for at in range(offsets[i], offsets[i + 1]):
-            counts[ids[at]] += 1
-            for step in range(observed.shape[1]):
-                sums[0, folds[i], ids[at], step] += observed[i, step]
-                sums[1, folds[i], ids[at], step] += reached[i, step]
+            counts[folds[i], ids[at]] += 1
+            for s in range(observed.shape[1]):
+                sums[0, folds[i], ids[at], s] += observed[i, s]
+                sums[1, folds[i], ids[at], s] += reached[i, s]
 
 
-def _of_other_folds(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Those of all folds but one, for each. Added up, as total minus own would keep the own labels in its rounding."""
-    return np.stack([np.delete(sums, fold, 1).sum(1) for fold in range(sums.shape[1])], 1)
-
-
-def _rates(sums: dict[str, NDArray[np.float64]], smoothing: float) -> dict[str, NDArray[np.float32]]:
-    observed, reached = sums[_ALL]  # (K, 1, T) each
-    prior = np.divide(reached, observed, out=np.zeros_like(reached), where=observed > 0)
+def _rates(tallies: dict[str, Tally], smoothing: float) -> dict[str, NDArray[np.float32]]:
+    """Smoothed (K, ids, T), by feature; an unknown id has the rate of all rows."""
+    everyone = tallies[_ALL]
+    prior = np.divide(
+        everyone.reached, everyone.observed, out=np.zeros_like(everyone.reached), where=everyone.observed > 0
+    )
     rates = {}
-    for name, (own_observed, own_reached) in sums.items():
-        smoothed = (own_reached + smoothing * prior) / (own_observed + smoothing)
+    for name, own in tallies.items():
+        smoothed = (own.reached + smoothing * prior) / (own.observed + smoothing)
         smoothed[:, :1] = prior
         rates[name] = smoothed.astype(np.float32)
     del rates[_ALL]
     return rates
+
+
+def _edges(train: Batch, column: int, rows: NDArray[np.int64], bins: int) -> NDArray[np.float32]:
+    """Edges of at most `bins` bins of a number: between its distinct values if these are few, else its quantiles."""
+    chosen = rows[:: max(1, -(-len(rows) // SAMPLED))]
+    values = np.unique(train.numeric[torch.from_numpy(chosen), column].numpy())
+    if len(values) > bins:
+        every = train.numeric[torch.from_numpy(chosen), column].numpy()
+        values = np.unique(np.quantile(every, np.arange(1, bins) / bins, method="lower"))
+    return values[:-1].astype(np.float32) if len(values) else np.empty(0, np.float32)
+
+
+def _known_pairs(pairs: Pairs, train: Batch, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The pairs that training rows hold, ascending."""
+    found = np.empty(0, np.int64)
+    for start in range(0, len(rows), BLOCK):
+        numbers = pairs.numbers(train.take(torch.from_numpy(rows[start : start + BLOCK]))).numpy()
+        found = np.union1d(found, numbers[numbers >= 0])
+    return found

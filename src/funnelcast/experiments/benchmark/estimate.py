@@ -28,6 +28,7 @@ from funnelcast.experiments.benchmark.pool import Cell, environment
 from funnelcast.experiments.benchmark.tied import tied_command
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.run import build_model, fit_boosters, trainer_of
+from funnelcast.experiments.statistics import with_statistics
 from funnelcast.training.stages import Stage
 
 MORE_EPOCHS = 3
@@ -83,7 +84,8 @@ def probe(experiment: Experiment, table: Table, folder: Path) -> Estimate:
         changes = {"epochs": 2, "patience": 2, "metric": "log_loss"}  # the first epoch compiles
         once = experiment.model_copy(update={"stages": (stage.model_copy(update=changes),)})
         model, own = build_model(once, table.encoder), folder / str(number)
-        trainer_of(once, table, model, own, rows=len(rows)).run(rows, dev)
+        read = with_statistics(once, table, model, rows)
+        trainer_of(once, table, model, own, rows=len(rows)).run(read, dev)
         line = json.loads((own / "log.jsonl").read_text().splitlines()[-1])
         seconds, size = seconds + _epochs(stage) * len(train) / line["rows_per_s"], model.size
     return Estimate(seconds, peak_memory() + COPIES * 4 * size)

@@ -43,14 +43,18 @@ def gates(model: FunnelModel, rows: Batch, steps: tuple[str, ...]) -> dict[str, 
 def attention(model: FunnelModel, rows: Batch, steps: tuple[str, ...]) -> list[dict[str, Any]]:
     """By edge: the weight that a step gives what it is told by an earlier one, its mean and quantiles over the rows.
     Empty without attention."""
-    found: list[dict[str, Any]] = []
+    shares: dict[tuple[int, int], list[Tensor]] = {}
     for module in model.modules():
-        if isinstance(module, StepAttention):
+        if isinstance(module, StepAttention):  # of each member
             (x,) = _inputs(model, rows, module)
-            for (source, target), weight in module.shares(x).items():
-                spread = torch.quantile(weight.double(), torch.tensor(QUANTILES, dtype=torch.float64)).tolist()
-                edge = {"parent": steps[source], "child": steps[target]}
-                found.append({**edge, "mean": float(weight.mean()), "quantiles": spread})
+            for edge, weight in module.shares(x).items():
+                shares.setdefault(edge, []).append(weight)
+    found = []
+    for (source, target), weights in shares.items():
+        of_members = torch.cat(weights).double()
+        quantiles = torch.quantile(of_members, torch.tensor(QUANTILES, dtype=torch.float64)).tolist()
+        edge_of = {"parent": steps[source], "child": steps[target]}
+        found.append({**edge_of, "mean": float(of_members.mean()), "quantiles": quantiles})
     return found
 
 
