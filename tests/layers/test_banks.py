@@ -122,3 +122,15 @@ def test_the_first_layers_dropout_reaches_the_second() -> None:
     # One plus the sum of 1,000 halves that are kept, doubled: mean 1001 and standard deviation √1000.
     assert abs(out.mean().item() - 1001) < 4 * math.sqrt(1000 / 400)
     assert out.std().item() == pytest.approx(math.sqrt(1000), rel=0.15)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_leaky_bank_keeps_its_slope_under_dropout(fused: bool) -> None:
+    """Where compiled loops could not tell what was dropped from what is below 0."""
+    bank, x = MLPBank(2, 4, (6, 3), (0.5, 0.5), slope=0.1), draw(1, 200, 4).float()
+    randomise(bank)
+    x.requires_grad_()
+    out = bank(x, Mode(Noise(Seed(1)), fused=fused))
+    plain = bank(x, Mode(Noise(Seed(1))))
+    assert torch.equal(out, plain)
+    assert (out < 0).any() and (out == 0).any()

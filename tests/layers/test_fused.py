@@ -98,6 +98,21 @@ def test_more_rows_than_go_through_at_a_time(dtype: torch.dtype) -> None:
     assert_close(results(trunk, x, FAST), expected, dtype)
 
 
+@pytest.mark.parametrize("widths", [(6, 4), (70, 33, 17), (32, 16)])
+@pytest.mark.parametrize("rows", [1, 37, 2 * BLOCK + 5])
+def test_a_leaky_relu(widths: tuple[int, ...], rows: int) -> None:
+    """One and two derivatives; the widths take loops, and tiles of whole registers."""
+    trunk, x = trunk_of(widths, own_and_shared(2, 1, 2), torch.float32), draw(1, rows, 7, dtype=torch.float32)
+    trunk.experts.slope = 0.2
+    right = copy.deepcopy(trunk).double()
+    first = results(trunk, x, FAST), results(right, x.double(), Mode())
+    fast = second_derivatives(trunk, x, BY[2], fused=True)
+    plain = second_derivatives(right, x.double(), BY[2], fused=False)
+    for found, expected in (first, (fast, plain)):
+        for mine, exact in zip(found, expected, strict=True):
+            assert (mine.double() - exact).abs().max() <= 1e-5 * exact.abs().max()
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_the_papers_sizes(dtype: torch.dtype) -> None:
     trunk = GatedExperts(MLPBank(12, 90, (256, 128)), GateBank(90, own_and_shared(2, 4, 4))).to(dtype)

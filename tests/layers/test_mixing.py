@@ -73,11 +73,11 @@ def test_back_through_a_mixture(width: int, wanted: bool, again: bool) -> None:
 
 
 @compiled
-def add(kind: int, own: int, codes: int, table: int, count: int, width: int, bias: int, floor: Any) -> None:
+def add(kind: int, own: int, codes: int, table: int, count: int, width: int, bias: int, slope: Any) -> None:
     if kind == 0:
         add_rows(own, codes, table, count, width)
     elif kind == 1:
-        add_rows_and_rectify(own, codes, table, count, width, bias, floor)
+        add_rows_and_rectify(own, codes, table, count, width, bias, slope)
     else:
         add_to_rows(own, codes, table, count, width)
 
@@ -85,13 +85,13 @@ def add(kind: int, own: int, codes: int, table: int, count: int, width: int, bia
 @pytest.mark.parametrize("width", WIDTHS)
 def test_rows_of_a_table(width: int) -> None:
     table, row, bias, codes = drawn(0, 5, width), drawn(1, width), drawn(2, width), np.array([4, 0, 1], np.int32)
-    floor, total = np.float32(0.25), row.astype(np.float64) + table[codes].sum(0, dtype=np.float64)
+    slope, total = np.float32(0.25), row.astype(np.float64) + table[codes].sum(0, dtype=np.float64)
     moved = table.astype(np.float64)
     moved[codes] += row
-    expected = [total, np.where(total + bias <= floor, 0, total + bias), row]
+    expected = [total, np.where(total + bias <= 0, slope * (total + bias), total + bias), row]
     for kind, wished in enumerate(expected):
         own = row.copy()
         addresses = (own.ctypes.data, codes.ctypes.data, table.ctypes.data)
-        add(kind, *addresses, len(codes), width, bias.ctypes.data, floor)
+        add(kind, *addresses, len(codes), width, bias.ctypes.data, slope)
         np.testing.assert_allclose(own, wished, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(table, moved, rtol=1e-6)

@@ -86,28 +86,29 @@ def test_a_product_over_rows(rows: int, depth: int, columns: int, keep: int) -> 
 WHOLE = [(rows, depth, columns) for rows, depth, columns in SHAPES if columns % LANES == 0]
 
 
-@pytest.mark.parametrize("floor", [0.0, -np.inf])
+@pytest.mark.parametrize("slope", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize(("rows", "depth", "columns"), WHOLE)
-def test_a_product_with_bias_and_relu(rows: int, depth: int, columns: int, floor: float) -> None:
+def test_a_product_with_bias_and_relu(rows: int, depth: int, columns: int, slope: float) -> None:
     """A nan of X stays one."""
     x, w, bias = drawn(0, rows, depth), drawn(1, depth, columns), drawn(2, columns)
     x[-1, 0] = np.nan
     (y, behind), panels = guarded(np.empty((rows, columns), np.float32)), packed(w)
     addresses = (x.ctypes.data, panels.ctypes.data, y.ctypes.data)
-    times_and_rectify(*addresses, rows, depth, columns, bias.ctypes.data, floor)
+    times_and_rectify(*addresses, rows, depth, columns, bias.ctypes.data, slope)
     total = x.astype(np.float64) @ w + bias
-    check(y, behind, np.where(total <= floor, 0, total))
+    check(y, behind, np.where(total <= 0, slope * total, total))
 
 
+@pytest.mark.parametrize("slope", [0.0, 0.1])
 @pytest.mark.parametrize(("rows", "depth", "columns"), WHOLE)
-def test_a_product_back_through_a_relu(rows: int, depth: int, columns: int) -> None:
+def test_a_product_back_through_a_relu(rows: int, depth: int, columns: int, slope: float) -> None:
     """With dropout's scale; each row counts once in the bias's gradient."""
     g, w, output = drawn(0, rows, depth), drawn(1, depth, columns), drawn(2, rows, columns)
     (y, behind), (bias, behind_bias) = guarded(np.empty((rows, columns), np.float32)), guarded(drawn(3, columns))
     panels, before = packed(w), bias.astype(np.float64)
     addresses = (g.ctypes.data, panels.ctypes.data, y.ctypes.data)
-    times_and_mask(*addresses, rows, depth, columns, output.ctypes.data, bias.ctypes.data, 1.25, 0.0)
-    expected = np.where(output <= 0, 0, 1.25 * (g.astype(np.float64) @ w))
+    times_and_mask(*addresses, rows, depth, columns, output.ctypes.data, bias.ctypes.data, 1.25, slope)
+    expected = np.where(output <= 0, slope, 1) * 1.25 * (g.astype(np.float64) @ w)
     check(y, behind, expected)
     check(bias, behind_bias, before + expected.sum(0))
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from funnelcast.layers.dropout import LoopDropout
 from funnelcast.layers.fused import fused_bank
@@ -43,11 +44,15 @@ class LinearBank(nn.Module):
 
 
 class MLPBank(nn.Module):
-    """N perceptrons with ReLU after every layer."""
+    """N perceptrons with ReLU after every layer, or a leaky one."""
 
-    def __init__(self, num: int, width_in: int, widths: Sequence[int], dropout: Sequence[float] = ()) -> None:
-        """`dropout`: rate after each layer; none by default, as it costs more than a wide layer does."""
+    def __init__(
+        self, num: int, width_in: int, widths: Sequence[int], dropout: Sequence[float] = (), slope: float = 0.0
+    ) -> None:
+        """`dropout`: rate after each layer; none by default, as it costs more than a wide layer does. `slope`: of the
+        activation below 0; a unit with one above 0 always has a gradient, so that no network can die."""
         super().__init__()
+        self.slope = slope
         self.layers = nn.ModuleList(
             LinearBank(num, before, after) for before, after in zip([width_in, *widths[:-1]], widths, strict=True)
         )
@@ -61,8 +66,8 @@ class MLPBank(nn.Module):
 
     def forward(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
         """(B, in) or (N, B, in) -> (N, B, widths[-1])."""
-        if mode.fused and is_simple(x):
-            return fused_bank(x, *self.for_fused(x.shape[-2], mode), mode)
+        if mode.fused and is_simple(x) and not (self.slope and mode.noise is not None and any(self.dropout)):
+            return fused_bank(x, *self.for_fused(x.shape[-2], mode), mode, slope=self.slope)
         for layer, rate in zip(self.layers, self.dropout, strict=True):
-            x = mode.dropout(layer(x).relu(), rate)
+            x = mode.dropout(functional.leaky_relu(layer(x), self.slope), rate)
         return x

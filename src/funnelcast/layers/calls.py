@@ -50,13 +50,15 @@ class Job(NamedTuple):
     keep: bool = True
     """Whether there will be a gradient, for which every layer's output is kept."""
     linear: bool = False
-    """Whether the last layer has no ReLU."""
+    """Whether the last layer has no activation."""
     half: bool = False
     """Whether products are of bfloat16; then there is one derivative."""
     again: Wanted | None = None
     """What the gradient is by that will be differentiated once more; none for one derivative."""
     repeats: Repeats | None = None
     """What repeats in x; then no gradient by x is differentiated once more."""
+    slope: float = 0.0
+    """Of the activation below 0; a leaky ReLU has no dropout."""
 
     @property
     def groups(self) -> NDArray[np.void]:
@@ -230,7 +232,7 @@ def layers_of(x: Tensor, parameters: Sequence[Tensor], job: Job) -> NDArray[np.v
     """The layers of a bank, without room for their outputs."""
     columns = (x if job.repeats is None else job.repeats.dense).shape[-1]
     widths = tuple(w.shape[2] for w in parameters[0::2])
-    layers = _copy(_layers(columns, widths, x.shape[-2], job.linear))
+    layers = _copy(_layers(columns, widths, x.shape[-2], job.linear, job.slope))
     layers["weight"], layers["bias"] = addresses(parameters[0::2]), addresses(parameters[1::2])
     if any(each.seeds is not None for each in job.dropout):
         layers["seeds"] = [0 if each.seeds is None else each.seeds.ctypes.data for each in job.dropout]
@@ -240,15 +242,15 @@ def layers_of(x: Tensor, parameters: Sequence[Tensor], job: Job) -> NDArray[np.v
 
 
 @lru_cache
-def _layers(columns: int, widths: tuple[int, ...], rows: int, linear: bool) -> NDArray[np.void]:
+def _layers(columns: int, widths: tuple[int, ...], rows: int, linear: bool, slope: float) -> NDArray[np.void]:
     """What `layers_of` a shape have in common."""
     layers = np.zeros(len(widths), LAYER)
     layers["width_in"], layers["width"] = (columns, *widths[:-1]), widths
     layers["output_step"] = [rows * width * FLOAT for width in widths]
     layers["output_row"] = [width * FLOAT for width in widths]
-    layers["scale"] = 1
+    layers["scale"], layers["slope"] = 1, slope
     if linear:
-        layers["floor"][-1] = -np.inf
+        layers["slope"][-1] = 1
     return layers
 
 

@@ -46,7 +46,7 @@ class Forward:
 
 
 class FusedBank(torch.autograd.Function):
-    """f_n(x) for every perceptron f_n with ReLU after each layer, or each but the last; or, with gates,
+    """f_n(x) for every perceptron f_n with (leaky) ReLU after each layer, or each but the last; or, with gates,
     m_t = Σ_n w_tn f_n(x).
 
     A gradient can be differentiated once more if `Job.again` says so beforehand. Every layer's output but the last is
@@ -125,6 +125,7 @@ def fused_bank(
     seen: tuple[Seen, ...] = (),
     *,
     linear: bool = False,
+    slope: float = 0.0,
 ) -> Tensor:
     """`FusedBank` of these, with the derivatives that `mode` asks for."""
     x, parameters = by_rows(x), [p.contiguous() for p in parameters]
@@ -134,7 +135,7 @@ def fused_bank(
     again = wanted_of(x, parameters, mode.again) if mode.again is not None else None
     half = mode.half and again is None
     repeats = mode.repeats if _can_repeat(x, parameters[0], mode.repeats, again) else None
-    job = Job(dropout, seen, wanted, keep, linear, half, again, repeats)
+    job = Job(dropout, seen, wanted, keep, linear, half, again, repeats, slope)
     if not keep:
         return Forward(x, gates, job, parameters).out
     out: Tensor = FusedBank.apply(x, gates, job, *parameters)[0]  # type: ignore[no-untyped-call]

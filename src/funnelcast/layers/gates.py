@@ -73,7 +73,9 @@ class GatedExperts(nn.Module):
         weights, steps = self.gates(x, mode), len(self.gates.logits)
         x = x.index_select(0, self.owners) if x.dim() == 3 else x
         if mode.fused and is_simple(x):
-            return fused_bank(x, *self.experts.for_fused(x.shape[-2], mode), mode, weights, self.gates.seen)
+            experts = self.experts
+            fused = experts.for_fused(x.shape[-2], mode)
+            return fused_bank(x, *fused, mode, weights, self.gates.seen, slope=experts.slope)
         outputs, columns = self.experts(x, mode).unbind(), weights.unsqueeze(2).unbind(1)
         terms = [(s.step, columns[s.column] * outputs[s.expert]) for s in self.gates.seen]
         return torch.stack([sum_of([term for t, term in terms if t == step]) for step in range(steps)])
@@ -97,15 +99,16 @@ class ExtractionLevels(nn.Module):
 
 
 def extraction_levels(
-    width_in: int, expert: Sequence[int], steps: int, own: int, shared: int, levels: int
+    width_in: int, expert: Sequence[int], steps: int, own: int, shared: int, levels: int, slope: float = 0.0
 ) -> nn.Module:
-    """`levels` levels of `own` experts per step and `shared` ones, each with layers of the widths `expert`."""
+    """`levels` levels of `own` experts per step and `shared` ones, each with layers of the widths `expert`; `slope` as
+    `MLPBank` has it."""
     built = []
     for level in range(levels):
         visible = own_and_shared(steps, own, shared)
         if level < levels - 1 and shared:
             visible += all_seen(1, steps * own + shared)
-        experts = MLPBank(steps * own + shared, width_in, expert)
+        experts = MLPBank(steps * own + shared, width_in, expert, slope=slope)
         built.append(GatedExperts(experts, GateBank(width_in, visible), owners_of(steps, own, shared)))
         width_in = expert[-1]
     return built[0] if levels == 1 else ExtractionLevels(built)

@@ -69,10 +69,10 @@ def _pair(typing: Any, first: Any, second: Any, target: Any) -> Any:
     return types.void(types.int64, types.int64, types.int64), code
 
 
-def _rectify(typing: Any, y: Any, bias: Any, floor: Any, target: Any) -> Any:
+def _rectify(typing: Any, y: Any, bias: Any, slope: Any, target: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        y, bias, floor, target = values
-        total = rectify(builder, load_vector(builder, y), load_vector(builder, bias), spread(builder, floor))
+        y, bias, slope, target = values
+        total = rectify(builder, load_vector(builder, y), load_vector(builder, bias), spread(builder, slope))
         builder.store(total, builder.inttoptr(y, ZEROS.type.as_pointer())).align = FLOAT
         builder.store(_rounded(builder, total), builder.inttoptr(target, _SHORTS.as_pointer())).align = SHORT
         return context.get_dummy_value()
@@ -137,12 +137,12 @@ def is_whole(columns: int) -> Any:
 
 
 @compiled
-def rectify_and_pair(y: int, bias: int, floor: float, rows: int, columns: int, to: int) -> None:
-    """In place, what remains of y + bias above a floor; and its words (rows, pairs of columns), which are whole."""
+def rectify_and_pair(y: int, bias: int, slope: float, rows: int, columns: int, to: int) -> None:
+    """In place, y + bias, times a slope where not above 0; and its words (rows, pairs of columns), which are whole."""
     for r in range(rows):
         for j in range(0, columns, LANES):
             at = r * columns + j
-            _rectify_vector(y + at * FLOAT, bias + j * FLOAT, floor, to + at * SHORT)
+            _rectify_vector(y + at * FLOAT, bias + j * FLOAT, slope, to + at * SHORT)
 
 
 @compiled

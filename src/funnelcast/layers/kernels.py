@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import numpy as np
-
 from funnelcast.compiled import compiled_for_speed
 from funnelcast.layers.amx import HAS_AMX
 from funnelcast.layers.few_rows import is_read_once, shared_columns, times_in_place
@@ -92,7 +90,7 @@ def _through(
 ) -> Any:  # fmt: skip
     """Takes a block through a layer, and returns it as the operand of the next one, as x is of this one."""
     layer = layers[i]
-    k, width, floor = depth_of(bank, layer.width_in), layer.width, layer.floor
+    k, width, slope = depth_of(bank, layer.width_in), layer.width, layer.slope
     y, bias = layer.output + n * layer.output_step + start * layer.output_row, of(layer.bias, n, 1, width)
     repeats, at_once = i == 0 and len(groups) > 0, not bank.half and not layer.seeds and width % LANES == 0
     if is_read_once(bank, width):
@@ -101,12 +99,12 @@ def _through(
             w, once, left_out = of(layer.weight, n, bank.whole, width), shared, groups
         times_in_place(x, w, y, rows, k, width, once, bank.room, bank.half, left_out)
     elif at_once and not repeats:
-        times_and_rectify(x, packed, y, rows, k, width, bias, floor)
+        times_and_rectify(x, packed, y, rows, k, width, bias, slope)
         return y
     else:
         times(x, packed, y, rows, k, width, NOTHING, bank.room, bank.half)
     if repeats and at_once:
-        add_tables_and_rectify(bank, y, n, start, rows, width, groups, bias, floor)
+        add_tables_and_rectify(bank, y, n, start, rows, width, groups, bias, slope)
         return y
     if repeats:
         add_tables(bank, y, n, start, rows, width, groups)
@@ -165,7 +163,7 @@ def _back(bank: Any, g: int, packed: int, to: int, n: int, start: int, rows: int
         _deactivate(to, n, start, rows, bank.rows, layer)  # fetches what is turned next
         return packed
     y = of(layer.output, n, bank.rows, k) + start * k * FLOAT
-    times_and_mask(g, packed, to, rows, width, k, y, of(layer.grad_bias, n, 1, k), layer.scale, layer.floor)
+    times_and_mask(g, packed, to, rows, width, k, y, of(layer.grad_bias, n, 1, k), layer.scale, layer.slope)
     return packed + packed_size(width, k)
 
 
@@ -231,7 +229,7 @@ def _activated(bank: Any, y: int, n: int, start: int, rows: int, layer: Any, pai
     """Activates a block, and returns it as the operand of the next product."""
     width = layer.width
     if bank.half and paired and not layer.seeds and is_whole(width):
-        rectify_and_pair(y, of(layer.bias, n, 1, width), layer.floor, rows, width, bank.paired)
+        rectify_and_pair(y, of(layer.bias, n, 1, width), layer.slope, rows, width, bank.paired)
         return bank.paired
     _activate(bank, y, n, start, rows, layer)
     if bank.half and paired:
@@ -246,12 +244,12 @@ def _activate(bank: Any, output: int, n: int, start: int, rows: int, layer: Any)
     if layer.seeds:
         activate_and_drop(bank, output, n, start, rows, layer)
         return
-    width, floor = layer.width, layer.floor
+    width, slope = layer.width, layer.slope
     y, bias = matrix(output, rows, width), matrix(of(layer.bias, n, 1, width), 1, width)
     for r in range(rows):
         for j in range(width):
             value = y[r, j] + bias[0, j]
-            y[r, j] = np.float32(0) if value <= floor else value
+            y[r, j] = value * slope if value <= 0 else value
 
 
 @compiled_for_speed
@@ -261,7 +259,7 @@ def _deactivate(grad: int, n: int, start: int, rows: int, all_rows: int, layer: 
 
     An output of 0 tells that the number fell away. In place, as loops that might overlap are not vectorised.
     """
-    width, scale, floor = layer.width, layer.scale, layer.floor
+    width, scale, slope = layer.width, layer.scale, layer.slope
     y = matrix(of(layer.output, n, all_rows, width) + start * width * FLOAT, rows, width)
     g, bias = matrix(grad, rows, width), matrix(of(layer.grad_bias, n, 1, width), 1, width)
     if layer.toward:
@@ -269,7 +267,7 @@ def _deactivate(grad: int, n: int, start: int, rows: int, all_rows: int, layer: 
     for r in range(rows):
         for j in range(width):
             value = g[r, j] * scale
-            value = np.float32(0) if y[r, j] <= floor else value
+            value = value * slope if y[r, j] <= 0 else value
             g[r, j] = value
             bias[0, j] += value
 

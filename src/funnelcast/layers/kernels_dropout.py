@@ -29,16 +29,17 @@ def activate_and_drop(bank: Any, output: int, n: int, start: int, rows: int, lay
         numbers = longs(bank.draws, (before % PER_NUMBER + count * width + PER_NUMBER - 1) // PER_NUMBER)
         fill_by_splitmix(numbers, longs(layer.seeds, k + 1)[k], before // PER_NUMBER)
         draws = bank.draws + before % PER_NUMBER * SHORT
-        _drop(output + done * width * FLOAT, bias, draws, count, width, layer.limit, layer.scale, layer.floor)
+        _drop(output + done * width * FLOAT, bias, draws, count, width, layer.limit, layer.scale, layer.slope)
         done += count
 
 
 @compiled_for_speed
 def _drop(
-    output: int, bias: int, drawn: int, rows: int, width: int, limit: int, scale: float, floor: float
+    output: int, bias: int, drawn: int, rows: int, width: int, limit: int, scale: float, slope: float
 ) -> None:  # fmt: skip
     y, b, draws = matrix(output, rows, width), matrix(bias, 1, width), shorts(drawn, rows, width)
     for r in range(rows):
         for j in range(width):
             value = y[r, j] + b[0, j]
-            y[r, j] = np.float32(0) if (value <= floor) | (draws[r, j] < limit) else value * scale
+            value = value * slope if value <= 0 else value
+            y[r, j] = np.float32(0) if draws[r, j] < limit else value * scale

@@ -45,13 +45,13 @@ def add_tables(bank: Any, y: int, n: int, start: int, rows: int, width: int, gro
 
 @compiled_for_speed
 def add_tables_and_rectify(
-    bank: Any, y: int, n: int, start: int, rows: int, width: int, groups: Any, bias: int, floor: float
+    bank: Any, y: int, n: int, start: int, rows: int, width: int, groups: Any, bias: int, slope: float
 ) -> None:  # fmt: skip
-    """The same, and the bias; then 0 where it is not above the floor."""
+    """The same, and the bias; then times the slope where it is not above 0."""
     tables, codes, row = _sums(bank, width, n), bank.codes + start * len(groups) * FLOAT, width * FLOAT
     for r in range(rows):
         own = codes + r * len(groups) * FLOAT
-        add_rows_and_rectify(y + r * row, own, tables, len(groups), width, bias, np.float32(floor))
+        add_rows_and_rectify(y + r * row, own, tables, len(groups), width, bias, np.float32(slope))
 
 
 @compiled_for_speed

@@ -106,7 +106,7 @@ def _turn_and_multiply(bank: Any, g: int, w: int, x: int, rows: int, k: int, col
 @compiled_for_speed
 def _mask(e: int, n: int, rows: int, layer: Any) -> None:
     """In place, the gradient of the gradient before `_deactivate` from that after it."""
-    width, scale, floor = layer.width, layer.scale, layer.floor
+    width, scale, slope = layer.width, layer.scale, layer.slope
     g, y = matrix(e, rows, width), matrix(of(layer.output, n, rows, width), rows, width)
     if layer.turn_bias:
         bias = matrix(of(layer.turn_bias, n, 1, width), 1, width)
@@ -116,7 +116,7 @@ def _mask(e: int, n: int, rows: int, layer: Any) -> None:
     for r in range(rows):
         for j in range(width):
             value = g[r, j] * scale
-            g[r, j] = np.float32(0) if y[r, j] <= floor else value
+            g[r, j] = value * slope if y[r, j] <= 0 else value
 
 
 @compiled_for_speed

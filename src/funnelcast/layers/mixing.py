@@ -48,11 +48,11 @@ def _to_mix(
 
 def _to_unmix(
     typing: Any, y: Any, to: Any, grad: Any, grad_step: Any, gates: Any, grad_gates: Any, before: Any,
-    before_gates: Any, seen: Any, count: Any, width: Any, grad_bias: Any, scale: Any, floor: Any,
+    before_gates: Any, seen: Any, count: Any, width: Any, grad_bias: Any, scale: Any, slope: Any,
 ) -> Any:  # fmt: skip
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         y, to, grad, grad_step, gates, grad_gates, before, before_gates, *values = values
-        seen, count, width, grad_bias, scale, floor = values
+        seen, count, width, grad_bias, scale, slope = values
 
         def differentiate(piece: Piece) -> None:
             own = piece.load(y)
@@ -76,9 +76,9 @@ def _to_unmix(
                 others = builder.select(is_first, _ZERO, builder.load(place))
                 builder.store(builder.fadd(others, piece.sum(product)), place)
             with builder.if_then(_is_there(builder, to)):
-                scales, floors = piece.spread(scale), piece.spread(floor)
+                scales, slopes = piece.spread(scale), piece.spread(slope)
                 scaled = [builder.fmul(builder.load(total), scales) for total in sums]
-                found = [rectify_by(builder, *pair, floors) for pair in zip(scaled, own, strict=True)]
+                found = [rectify_by(builder, *pair, slopes) for pair in zip(scaled, own, strict=True)]
                 piece.store(found, to)
                 piece.store([builder.fadd(*pair) for pair in zip(found, piece.load(grad_bias), strict=True)], grad_bias)
 
@@ -142,5 +142,5 @@ def unmix(bank: Any, layer: Any, n: int, to: int, start: int, rows: int, seen: A
         _unmix_row(
             y + at * row, own, bank.grad + at * row, bank.rows * row, bank.gates + at * weights,
             bank.grad_gates + at * weights, before, bank.before_gates + at * weights, seen.ctypes.data, len(seen),
-            width, bias, layer.scale, layer.floor,
+            width, bias, layer.scale, layer.slope,
         )  # fmt: skip

@@ -134,31 +134,31 @@ def times(x: int, packed: int, y: int, rows: int, depth: int, columns: int, keep
 
 @compiled_for_speed
 def times_and_rectify(
-    x: int, packed: int, y: int, rows: int, depth: int, columns: int, bias: int, floor: float
+    x: int, packed: int, y: int, rows: int, depth: int, columns: int, bias: int, slope: float
 ) -> None:  # fmt: skip
-    """Y = what of X B + bias is above a floor, 0 elsewhere; as `times`, of float32, `columns` a multiple of LANES."""
+    """Y = X B + bias, times a slope where not above 0; as `times`, of float32, `columns` a multiple of LANES."""
     own, panel = depth * FLOAT, depth * PANEL * FLOAT
     for begin in range(0, columns, PANEL):
         vectors, b, skipped = min(PANEL, columns - begin) // LANES, packed + begin // PANEL * panel, begin * FLOAT
         rectified_tiles(
             vectors, x, ROWS * own, own, b, PANEL * FLOAT, y + skipped, columns * FLOAT, rows, depth, NOTHING,
-            bias + skipped, np.float32(floor),
+            bias + skipped, np.float32(slope),
         )  # fmt: skip
 
 
 @compiled_for_speed
 def times_and_mask(
     x: int, packed: int, y: int, rows: int, depth: int, columns: int, output: int, grad_bias: int, scale: float,
-    floor: float,
+    slope: float,
 ) -> None:  # fmt: skip
-    """Y = scale · X B where a matrix like it, `output`, is above a floor, and 0 elsewhere; as `times`, of float32,
+    """Y = scale · X B, times a slope where a matrix like it, `output`, is not above 0; as `times`, of float32,
     `columns` a multiple of LANES. Adds Y's rows to `grad_bias` (columns,)."""
     own, panel = depth * FLOAT, depth * PANEL * FLOAT
     for begin in range(0, columns, PANEL):
         vectors, b, skipped = min(PANEL, columns - begin) // LANES, packed + begin // PANEL * panel, begin * FLOAT
         masked_tiles(
             vectors, x, ROWS * own, own, b, PANEL * FLOAT, y + skipped, columns * FLOAT, rows, depth, NOTHING,
-            output + skipped, grad_bias + skipped, np.float32(scale), np.float32(floor),
+            output + skipped, grad_bias + skipped, np.float32(scale), np.float32(slope),
         )  # fmt: skip
 
 

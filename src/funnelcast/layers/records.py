@@ -17,9 +17,9 @@ LAYER: Final = np.dtype([(name, np.int64) for name in (
     "delta",  # (N, B, width): the gradient before bias, ReLU and dropout, kept for a second derivative
     "toward",  # (N, B, width): a gradient of the output from elsewhere
     "turn_weight", "turn_bias",  # a gradient of `grad_weight` and `grad_bias`
-)] + [("scale", np.float32), ("floor", np.float32)])  # fmt: skip
-"""A layer of all networks. What is not needed is 0. Numbers that are at most `floor` become 0: it is 0 for a ReLU, and
-minus infinity for a layer without."""
+)] + [("scale", np.float32), ("slope", np.float32)])  # fmt: skip
+"""A layer of all networks. What is not needed is 0. Numbers not above 0 are multiplied by `slope`: 0 for a ReLU, some
+number up to 1 for a leaky one, and 1 for a linear layer."""
 
 BANK: Final = np.dtype([(name, np.int64) for name in (
     "networks", "rows",

@@ -26,7 +26,7 @@ def _to_add_rows(typing: Any, own: Any, codes: Any, table: Any, count: Any, widt
 
 
 def _to_add_rows_and_rectify(
-    typing: Any, own: Any, codes: Any, table: Any, count: Any, width: Any, bias: Any, floor: Any
+    typing: Any, own: Any, codes: Any, table: Any, count: Any, width: Any, bias: Any, slope: Any
 ) -> Any:  # fmt: skip
     return types.void(*[types.int64] * 6, types.float32), _adding_rows
 
@@ -41,9 +41,9 @@ def _adding_rows(context: Any, builder: Any, signature: Any, values: Any) -> Any
             put(builder, [builder.fadd(builder.load(total), vector) for total, vector in pairs], sums)
         found = [builder.load(total) for total in sums]
         if more:
-            bias, floor = more
+            bias, slope = more
             pairs = zip(found, piece.load(bias), strict=True)
-            found = [rectify(builder, *pair, piece.spread(floor)) for pair in pairs]
+            found = [rectify(builder, *pair, piece.spread(slope)) for pair in pairs]
         piece.store(found, own)
 
     in_pieces(builder, width, add)

@@ -67,24 +67,25 @@ def tiles_of(*, turned: bool = False, half: bool = False) -> Any:
 
 def _rectified_tiles(
     typing: Any, vectors: Any, a: Any, a_tile: Any, a_step: Any, b: Any, b_step: Any, c: Any, c_row: Any, rows: Any,
-    depth: Any, keep: Any, bias: Any, floor: Any,
+    depth: Any, keep: Any, bias: Any, slope: Any,
 ) -> Any:  # fmt: skip
     return types.void(*[types.int64] * 12, types.float32), _code(add_product, turned=False, finish=_rectified)
 
 
 def _masked_tiles(
     typing: Any, vectors: Any, a: Any, a_tile: Any, a_step: Any, b: Any, b_step: Any, c: Any, c_row: Any, rows: Any,
-    depth: Any, keep: Any, output: Any, grad_bias: Any, scale: Any, floor: Any,
+    depth: Any, keep: Any, output: Any, grad_bias: Any, scale: Any, slope: Any,
 ) -> Any:  # fmt: skip
     numbers = [types.int64] * 13 + [types.float32] * 2
     return types.void(*numbers), _code(add_product, turned=False, finish=_masked)
 
 
 rectified_tiles: Final = intrinsic(_rectified_tiles)
-"""As `tiles_of`; to each row of C what is at the address `bias` is added, and what is not above `floor` becomes 0."""
+"""As `tiles_of`; to each row of C what is at the address `bias` is added, and what is not above 0 is multiplied by
+`slope`."""
 masked_tiles: Final = intrinsic(_masked_tiles)
-"""As `tiles_of`; C is scaled, and 0 where an output, of the same rows as C, is not above `floor`. Its rows are added to
-what is at the address `grad_bias`."""
+"""As `tiles_of`; C is scaled, by `slope` too where an output, of the same rows as C, is not above 0. Its rows are added
+to what is at the address `grad_bias`."""
 
 
 def _code(add: Callable[..., Any], turned: bool, finish: Callable[..., list[Any]] | None = None) -> Callable[..., Any]:
@@ -165,21 +166,21 @@ class _Tile(NamedTuple):
         return [place for row in rows for place in places_of(builder, row, self.vectors)]
 
 
-def _rectified(builder: Any, sums: list[Any], tile: _Tile, bias: Any, floor: Any) -> list[Any]:
+def _rectified(builder: Any, sums: list[Any], tile: _Tile, bias: Any, slope: Any) -> list[Any]:
     biases = [load_vector(builder, place) for place in places_of(builder, bias, tile.vectors)]
-    floor = spread(builder, floor)
-    return [rectify(builder, total, biases[i % tile.vectors], floor) for i, total in enumerate(sums)]
+    slope = spread(builder, slope)
+    return [rectify(builder, total, biases[i % tile.vectors], slope) for i, total in enumerate(sums)]
 
 
 def _masked(
-    builder: Any, sums: list[Any], tile: _Tile, output: Any, grad_bias: Any, scale: Any, floor: Any
+    builder: Any, sums: list[Any], tile: _Tile, output: Any, grad_bias: Any, scale: Any, slope: Any
 ) -> list[Any]:
-    scale, floor, found = spread(builder, scale), spread(builder, floor), []
+    scale, slope, found = spread(builder, scale), spread(builder, slope), []
     biases = places_of(builder, grad_bias, tile.vectors)
     added = [load_vector(builder, place) for place in biases]
     for i, (total, place) in enumerate(zip(sums, tile.places(builder, output), strict=True)):
         r, v = divmod(i, tile.vectors)
-        found.append(rectify_by(builder, builder.fmul(total, scale), load_vector(builder, place), floor))
+        found.append(rectify_by(builder, builder.fmul(total, scale), load_vector(builder, place), slope))
         once = found[-1]
         if tile.rows is not None:  # the last row stands for those that there are not
             once = builder.select(builder.icmp_signed("<", _I64(r), tile.rows), once, ZEROS)
@@ -194,15 +195,16 @@ def places_of(builder: Any, begin: Any, vectors: int, lanes: int = LANES) -> lis
     return [builder.add(begin, _I64(v * lanes * FLOAT)) for v in range(vectors)]
 
 
-def rectify(builder: Any, total: Any, bias: Any, floor: Any) -> Any:
-    """A vector plus its bias where that is above the floor, and 0 elsewhere; nan stays."""
+def rectify(builder: Any, total: Any, bias: Any, slope: Any) -> Any:
+    """A vector plus its bias; times the slope where that is not above 0. nan stays."""
     total = builder.fadd(total, bias)
-    return rectify_by(builder, total, total, floor)
+    return rectify_by(builder, total, total, slope)
 
 
-def rectify_by(builder: Any, vector: Any, output: Any, floor: Any) -> Any:
-    """A vector where another one is above the floor, and 0 elsewhere."""
-    return builder.select(builder.fcmp_ordered("<=", output, floor), ir.Constant(vector.type, None), vector)
+def rectify_by(builder: Any, vector: Any, output: Any, slope: Any) -> Any:
+    """A vector, times the slope where another one is not above 0."""
+    is_steep = builder.fcmp_ordered("<=", output, ir.Constant(output.type, None))
+    return builder.select(is_steep, builder.fmul(vector, slope), vector)
 
 
 def _rows(builder: Any, begin: Any, step: Any, rows: Any) -> list[Any]:

@@ -40,7 +40,7 @@ class MAN(ExpertRecipe):
     def parts(self, width: int, columns: Sequence[Sequence[int]], funnel: Funnel) -> Parts:
         steps, own, shared = len(funnel.names), self.experts_per_step, self.shared_experts
         return Parts(
-            extraction_levels(width, self.expert, steps, own, shared, self.levels),
+            extraction_levels(width, self.expert, steps, own, shared, self.levels, self.slope),
             self.expert[-1],
             StepAttention(self.expert[-1], funnel.edges) if self.attention == "gated" else None,
             StepAttention(self.tower[-1], funnel.edges) if self.attention == "tower_top" else None,

@@ -25,6 +25,6 @@ class MMoE(ExpertRecipe):
     """Experts, which every step sees."""
 
     def parts(self, width: int, columns: Sequence[Sequence[int]], funnel: Funnel) -> Parts:
-        experts = MLPBank(self.experts, width, self.expert)
+        experts = MLPBank(self.experts, width, self.expert, slope=self.slope)
         gates = GateBank(width, all_seen(len(funnel.names), self.experts))
         return Parts(GatedExperts(experts, gates), experts.width)

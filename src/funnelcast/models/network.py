@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple, Self, final
+from typing import Final, Literal, NamedTuple, Self, final
 
 import safetensors.torch
 import torch
@@ -39,6 +39,8 @@ Group = Literal["embedding", "pooling", "experts", "gates", "attention", "towers
 TOP: tuple[Group, ...] = ("gates", "attention", "towers")
 """The high-level layers, which a second stage goes on training."""
 GROUPS: tuple[Group, ...] = ("embedding", "pooling", "experts", *TOP)
+LEAK: Final = 0.1
+"""Slope of a leaky ReLU below 0."""
 _PARTS: dict[str, Group] = {
     "embedding": "embedding",
     "pooling": "pooling",
@@ -83,6 +85,9 @@ class NetworkRecipe(ReadingRecipe):
     """Widths of a tower's layers; a linear layer to one number follows."""
     tower_dropout: tuple[Rate, ...] = (0.1, 0.3, 0.3)
     """Dropout after each layer of a tower, as AITM; [] for none."""
+    activation: Literal["relu", "leaky_relu"] = "relu"
+    """Of experts and towers. `leaky_relu` has a slope of 0.1 below 0: no unit is ever without a gradient, so that no
+    step can die."""
     members: int = Field(default=1, ge=1, le=64)
     """Networks of these sizes, each with parameters of its own but for the embedding, that are trained together and
     whose probabilities are averaged."""
@@ -101,6 +106,11 @@ class NetworkRecipe(ReadingRecipe):
         `width`: of what is read of a row; `columns`: of it, by copy of the embedding.
         """
 
+    @property
+    def slope(self) -> float:
+        """Of the activation below 0."""
+        return LEAK if self.activation == "leaky_relu" else 0.0
+
     def copies(self, funnel: Funnel) -> int:
         """Vectors per id, one for each step that shares none; 1 where all read the same."""
         return 1
@@ -112,7 +122,7 @@ class NetworkRecipe(ReadingRecipe):
         columns = [reading.pooling.columns(copy) for copy in range(copies)]
         made = [self.parts(reading.width, columns, funnel) for _ in range(self.members)]
         parts = made[0] if self.members == 1 else _joined(made, len(funnel.names))
-        towers = MLPBank(self.members * len(funnel.names), parts.width, self.tower, self.tower_dropout)
+        towers = MLPBank(self.members * len(funnel.names), parts.width, self.tower, self.tower_dropout, self.slope)
         return FunnelModel(
             reading,
             parts,

@@ -34,4 +34,6 @@ class PLE(ExpertRecipe):
 
     def parts(self, width: int, columns: Sequence[Sequence[int]], funnel: Funnel) -> Parts:
         steps, own, shared = len(funnel.names), self.experts_per_step, self.shared_experts
-        return Parts(extraction_levels(width, self.expert, steps, own, shared, self.levels), self.expert[-1])
+        return Parts(
+            extraction_levels(width, self.expert, steps, own, shared, self.levels, self.slope), self.expert[-1]
+        )

@@ -21,5 +21,5 @@ class SharedBottom(ExpertRecipe):
     """The recipe."""
 
     def parts(self, width: int, columns: Sequence[Sequence[int]], funnel: Funnel) -> Parts:
-        bottom = MLPBank(1, width, self.expert)
+        bottom = MLPBank(1, width, self.expert, slope=self.slope)
         return Parts(SharedTrunk(bottom), bottom.width)

@@ -39,5 +39,5 @@ class SingleTask(ExpertRecipe):
     def parts(self, width: int, columns: Sequence[Sequence[int]], funnel: Funnel) -> Parts:
         steps = len(funnel.names)
         own = list(columns) if len(columns) == steps else [columns[0]] * steps
-        experts = MLPBank(steps, len(own[0]), self.expert)
+        experts = MLPBank(steps, len(own[0]), self.expert, slope=self.slope)
         return Parts(OwnExperts(experts, own), experts.width)
