@@ -65,6 +65,12 @@ def test_the_readme_and_the_guide_to_adapting_run_on_a_log_of_ones_own(
     assert all(name in printed for name in ("p_click", "p_conversion", "p_conversion_given_click"))
 
 
+def test_the_guide_to_your_data_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks((ROOT / "docs/guide/your-data.md").read_text(), "python")
+    exec(compile(code, "your-data.md", "exec"), {})
+
+
 def test_the_readme_is_short_and_names_scripts_and_guides_that_exist() -> None:
     assert len(README.splitlines()) < 120
     for name in re.findall(r"scripts/\w+", README):

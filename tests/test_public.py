@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
@@ -30,6 +31,16 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 def test_version_and_names() -> None:
     assert funnelcast.__version__ == version("funnelcast")
     assert {"__version__", "predict_file", "train_seeds"} <= set(dir(funnelcast))
+
+
+def test_every_data_file_is_in_the_package() -> None:
+    root = Path(__file__).parent.parent
+    declared = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["funnelcast"]
+    files = [
+        path for path in (root / "src/funnelcast").rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    ]
+    missing = [path for path in files if path.suffix != ".py" and not any(path.match(each) for each in declared)]
+    assert files and not missing
 
 
 def test_the_whole_job_with_paths_as_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,8 @@ prepare a log, train on the table, evaluate the bundle, load it and predict:
     columns = model.with_deltas([delta]).predict(frame)
 
 `train_seeds`, `benchmark`, `search`, `predict_file`, `adapt_file`, `few_shot` and `compare` do what the verbs of the
-command line do, `generate`, `prepare_aliccp`, `prepare_aliexpress` and `prepare_census` what its data sets do, all in
-the same words. Folders and files are paths or texts.
+command line do, `generate`, `prepare_aliccp`, `prepare_aliexpress`, `prepare_census` and `prepare_funnel`
+what its data sets do, all in the same words. Folders and files are paths or texts.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from funnelcast.data.datasets.aliccp.prepare import prepare_aliccp
     from funnelcast.data.datasets.aliexpress.prepare import prepare_aliexpress
     from funnelcast.data.datasets.census.prepare import prepare_census
+    from funnelcast.data.datasets.funnels.prepare import prepare_funnel
     from funnelcast.data.datasets.generator.generate import generate
     from funnelcast.data.table import Table
     from funnelcast.errors import FunnelcastError
@@ -75,6 +76,7 @@ _HOMES = {
     "prepare_aliccp": "data.datasets.aliccp.prepare",
     "prepare_aliexpress": "data.datasets.aliexpress.prepare",
     "prepare_census": "data.datasets.census.prepare",
+    "prepare_funnel": "data.datasets.funnels.prepare",
     "report": "experiments.report.write",
     "search": "experiments.search.run",
     "train": "experiments.run",
@@ -105,6 +107,7 @@ __all__ = [
     "prepare_aliccp",
     "prepare_aliexpress",
     "prepare_census",
+    "prepare_funnel",
     "report",
     "search",
     "train",

@@ -47,3 +47,22 @@ def test_the_demo(tmp_path: Path) -> None:
     found: Any = loads(call("demo", "--out", tmp_path / "demo", "--rows", 1000, "--replace", "--json"))
     assert found["log"]["train"]["rows"] + found["log"]["test"]["rows"] == 1000
     assert len(found["scored"]) == 5 and set(found["evaluation"]["outputs"]) >= {"click", "conversion_given_click"}
+
+
+def test_a_shipped_funnel(tmp_path: Path) -> None:
+    made = loads(call("datasets", "oulad", tmp_path / "table", "--seed", 3, "--json"))
+    assert sum(made["rows"].values()) == 32_593  # type: ignore[attr-defined]
+    assert "--replace" in refused("datasets", "oulad", tmp_path / "table")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("hotel",), "hotel is not shipped, and no file is given; give hotel_bookings.csv"),
+        (("fbads", "--newest", "--file", "x.csv"), "leave out --newest for a random split"),
+        (("ml100k", "--files", "nowhere"), "nowhere/ml-100k.inter does not exist; give the folder"),
+    ],
+)
+def test_funnels_that_cannot_be_made(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    verb, *options = arguments
+    assert said in refused("datasets", verb, tmp_path / "table", *options)

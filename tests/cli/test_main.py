@@ -26,6 +26,10 @@ VERBS = (
     ("datasets",),
     ("datasets", "generate"),
     ("datasets", "census-income"),
+    ("datasets", "oulad"),
+    ("datasets", "hotel"),
+    ("datasets", "fbads"),
+    ("datasets", "ml100k"),
 )
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from funnelcast.cli.console import AsJson, Replace, out, progress_bars, show_json
 from funnelcast.cli.prepare import show_manifest
+
+Seed = Annotated[int, typer.Option(help="Of the random fifth of the rows that is test.")]
+Newest = Annotated[bool, typer.Option("--newest", help="Test is the newest fifth in place of a random one.")]
 
 app = typer.Typer(help="Fetch a known data set, or generate a log.", no_args_is_help=True)
 
@@ -28,6 +31,75 @@ def census_income(
 
     with progress_bars(as_json) as progress:
         manifest = prepare_census(dest, education=education, replace=replace, progress=progress)
+    _show(dest, manifest, as_json)
+
+
+@app.command()
+def oulad(
+    dest: Annotated[Path, typer.Argument(help="Folder of the prepared table.")],
+    seed: Seed = 0,
+    newest: Newest = False,
+    replace: Replace = False,
+    as_json: AsJson = False,
+) -> None:
+    """32,593 course registrations: completed, passed, distinction. Shipped: no network, no file.
+
+    Kuzilek, Hlosta and Zdrahal, Scientific Data 4 (2017), CC BY 4.0.
+    """
+    _funnel("oulad", dest, as_json, seed=seed, newest=newest, replace=replace)
+
+
+@app.command()
+def hotel(
+    dest: Annotated[Path, typer.Argument(help="Folder of the prepared table.")],
+    file: Annotated[Path | None, typer.Option(help="hotel_bookings.csv, or a zip or Parquet of it.")] = None,
+    seed: Seed = 0,
+    newest: Newest = False,
+    replace: Replace = False,
+    as_json: AsJson = False,
+) -> None:
+    """119,390 hotel bookings: stayed, parking. Rows that are booked together are never parted.
+
+    Antonio, de Almeida and Nunes, Data in Brief 22 (2019).
+    """
+    _funnel("hotel", dest, as_json, file=file, seed=seed, newest=newest, replace=replace)
+
+
+@app.command()
+def fbads(
+    dest: Annotated[Path, typer.Argument(help="Folder of the prepared table.")],
+    file: Annotated[Path | None, typer.Option(help="KAG_conversion_data.csv.")] = None,
+    seed: Seed = 0,
+    newest: Newest = False,
+    replace: Replace = False,
+    as_json: AsJson = False,
+) -> None:
+    """38,165 clicks on the ads of one firm: enquiry, purchase. They have no times, so none are the newest."""
+    _funnel("fbads", dest, as_json, file=file, seed=seed, newest=newest, replace=replace)
+
+
+@app.command()
+def ml100k(
+    dest: Annotated[Path, typer.Argument(help="Folder of the prepared table.")],
+    files: Annotated[Path | None, typer.Option(help="Folder with ml-100k.inter, .user and .item.")] = None,
+    seed: Seed = 0,
+    newest: Newest = False,
+    replace: Replace = False,
+    as_json: AsJson = False,
+) -> None:
+    """MovieLens: 100,000 ratings of films by 943 users; liked is 4 stars or 5, loved is 5."""
+    _funnel("ml100k", dest, as_json, file=files, seed=seed, newest=newest, replace=replace)
+
+
+def _funnel(name: str, dest: Path, as_json: bool, **options: Any) -> None:
+    from funnelcast.data.datasets.funnels.prepare import prepare_funnel
+
+    with progress_bars(as_json) as progress:
+        manifest = prepare_funnel(name, dest, **options, progress=progress)
+    _show(dest, manifest, as_json)
+
+
+def _show(dest: Path, manifest: dict[str, Any], as_json: bool) -> None:
     if as_json:
         show_json(manifest)
     else:

@@ -9,6 +9,7 @@ TABLE/PART/weight.bin           float32 (N,), where the schema has a weight
 TABLE/PART/FEATURE.offsets.bin  int64 (N + 1,), FEATURE.ids.bin int32, FEATURE.weights.bin float32
 TABLE/PART/FEATURE.index.bin    int32 (N,), where rows share lists: row i has list index[i] of the K of offsets (K + 1,)
 TABLE/PART/side.parquet         kept columns, known truth
+TABLE/PART/unknown.parquet      row, and a hash of what the log had there, of rows with ids that no vocabulary knows
 
 Shared lists are stored once, also where they are those of two parts: `table_files` says how the manifest tells.
 """
@@ -20,7 +21,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +35,15 @@ from funnelcast.errors import TableError, did_you_mean
 from funnelcast.schema.dataset import FORMAT_VERSION, Schema
 
 PARTS = ("train", "dev", "test")
+
+
+class Unknown(NamedTuple):
+    """The n rows of a part with ids that no vocabulary knows: id 0 in the table."""
+
+    rows: NDArray[np.int64]
+    """(n,) ascending."""
+    hashes: NDArray[np.uint64]
+    """(n,) of what these ids are in the log: equal where they are."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +117,15 @@ class Table:
         self._require(name)
         path = self.folder / name / "side.parquet"
         return pq.read_table(path) if path.is_file() else pa.table({})
+
+    def unknown(self, name: str) -> Unknown | None:
+        """The rows of a part with unknown ids; none where the table does not hold what these were, as of Ali-CCP."""
+        self._require(name)
+        path = self.folder / name / "unknown.parquet"
+        if not path.is_file():
+            return None
+        rows = pq.read_table(path)
+        return Unknown(rows["row"].to_numpy(), rows["hash"].to_numpy())
 
     def _require(self, name: str) -> int:
         if name not in PARTS:

@@ -16,11 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import DTypeLike, NDArray
 
+from funnelcast.data.arrow import array_of
 from funnelcast.data.columns import UNOBSERVED, Columns, Ragged
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.files import Checksum, sync_file
 from funnelcast.data.parquet import parquet_writer
 from funnelcast.data.table_files import describe
+from funnelcast.data.unknown_values import Hashes
 from funnelcast.schema.dataset import FORMAT_VERSION
 
 AT_A_TIME = 64 << 20
@@ -37,14 +39,16 @@ class PartWriter:
         self._labels: dict[str, NDArray[Any] | int] = {}  # sums over the rows, per step (T,)
         self._files: dict[str, Any] = {}
         self._side: pq.ParquetWriter | None = None
+        self._unknown: pq.ParquetWriter | None = None
         self._lists: dict[str, tuple[int, int]] = {}  # by feature: how many were written, and their ids
         self._sums: dict[Path, Checksum] = {}
         self._storing: Future[Any] | None = None
         self._written, self._open = 0, ExitStack()
         folder.mkdir()
 
-    def append(self, columns: Columns, side: pa.Table | None = None) -> None:
-        """Add rows with their labels; `side` has one row per row of `columns`.
+    def append(self, columns: Columns, side: pa.Table | None = None, unknown: Hashes | None = None) -> None:
+        """Add rows with their labels; `side` has one row per row of `columns`. `unknown`: (N,) hashes of the ids that
+        no vocabulary knows, 0 for rows without one.
 
         Of a `Ragged` with an index the index alone is written: its lists are those given to `TableWriter.share`.
         """
@@ -61,6 +65,8 @@ class PartWriter:
                 self._write(f"{name}.index", ragged.index, np.int32)
         if side is not None:
             self.append_side(side)
+        if unknown is not None:
+            self._append_unknown(unknown)
         self.rows += len(columns)
 
     def append_side(self, side: pa.Table) -> None:
@@ -68,6 +74,15 @@ class PartWriter:
         if side.num_columns:
             self._side = self._side or self._open.enter_context(parquet_writer(self.folder / "side.parquet", side))
             self._side.write_table(side)
+
+    def _append_unknown(self, hashes: Hashes) -> None:
+        found = np.flatnonzero(hashes)
+        rows = pa.table({"row": array_of(found + self.rows), "hash": array_of(hashes[found])})
+        if self._unknown is None:
+            file = pq.ParquetWriter(self.folder / "unknown.parquet", rows.schema, use_dictionary=False)
+            self._unknown = self._open.enter_context(file)
+        if len(found):
+            self._unknown.write_table(rows)
 
     def _count_labels(self, columns: Columns) -> None:
         assert columns.labels is not None

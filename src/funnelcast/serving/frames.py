@@ -49,6 +49,7 @@ def _as_table(rows: Any) -> pa.Table:
             _require_lists(rows)
             return pa.table({n: column_of(v) if isinstance(v, (list, np.ndarray)) else v for n, v in rows.items()})
         if hasattr(rows, "iloc") and hasattr(rows, "columns"):
+            _require_distinct([str(name) for name in rows.columns])
             return pa.Table.from_pandas(rows, preserve_index=False)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise InputError(f"the rows cannot be read as columns of one type each: {error}") from None
@@ -64,14 +65,17 @@ def _require_lists(rows: dict[str, Any]) -> None:
 
 def _decoded(table: pa.Table) -> pa.Table:
     """With plain values in place of dictionaries, as of pandas' categories. Raises InputError for a doubled column."""
-    names = table.column_names
-    if len(set(names)) < len(names):
-        doubled = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"the rows have two columns {doubled!r}; rename one")
+    _require_distinct(table.column_names)
     for i, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
             table = table.set_column(i, field.name, table.column(i).cast(field.type.value_type))
     return table
+
+
+def _require_distinct(names: list[str]) -> None:
+    if len(set(names)) < len(names):
+        doubled = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"the rows have two columns {doubled!r}; rename one")
 
 
 def _empty(table: pa.Table) -> pa.RecordBatch:

@@ -8,12 +8,13 @@ import pytest
 from funnelcast.data.columns import Columns
 from funnelcast.data.progress import silent
 from funnelcast.experiments.doctor import duplicates
+from funnelcast.experiments.doctor.compared import Compared
 from funnelcast.experiments.doctor.duplicates import hash_parts
 
 
-def part(rows: int) -> Columns:
+def part(rows: int) -> Compared:
     ids = np.arange(rows, dtype=np.int32)[:, None]
-    return Columns(ids, np.zeros((rows, 0), np.float32), {}, np.zeros((rows, 1), np.uint8))
+    return Compared(Columns(ids, np.zeros((rows, 0), np.float32), {}, np.zeros((rows, 1), np.uint8)))
 
 
 def test_of_equal_rows_all_are_kept_or_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,14 @@
-"""Raw logs on disk: which files a path means, whether they are what their name says, and the rows in them."""
+"""Raw logs: which files a path means, whether they are what their name says, and the rows in them or in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from funnelcast.data.log.csv_source import Rejected, read_header, stage_csv
@@ -27,6 +28,7 @@ class Source:
     """One opened log: the columns asked for, as the engine reads them, and `ROW`."""
 
     path: Path
+    """Of rows in memory the name of their part."""
     files: tuple[Path, ...]
     starts: tuple[int, ...]
     """Position of the first row of each file."""
@@ -51,12 +53,21 @@ class Source:
         return self.files[file], number
 
 
-def open_source(engine: Engine, path: Path, name: str, wanted: dict[str, str], uses: Sequence[Use] = ()) -> Source:
-    """Open a Parquet file, a folder of them, or a CSV. `wanted`: columns, with what each is for; `uses`: by which some
-    of a CSV are read as numbers at once, and texts are split into lists.
+def open_source(
+    engine: Engine, log: Path | pa.Table, name: str, wanted: dict[str, str], uses: Sequence[Use] = ()
+) -> Source:
+    """Open a Parquet file, a folder of them, a CSV, or rows in memory, which go by `name`. `wanted`: columns, with what
+    each is for; `uses`: by which some of a CSV are read as numbers at once, and texts are split into lists.
 
     Raises DataError naming the path, the column and the fix.
     """
+    if isinstance(log, pa.Table):
+        with engine_errors(name):
+            return _open_rows(engine, log, name, wanted, separators(uses))
+    return _open_path(engine, log, name, wanted, uses)
+
+
+def _open_path(engine: Engine, path: Path, name: str, wanted: dict[str, str], uses: Sequence[Use]) -> Source:
     files = find_files(path)
     with engine_errors(path):
         if kind_of(path) == ".parquet":
@@ -119,6 +130,15 @@ def _open_parquet(
         table = engine.parquet([file])
     table = engine.numbered(table, ROW)
     return Source(path, tuple(files), starts, sum(rows), table, lists=frozenset(parts))
+
+
+def _open_rows(engine: Engine, rows: pa.Table, name: str, wanted: dict[str, str], parts: dict[str, str]) -> Source:
+    """By way of a file: memory holds them once, and they are read as a file of them is."""
+    path, file = Path(name), engine.folder / f"{name}.rows.parquet"
+    _require(path, wanted, rows.column_names)
+    _require_cases(path, wanted, rows.column_names)
+    pq.write_table(rows.select(list(wanted)), file)
+    return replace(_open_parquet(engine, path, name, [file], wanted, parts), files=(path,))
 
 
 def _open_csv(engine: Engine, path: Path, name: str, wanted: dict[str, str], uses: Sequence[Use]) -> Source:

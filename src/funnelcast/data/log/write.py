@@ -19,6 +19,7 @@ from funnelcast.data.log.staging import FAULT, PART, Staged
 from funnelcast.data.progress import Progress
 from funnelcast.data.table import PARTS
 from funnelcast.data.table_writer import TableWriter
+from funnelcast.data.unknown_values import unknown_values
 from funnelcast.errors import DataError, InputError
 from funnelcast.schema.dataset import Schema
 
@@ -46,11 +47,13 @@ def write_parts(staged: list[Staged], encoder: Encoder, writer: TableWriter, pro
 def _append(batch: pa.RecordBatch, encoder: Encoder, writer: TableWriter) -> None:
     columns, keep = _encode(batch, encoder)
     side = pa.Table.from_batches([batch.select(list(encoder.schema.keep))])
+    unknown = unknown_values(encoder, batch, columns)
     for part, rows in _rows_by_part(batch.column(PART), keep):
         if len(rows) == len(columns):
-            writer.part(part).append(columns, side)
+            writer.part(part).append(columns, side, unknown)
         else:
-            writer.part(part).append(columns.take(rows), side.take(pa.array(rows)) if encoder.schema.keep else None)
+            kept = side.take(pa.array(rows)) if encoder.schema.keep else None
+            writer.part(part).append(columns.take(rows), kept, unknown[rows])
 
 
 def _infinite(batch: pa.RecordBatch, schema: Schema) -> dict[str, int]:

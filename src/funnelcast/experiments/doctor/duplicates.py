@@ -10,12 +10,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from funnelcast.data.columns import Columns
 from funnelcast.data.progress import Progress
+from funnelcast.data.unknown_values import Hashes, mix
 from funnelcast.evaluation.auc import TOO_FEW
 from funnelcast.experiments.doctor import words
+from funnelcast.experiments.doctor.compared import Compared
 from funnelcast.experiments.doctor.finding import ROWS, Finding, Severity
-from funnelcast.experiments.doctor.hashing import Hashes, RowHasher, mix
+from funnelcast.experiments.doctor.hashing import RowHasher
 from funnelcast.experiments.doctor.repeats import excess_repeats
 
 MOST_HASHES = 8_000_000
@@ -36,7 +37,7 @@ class Hashed:
     labels: NDArray[np.int64]
     """(n,) a number per combination of labels."""
     total: int
-    """Rows of the part, of which n are kept."""
+    """Rows that are compared, of which n are kept."""
 
     def __len__(self) -> int:
         return len(self.features)
@@ -47,36 +48,39 @@ class Hashed:
         return mix(self.features ^ self.labels.astype(np.uint64))
 
 
-def hash_parts(parts: dict[str, Columns], sequences: frozenset[str], progress: Progress) -> dict[str, Hashed]:
+def hash_parts(parts: dict[str, Compared], sequences: frozenset[str], progress: Progress) -> dict[str, Hashed]:
     """The rows of every part, by name; `sequences`: the features whose lists have an order."""
     total, done = sum(map(len, parts.values())), 0
     one_in = 1 + max(map(len, parts.values())) // MOST_HASHES
     hashed = {}
-    for part, columns in parts.items():
-        pieces = []
-        for piece in _hash(RowHasher(columns, sequences), len(columns), one_in):
-            pieces.append(piece)
-            done += piece.total
-            progress("compare rows", done, total, "rows")
+    for part, rows in parts.items():
+        hasher, pieces = RowHasher(rows.columns, sequences, rows.unknown), []
+        for start in range(0, len(rows), CHUNK):
+            stop = min(start + CHUNK, len(rows))
+            pieces.append(_hash(hasher, rows.kept(start, stop), start, one_in))
+            progress("compare rows", done + stop, total, "rows")
+        done += len(rows)
         hashed[part] = Hashed(
             np.concatenate([piece.features for piece in pieces]),
             np.concatenate([piece.labels for piece in pieces]),
-            len(columns),
+            sum(piece.total for piece in pieces),
         )
     return hashed
 
 
-def _hash(hasher: RowHasher, rows: int, one_in: int) -> Iterator[Hashed]:
-    for start in range(0, rows, CHUNK):
-        stop = min(start + CHUNK, rows)
-        hashes = hasher.features(start, stop)
-        kept = (hashes >> np.uint64(20)) % np.uint64(one_in) == 0
-        yield Hashed(hashes[kept], hasher.labels(start, stop)[kept], stop - start)
+def _hash(hasher: RowHasher, compared: NDArray[np.bool_], start: int, one_in: int) -> Hashed:
+    """Of the rows from `start` on that are `compared`."""
+    stop = start + len(compared)
+    hashes = hasher.features(start, stop)
+    kept = compared & ((hashes >> np.uint64(20)) % np.uint64(one_in) == 0)
+    return Hashed(hashes[kept], hasher.labels(start, stop)[kept], int(np.count_nonzero(compared)))
 
 
 def duplicates(hashed: dict[str, Hashed]) -> Iterator[Finding]:
     """Of every other part beside train."""
     train = hashed["train"]
+    if not len(train):
+        return
     values, counts = np.unique(train.rows, return_counts=True)
     own = float(counts[counts > 1].sum() / max(1, len(train)))
     copied = _copies_within(train, counts)

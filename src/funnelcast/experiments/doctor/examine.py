@@ -11,6 +11,7 @@ from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import PARTS, Table
 from funnelcast.experiments.doctor.after import known_after
 from funnelcast.experiments.doctor.alone import Alone, measure_alone, too_few, too_good
+from funnelcast.experiments.doctor.compared import Compared, compared, not_compared
 from funnelcast.experiments.doctor.copies import label_copy
 from funnelcast.experiments.doctor.drifts import feature_drift
 from funnelcast.experiments.doctor.duplicates import duplicates, hash_parts
@@ -62,6 +63,11 @@ class _Visit:
         others = {part: sample.columns for part, sample in self.others.items()}
         return {finding.subject: finding for finding in new_ids(self.table, self.train.columns, others)}
 
+    @cached_property
+    def compared(self) -> dict[str, Compared]:
+        """By part."""
+        return {part: compared(self.table, part, sample.columns) for part, sample in self.samples.items()}
+
     def of_parts(self, progress: Progress) -> Iterator[Finding]:
         """What is to be said of test and dev rows beside the training rows."""
         schema = self.table.schema
@@ -71,8 +77,7 @@ class _Visit:
             if self.times is not None and (found := time_order(self.times, judged.part)) is not None:
                 yield found
             sequences = frozenset(name for name, feature in schema.features.items() if feature.kind == "sequence")
-            parts = {part: sample.columns for part, sample in self.samples.items()}
-            yield from duplicates(hash_parts(parts, sequences, progress))
+            yield from duplicates(hash_parts(self.compared, sequences, progress))
 
     def of_features(self, progress: Progress) -> Iterator[Finding]:
         """One feature after the other: what it tells of the labels, and whether it drifts."""
@@ -105,5 +110,7 @@ class _Visit:
         yield from (f"{ALONE}: {output}" for output in too_few(self.train, schema.funnel))
         if not self.others:
             yield f"{IDS}, {ROWS}, {TIME}, {DRIFT}: the table has no test and no dev rows"
-        elif self.times is None:
+            return
+        yield from not_compared(self.compared)
+        if self.times is None:
             yield f"{TIME}: the table keeps no time; where the log has one, add its column to the schema's `keep`"

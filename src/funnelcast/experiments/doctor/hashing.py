@@ -8,25 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from funnelcast.data.columns import UNOBSERVED, Columns, Ragged
+from funnelcast.data.table import Unknown
+from funnelcast.data.unknown_values import GOLDEN, Hashes, mix
 
-Hashes = NDArray[np.uint64]
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _IDS = 4_000_000  # ids of lists that are hashed at once
-
-
-def mix(values: Hashes) -> Hashes:
-    """The finaliser of splitmix64, in place: one to one, every bit depends on every bit."""
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        values ^= values >> np.uint64(shift)
-        values *= np.uint64(factor)
-    values ^= values >> np.uint64(31)
-    return values
 
 
 def add(hashes: Hashes, column: NDArray[np.int32] | NDArray[np.float32]) -> Hashes:
     """(n,) hashes of rows with one more column (n,) of 32 bits; -0.0 is 0.0."""
     bits = (column + np.float32(0)) if column.dtype == np.float32 else column
-    return mix((hashes + _GOLDEN) ^ np.ascontiguousarray(bits).view(np.uint32))
+    return mix((hashes + GOLDEN) ^ np.ascontiguousarray(bits).view(np.uint32))
 
 
 def of_lists(lists: Ragged, *, ordered: bool) -> Hashes:
@@ -56,15 +47,16 @@ def _sums(lists: Ragged, ordered: bool) -> Hashes:
     if lists.weights is not None:
         each = add(each, lists.weights)
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(each, dtype=np.uint64)])  # modulo 2^64, so exact
-    return mix(sums[lists.offsets[1:]] - sums[lists.offsets[:-1]] + _GOLDEN * lengths.astype(np.uint64))
+    return mix(sums[lists.offsets[1:]] - sums[lists.offsets[:-1]] + GOLDEN * lengths.astype(np.uint64))
 
 
 class RowHasher:
     """Hashes rows of a part, some at a time; memory holds the hashes of lists that rows share."""
 
-    def __init__(self, columns: Columns, sequences: frozenset[str]) -> None:
-        """`sequences`: the features whose lists have an order."""
-        self._columns, self._sequences = columns, sequences
+    def __init__(self, columns: Columns, sequences: frozenset[str], unknown: Unknown | None = None) -> None:
+        """`sequences`: the features whose lists have an order; `unknown`: the rows with ids that became unknown, which
+        are compared by what these were."""
+        self._columns, self._sequences, self._unknown = columns, sequences, unknown
         self._shared = {
             name: of_lists(lists, ordered=name in sequences)
             for name, lists in columns.ragged.items()
@@ -78,7 +70,11 @@ class RowHasher:
             for column in np.ascontiguousarray(np.asarray(block).T):
                 hashes = add(hashes, column)
         for name, lists in self._columns.ragged.items():
-            hashes = mix((hashes + _GOLDEN) ^ self._lists(name, lists, start, stop))
+            hashes = mix((hashes + GOLDEN) ^ self._lists(name, lists, start, stop))
+        if self._unknown is not None:
+            first, end = np.searchsorted(self._unknown.rows, [start, stop])
+            rows = self._unknown.rows[first:end] - start
+            hashes[rows] = mix(hashes[rows] ^ self._unknown.hashes[first:end])
         return hashes
 
     def _lists(self, name: str, lists: Ragged, start: int, stop: int) -> Hashes:

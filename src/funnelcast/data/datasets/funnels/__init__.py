@@ -1,0 +1,1 @@
+"""Public funnels of real data: oulad, hotel, fbads and ml100k."""
