@@ -151,3 +151,47 @@ def test_threads_that_share_rows_move_each_of_them(rows: int) -> None:
 def test_compiled_loops_take_float32_on_the_cpu() -> None:
     assert is_simple(torch.zeros(1)) and not is_simple(torch.zeros(1, dtype=torch.float64))
     assert not is_simple(torch.zeros(1, device="meta"))
+
+
+TINIES = [0.0, 1e-40, 9e-31, 1.2e-30, 1e-20, 1.0]
+
+
+def tiny(width: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """A weight, a mean and a square (75, width): of pairs of `TINIES`, weights of both signs, and three with a nan."""
+    first, second = torch.tensor(TINIES).repeat_interleave(6), torch.tensor(TINIES).repeat(6)
+    first, second = torch.cat([first, -first]), torch.cat([second, second.flip(0)])
+    drawn = torch.stack([first, second, second.flip(0)])
+    with_nan = torch.ones(3, 3).masked_fill(torch.eye(3, dtype=torch.bool), torch.nan)
+    return [each[:, None].repeat(1, width).to(dtype) for each in torch.cat([drawn, with_nan], 1)]
+
+
+def settled(weight: Tensor, mean: Tensor, square: Tensor) -> list[Tensor]:
+    """What a step without gradient and rate makes of them, if what is below 1e-30 becomes 0; l2 hands a nan on."""
+    mean, square = (torch.where(weight.isnan(), torch.nan, each) for each in (mean, square))
+    weight = torch.where(mean.isnan() | square.isnan(), torch.nan, weight)
+    return [torch.where(each.abs() < 1e-30, 0.0, each) for each in (weight, 0.9 * mean, 0.999 * square)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_tiny_dense_weights_and_moments_become_0_and_nan_stays(dtype: torch.dtype) -> None:
+    weight, mean, square = tiny(3, dtype)
+    adam = DenseAdam([Group([weight.clone()], 0.0, 0.0)])
+    adam.mean[0].copy_(mean)
+    adam.square[0].copy_(square)
+    adam.step([[torch.zeros_like(weight)]])
+    for found, right in zip([*adam.parameters, *adam.mean, *adam.square], settled(weight, mean, square), strict=True):
+        torch.testing.assert_close(found, right, rtol=1e-6, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("width", [1, 5, 16, 33])
+@pytest.mark.parametrize("by", ["loop", "torch"])
+def test_tiny_rows_and_moments_become_0_and_nan_stays(width: int, by: str) -> None:
+    weight, mean, square = tiny(width)
+    own, rows = (weight.clone(), torch.stack([mean, square], 1)), torch.arange(len(weight))
+    grad = torch.zeros_like(weight)
+    if by == "loop":
+        move(own[0].numpy(), own[1].numpy(), rows.numpy(), grad.numpy(), 0.0, 0.0, 1.5)
+    else:
+        move_plain(*own, rows, grad, 0.0, 0.0, 1.5)
+    for found, right in zip([own[0], *own[1].unbind(1)], settled(weight, mean, square), strict=True):
+        torch.testing.assert_close(found, right, rtol=1e-6, atol=0, equal_nan=True)

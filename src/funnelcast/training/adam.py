@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from funnelcast.compiled import compiled_for_speed, fetch
 from funnelcast.layers.calls import addresses
@@ -22,7 +23,7 @@ from funnelcast.layers.mode import is_simple
 from funnelcast.layers.products import matrix
 from funnelcast.layers.tiles import FLOAT
 from funnelcast.threads import Workers, together
-from funnelcast.training.move_row import BETAS, EPSILON, move_row
+from funnelcast.training.move_row import BETAS, EPSILON, TINY, move_row
 
 AHEAD: Final = 16
 """Rows that are fetched beforehand."""
@@ -139,6 +140,8 @@ def _move_plain(own: Sequence[list[Tensor]], l2: float, rate: float, spread: flo
     torch._foreach_mul_(size, spread)
     torch._foreach_add_(size, EPSILON)
     torch._foreach_addcdiv_(weight, mean, size, value=-rate)
+    for tensor in (*weight, *mean, *square):
+        tensor.copy_(functional.hardshrink(tensor, TINY))
 
 
 class RowAdam:
@@ -230,7 +233,14 @@ def _moved(weight: Any, mean: Any, square: Any, grad: Any, shrink: Any, size: An
     g = grad + shrink * weight
     m = mean + pull * (g - mean)
     s = decay * square + fresh * g * g
-    return weight - size * m / (np.sqrt(s) * scale + epsilon), m, s
+    w = weight - size * m / (np.sqrt(s) * scale + epsilon)
+    return _without_tiny(w), _without_tiny(m), _without_tiny(s)
+
+
+@compiled_for_speed
+def _without_tiny(number: Any) -> Any:
+    """The number, or 0 where its magnitude is at most `TINY`; nan stays."""
+    return np.float32(0) if abs(number) <= np.float32(TINY) else number
 
 
 def move_plain(
@@ -241,5 +251,6 @@ def move_plain(
     m, s = moments[rows].unbind(1)
     m = m.lerp(g, 1 - BETAS[0])
     s = s.mul(BETAS[1]).addcmul_(g, g, value=1 - BETAS[1])
-    moments[rows] = torch.stack([m, s], 1)
-    weight.index_add_(0, rows, m / s.sqrt().mul_(spread).add_(EPSILON), alpha=-rate)
+    moments[rows] = functional.hardshrink(torch.stack([m, s], 1), TINY)
+    step = m / s.sqrt().mul_(spread).add_(EPSILON)
+    weight[rows] = functional.hardshrink(weight[rows].sub_(step, alpha=rate), TINY)

@@ -14,6 +14,9 @@ from funnelcast.layers.pieces import HALVING, Piece, in_pieces
 
 BETAS: Final = (0.9, 0.999)
 EPSILON: Final = 1e-8
+TINY: Final = 1e-30
+"""A weight or moment of at most this magnitude becomes 0, long before it is subnormal (1.2e-38). A step is not changed
+by that: next to `EPSILON`, 1e-8, a root of 1e-15 and a mean of 1e-30 are nothing."""
 
 
 def _to_move_row(
@@ -34,7 +37,8 @@ def _to_move_row(
             spreads = piece.multiply_add(piece.root(s), piece.spread(scale), spread(EPSILON))
             w = builder.fsub(w, builder.fdiv(builder.fmul(piece.spread(size), m), spreads))
             for vector, row in ((w, weight), (m, mean), (s, square)):
-                piece.store([vector], row)
+                is_tiny = builder.fcmp_ordered("<=", piece.magnitude(vector), spread(TINY))  # not so for nan
+                piece.store([builder.select(is_tiny, piece.zeros, vector)], row)
 
         in_pieces(builder, width, move, HALVING)
         return context.get_dummy_value()
