@@ -15,8 +15,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src"
 LAYERS = [
-    "errors", "garbage", "compiled", "threads", "schema", "data", "layers", "models", "evaluation", "training",
-    "serving", "experiments", "testing", "cli",
+    "errors", "garbage", "compiled", "subnormals", "threads", "schema", "data", "layers", "models", "evaluation",
+    "training", "serving", "experiments", "testing", "cli",
 ]  # fmt: skip
 """Lowest first; a module imports from its own layer and those below."""
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -33,7 +33,8 @@ class Workers(ThreadPoolExecutor):
 
 
 def threads(workers: int) -> AbstractContextManager[Workers | None]:
-    """So many threads with one math thread each, for a caller that waits; none for one, whose work the caller does."""
+    """So many threads with one math thread each and flush to zero, for a caller that waits; none for one, whose work
+    the caller does, then with one math thread and flush to zero too."""
     return _threads(workers if workers > 1 else 0)
 
 
@@ -45,28 +46,39 @@ def helpers(workers: int) -> AbstractContextManager[Workers | None]:
 @contextmanager
 def _threads(number: int) -> Iterator[Workers | None]:
     """The number of math threads is each thread's own; a new one that goes straight to BLAS has the machine's, and with
-    two or more the last bits of a product differ."""
+    two or more the last bits of a product differ. Flush to zero is a thread's own as well."""
     import torch  # takes most of a second, and data are prepared without it
+
+    from funnelcast.subnormals import flush_to_zero
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        if number == 0:
-            yield None
-        else:
-            with Workers(number, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                yield pool
+        with flush_to_zero():
+            if number == 0:
+                yield None
+            else:
+                with Workers(number, initializer=_begin_thread) as pool:
+                    yield pool
     finally:
         torch.set_num_threads(before)
 
 
+def _begin_thread() -> None:
+    """Set one math thread and flush to zero, for as long as this thread lives."""
+    import torch
+
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+
+
 @contextmanager
 def ahead(items: Generator[Item]) -> Iterator[Iterator[Item]]:
-    """Gives `items`, of which a thread makes the next `AHEAD` while the caller works on one.
+    """Gives `items`, of which a thread makes the next `AHEAD` while the caller works on one, with flush to zero.
 
     What the generator raises is raised in its turn. On leaving the generator is closed: nothing of it runs on.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead", initializer=_begin_thread) as thread:
         try:
             yield _made_ahead(items, thread)
         finally:

@@ -115,15 +115,17 @@ def test_faults_that_show_only_beside_the_table() -> None:
     experiment = tiny.experiment(
         model=tiny.MODEL | {"embedding_dims": {"itm": 3}},
         loss={"weighting": "fixed", "weights": [1, 2, 3]},
-        stages=[{}, {"name": "next", "metric": "auc_conversio"}],
+        stages=[{}, {"name": "next", "metric": "auc_conversio", "learning_rate": 0.5}],
+        optimizer={"weight_decay": 3.0},
     )
     with pytest.raises(ConfigError) as caught:
         experiment.check(tiny.fitted_encoder(), "file.toml")
-    assert str(caught.value).startswith("file.toml has 3 faults:")
+    assert str(caught.value).startswith("file.toml has 4 faults:")
     faults = faults_of(caught.value)
     assert "did you mean 'item'?" in faults["model.embedding_dims.itm"]
     assert "3 values for 2 steps" in faults["loss.weights"]
     assert "did you mean 'auc_conversion'?" in faults["stages.1.metric"]
+    assert "takes all of a weight in one step at a learning rate of 0.5" in faults["optimizer.weight_decay"]
     assert tiny.experiment().check(tiny.fitted_encoder()) == tiny.experiment()
 
 

@@ -71,6 +71,24 @@ def test_another_experiment_in_the_same_folder(finished: Run, table: Table, chan
         train(tiny.experiment(**changes), table, finished.folder)
 
 
+def test_a_run_goes_on_whose_claim_lacks_a_newer_setting(finished: Run, table: Table, tmp_path: Path) -> None:
+    """And is of another experiment where that has not its default."""
+    shutil.copytree(finished.folder, tmp_path, dirs_exist_ok=True)
+    path = tmp_path / "experiment.json"
+    claim = json.loads(path.read_text())
+    for name in ("weight_decay", "embedding_decay"):
+        del claim["experiment"]["optimizer"][name]
+    path.write_text(json.dumps(claim))
+    assert train(tiny.experiment(), table, tmp_path).results == finished.results
+    settings = tiny.experiment().optimizer.model_dump() | {"weight_decay": 0.5}
+    with pytest.raises(FunnelcastError, match=r"optimizer\.weight_decay is 0\.0 there, 0\.5 here"):
+        train(tiny.experiment(optimizer=settings), table, tmp_path)
+    claim["experiment"]["optimizer"]["gone"] = 1
+    path.write_text(json.dumps(claim))
+    with pytest.raises(FunnelcastError, match=r"optimizer\.gone is 1 there, null here"):
+        train(tiny.experiment(), table, tmp_path)
+
+
 def test_another_table_or_start_in_the_same_folder(finished: Run, table: Table, tmp_path: Path) -> None:
     other = tiny.write_table(tmp_path / "table", seed=1)
     with pytest.raises(FunnelcastError, match="holds a run on another table; choose another folder"):

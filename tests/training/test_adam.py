@@ -1,5 +1,6 @@
 """Compiled passes against torch's: over dense parameters its Adam, over rows its operations."""
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ def draw(seed: int, *shape: int) -> Tensor:
 SHAPES = [(3, 40), (1,), (0, 4), (), (2, 3, 5)]
 RATES = [(0.02, 0.1), (0.5, 0.0), (0.1, 0.0)]
 """Learning rate and l2 of three groups: of two, three and no parameters."""
+NO_DECAY = (np.empty(0, np.int32), np.zeros(1, np.float32), 0)
 
 
 def pair(dtype: torch.dtype) -> tuple[DenseAdam, torch.optim.Adam]:
@@ -29,6 +31,28 @@ def pair(dtype: torch.dtype) -> tuple[DenseAdam, torch.optim.Adam]:
         groups.append(Group([each.clone() for each in drawn], rate, l2))
         theirs.append({"params": [each.clone().requires_grad_() for each in drawn], "lr": rate, "weight_decay": l2})
     return DenseAdam(groups), torch.optim.Adam(theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("by", [1, 3], ids=["one piece", "pieces"])
+def test_dense_parameters_decay_as_in_torchs_adamw(dtype: torch.dtype, by: int) -> None:
+    """Each by a share of its own."""
+    decays = (0.3, 0.0, 0.1, 0.01, 2.0)
+    drawn = [draw(i, *shape).to(dtype) for i, shape in enumerate(SHAPES)]
+    ours = DenseAdam([Group([each.clone() for each in drawn], 0.02, 0.0, decays)])
+    expected = [each.clone().requires_grad_() for each in drawn]
+    theirs = torch.optim.AdamW(
+        [{"params": [each], "weight_decay": decay} for each, decay in zip(expected, decays, strict=True)], lr=0.02
+    )
+    for seed in range(0, 200, 10):
+        pieces = [gradients(seed + i, dtype) for i in range(by)]
+        for parameter, *grads in zip(expected, *pieces, strict=True):
+            parameter.grad = torch.stack(grads).sum(0)
+        theirs.step()
+        ours.step(pieces)
+    tolerance = 1e-6 if dtype == torch.float32 else 1e-12
+    for found, right in zip(ours.parameters, expected, strict=True):
+        torch.testing.assert_close(found, right.detach(), rtol=tolerance, atol=tolerance)
 
 
 def gradients(seed: int, dtype: torch.dtype) -> list[Tensor]:
@@ -109,7 +133,7 @@ def test_compiled_and_plain_move_the_same_rows_alike(width: int) -> None:
     plain = [tensor.clone() for tensor in compiled]
     rows, grad = torch.tensor([3, 0, 39, 17]), draw(3, 4, width)
     weight, moments = (tensor.numpy() for tensor in compiled)
-    move(weight, moments, rows.numpy(), grad.numpy(), 0.1, 0.02, 1.5)
+    move(weight, moments, rows.numpy(), grad.numpy(), 0.1, 0.02, 1.5, *NO_DECAY)
     move_plain(plain[0], plain[1], rows, grad, 0.1, 0.02, 1.5)
     for found, expected in zip(compiled, plain, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
@@ -120,7 +144,7 @@ def test_a_row_without_a_gradient_ever_does_not_move() -> None:
     """0 / (0 + ε), not nan."""
     weight, moments = draw(0, 3, 4), torch.zeros(3, 2, 4)
     rows, grad = torch.tensor([1]).numpy(), torch.zeros(1, 4).numpy()
-    move(weight.numpy(), moments.numpy(), rows, grad, 0.0, 0.1, 1.0)
+    move(weight.numpy(), moments.numpy(), rows, grad, 0.0, 0.1, 1.0, *NO_DECAY)
     assert torch.equal(weight, draw(0, 3, 4))
 
 
@@ -151,3 +175,47 @@ def test_threads_that_share_rows_move_each_of_them(rows: int) -> None:
 def test_compiled_loops_take_float32_on_the_cpu() -> None:
     assert is_simple(torch.zeros(1)) and not is_simple(torch.zeros(1, dtype=torch.float64))
     assert not is_simple(torch.zeros(1, device="meta"))
+
+
+TINIES = [0.0, 1e-40, 9e-31, 1.2e-30, 1e-20, 1.0]
+
+
+def tiny(width: int, dtype: torch.dtype = torch.float32) -> list[Tensor]:
+    """A weight, a mean and a square (75, width): of pairs of `TINIES`, weights of both signs, and three with a nan."""
+    first, second = torch.tensor(TINIES).repeat_interleave(6), torch.tensor(TINIES).repeat(6)
+    first, second = torch.cat([first, -first]), torch.cat([second, second.flip(0)])
+    drawn = torch.stack([first, second, second.flip(0)])
+    with_nan = torch.ones(3, 3).masked_fill(torch.eye(3, dtype=torch.bool), torch.nan)
+    return [each[:, None].repeat(1, width).to(dtype) for each in torch.cat([drawn, with_nan], 1)]
+
+
+def settled(weight: Tensor, mean: Tensor, square: Tensor) -> list[Tensor]:
+    """What a step without gradient and rate makes of them, if what is below 1e-30 becomes 0; l2 hands a nan on."""
+    mean, square = (torch.where(weight.isnan(), torch.nan, each) for each in (mean, square))
+    weight = torch.where(mean.isnan() | square.isnan(), torch.nan, weight)
+    return [torch.where(each.abs() < 1e-30, 0.0, each) for each in (weight, 0.9 * mean, 0.999 * square)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_tiny_dense_weights_and_moments_become_0_and_nan_stays(dtype: torch.dtype) -> None:
+    weight, mean, square = tiny(3, dtype)
+    adam = DenseAdam([Group([weight.clone()], 0.0, 0.0)])
+    adam.mean[0].copy_(mean)
+    adam.square[0].copy_(square)
+    adam.step([[torch.zeros_like(weight)]])
+    for found, right in zip([*adam.parameters, *adam.mean, *adam.square], settled(weight, mean, square), strict=True):
+        torch.testing.assert_close(found, right, rtol=1e-6, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("width", [1, 5, 16, 33])
+@pytest.mark.parametrize("by", ["loop", "torch"])
+def test_tiny_rows_and_moments_become_0_and_nan_stays(width: int, by: str) -> None:
+    weight, mean, square = tiny(width)
+    own, rows = (weight.clone(), torch.stack([mean, square], 1)), torch.arange(len(weight))
+    grad = torch.zeros_like(weight)
+    if by == "loop":
+        move(own[0].numpy(), own[1].numpy(), rows.numpy(), grad.numpy(), 0.0, 0.0, 1.5, *NO_DECAY)
+    else:
+        move_plain(*own, rows, grad, 0.0, 0.0, 1.5)
+    for found, right in zip([own[0], *own[1].unbind(1)], settled(weight, mean, square), strict=True):
+        torch.testing.assert_close(found, right, rtol=1e-6, atol=0, equal_nan=True)

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import InputSpec, ListSpec
 from funnelcast.errors import FunnelcastError
+from funnelcast.layers.banks import LinearBank
 from funnelcast.layers.embedding import Embedded, Embedding, EmbeddingTable
+from funnelcast.layers.pooling import Norm
 from funnelcast.threads import helpers
 from funnelcast.training import adam
 from funnelcast.training.adam import RowAdam
@@ -140,7 +142,8 @@ def test_both_optimizers_agree_while_every_row_is_in_every_batch() -> None:
     states = []
     for name in NAMES:
         embedding, dense, weights = parts()
-        optimizer = Optimizer(OptimizerConfig(name=name, l2=0.1), dense, weights, 0.1, embedding.all_tables())
+        config = OptimizerConfig(name=name, l2=0.1, weight_decay=2, embedding_decay=1)
+        optimizer = Optimizer(config, dense, weights, 0.1, embedding.all_tables())
         for seed in range(3):
             ids = torch.tensor([[0, 0, 1], [1, 1, 2], [2, 2, 0], [0, 3, 1], [1, 4, 2]]).int()
             batch = Batch(ids, torch.ones(5, 1), lists=batch_of(seed, 5).lists)
@@ -200,7 +203,7 @@ def test_the_rate_of_a_stage_replaces_that_of_the_config_for_dense_and_rows() ->
 
 @pytest.mark.parametrize("name", NAMES)
 def test_saved_state_goes_on_bit_by_bit(name: Literal["adam", "adam_dense"]) -> None:
-    config = OptimizerConfig(name=name, l2=0.01)
+    config = OptimizerConfig(name=name, l2=0.01, weight_decay=0.5, embedding_decay=0.3)
     embedding, dense, weights = parts()
     undisturbed = Optimizer(config, dense, weights, 0.1, embedding.all_tables())
     for seed in range(3):
@@ -279,7 +282,7 @@ def test_threads_that_share_a_step_move_all_to_the_same_bits(
     moved = []
     for workers in (1, 3):
         embedding, dense, weights = parts()
-        config = OptimizerConfig(name=name, l2=0.1, clip=clip)
+        config = OptimizerConfig(name=name, l2=0.1, clip=clip, weight_decay=2, embedding_decay=1)
         optimizer = Optimizer(config, dense, weights, 0.1, embedding.all_tables())
         with helpers(workers) as pool:
             for seed in range(10, 40, 10):
@@ -323,3 +326,38 @@ def test_a_checkpoint_with_moments_apart_goes_on_bit_by_bit() -> None:
     second.load(state)
     assert second.state().keys() == first.state().keys()
     assert all(torch.equal(tensor, second.state()[name]) for name, tensor in first.state().items())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_kind_of_parameter_has_its_own_decay(name: Literal["adam", "adam_dense"]) -> None:
+    """By steps without a gradient: weights of layers shrink, rows in or out of the batch, and nothing else moves."""
+    embedding, _, weights = parts()
+    layers = nn.ModuleDict({"bank": LinearBank(2, 3, 4), "linear": nn.Linear(3, 2), "norm": Norm(2, 3)})
+    layers["plain_norm"] = nn.LayerNorm(3)
+    for parameter in layers.parameters():
+        nn.init.ones_(parameter)
+    rates = {"0": nn.Parameter(torch.ones(2, 2))}
+    config = OptimizerConfig(name=name, l2=0, learning_rate=0.01, weight_decay=2, embedding_decay=3)
+    dense = dict(layers.named_parameters())
+    optimizer = Optimizer(config, dense, weights, 0.1, embedding.all_tables(), rates=rates)
+    before = {n: p.detach().clone() for n, p in [*embedding.named_parameters(), *weights.items()]}
+    for _ in range(2):
+        zeros = [torch.zeros_like(p) for p in optimizer.parameters]
+        nothing = ones_of(batch_of(0)).scale(0.0)
+        optimizer.step(found(zeros, batch_of(0), nothing))
+    optimizer.settle()
+    decayed = {n for n, p in dense.items() if (p != 1).any()}
+    assert decayed == {"bank.weight", "linear.weight"} and torch.all(rates["0"] == 1)
+    for each in decayed:
+        torch.testing.assert_close(dense[each], torch.full_like(dense[each], 0.98**2))
+    assert torch.equal(weights["s"], before["s"])
+    for each, parameter in embedding.named_parameters():
+        torch.testing.assert_close(parameter.detach(), before[each] * 0.97**2)
+
+
+@pytest.mark.parametrize("setting", ["weight_decay", "embedding_decay"])
+def test_a_decay_that_takes_all_is_a_fault(setting: str) -> None:
+    config = OptimizerConfig.model_validate({setting: 50.0, "learning_rate": 0.01})
+    assert config.check(None) == [] == OptimizerConfig().check(1e6)
+    (fault,) = config.check(0.02)
+    assert f"optimizer.{setting}: 50.0 takes all of a weight in one step at a learning rate of 0.02" in str(fault)

@@ -121,8 +121,8 @@ def test_the_second_ctrl_c_does_not_wait_for_the_batch(table: Table, tmp_path: P
 
 
 @pytest.mark.parametrize("name", ["adam", "adam_dense"])
-def test_sampled_negatives_and_both_optimizers(table: Table, tmp_path: Path, name: str) -> None:
-    optimizer = {"name": name, "batch_size": 32, "clip": 0.5}
+def test_sampled_negatives_decays_and_both_optimizers(table: Table, tmp_path: Path, name: str) -> None:
+    optimizer = {"name": name, "batch_size": 32, "clip": 0.5, "weight_decay": 1.0, "embedding_decay": 2.0}
     experiment = tiny.experiment(keep_negatives=0.7, optimizer=optimizer)
     whole = run(experiment, table, tmp_path / "whole")
     for call in (1, 3, 8):

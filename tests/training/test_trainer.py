@@ -89,6 +89,20 @@ def test_the_best_state_by_the_dev_metric_is_kept(table: Table, tmp_path: Path) 
     assert {name: m.as_dict() for name, m in measured.outputs.items()} == lines[best]["dev"]
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ids_that_no_batch_has_decay_to_the_end_of_the_best_epoch(tmp_path: Path, workers: int) -> None:
+    table = tiny.write_table(tmp_path / "table", encoder=tiny.fitted_encoder(users=tiny.USERS + 8))
+    stages: Any = [{"epochs": 3, "patience": 3}]
+    decayed = FAST | {"l2": 0.0, "embedding_decay": 0.5, "weight_decay": 0.1}
+    experiment = tiny.experiment(optimizer=decayed, stages=stages, workers=workers)
+    never, start = slice(tiny.USERS + 3, tiny.USERS + 9), trainer_of(experiment, table, tmp_path / "start").model
+    model = run(experiment, table, tmp_path / "run").model
+    steps = 3 * (1 + max(i for i, line in enumerate(log_of(tmp_path / "run")) if line["is_best"]))
+    before, after = (each.embedding.all_tables()[0].blocks()["user"].detach()[never] for each in (start, model))
+    assert before.shape[0] == 6 and (before != 0).all()
+    torch.testing.assert_close(after, before * (1 - 0.03 * 0.5) ** steps, rtol=1e-5, atol=0)
+
+
 def test_the_log(table: Table, tmp_path: Path) -> None:
     """The logged loss is the training rows' own: here by a model that does not move."""
     still = {"batch_size": 160, "learning_rate": 1e-30}

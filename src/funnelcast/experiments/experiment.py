@@ -78,6 +78,7 @@ class Experiment(Config):
                 problem = f"{stage.name!r} is the name of two stages, which the log tells apart by it"
                 faults.append(Fault(f"stages.{i}.name", problem, "give each its own"))
             faults += stage.check(funnel, f"stages.{i}")
+            faults += self.optimizer.check(stage.learning_rate)
             if stage.meta is not None:
                 faults += self._meta_faults(stage.meta, f"stages.{i}.meta")
         return faults

@@ -25,7 +25,7 @@ from funnelcast.data.encoder import Encoder
 from funnelcast.data.files import alone_in, clear_stale, require_folder, write_atomic
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
-from funnelcast.errors import FunnelcastError
+from funnelcast.errors import ConfigError, FunnelcastError
 from funnelcast.experiments.evaluate import evaluate
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.groups import group_by
@@ -224,8 +224,7 @@ def _claim(folder: Path, experiment: Experiment, table: Table, init: Bundle | No
     A folder with other things in it is nobody's run, and stays as it is. A run that failed before its first checkpoint
     leaves nothing to lose: its folder is free for another.
     """
-    settings = experiment.model_dump(mode="json", exclude={"data", "workers", "checkpoint_seconds", "device"})
-    claim = {"experiment": settings, "protocol": table.protocol, "files": table.manifest["files"]}
+    claim = {"experiment": _settings(experiment), "protocol": table.protocol, "files": table.manifest["files"]}
     claim["init"] = init.fingerprint if init is not None else None
     claim = json.loads(json.dumps(claim))
     path = folder / "experiment.json"
@@ -236,8 +235,21 @@ def _claim(folder: Path, experiment: Experiment, table: Table, init: Bundle | No
     if not found - {path.name, "log.jsonl"}:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(path, json.dumps(claim, indent=1).encode())
-    elif (before := _read(path)) != claim:
+    elif (before := _completed(_read(path))) != claim:
         raise FunnelcastError(f"{folder} holds a run {_otherwise(before, claim)}; choose another folder with --out")
+
+
+def _settings(experiment: Experiment) -> Any:
+    """Return what decides a run, as JSON has it."""
+    return experiment.model_dump(mode="json", exclude={"data", "workers", "checkpoint_seconds", "device"})
+
+
+def _completed(claim: dict[str, Any]) -> dict[str, Any]:
+    """Return a claim with the defaults of settings that its version did not know, so that its run goes on."""
+    try:
+        return {**claim, "experiment": _settings(Experiment.from_dict(claim["experiment"]))}
+    except ConfigError:  # of settings that are no more
+        return claim
 
 
 def _otherwise(before: dict[str, Any], now: dict[str, Any]) -> str:

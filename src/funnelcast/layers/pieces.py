@@ -59,6 +59,12 @@ class Piece:
         root = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.sqrt.v{self.lanes}f32")
         return self.builder.call(root, [vector])
 
+    def magnitude(self, vector: Any) -> Any:
+        """Each of its numbers without its sign."""
+        kind = ir.FunctionType(vector.type, [vector.type])
+        magnitude = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.fabs.v{self.lanes}f32")
+        return self.builder.call(magnitude, [vector])
+
     def sum(self, vector: Any) -> Any:
         """Of a vector's numbers, in any order."""
         kind = ir.FunctionType(REAL, [REAL, vector.type])

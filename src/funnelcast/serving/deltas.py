@@ -23,6 +23,7 @@ from funnelcast.serving.few_rows import FEW, FewRows
 from funnelcast.serving.keys import Keys
 from funnelcast.serving.network import Replicas
 from funnelcast.serving.new_rows import NewRows
+from funnelcast.subnormals import flush_to_zero
 from funnelcast.training.overlay import laid_over
 
 BLOCK = 16 * PIECE
@@ -52,6 +53,7 @@ class Deltas:
         self.few = FewRows(model) if can_record else model
         self.new, self.replicas = NewRows(model, bundle.encoder, self.changed), Replicas(model)
 
+    @flush_to_zero()
     @torch.inference_mode()
     def score(self, rows: pa.RecordBatch, columns: Columns) -> NDArray[np.float32]:
         """log p (N, T) of raw rows, which `columns` are encoded.

@@ -11,6 +11,7 @@ from torch import Tensor
 from funnelcast.data.batch import Batch
 from funnelcast.data.loader import generator_of
 from funnelcast.models.network import FunnelModel
+from funnelcast.subnormals import flush_to_zero
 from funnelcast.training.adapting import Adapting, Starting
 from funnelcast.training.adapting_path import Run
 from funnelcast.training.overlay import NewIds
@@ -32,6 +33,7 @@ class Adapted:
     """(U, E) by vocabulary: what is added to its row of unknown ids for the new ids 1 … U."""
 
 
+@flush_to_zero()
 def adapt(
     model: FunnelModel, starting: Starting, rows: Batch, config: Adapting, seed: int = 0, new: NewIds | None = None
 ) -> Adapted:

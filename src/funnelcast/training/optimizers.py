@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from funnelcast.data.batch import Batch
-from funnelcast.errors import FunnelcastError
+from funnelcast.errors import Fault, FunnelcastError
 from funnelcast.layers.embedding import EmbeddingTable
 from funnelcast.layers.mode import Precision
 from funnelcast.schema.config import Config
@@ -30,7 +30,14 @@ class OptimizerConfig(Config):
     learning_rate: float = Field(default=1e-3, gt=0)
     """Step size, for all but the loss weights, which have their own."""
     l2: float = Field(default=1e-6, ge=0)
-    """Added to the gradient times the parameter; rows of the embedding that are not in the batch are left alone."""
+    """Added to the gradient times the parameter; rows of the embedding that are not in the batch are left alone. Adam
+    divides it by its own size, so that it shrinks to nothing what has no other gradient; `weight_decay` does not."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled from the gradient (AdamW, Loshchilov & Hutter 2019): in every step each weight of a layer loses this
+    share of itself, times the learning rate. Not biases, norms, or learned loss weights; embeddings have their own."""
+    embedding_decay: float = Field(default=0.0, ge=0)
+    """The same for the rows of embeddings, also those that are not in the batch: in an epoch every id loses the same
+    share, so that a rare one, which batches hardly move, ends nearer to 0 than a frequent one."""
     batch_size: int = Field(default=2048, ge=1, le=1 << 24)
     """Rows per step."""
     micro_batch: int = Field(default=1024, ge=1, le=1 << 24)
@@ -47,6 +54,15 @@ class OptimizerConfig(Config):
     for GPUs: on a CPU that code takes the place of loops that are faster. Meta steps go without."""
     clip: float | None = Field(default=None, gt=0)
     """Largest norm of the whole gradient; none for no limit."""
+
+    def check(self, learning_rate: float | None) -> list[Fault]:
+        """Return faults of decays with the learning rate of a stage, or none for its own."""
+        rate, faults = learning_rate or self.learning_rate, []
+        for name in ("weight_decay", "embedding_decay"):
+            if rate * getattr(self, name) >= 1:
+                problem = f"{getattr(self, name)} takes all of a weight in one step at a learning rate of {rate:g}"
+                faults.append(Fault(f"optimizer.{name}", problem, f"set it far below {1 / rate:g}"))
+        return faults
 
 
 class Optimizer:
@@ -69,14 +85,16 @@ class Optimizer:
         self.clip = config.clip
         self._spans = [s for s in spans_of(tables) if s.table.weight.requires_grad]
         self.tables = tables = [span.table for span in self._spans]
-        self.row_adams = [RowAdam(table, rate, config.l2) for table in tables] if config.name == "adam" else []
+        is_by_row, of_rows = config.name == "adam", config.embedding_decay
+        self.row_adams = [RowAdam(table, rate, config.l2, of_rows) for table in tables] if is_by_row else []
+        decays = tuple(config.weight_decay * decays_weight(name, p) for name, p in dense.items())
         groups = [
-            Group(list(dense.values()), rate, config.l2),
+            Group(list(dense.values()), rate, config.l2, decays),
             Group(list(loss_weights.values()), loss_rate, 0.0),
             Group(list(self.rates.values()), rate, 0.0),
         ]
-        if config.name == "adam_dense":
-            groups.append(Group([table.weight for table in tables], rate, config.l2))
+        if not is_by_row:
+            groups.append(Group([table.weight for table in tables], rate, config.l2, (of_rows,) * len(tables)))
         self.adam = DenseAdam(groups)
 
     @property
@@ -120,6 +138,11 @@ class Optimizer:
                 whole.append(torch.zeros_like(table.weight).index_copy_(0, touched.long(), grad))
         self.adam.step([[*grads, *whole]])
 
+    def settle(self) -> None:
+        """Let embedding rows lose what is owed to their decay: at the end of an epoch, before they are measured."""
+        for row_adam in self.row_adams:
+            row_adam.settle()
+
     def state(self) -> dict[str, Tensor]:
         """Every moment and step count by name."""
         dense = zip(self._names(), self.adam.state(), strict=True)
@@ -151,6 +174,12 @@ def _as_now(state: dict[str, Tensor]) -> dict[str, Tensor]:
     apart = [name.removesuffix("mean") for name in state if name.startswith("rows.") and name.endswith(".mean")]
     beside = {f"{own}moments": torch.stack([state[f"{own}mean"], state[f"{own}square"]], 1) for own in apart}
     return state | beside
+
+
+def decays_weight(name: str, parameter: Tensor) -> bool:
+    """Whether a dense parameter decays: what a layer multiplies by, which is named `weight` and has two dimensions or
+    more. A bank's biases have two as well, and the scale of its norms three."""
+    return name.rpartition(".")[2] == "weight" and parameter.dim() > 1
 
 
 def _move(row_adam: RowAdam, gradients: Callable[[], tuple[Tensor, Tensor]], workers: Workers | None) -> None:

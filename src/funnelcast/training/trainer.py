@@ -145,6 +145,7 @@ class Trainer:
 
     def _end_epoch(self, course: Course, dev: Columns) -> None:
         speed = self.log.speed(self.at)
+        course.optimizer.settle()
         with course.average.in_place() if course.average is not None else nullcontext():
             metrics = self._measure(dev)
             value = course.stage.value(metrics, self.funnel)

@@ -25,6 +25,7 @@ from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.run import trainer_of
 from funnelcast.models.network import FunnelModel
 from funnelcast.serving.bundle import Bundle
+from funnelcast.subnormals import flush_to_zero
 from funnelcast.training.objective import Objective
 
 ROWS = 20_000
@@ -58,6 +59,7 @@ def diagnose(
     return {name: value for name, value in found.items() if value}
 
 
+@flush_to_zero()
 def _of_network(
     model: FunnelModel, experiment: Experiment, table: Table, columns: Columns, run: Path
 ) -> dict[str, Any]:
