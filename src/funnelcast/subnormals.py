@@ -1,7 +1,7 @@
 """Flush to zero: threads that compute take numbers too small for full precision, and results that are, as 0.
 
-A processor takes 100 times as long for such a subnormal number, in float32 one below 1.2e-38. Weights, moments and
-gradients become so small where a regularised network has nothing to learn, and an epoch then takes 40 times as long.
+A processor may take a hundred times as long for such a subnormal number, in float32 one below 1.2e-38. Weights, moments
+and gradients become so small where `l2` shrinks what has nothing else to learn.
 """
 
 from __future__ import annotations
