@@ -1,7 +1,7 @@
 """Flush to zero: threads that compute take numbers too small for full precision, and results that are, as 0.
 
-A processor takes 100 times as long for such a subnormal number, in float32 one below 1.2e-38. Weights, moments and
-gradients become so small where a regularised network has nothing to learn, and an epoch then takes 40 times as long.
+A processor may take a hundred times as long for such a subnormal number, in float32 one below 1.2e-38. Weights, moments
+and gradients become so small where `l2` shrinks what has nothing else to learn.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ def is_flushing() -> bool:
 def flush_to_zero() -> Iterator[None]:
     """Flush to zero in this thread, and restore what was before at the end of the block; also as a decorator.
 
-    It takes a microsecond and may be nested. PyTorch sets both bits of a processor at once, that for operands (DAZ) and
-    that for results (FTZ), so that a caller who had set only the second has neither afterwards. Where a processor can
-    do neither, nothing changes.
+    It takes two microseconds and may be nested. PyTorch sets both bits of a processor at once, that for operands (DAZ)
+    and that for results (FTZ), so that a caller who had set only the second has neither afterwards. Where a processor
+    can do neither, nothing changes.
 
     The state is a thread's own. Threads that are made within the block inherit it, OpenMP's for PyTorch's operations
     too, but not those that a caller's earlier operations have made. Training and scoring do not depend on that: they

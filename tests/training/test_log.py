@@ -141,6 +141,39 @@ def test_a_resumed_epoch_took_what_all_its_processes_took(log: EpochLog, clock: 
     assert log.speed(at) == {"seconds": 2.5, "rows_per_s": 4}
 
 
+def train_epoch(log: EpochLog, clock: list[float], seconds: float, stage: str = "general", batch: int = 0) -> Any:
+    """The line of an epoch of 10 rows that takes so long, from a batch on."""
+    at = Progress(batch=batch, loss_sum=[5.0, 2.5], weight_sum=[10.0, 10.0], seconds=seconds / 2 if batch else 0.0)
+    log.begin(Stage(name=stage), LOADER, at)
+    clock[0] += seconds - at.seconds
+    at.batch = 3
+    log.write(at, WEIGHTS, measured(), log.speed(at))
+    return lines(log)[-1]
+
+
+def test_an_epoch_at_under_half_of_the_firsts_rate_is_a_warning(
+    log: EpochLog, clock: list[float], calls: Calls
+) -> None:
+    """In comparison with a whole one of the stage and the process, and no noise of a few seconds."""
+    shares = [train_epoch(log, clock, seconds).get("share_of_first_rate") for seconds in (4.0, 7.9, 8.1, 16.0)]
+    assert shares == [None, None, 0.494, 0.25]
+    warned = ["warning" in note for *_, note in calls]
+    assert warned == [False, False, True, True]
+    assert calls[-1][4].endswith("(best); warning: 1 rows/s, 25% of the first epoch's rate")
+    assert "share_of_first_rate" not in train_epoch(log, clock, 30.0, "top")
+    assert "share_of_first_rate" in train_epoch(log, clock, 61.0, "top")
+
+
+def test_short_epochs_and_resumed_ones_are_not_compared(log: EpochLog, clock: list[float]) -> None:
+    epochs = ((0.5, 2), (20.0, 0), (90.0, 1))
+    found = [train_epoch(log, clock, seconds, batch=batch) for seconds, batch in epochs]
+    assert not any("share_of_first_rate" in line for line in found)
+    assert train_epoch(log, clock, 41.0)["share_of_first_rate"] == 0.488
+    fresh = EpochLog(log.file, FUNNEL.names, lambda *_: None)
+    assert "share_of_first_rate" not in train_epoch(fresh, clock, 0.5)
+    assert "share_of_first_rate" not in train_epoch(fresh, clock, 4.9)
+
+
 def test_a_cut_drops_what_came_after_the_checkpoint(log: EpochLog) -> None:
     log.file.write_bytes(b"one\ntwo\n")
     log.cut(4)

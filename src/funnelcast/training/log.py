@@ -19,6 +19,9 @@ from funnelcast.training.stages import Stage
 FAR, LEAST = 2.0, 50
 """A rate that is predicted so many times too high or too low is told, where so many rows reached the step."""
 
+SLOW, LONG = 0.5, 5.0
+"""An epoch is slow whose rows/s are under this share of the first epoch's, if it takes so many seconds."""
+
 
 class EpochLog:
     """Call `begin`, `report` after each batch, `speed` after the last one, and `write` when dev rows are measured."""
@@ -26,6 +29,8 @@ class EpochLog:
     _stage: Stage
     _loader: Loading
     _started: float  # when the epoch would have begun, had no process been stopped in it
+    _is_whole: bool  # whether all of the epoch is this process's
+    _first: tuple[str, float] = "", 0.0  # a stage, and the rows/s of the first epoch that this process trained in it
 
     def __init__(self, file: Path, steps: tuple[str, ...], on_progress: OnProgress) -> None:
         """`steps`: names of the funnel's steps."""
@@ -40,6 +45,7 @@ class EpochLog:
     def begin(self, stage: Stage, loader: Loading, at: Progress) -> None:
         """An epoch, or the rest of one."""
         self._stage, self._loader, self._started = stage, loader, time.perf_counter() - at.seconds
+        self._is_whole = at.batch == 0
 
     def report(self, at: Progress, weights: Tensor) -> None:
         """Mean losses of the epoch up to here; `weights` (T,): the task weights."""
@@ -55,9 +61,14 @@ class EpochLog:
         return time.perf_counter() - self._started
 
     def speed(self, at: Progress) -> dict[str, float]:
-        """Of the epoch."""
+        """Of the epoch; with `share_of_first_rate` where it is slow, next to the stage's first in this process."""
         seconds = self.seconds
-        return {"seconds": round(seconds, 3), "rows_per_s": round(self._rows(at.batch) / seconds)}
+        rate = self._rows(at.batch) / seconds
+        found = {"seconds": round(seconds, 3), "rows_per_s": round(rate)}
+        if self._is_whole and self._first[0] != self._stage.name:
+            self._first = self._stage.name, rate
+        share = rate / self._first[1] if self._is_whole else 1.0
+        return found | ({"share_of_first_rate": round(share, 3)} if share < SLOW and seconds >= LONG else {})
 
     def write(self, at: Progress, weights: Tensor, metrics: FunnelMetrics, speed: dict[str, float]) -> int:
         """The epoch's line; returns the size of the file with it."""
@@ -91,7 +102,13 @@ def _summary(line: dict[str, Any]) -> str:
     found = {name: m for name, m in line["dev"].items() if m["auc"]["estimate"] is not None}
     aucs = ", ".join(f"{name} {m['auc']['estimate']:.4f}" for name, m in found.items())
     best = " (best)" if line["is_best"] else ""
-    return f"dev AUC: {aucs}{best}{_uncalibrated(found)}{adapting(line.get('meta'))}"
+    return f"dev AUC: {aucs}{best}{_uncalibrated(found)}{_slow(line)}{adapting(line.get('meta'))}"
+
+
+def _slow(line: dict[str, Any]) -> str:
+    """Whether training has become slow: the machine does something else, or numbers are no longer what they were."""
+    share = line.get("share_of_first_rate")
+    return "" if share is None else f"; warning: {line['rows_per_s']:,} rows/s, {share:.0%} of the first epoch's rate"
 
 
 def _uncalibrated(found: dict[str, Any]) -> str:
