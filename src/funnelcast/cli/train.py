@@ -42,6 +42,8 @@ def show_summary(summary: dict[str, Any]) -> None:
         seeds = summary["seeds"]
         title = f"{part}, mean ± std of {len(seeds)} seeds" if len(seeds) > 1 else f"{part}, seed {seeds[0]}"
         show(rows, (title, "AUC", "log-loss", "calibration error"))
+    for text in summary["warnings"]:
+        out.print(f"WARNING: {text}")
     out.print(f"Bundles: {', '.join(summary['bundles'])}")
 
 

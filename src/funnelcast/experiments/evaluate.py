@@ -15,6 +15,7 @@ from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
 from funnelcast.errors import ComparisonError
 from funnelcast.evaluation.funnel import measure_funnel
+from funnelcast.evaluation.health import find_collapsed
 from funnelcast.evaluation.score import score
 from funnelcast.experiments.groups import group_by, measure_groups
 from funnelcast.schema.funnel import Funnel
@@ -32,7 +33,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Metrics by output name, under "outputs"; the same for the constant predictor, under "constant", and where the
     table knows the truth for the true model, under "truth"; AUCs by the values of a kept column or an id feature, under
-    "groups". `part`: "train", "dev" or "test".
+    "groups". `part`: "train", "dev" or "test". An output that has collapsed (`find_collapsed`) says so in its
+    "warnings".
 
     Rows count by their weight where the schema has one. A figure is None where it is undefined: an AUC with one class,
     any figure without rows. Raises BundleError, TableError for a part or column that is not there, ComparisonError
@@ -47,12 +49,14 @@ def evaluate(
         bundle.model, rows, bundle.keep_negatives, lambda done: progress("evaluate", done, len(rows), "rows")
     )
     measured = measure_funnel(funnel, rows.labels, log_p, log_q, rows.weight)
+    collapsed = find_collapsed(funnel, rows.labels, log_p, log_q, rows.weight, bundle.rates, measured)
+    said = {finding.output: [finding.text] for finding in collapsed}
     constant = np.broadcast_to(np.array(bundle.rates), log_p.shape)
     result = {
         "part": part,
         "rows": len(rows),
         "protocol": table.protocol,
-        "outputs": {name: m.as_dict() for name, m in measured.outputs.items()},
+        "outputs": {name: {**m.as_dict(), "warnings": said.get(name, [])} for name, m in measured.outputs.items()},
         "ratio_cut": measured.cut,
         "constant": _of_probabilities(funnel, rows, constant),
     }

@@ -51,6 +51,13 @@ def train_seeds(
         "protocol": table.protocol,
         "seeds": list(wanted),
         "mean": summarise([run.results for run in runs]),
+        "warnings": [
+            f"seed {seed}, {part}: {text}"
+            for seed, run in zip(wanted, runs, strict=True)
+            for part, outputs in run.results.items()
+            for metrics in outputs.values()
+            for text in metrics.get("warnings", ())
+        ],
         "bundles": [str(run.folder / "bundle") for run in runs],
     }
     write_atomic(out / "summary.json", json.dumps(summary, indent=1).encode())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from funnelcast.experiments.benchmark.suite import slug
+from funnelcast.experiments.report.alarm import alarm_of_models, alarm_of_run
 from funnelcast.experiments.report.beside import beside, published_of
 from funnelcast.experiments.report.compared import (
     cost_table,
@@ -83,7 +84,7 @@ def of_benchmark(run: BenchmarkRun) -> Content:
         results["title"],
         _summary(results),
         results["protocol"],
-        headline(results),
+        f"{alarm_of_models(results)} {headline(results)}".strip(),
         conclude(results),
         tables,
         list(compared(run)),
@@ -108,7 +109,7 @@ def of_training(run: TrainingRun) -> Content:
         name,
         f"One training run: {model}, seed {run.settings.get('seed', 0)}, measured on its {' and '.join(parts)} rows.",
         run.protocol,
-        "",
+        alarm_of_run(run.results),
         judge(run.results, diagnosis.get("epochs", [])),
         [metrics_table(part, run.results[part]) for part in parts],
         [],

@@ -22,6 +22,7 @@ def _of_output(part: str, metrics: Mapping[str, Any]) -> Iterator[str]:
     if auc["estimate"] is None:
         yield f"No AUC on the {part} rows: {auc.get('note') or 'undefined'}."
         return
+    yield from (f"WARNING: {text}." for text in metrics.get("warnings", ()))
     bounds = "" if auc["low"] is None else f" [{short(auc['low'])}, {short(auc['high'])}]"
     yield f"AUC {short(auc['estimate'])}{bounds} over {rows:,} {part} rows, {positives:,} of them positive."
     if auc["low"] is not None and auc["low"] <= 0.5 <= auc["high"]:
