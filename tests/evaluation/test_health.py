@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from funnelcast.evaluation.funnel import measure_funnel
-from funnelcast.evaluation.health import Finding, find_collapsed, loss_difference, step_rates
+from funnelcast.evaluation.health import Finding, find_collapsed, step_rates
+from funnelcast.evaluation.paired import loss_difference
 from funnelcast.schema.funnel import Funnel
 
 Array = NDArray[Any]

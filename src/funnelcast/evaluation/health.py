@@ -9,10 +9,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from funnelcast.data.columns import UNOBSERVED
-from funnelcast.evaluation.auc import TOO_FEW, Interval
+from funnelcast.evaluation.auc import Interval
 from funnelcast.evaluation.funnel import FunnelMetrics, conditional, sample_space
+from funnelcast.evaluation.paired import loss_difference
 from funnelcast.evaluation.rows import Array, Floats
-from funnelcast.evaluation.spread import effective_rows, mean_variance, quantile
 from funnelcast.schema.funnel import Funnel, Output
 
 Problem = Literal["constant", "auc", "log_loss"]
@@ -101,32 +101,6 @@ def find_collapsed(
 def is_constant(log_p: Array, log_q: Array) -> bool:
     """Whether predictions (N,) are all one number, but for rounding."""
     return all(len(each) > 0 and float(each.max()) - float(each.min()) <= ALIKE for each in (log_p, log_q))
-
-
-def loss_difference(
-    labels: Array,
-    a: tuple[Array | float, Array | float],
-    b: tuple[Array | float, Array | float],
-    weights: Array | None = None,
-    level: float = 0.95,
-) -> Interval:
-    """Mean log-loss of a minus that of b over the same rows, with the interval of a mean of paired differences.
-
-    labels (N,) in {0, 1}; a and b: log p and log q, (N,) or one for all rows; weights (N,) >= 0. By Student's t with
-    degrees of freedom that heed the tails of the differences; none with under 10 (effective) rows of a class.
-    """
-    y = labels == 1
-    w = np.ones(len(y)) if weights is None else weights.astype(np.float64)
-    if not np.any(w):
-        return Interval(math.nan, math.nan, math.nan, math.nan, "no rows")
-    differences = np.where(y, np.subtract(b[0], a[0], dtype=np.float64), np.subtract(b[1], a[1], dtype=np.float64))
-    estimate = float(np.average(differences, weights=w))
-    variance, freedom = mean_variance(differences, w)
-    for name, own in (("positives", w[y]), ("negatives", w[~y])):
-        if not np.any(own) or effective_rows(own) < TOO_FEW - 1e-6:
-            return Interval(estimate, math.nan, math.nan, math.sqrt(variance), f"too few {name}")
-    half = quantile(level, freedom) * math.sqrt(variance)
-    return Interval(estimate, estimate - half, estimate + half, math.sqrt(variance))
 
 
 def _said(below: Interval | None, worse: Interval | None) -> Iterator[tuple[Problem, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -40,7 +40,22 @@ def evaluate(
     any figure without rows. Raises BundleError, TableError for a part or column that is not there, ComparisonError
     when the table's funnel or ids are not the bundle's.
     """
-    bundle, table = bundle_of(bundle), table if isinstance(table, Table) else Table.open(table)
+    table = table if isinstance(table, Table) else Table.open(table)
+    return measure_part(bundle_of(bundle), table, part, by, progress=progress).result
+
+
+class Measured(NamedTuple):
+    """What `evaluate` returns, and the reach that it is of."""
+
+    result: dict[str, Any]
+    log_p: NDArray[np.float32]  # (N, T)
+    log_q: NDArray[np.float32]
+
+
+def measure_part(
+    bundle: Bundle, table: Table, part: str, by: str | None = None, *, progress: Progress = silent
+) -> Measured:
+    """As `evaluate`."""
     require_same_ids(bundle.encoder, table)
     rows, side, funnel = table.part(part), table.side(part), table.schema.funnel
     assert rows.labels is not None
@@ -65,7 +80,7 @@ def evaluate(
         result["truth"] = _of_probabilities(funnel, rows, truth)
     if groups is not None:
         result["groups"] = measure_groups(funnel, rows, log_p, groups)
-    return result
+    return Measured(result, log_p, log_q)
 
 
 def require_same_ids(encoder: Encoder, table: Table) -> None:
