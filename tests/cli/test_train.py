@@ -38,6 +38,13 @@ def test_one_seed_has_no_spread(made: Path, tmp_path: Path) -> None:
     arguments = ("train", made / "man.toml", "--data", made / "table", "--out", tmp_path / "run")
     shown, summary = call(*arguments), loads(call(*arguments, "--json"))
     assert shown.code == 0 and "±" not in shown.out and "buy_given_click" in shown.out
+    lines = [line.strip().split("  ")[0] for line in shown.out.splitlines()]
+    baselines = ["constant rate", "sum of rate logits", "logistic regression", "LightGBM"]
+    assert [line for line in lines if line in baselines] == 6 * baselines  # three outputs on two parts
+    assert sum(line in ("best column (user)", "best column (age)") for line in lines) == 6
+    assert "NOT ABOVE A BASELINE: seed 0, test: click: AUC is" in shown.out
+    without = call(*arguments[:-1], tmp_path / "without", "--no-baselines")
+    assert without.code == 0 and "rate logits" not in without.out and "NOT ABOVE" not in without.out
     assert summary["mean"]["dev"]["click"]["auc"]["std"] is None  # type: ignore[index]
 
 

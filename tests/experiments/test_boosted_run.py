@@ -50,7 +50,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
 
 @pytest.fixture(scope="module")
 def finished(table: Table, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return train(experiment(), table, tmp_path_factory.mktemp("boosted") / "run")
+    return train(experiment(), table, tmp_path_factory.mktemp("boosted") / "run", baselines=False)
 
 
 def log_with_lists(rows: int) -> pa.Table:
@@ -82,7 +82,7 @@ def test_the_whole_job_with_lists(changes: dict[str, Any], tmp_path: Path, monke
     pq.write_table(log_with_lists(1200), "log.parquet")
     Path("schema.toml").write_text(SCHEMA)
     funnelcast.prepare("schema.toml", "table", train="log.parquet")
-    run = funnelcast.train(experiment(model=MODEL | changes), "table", "run")
+    run = funnelcast.train(experiment(model=MODEL | changes), "table", "run", baselines=False)
     assert funnelcast.evaluate("run/bundle", "table")["outputs"] == run.results["test"]
     assert run.results["test"]["click"]["auc"]["estimate"] > 0.6
     raw, loaded = log_with_lists(1200), funnelcast.load("run/bundle")
@@ -118,11 +118,11 @@ def test_what_a_run_leaves(finished: Run, table: Table) -> None:
 @pytest.mark.slow
 def test_neither_threads_nor_another_run_change_a_file(finished: Run, table: Table, tmp_path: Path) -> None:
     """But for `bundle.json`, which says how many threads there were."""
-    train(experiment(workers=2), table, tmp_path)
+    train(experiment(workers=2), table, tmp_path, baselines=False)
     found, expected = content(tmp_path), content(finished.folder)
     assert {name for name in expected if found[name] != expected[name]} == {"bundle/bundle.json"}
     assert found.keys() == expected.keys()
-    assert train(experiment(), table, tmp_path).bundle.fingerprint == finished.bundle.fingerprint
+    assert train(experiment(), table, tmp_path, baselines=False).bundle.fingerprint == finished.bundle.fingerprint
 
 
 def test_an_interrupted_run_goes_on_to_the_same_bundle(finished: Run, table: Table, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_an_interrupted_run_goes_on_to_the_same_bundle(finished: Run, table: Tab
     assert not (tmp_path / "bundle").exists() and (tmp_path / "checkpoint/step-0").is_dir()
     with pytest.raises(FunnelcastError, match="holds a run of another"):
         train(experiment(seed=1), table, tmp_path)
-    assert train(experiment(), table, tmp_path).bundle.fingerprint == finished.bundle.fingerprint
+    assert train(experiment(), table, tmp_path, baselines=False).bundle.fingerprint == finished.bundle.fingerprint
     assert content(tmp_path) == content(finished.folder)
 
 
@@ -143,12 +143,16 @@ def test_an_interrupted_run_goes_on_to_the_same_bundle(finished: Run, table: Tab
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_killed_before_any_operation_on_files_it_goes_on_to_the_same_files(table: Table, tmp_path: Path) -> None:
     folder, boosted = tmp_path / "run", experiment(model=MODEL | {"rounds": 2, "ids": "target_statistics"})
-    train(boosted, table, tmp_path / "whole")
+    train(boosted, table, tmp_path / "whole", baselines=False)
     whole, met = content(tmp_path / "whole"), set()
-    for number in kills(lambda: shutil.rmtree(folder, ignore_errors=True), lambda: train(boosted, table, folder)):
+
+    def again() -> None:
+        train(boosted, table, folder, baselines=False)
+
+    for number in kills(lambda: shutil.rmtree(folder, ignore_errors=True), again):
         met |= {path.name.partition(".partial")[0] for path in folder.rglob(".*")}
         assert not (folder / "bundle").exists() or content(folder / "bundle") == content(tmp_path / "whole/bundle")
-        train(boosted, table, folder)
+        again()
         assert content(folder) == whole, number
     assert met == {".experiment.json", ".step-0", ".step-1", ".log.jsonl", ".bundle", ".results.json"}
 
@@ -169,7 +173,7 @@ def test_the_test_rows_are_not_touched_before_training_ends(
 
     monkeypatch.setattr(Boosting, "run", without_test_rows)
     plain.rename(hidden)
-    assert train(experiment(), Table.open(table.folder), tmp_path / "run").results == finished.results
+    assert train(experiment(), Table.open(table.folder), tmp_path / "run", baselines=False).results == finished.results
 
 
 def test_sampled_negatives(tmp_path: Path) -> None:

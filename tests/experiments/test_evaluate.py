@@ -69,6 +69,15 @@ def test_the_frame_of_the_result(table: Table) -> None:
     assert found["ratio_cut"] == {"conversion_given_click": 0}
 
 
+def test_what_has_collapsed_says_so(table: Table) -> None:
+    """Rates of which the network knows nothing, as it is not trained, are better than what it says."""
+    untrained = bundle_of()
+    found = evaluate(dataclasses.replace(untrained, rates=table.label_rates("test")), table)["outputs"]
+    assert "conversion: " in found["conversion"]["warnings"][0] and "worse than the constant rate" in str(found)
+    wrong = evaluate(dataclasses.replace(untrained, rates=[0.999, 0.001]), table)["outputs"]
+    assert all("log-loss" not in str(metrics["warnings"]) for metrics in wrong.values())
+
+
 def test_the_constant_predictor_says_the_training_rates(table: Table) -> None:
     bundle = bundle_of()
     constant = evaluate(bundle, table)["constant"]

@@ -93,7 +93,7 @@ def test_before_any_training_it_predicts_what_the_bundle_predicts() -> None:
 def test_a_warm_run_trains_what_it_sees_and_keeps_the_rest(tmp_path: Path) -> None:
     init = bundle_of()
     table = tiny.write_table(tmp_path / "table", encoder=encoder())
-    run = train(tiny.experiment(), table, tmp_path / "run", init=init)
+    run = train(tiny.experiment(), table, tmp_path / "run", init=init, baselines=False)
     assert run.results == {part: evaluate(run.bundle, table, part)["outputs"] for part in ("dev", "test")}
     rows, old = rows_of(run.bundle.model, run.bundle.encoder), rows_of(init.model, init.encoder)
     gone = set(old["user"]) - set(USERS) - {None}

@@ -176,3 +176,20 @@ def test_a_finished_run_is_only_read_again(table: Table, tmp_path: Path) -> None
     again = run(tiny.experiment(), table, tmp_path, lambda stage, *_: calls.append(stage))
     assert same(first.model, again.model) and not calls
     assert json.loads((tmp_path / "checkpoint/progress.json").read_text())["done"] is True
+
+
+def test_a_dead_step_is_said_after_its_first_epoch(table: Table, tmp_path: Path) -> None:
+    """Towers whose weights are all 0, and stay so, tell rows from each other no more."""
+    told: list[str] = []
+    stages: Any = [{"epochs": 1, "train": ["embedding"], "metric": "log_loss"}]
+    dead = trainer_of(tiny.experiment(stages=stages), table, tmp_path, lambda *call: told.append(call[-1]))
+    with torch.no_grad():
+        for parameter in dead.model.groups(["towers"]).values():
+            parameter.zero_()
+    dead.run(table.part("train"), table.part("dev"))
+    (line,) = log_of(tmp_path)
+    assert [text.split(":")[0] for text in line["warnings"]] == ["click", "conversion"]  # 27 rows reached the first
+    assert all("one prediction for all rows (0." in text and "another seed" in text for text in line["warnings"])
+    assert all(f"WARNING: {text}" in told[-1] for text in line["warnings"])
+    run(tiny.experiment(), table, tmp_path / "healthy")
+    assert not any("warnings" in line for line in log_of(tmp_path / "healthy"))

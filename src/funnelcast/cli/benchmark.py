@@ -75,10 +75,12 @@ def tell_end(cell: Cell) -> None:
 
 def show_results(results: dict[str, Any], folder: Path) -> None:
     """The tables, and what failed."""
-    from funnelcast.experiments.benchmark.markdown import tables
+    from funnelcast.experiments.benchmark.markdown import tables, warnings
 
     for head, rows in tables(results):
         show(rows, head)
+    for text in warnings(results):
+        out.print(text)
     for name, model in results["models"].items():
         for seed, why in model["failed"].items():
             out.print(f"{name}, seed {seed} failed: {why.splitlines()[-1]}\n  its log: {folder}/cells")

@@ -62,7 +62,7 @@ def _make(to: Path, rows: int, seed: int, realistic: bool, replace: bool, quiet:
         prepare_aliccp(files["train"], files["test"], folder / "table", progress=progress)
         table = Table.open(folder / "table")
         experiment = Experiment.from_toml(PRESETS["man-recommended"], seed=seed)
-        run = train(experiment, table, folder / "run", progress=progress)
+        run = train(experiment, table, folder / "run", baselines=False, progress=progress)
         result = evaluate(run.bundle, table)
     return {"log": {"train": asdict(made.train), "test": asdict(made.test)}, "evaluation": result}
 

@@ -45,8 +45,16 @@ def show_metrics(result: dict[str, Any]) -> None:
         out.print(
             f"  {name}: {m['positives']:,} of {m['rows']:,} rows reached it{_remarks(m, result['ratio_cut'], name)}"
         )
+    show_warnings(result["outputs"])
     for name, found in result.get("groups", {}).items():
         _show_groups(name, found)
+
+
+def show_warnings(outputs: dict[str, Any], where: str = "") -> None:
+    """A line for each output that has collapsed."""
+    for metrics in outputs.values():
+        for text in metrics.get("warnings", ()):
+            out.print(f"  WARNING: {where}{text}")
 
 
 def _remarks(metrics: dict[str, Any], cut: dict[str, int], name: str) -> str:

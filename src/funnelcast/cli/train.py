@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from funnelcast.cli.console import AsJson, number, out, resumable, show, show_json
+
+FIGURES = ("auc", "log_loss", "calibration_error")
 
 
 def train(
@@ -16,6 +19,9 @@ def train(
     seeds: Annotated[int, typer.Option(min=1, help="Train this many seeds, from the file's seed on.")] = 1,
     init: Annotated[Path | None, typer.Option(help="Start from a bundle; new ids get new rows.")] = None,
     to: Annotated[Path | None, typer.Option("--out", help="Folder of the run; runs/NAME by default.")] = None,
+    baselines: Annotated[
+        bool, typer.Option("--baselines/--no-baselines", help="Measure simple models on the same rows.")
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
     """Train a model. Ctrl-C leaves a checkpoint; the same command goes on from it.
@@ -25,7 +31,7 @@ def train(
     from funnelcast.experiments.repeat import train_seeds
 
     with resumable(as_json) as progress:
-        summary = train_seeds(experiment, data, seeds, init, to, progress)
+        summary = train_seeds(experiment, data, seeds, init, to, progress, baselines=baselines)
     if as_json:
         show_json(summary)
     else:
@@ -33,16 +39,28 @@ def train(
 
 
 def show_summary(summary: dict[str, Any]) -> None:
-    """Figures of dev and test over the seeds, and where the bundles are."""
+    """Figures of dev and test over the seeds, those of the baselines below them, and where the bundles are."""
     for part, outputs in summary["mean"].items():
-        rows = [
-            (name, *(_spread(m[key]) for key in ("auc", "log_loss", "calibration_error")))
-            for name, m in outputs.items()
-        ]
+        beside = summary["baselines"].get(part, {})
+        rows = [row for name, m in outputs.items() for row in _rows(name, m, beside.get(name, {}))]
         seeds = summary["seeds"]
         title = f"{part}, mean ± std of {len(seeds)} seeds" if len(seeds) > 1 else f"{part}, seed {seeds[0]}"
         show(rows, (title, "AUC", "log-loss", "calibration error"))
+    for text in summary["not_above_baselines"]:
+        out.print(f"NOT ABOVE A BASELINE: {text}")
+    for text in summary["warnings"]:
+        out.print(f"WARNING: {text}")
     out.print(f"Bundles: {', '.join(summary['bundles'])}")
+
+
+def _rows(name: str, model: dict[str, Any], baselines: dict[str, Any]) -> Iterator[tuple[str, ...]]:
+    """Of an output: the model, then each baseline."""
+    from funnelcast.experiments.repeat import figure_of
+
+    yield name, *(_spread(model[key]) for key in FIGURES)
+    for baseline, metrics in baselines.items():
+        column = f" ({metrics['column']})" if metrics.get("column") else ""
+        yield f"  {baseline}{column}", *(number(figure_of(metrics, key)) for key in FIGURES)
 
 
 def _spread(figure: dict[str, float | None]) -> str:

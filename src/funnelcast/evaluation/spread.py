@@ -32,7 +32,7 @@ def summarise(positives: Floats, negatives: Floats, w1: Floats, w0: Floats) -> S
     few positives are outscored, as at a high AUC.
     """
     mean, sizes = float(np.average(positives, weights=w1)), (effective_rows(w1), effective_rows(w0))
-    parts, tails = zip(_variance(positives, w1), _variance(negatives, w0), strict=True)
+    parts, tails = zip(mean_variance(positives, w1), mean_variance(negatives, w0), strict=True)
     normal, tailed = welch(parts, [size - 1 for size in sizes]), welch(parts, tails)
     return Summary(mean, math.sqrt(sum(parts)), sizes, normal, tailed)
 
@@ -70,8 +70,8 @@ def effective_rows(w: Floats) -> float:
     return float(w.sum() ** 2 / (w @ w))
 
 
-def _variance(values: Floats, w: Floats) -> tuple[float, float]:
-    """Of the weighted mean, and the degrees of freedom that the tails of the values leave it."""
+def mean_variance(values: Floats, w: Floats) -> tuple[float, float]:
+    """Variance of the weighted mean of values (N,), and the degrees of freedom that their tails leave it."""
     size = effective_rows(w)
     if size < 1.5:
         return math.nan, math.nan

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
 from funnelcast.errors import ComparisonError
 from funnelcast.evaluation.funnel import measure_funnel
+from funnelcast.evaluation.health import find_collapsed
 from funnelcast.evaluation.score import score
 from funnelcast.experiments.groups import group_by, measure_groups
 from funnelcast.schema.funnel import Funnel
@@ -32,13 +33,29 @@ def evaluate(
 ) -> dict[str, Any]:
     """Metrics by output name, under "outputs"; the same for the constant predictor, under "constant", and where the
     table knows the truth for the true model, under "truth"; AUCs by the values of a kept column or an id feature, under
-    "groups". `part`: "train", "dev" or "test".
+    "groups". `part`: "train", "dev" or "test". An output that has collapsed (`find_collapsed`) says so in its
+    "warnings".
 
     Rows count by their weight where the schema has one. A figure is None where it is undefined: an AUC with one class,
     any figure without rows. Raises BundleError, TableError for a part or column that is not there, ComparisonError
     when the table's funnel or ids are not the bundle's.
     """
-    bundle, table = bundle_of(bundle), table if isinstance(table, Table) else Table.open(table)
+    table = table if isinstance(table, Table) else Table.open(table)
+    return measure_part(bundle_of(bundle), table, part, by, progress=progress).result
+
+
+class Measured(NamedTuple):
+    """What `evaluate` returns, and the reach that it is of."""
+
+    result: dict[str, Any]
+    log_p: NDArray[np.float32]  # (N, T)
+    log_q: NDArray[np.float32]
+
+
+def measure_part(
+    bundle: Bundle, table: Table, part: str, by: str | None = None, *, progress: Progress = silent
+) -> Measured:
+    """As `evaluate`."""
     require_same_ids(bundle.encoder, table)
     rows, side, funnel = table.part(part), table.side(part), table.schema.funnel
     assert rows.labels is not None
@@ -47,12 +64,14 @@ def evaluate(
         bundle.model, rows, bundle.keep_negatives, lambda done: progress("evaluate", done, len(rows), "rows")
     )
     measured = measure_funnel(funnel, rows.labels, log_p, log_q, rows.weight)
+    collapsed = find_collapsed(funnel, rows.labels, log_p, log_q, rows.weight, bundle.rates, measured)
+    said = {finding.output: [finding.text] for finding in collapsed}
     constant = np.broadcast_to(np.array(bundle.rates), log_p.shape)
     result = {
         "part": part,
         "rows": len(rows),
         "protocol": table.protocol,
-        "outputs": {name: m.as_dict() for name, m in measured.outputs.items()},
+        "outputs": {name: {**m.as_dict(), "warnings": said.get(name, [])} for name, m in measured.outputs.items()},
         "ratio_cut": measured.cut,
         "constant": _of_probabilities(funnel, rows, constant),
     }
@@ -61,7 +80,7 @@ def evaluate(
         result["truth"] = _of_probabilities(funnel, rows, truth)
     if groups is not None:
         result["groups"] = measure_groups(funnel, rows, log_p, groups)
-    return result
+    return Measured(result, log_p, log_q)
 
 
 def require_same_ids(encoder: Encoder, table: Table) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ from funnelcast.data.files import require_folder, write_atomic
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
 from funnelcast.errors import FunnelcastError
+from funnelcast.experiments.baselines.measure import Baselines
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.presets import experiment_of
-from funnelcast.experiments.run import train
+from funnelcast.experiments.run import Run, train, workers_of
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor, bundle_of
 
@@ -26,11 +27,14 @@ def train_seeds(
     init: Bundle | Predictor | Path | str | None = None,
     out: Path | str | None = None,
     progress: Progress = silent,
+    *,
+    baselines: bool = True,
 ) -> dict[str, Any]:
     """Train `seeds` models into `out`, or `out/seed-N` each where there are several; returns and writes the summary.
 
     `experiment`: its TOML file, or the name of a preset. `data`: the table, instead of the experiment's own; `init`: a
-    bundle to start from. Every seed that is finished already is not trained again. Raises FunnelcastError.
+    bundle to start from; `baselines`: whether simple models are measured beside them, once for all seeds. Every seed
+    that is finished already is not trained again. Raises FunnelcastError.
     """
     source = experiment.name if isinstance(experiment, Experiment) else str(experiment)
     experiment = experiment_of(experiment)
@@ -42,19 +46,52 @@ def train_seeds(
     table, start = data if isinstance(data, Table) else Table.open(data), None if init is None else bundle_of(init)
     experiment.check(table.encoder, source)
     wanted = range(experiment.seed, experiment.seed + seeds)
+    shared = Baselines(table, workers_of(experiment), progress) if baselines else False
     runs = []
     for seed in wanted:
-        target = out if seeds == 1 else out / f"seed-{seed}"
-        runs.append(train(experiment.model_copy(update={"seed": seed}), table, target, init=start, progress=progress))
+        target, own = out if seeds == 1 else out / f"seed-{seed}", experiment.model_copy(update={"seed": seed})
+        runs.append(train(own, table, target, init=start, baselines=shared, progress=progress))
+    by_seed = dict(zip(wanted, runs, strict=True))
     summary = {
         "experiment": experiment.name,
         "protocol": table.protocol,
         "seeds": list(wanted),
         "mean": summarise([run.results for run in runs]),
+        "baselines": _baselines(runs),
+        "not_above_baselines": list(_not_above(by_seed)),
+        "warnings": list(_collapsed(by_seed)),
         "bundles": [str(run.folder / "bundle") for run in runs],
     }
     write_atomic(out / "summary.json", json.dumps(summary, indent=1).encode())
     return summary
+
+
+def _baselines(runs: Sequence[Run]) -> dict[str, Any]:
+    """Figures by part, output and baseline, which no seed changes; empty where no run has them."""
+    found: dict[str, Any] = {}
+    for part, outputs in runs[0].results.items():
+        for name in outputs:
+            own = next((b for run in runs if (b := run.results[part][name].get("baselines"))), None)
+            if own is not None:
+                found.setdefault(part, {})[name] = own["figures"]
+    return found
+
+
+def _collapsed(runs: Mapping[int, Run]) -> Iterator[str]:
+    """What has collapsed, of any part and seed."""
+    for seed, run in runs.items():
+        for part, outputs in run.results.items():
+            for metrics in outputs.values():
+                yield from (f"seed {seed}, {part}: {text}" for text in metrics.get("warnings", ()))
+
+
+def _not_above(runs: Mapping[int, Run]) -> Iterator[str]:
+    """Outputs that are not above a baseline, on the last part that was measured: on test, where there is one."""
+    for seed, run in runs.items():
+        part = list(run.results)[-1]
+        for name, metrics in run.results[part].items():
+            if said := metrics.get("baselines", {}).get("says"):
+                yield f"seed {seed}, {part}: {name}: {'; '.join(said)}"
 
 
 def summarise(results: list[dict[str, Any]]) -> dict[str, Any]:

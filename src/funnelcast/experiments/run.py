@@ -4,7 +4,7 @@ RUN/experiment.json   what the run is of: settings, and the table's protocol and
 RUN/log.jsonl         one line per epoch, or per booster
 RUN/checkpoint/       while training
 RUN/bundle/           the trained model
-RUN/results.json      metrics on the dev and test parts
+RUN/results.json      metrics on the dev and test parts, with those of the baselines
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from funnelcast.data.files import alone_in, clear_stale, require_folder, write_a
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
 from funnelcast.errors import ConfigError, FunnelcastError
-from funnelcast.experiments.evaluate import evaluate
+from funnelcast.experiments.baselines.measure import Baselines
+from funnelcast.experiments.evaluate import measure_part
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.groups import group_by
 from funnelcast.experiments.presets import experiment_of
@@ -63,12 +64,15 @@ def train(
     *,
     init: Bundle | Predictor | Path | str | None = None,
     parts: Sequence[str] = ("dev", "test"),
+    baselines: bool | Baselines = True,
     progress: Progress = silent,
 ) -> Run:
     """Train, or go on where a killed run of the same experiment and table stopped, and measure the `parts`.
 
     `experiment`: its TOML file too, or the name of a preset. The test part is not opened before training ends, and
-    never where it is not among them. `init`: a bundle to start from. Raises FunnelcastError.
+    never where it is not among them. `init`: a bundle to start from. `baselines`: whether simple models are measured on
+    the same rows, under "baselines" of every output; those of the table itself where several runs share them. Raises
+    FunnelcastError.
     """
     experiment = experiment_of(experiment)
     table, folder = table if isinstance(table, Table) else Table.open(table), Path(folder)
@@ -79,12 +83,20 @@ def train(
     if init is not None:
         require_networks(experiment.model, init)
     _claim(folder, experiment, table, init)
+    if baselines is True:
+        baselines = Baselines(table, workers_of(experiment), progress)
     with alone_in(folder):
-        return _run(experiment, table, folder, init, parts, progress)
+        return _run(experiment, table, folder, init, parts, baselines or None, progress)
 
 
 def _run(
-    experiment: Experiment, table: Table, folder: Path, init: Bundle | None, parts: Sequence[str], progress: Progress
+    experiment: Experiment,
+    table: Table,
+    folder: Path,
+    init: Bundle | None,
+    parts: Sequence[str],
+    baselines: Baselines | None,
+    progress: Progress,
 ) -> Run:
     """In a folder that is this run's alone."""
     finished = folder / "results.json"
@@ -94,12 +106,20 @@ def _run(
         bundle, results = _fitted(experiment, table, folder, init, progress), {}
     missing = [part for part in parts if table.rows(part) and part not in results]
     if missing or not finished.is_file():
-        results |= {part: evaluate(bundle, table, part)["outputs"] for part in missing}
+        results |= {part: _measured(bundle, table, part, baselines) for part in missing}
         bundle = replace(bundle, metrics=results)
         bundle.save(folder / "bundle", replace=True)
         write_atomic(finished, json.dumps(results, indent=1).encode())
     drop_checkpoint(folder / "checkpoint")
     return Run(folder, bundle, results)
+
+
+def _measured(bundle: Bundle, table: Table, part: str, baselines: Baselines | None) -> dict[str, Any]:
+    """Metrics by output of a part; beside each those of the baselines, if these are measured."""
+    result, log_p, log_q = measure_part(bundle, table, part)
+    outputs: dict[str, Any] = result["outputs"]
+    found = {} if baselines is None else baselines.beside(part, log_p, log_q)
+    return {name: metrics | ({"baselines": found[name]} if found else {}) for name, metrics in outputs.items()}
 
 
 def _fitted(experiment: Experiment, table: Table, folder: Path, init: Bundle | None, progress: Progress) -> Bundle:

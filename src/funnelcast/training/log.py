@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from funnelcast.data.episodes import Loading
 from funnelcast.data.progress import Progress as OnProgress
 from funnelcast.evaluation.funnel import FunnelMetrics
+from funnelcast.evaluation.health import Finding
 from funnelcast.training.meta_log import adapting, meta_line
 from funnelcast.training.progress import Progress
 from funnelcast.training.stages import Stage
@@ -70,8 +72,15 @@ class EpochLog:
         share = rate / self._first[1] if self._is_whole else 1.0
         return found | ({"share_of_first_rate": round(share, 3)} if share < SLOW and seconds >= LONG else {})
 
-    def write(self, at: Progress, weights: Tensor, metrics: FunnelMetrics, speed: dict[str, float]) -> int:
-        """The epoch's line; returns the size of the file with it."""
+    def write(
+        self,
+        at: Progress,
+        weights: Tensor,
+        metrics: FunnelMetrics,
+        speed: dict[str, float],
+        findings: Sequence[Finding] = (),
+    ) -> int:
+        """The epoch's line, with what was found of the dev rows if anything was; returns the file's size with it."""
         rows = self._loader.num_rows
         line = {
             "stage": self._stage.name,
@@ -82,6 +91,7 @@ class EpochLog:
             "task_weights": dict(zip(self.steps, weights.tolist(), strict=True)),
             "dev": {name: measured.as_dict() for name, measured in metrics.outputs.items()},
             "is_best": at.waited == 0,
+            **({"warnings": [finding.text for finding in findings]} if findings else {}),
             **({"meta": meta_line(at.told, self.steps)} if at.told else {}),
             **speed,
         }
@@ -102,7 +112,7 @@ def _summary(line: dict[str, Any]) -> str:
     found = {name: m for name, m in line["dev"].items() if m["auc"]["estimate"] is not None}
     aucs = ", ".join(f"{name} {m['auc']['estimate']:.4f}" for name, m in found.items())
     best = " (best)" if line["is_best"] else ""
-    return f"dev AUC: {aucs}{best}{_uncalibrated(found)}{_slow(line)}{adapting(line.get('meta'))}"
+    return f"dev AUC: {aucs}{best}{_uncalibrated(found)}{_slow(line)}{adapting(line.get('meta'))}{_warnings(line)}"
 
 
 def _slow(line: dict[str, Any]) -> str:
@@ -116,3 +126,7 @@ def _uncalibrated(found: dict[str, Any]) -> str:
     ratios = {name: m["observed_over_predicted"] for name, m in found.items() if m["positives"] >= LEAST}
     far = {name: ratio for name, ratio in ratios.items() if ratio and not 1 / FAR <= ratio <= FAR}
     return "".join(f"; {name} is observed {ratio:.2g} times as often as predicted" for name, ratio in far.items())
+
+
+def _warnings(line: dict[str, Any]) -> str:
+    return "".join(f"; WARNING: {text}" for text in line.get("warnings", ()))

@@ -19,6 +19,7 @@ from funnelcast.data.progress import Progress as OnProgress
 from funnelcast.data.progress import silent
 from funnelcast.errors import DataError, FunnelcastError
 from funnelcast.evaluation.funnel import FunnelMetrics, measure_funnel
+from funnelcast.evaluation.health import Finding, find_collapsed, step_rates
 from funnelcast.evaluation.score import score
 from funnelcast.layers.workspace import keep_freed_memory
 from funnelcast.models.network import FunnelModel
@@ -54,6 +55,7 @@ class Trainer:
         self.model, self.loss_weights, self.funnel, self.plan = model, loss_weights, funnel, plan
         self.log, self.checkpoint = EpochLog(folder / "log.jsonl", funnel.names, progress), folder / "checkpoint"
         self.at = Progress()
+        self.constant: list[float] = []  # rates (T) of the training rows
         self.best: dict[str, Tensor] = {}
         self._saved = time.monotonic()
 
@@ -67,6 +69,8 @@ class Trainer:
         """
         plan = self.plan
         check_stages(self.model, plan.stages)
+        assert train.labels is not None
+        self.constant = step_rates(train.labels, train.weight)
         keep_freed_memory()
         resumed = load_checkpoint(self.checkpoint)
         if resumed is not None:
@@ -92,7 +96,7 @@ class Trainer:
 
     def _begin_stage(self, stage: Stage, dev: Columns, trained: bool) -> None:
         """See that the metric is defined before time is spent, and take a trained model for the best so far."""
-        value = stage.value(self._measure(dev), self.funnel)
+        value = stage.value(self._measure(dev)[0], self.funnel)
         if math.isnan(value):
             raise DataError(
                 f"{stage.metric} is undefined on the {len(dev)} dev rows: they lack reached rows or others, of some "
@@ -147,23 +151,25 @@ class Trainer:
         speed = self.log.speed(self.at)
         course.optimizer.settle()
         with course.average.in_place() if course.average is not None else nullcontext():
-            metrics = self._measure(dev)
+            metrics, findings = self._measure(dev)
             value = course.stage.value(metrics, self.funnel)
             if self.at.best is None or value > self.at.best:
                 self.at.best, self.at.best_epoch, self.at.waited = value, self.at.epoch, 0
                 self._keep_best()
             else:
                 self.at.waited += 1
-        self.at.log_bytes = self.log.write(self.at, self.loss_weights.task_weights(), metrics, speed)
+        self.at.log_bytes = self.log.write(self.at, self.loss_weights.task_weights(), metrics, speed, findings)
         self.at.epoch, self.at.batch, self.at.loss_sum, self.at.weight_sum = self.at.epoch + 1, 0, [], []
         self.at.told, self.at.seconds = {}, 0.0
 
-    def _measure(self, dev: Columns) -> FunnelMetrics:
+    def _measure(self, dev: Columns) -> tuple[FunnelMetrics, list[Finding]]:
         log_p, log_q = score(self.model, dev, self.plan.keep_negatives, workers=self.plan.workers)
         if not np.isfinite(log_p).all():
             raise self._diverged(f"predictions on the dev rows are not finite after epoch {self.at.epoch}")
         assert dev.labels is not None
-        return measure_funnel(self.funnel, dev.labels, log_p, log_q, dev.weight)
+        rows = self.funnel, dev.labels, log_p, log_q, dev.weight
+        metrics = measure_funnel(*rows)
+        return metrics, find_collapsed(*rows, self.constant, metrics)
 
     def _epoch_number(self) -> int:
         """Counted over all stages, so that no two epochs have one order."""

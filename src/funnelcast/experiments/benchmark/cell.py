@@ -36,7 +36,7 @@ def run_cell(experiment: Experiment, table: Table, folder: Path, started: float 
     process did, in seconds since the epoch. Raises FunnelcastError."""
     started = time.time() if started is None else started
     started -= _trained(folder / "run")
-    run = train(experiment, table, folder / "run")
+    run = train(experiment, table, folder / "run", baselines=False)
     columns = table.part("test")
     log_p, _ = score(run.bundle.model, columns, run.bundle.keep_negatives)
     scores = io.BytesIO()

@@ -51,10 +51,20 @@ def figure(model: Mapping[str, Any], output: str, name: str) -> Mapping[str, Any
     return found
 
 
+def warnings(results: Mapping[str, Any]) -> list[str]:
+    """A sentence for each model and output that has collapsed, of its first seed that has."""
+    return [
+        f"WARNING: {name}, seed {next(iter(texts))}: {next(iter(texts.values()))}"
+        for name, model in results["models"].items()
+        for texts in model.get("warnings", {}).values()
+    ]
+
+
 def _lines(results: Mapping[str, Any], published: Published | None) -> Iterator[str]:
     yield f"# {results['title']}\n"
     protocol = results["protocol"]
     yield f"Protocol {protocol['fingerprint']}: {protocol['text']}.\n" if protocol else "No cell is finished.\n"
+    yield from (f"{text}\n" for text in warnings(results))
     for head, rows in tables(results):
         yield from _table(head, rows)
         yield ""

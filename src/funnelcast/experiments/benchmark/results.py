@@ -40,6 +40,7 @@ def results_of(suite: Suite, cells: Sequence[Cell], table: Table) -> dict[str, A
             "figures": _figures([each["metrics"] for each in found]),
             "cost": {name: _spread([each["cost"][name] for each in found]) for name in COSTS} if found else {},
             "gains": gains[suite.base].get(model, {}),
+            "warnings": _warnings({cell.seed: read[cell.name]["metrics"] for cell in own}),
         }
     return {
         "name": suite.name,
@@ -70,6 +71,16 @@ def _figures(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         }
         for output in metrics[0]
     }
+
+
+def _warnings(metrics: Mapping[int, Mapping[str, Any]]) -> dict[str, dict[str, str]]:
+    """By output that has collapsed, what was said of it by seed."""
+    found: dict[str, dict[str, str]] = {}
+    for seed, outputs in metrics.items():
+        for output, own in outputs.items():
+            for text in own.get("warnings", ()):
+                found.setdefault(output, {})[str(seed)] = text
+    return found
 
 
 def _spread(values: Sequence[float | None]) -> dict[str, Any]:

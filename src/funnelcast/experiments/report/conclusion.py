@@ -54,6 +54,7 @@ def headline(results: Mapping[str, Any]) -> str:
 
 def _of_output(results: Mapping[str, Any], output: str) -> Iterator[str]:
     models, base = results["models"], results["reference"]
+    yield from _collapsed(models, output)
     best = best_of(results, output)
     if best is None:
         yield "No model has an AUC: the test rows are of one class."
@@ -66,6 +67,12 @@ def _of_output(results: Mapping[str, Any], output: str) -> Iterator[str]:
     yield from _cheapest(models, best)
     yield from _power(models, output)
     yield from _probabilities(models, output)
+
+
+def _collapsed(models: Mapping[str, Any], output: str) -> Iterator[str]:
+    for name, model in models.items():
+        for seed, text in list(model.get("warnings", {}).get(output, {}).items())[:1]:
+            yield f"WARNING: {name}, seed {seed}: {text}."
 
 
 def _beside_the_best(models: Mapping[str, Any], best: Best, output: str) -> Iterator[str]:

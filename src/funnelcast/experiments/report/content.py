@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from funnelcast.experiments.benchmark.suite import slug
+from funnelcast.experiments.report.alarm import alarm_of_models, alarm_of_run
 from funnelcast.experiments.report.beside import beside, published_of
 from funnelcast.experiments.report.compared import (
     cost_table,
@@ -24,7 +25,7 @@ from funnelcast.experiments.report.diagnosed import pictures
 from funnelcast.experiments.report.diagnosis_tables import numbers_of
 from funnelcast.experiments.report.drawing.svg import Picture
 from funnelcast.experiments.report.logs import Log
-from funnelcast.experiments.report.measured import boosters_table, metrics_table
+from funnelcast.experiments.report.measured import baselines_table, boosters_table, metrics_table
 from funnelcast.experiments.report.reading import BenchmarkRun, TrainingRun
 from funnelcast.experiments.report.table import Table
 from funnelcast.experiments.report.verdict import judge
@@ -83,7 +84,7 @@ def of_benchmark(run: BenchmarkRun) -> Content:
         results["title"],
         _summary(results),
         results["protocol"],
-        headline(results),
+        f"{alarm_of_models(results)} {headline(results)}".strip(),
         conclude(results),
         tables,
         list(compared(run)),
@@ -108,9 +109,9 @@ def of_training(run: TrainingRun) -> Content:
         name,
         f"One training run: {model}, seed {run.settings.get('seed', 0)}, measured on its {' and '.join(parts)} rows.",
         run.protocol,
-        "",
+        alarm_of_run(run.results),
         judge(run.results, diagnosis.get("epochs", [])),
-        [metrics_table(part, run.results[part]) for part in parts],
+        [*(metrics_table(part, run.results[part]) for part in parts), *_baselines(run.results, parts)],
         [],
         [_model(name, diagnosis, run.log, run.settings, "")],
         [f"funnelcast train EXPERIMENT.toml --data TABLE --out {_quoted(run.folder)}", _reporting(run)],
@@ -118,6 +119,13 @@ def of_training(run: TrainingRun) -> Content:
         run.results,
         {name: diagnosis},
     )
+
+
+def _baselines(results: Mapping[str, Any], parts: Sequence[str]) -> Iterator[Table]:
+    for part in parts:
+        table = baselines_table(part, results[part])
+        if table is not None:
+            yield table
 
 
 def _summary(results: Mapping[str, Any]) -> str:

@@ -30,6 +30,28 @@ def metrics_table(part: str, outputs: Mapping[str, Any]) -> Table:
     return Table(f"{part} rows", columns, rows, note)
 
 
+def baselines_table(part: str, outputs: Mapping[str, Any]) -> Table | None:
+    """The model and what is measured beside it on a part; none where nothing is."""
+    known = {name: found for name, found in outputs.items() if found.get("baselines")}
+    columns = [Column("", is_text=True, falls=False)]
+    columns += [Column(label, name) for name in known for label in ("AUC", "log-loss")]
+    baselines = list(next(iter(known.values()))["baselines"]["figures"]) if known else []
+    rows: list[Sequence[Cell]] = [[text("the model"), *(cell for m in known.values() for cell in _two(m))]]
+    for baseline in baselines:
+        own = [found["baselines"]["figures"][baseline] for found in known.values()]
+        rows.append([text(baseline), *(cell for metrics in own for cell in _two(metrics))])
+    note = (
+        "Simple models fitted in seconds on the same training rows. The best column of a step is chosen on training "
+        "rows, by the rates of other rows; sum and regression read the rates of all columns."
+    )
+    return Table(f"Baselines, {part} rows", columns, rows, note) if known else None
+
+
+def _two(metrics: Mapping[str, Any]) -> tuple[Cell, Cell]:
+    auc, loss = metrics["auc"]["estimate"], metrics["log_loss"]
+    return Cell(short(auc), auc, metrics.get("column") or ""), Cell(short(loss, 5), loss)
+
+
 def boosters_table(lines: Sequence[Mapping[str, Any]]) -> Table | None:
     """What a log says of each booster; none where it has none."""
     labels = ("rows", "trees", "log-loss, dev", "seconds", "rows/s")

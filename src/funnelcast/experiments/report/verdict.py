@@ -22,6 +22,7 @@ def _of_output(part: str, metrics: Mapping[str, Any]) -> Iterator[str]:
     if auc["estimate"] is None:
         yield f"No AUC on the {part} rows: {auc.get('note') or 'undefined'}."
         return
+    yield from (f"WARNING: {text}." for text in metrics.get("warnings", ()))
     bounds = "" if auc["low"] is None else f" [{short(auc['low'])}, {short(auc['high'])}]"
     yield f"AUC {short(auc['estimate'])}{bounds} over {rows:,} {part} rows, {positives:,} of them positive."
     if auc["low"] is not None and auc["low"] <= 0.5 <= auc["high"]:
@@ -30,6 +31,7 @@ def _of_output(part: str, metrics: Mapping[str, Any]) -> Iterator[str]:
         yield "With so few positives the interval is rough, or there is none."
     if metrics["normalised_entropy"] is not None and metrics["normalised_entropy"] >= 1:
         yield "By log-loss it is no better than the rate alone (normalised entropy 1 or more)."
+    yield from (f"The model's {text}." for text in metrics.get("baselines", {}).get("says", ()))
     ratio = metrics["observed_over_predicted"]
     if ratio is not None and abs(ratio - 1) > OFF:
         yield f"Probabilities are too {'low' if ratio > 1 else 'high'}: {short(ratio, 2)} observed for 1 predicted."

@@ -38,7 +38,7 @@ def run_trial(
             told = len(lines)
 
     try:
-        run = train(experiment, table, folder, parts=("dev",), progress=progress)
+        run = train(experiment, table, folder, parts=("dev",), baselines=False, progress=progress)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return value_of(run.results["dev"], metric, table.schema.funnel)

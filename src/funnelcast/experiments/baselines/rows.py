@@ -1,0 +1,109 @@
+"""Rows as baselines read them: every column by the rate of each step given the step before, out of fold in training.
+
+All that is known here of target statistics is `fit_statistics` and the order of columns in `Matrix`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from funnelcast.data.columns import Columns
+from funnelcast.data.encoder import InputSpec
+from funnelcast.data.matrix import Matrix
+from funnelcast.data.statistics import Statistics
+from funnelcast.experiments.baselines.reader import Reader
+from funnelcast.training.statistics import fit_statistics, folds_of
+
+SEED = 0
+"""Decides which rows are sampled and the folds: the same table always has the same baselines."""
+FOLDS, SMOOTHING = 10, 20.0
+PIECE = 65536
+LEAST_RATE = 1e-6
+
+Floats = NDArray[np.float64]
+
+
+class View(NamedTuple):
+    """Rows as numbers."""
+
+    rates: Floats  # (B, C, T): of each column, of each step given the step before, in (0, 1)
+    others: Floats  # (B, D): log(1 + count) of ids, log(1 + length) of lists, numbers
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The columns' rates, fitted on sampled training rows."""
+
+    reader: Reader
+    matrix: Matrix
+    whole: Statistics
+    of_others: Statistics
+    train: Columns
+    folds: NDArray[np.uint8]
+    steps: int
+
+    @classmethod
+    def fit(cls, inputs: InputSpec, train: Columns, parents: tuple[int, ...]) -> Rates:
+        """`train`: the sampled rows, in memory."""
+        reader = Reader.of(inputs, train)
+        matrix, folds = Matrix(reader.inputs, by_id=False), folds_of(len(train), FOLDS, SEED)
+        used = np.arange(len(train)) if train.weight is None else np.flatnonzero(train.weight)
+        of_rows = reader(train)
+        whole, others = fit_statistics(reader.inputs, matrix.by_statistics, of_rows, used, folds, parents, SMOOTHING)
+        return cls(reader, matrix, whole, others, train, folds, len(parents))
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns with rates: C of them."""
+        names = [name for name, _ in self.reader.inputs.fields]
+        for spec in self.reader.inputs.lists:
+            names += [spec.name, f"newest {spec.name}"] if spec.kind == "sequence" else [spec.name]
+        return names
+
+    def of_training(self, rows: NDArray[np.int64]) -> View:
+        """Of sampled rows (n,) by number; the rates of each are those of the rows of other folds."""
+        return self._view(self.train.take(rows), self.of_others, self.folds[rows])
+
+    def __call__(self, rows: Columns) -> View:
+        """Of rows that are no training rows."""
+        return self._view(rows, self.whole, None)
+
+    def _view(self, rows: Columns, statistics: Statistics, folds: NDArray[np.uint8] | None) -> View:
+        values = self.matrix(self.reader(rows), statistics, folds)
+        places, counts = self._places
+        rates = np.stack([values[:, start : start + self.steps] for start in places], 1)
+        logs = np.log1p(np.maximum(values[:, counts], 0))
+        numbers = np.clip(rows.numeric.astype(np.float64), -10, 10)
+        return View(np.clip(rates, LEAST_RATE, 1 - LEAST_RATE), np.concatenate([logs, numbers], 1))
+
+    @cached_property
+    def _places(self) -> tuple[list[int], list[int]]:
+        """Where the rates of each column begin in the matrix, and where counts and lengths stand."""
+        width, at = self.steps, 0
+        places, counts = list[int](), list[int]()
+        for _ in self.reader.inputs.fields:
+            places, counts, at = [*places, at], [*counts, at + width], at + width + 1
+        for spec in self.reader.inputs.lists:
+            blocks = 2 if spec.kind == "sequence" else 1
+            places += [at + width * block for block in range(blocks)]
+            counts, at = [*counts, at + width * blocks], at + width * blocks + 1
+        return places, counts
+
+
+def pieces(rows: int) -> Iterator[NDArray[np.int64]]:
+    """Numbers of the rows, some at a time."""
+    for start in range(0, rows, PIECE):
+        yield np.arange(start, min(start + PIECE, rows))
+
+
+def sample(rows: int, most: int) -> NDArray[np.int64]:
+    """All rows, or `most` of them at random, ascending; the same ones each time."""
+    if rows <= most:
+        return np.arange(rows)
+    return np.sort(np.random.default_rng(SEED).choice(rows, most, replace=False))
