@@ -93,7 +93,7 @@ def test_folders(made: Path, tmp_path: Path) -> None:
     assert "is not a folder" in refused("train", man, "--data", tmp_path / "none", "--out", tmp_path / "run")
     assert "does not exist" in refused("train", tmp_path / "none.toml", "--data", made / "table")
     assert "is a directory" in refused("train", tmp_path, "--data", made / "table")
-    assert "did you mean 'man-recommended'?" in refused("train", "man-recomended", "--data", made / "table")
+    assert "did you mean 'recommended'?" in refused("train", "recomended", "--data", made / "table")
     assert "did you mean 'man.toml'?" in refused("train", made / "mann.toml", "--data", made / "table")
     assert "schema.toml is a file; choose a folder" in refused(
         "train", man, "--data", made / "table", "--out", made / "schema.toml"

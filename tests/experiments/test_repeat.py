@@ -67,8 +67,8 @@ def test_an_output_that_is_a_file(tmp_path: Path) -> None:
 
 
 def test_a_misspelt_preset() -> None:
-    with pytest.raises(FunnelcastError, match="man-recomended: does not exist; did you mean 'man-recommended'?"):
-        train_seeds("man-recomended")
+    with pytest.raises(FunnelcastError, match="recomended: does not exist; did you mean 'recommended'?"):
+        train_seeds("recomended")
 
 
 def test_an_experiment_without_data(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from funnelcast.layers.heads import HEADS, Reach, independent_reach
 from funnelcast.layers.mode import EVALUATE, Mode
 from funnelcast.layers.pooling import TransformerPooling
 from funnelcast.models.base import Parallel, Recipe
-from funnelcast.models.network import FunnelModel, NetworkRecipe, Parts
+from funnelcast.models.network import FunnelModel, NetworkRecipe
+from funnelcast.models.parts import Parts
 from funnelcast.models.registry import recipe_of
 from funnelcast.schema.funnel import Funnel
 from funnelcast.testing import contracts, learning, lifts

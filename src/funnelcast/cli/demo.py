@@ -51,7 +51,7 @@ def _make(to: Path, rows: int, seed: int, realistic: bool, replace: bool, quiet:
     from funnelcast.data.table import Table
     from funnelcast.experiments.evaluate import evaluate
     from funnelcast.experiments.experiment import Experiment
-    from funnelcast.experiments.presets import PRESETS
+    from funnelcast.experiments.presets import DEFAULT, PRESETS
     from funnelcast.experiments.run import train
 
     with new_folder(to, replace=replace, mark="raw/generator.json") as folder, progress_bars(quiet) as progress:
@@ -61,7 +61,7 @@ def _make(to: Path, rows: int, seed: int, realistic: bool, replace: bool, quiet:
         files = {part: folder / "raw" / f"sample_skeleton_{part}.csv" for part in ("train", "test")}
         prepare_aliccp(files["train"], files["test"], folder / "table", progress=progress)
         table = Table.open(folder / "table")
-        experiment = Experiment.from_toml(PRESETS["man-recommended"], seed=seed)
+        experiment = Experiment.from_toml(PRESETS[DEFAULT], seed=seed)
         run = train(experiment, table, folder / "run", baselines=False, progress=progress)
         result = evaluate(run.bundle, table)
     return {"log": {"train": asdict(made.train), "test": asdict(made.test)}, "evaluation": result}

@@ -14,7 +14,7 @@ FIGURES = ("auc", "log_loss", "calibration_error")
 
 
 def train(
-    experiment: Annotated[Path, typer.Argument(help="A TOML file, or the name of a preset, such as man-recommended.")],
+    experiment: Annotated[Path, typer.Argument(help="A TOML file, or the name of a preset.")] = Path("recommended"),
     data: Annotated[Path | None, typer.Option(help="The prepared table, instead of the file's `data`.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Train this many seeds, from the file's seed on.")] = 1,
     init: Annotated[Path | None, typer.Option(help="Start from a bundle; new ids get new rows.")] = None,
@@ -26,7 +26,7 @@ def train(
 ) -> None:
     """Train a model. Ctrl-C leaves a checkpoint; the same command goes on from it.
 
-    Example: [bold]funnelcast train experiments/census/man.toml --data census --seeds 5[/]
+    Example: [bold]funnelcast train --data table --seeds 5[/]
     """
     from funnelcast.experiments.repeat import train_seeds
 

@@ -14,14 +14,14 @@ from funnelcast.data.table import Table
 from funnelcast.errors import FunnelcastError
 from funnelcast.experiments.baselines.measure import Baselines
 from funnelcast.experiments.experiment import Experiment
-from funnelcast.experiments.presets import experiment_of
+from funnelcast.experiments.presets import DEFAULT, experiment_of
 from funnelcast.experiments.run import Run, train, workers_of
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor, bundle_of
 
 
 def train_seeds(
-    experiment: Experiment | Path | str,
+    experiment: Experiment | Path | str = DEFAULT,
     data: Table | Path | str | None = None,
     seeds: int = 1,
     init: Bundle | Predictor | Path | str | None = None,

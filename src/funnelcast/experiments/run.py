@@ -58,7 +58,7 @@ class Run:
 
 
 def train(
-    experiment: Experiment | Path | str,
+    experiment: Experiment | Path | str | None,
     table: Table | Path | str,
     folder: Path | str,
     *,
@@ -69,10 +69,10 @@ def train(
 ) -> Run:
     """Train, or go on where a killed run of the same experiment and table stopped, and measure the `parts`.
 
-    `experiment`: its TOML file too, or the name of a preset. The test part is not opened before training ends, and
-    never where it is not among them. `init`: a bundle to start from. `baselines`: whether simple models are measured on
-    the same rows, under "baselines" of every output; those of the table itself where several runs share them. Raises
-    FunnelcastError.
+    `experiment`: its TOML file too, or the name of a preset; `recommended` for none. The test part is not opened before
+    training ends, and never where it is not among them. `init`: a bundle to start from. `baselines`: whether simple
+    models are measured on the same rows, under "baselines" of every output; those of the table itself where several
+    runs share them. Raises FunnelcastError.
     """
     experiment = experiment_of(experiment)
     table, folder = table if isinstance(table, Table) else Table.open(table), Path(folder)
@@ -161,6 +161,9 @@ def _fit_network(
     model = build_model(experiment, encoder)
     if init is not None:
         warm_start(model, encoder, init, experiment.keep_negatives)
+    elif cast(NetworkRecipe, experiment.model).start == "rates":
+        kept = _kept(experiment, table)
+        model.start_at([rate / kept for rate in table.label_rates("train")])
     train = with_statistics(experiment, table, model, table.part("train"))
     trainer = trainer_of(experiment, table, model, folder, progress)
     trainer.run(train, table.part("dev"), trained=init is not None)

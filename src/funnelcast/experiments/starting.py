@@ -26,7 +26,7 @@ def starting_of(experiment: Experiment, table: Table, trainer: Trainer, kept: fl
     if isinstance(inner, Meta):
         rates = [rate / kept for rate in table.label_rates("train")]
         parents = model.logit_parents
-        rows = _support_rows(inner, experiment.optimizer.batch_size, trainer, kept)
+        rows = _support_rows(inner, experiment.optimizer.batch_rows(table.rows("train")), trainer, kept)
         told = [rows * own for own in information_of_rates(rates, parents)]
         if inner.by is not None and not _is_read(table.schema, inner.by):
             assert trainer.keys is not None

@@ -10,7 +10,8 @@ from pydantic import Field
 from funnelcast.layers.attention import StepAttention
 from funnelcast.layers.gates import NoTrunk
 from funnelcast.models.base import Parallel
-from funnelcast.models.network import NetworkRecipe, Parts
+from funnelcast.models.network import NetworkRecipe
+from funnelcast.models.parts import Parts
 from funnelcast.models.reading import Width
 from funnelcast.schema.funnel import Funnel
 

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from funnelcast.layers.gates import NoTrunk
 from funnelcast.models.base import Head, Parallel
-from funnelcast.models.network import NetworkRecipe, Parts
+from funnelcast.models.network import NetworkRecipe
+from funnelcast.models.parts import Parts
 from funnelcast.models.reading import Rate, Width
 from funnelcast.schema.funnel import Funnel
 

@@ -10,7 +10,8 @@ from pydantic import Field
 from funnelcast.layers.attention import StepAttention
 from funnelcast.layers.gates import extraction_levels
 from funnelcast.models.base import Head
-from funnelcast.models.network import ExpertRecipe, Parts
+from funnelcast.models.network import ExpertRecipe
+from funnelcast.models.parts import Parts
 from funnelcast.schema.funnel import Funnel
 
 

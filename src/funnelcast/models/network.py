@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, Self, final
+from typing import Final, Literal, Self, final
 
 import safetensors.torch
 import torch
@@ -24,14 +25,14 @@ from funnelcast.layers.attention import NoAttention
 from funnelcast.layers.banks import LinearBank, MLPBank
 from funnelcast.layers.embedding import Embedded, Init
 from funnelcast.layers.fused_reach import fused_reach
-from funnelcast.layers.gates import NoTrunk
 from funnelcast.layers.heads import HEADS, Reach
-from funnelcast.layers.members import MemberAttentions, MemberTrunks, average
+from funnelcast.layers.members import average
 from funnelcast.layers.mode import EVALUATE, FAST, HALF, Mode, is_simple
 from funnelcast.layers.output import fused_output
 from funnelcast.layers.pooling import Norm, Positions
 from funnelcast.layers.statistics import StatisticsLayer
 from funnelcast.models.base import Head
+from funnelcast.models.parts import Parts, joined
 from funnelcast.models.reading import Rate, Reading, ReadingRecipe, Width
 from funnelcast.schema.funnel import Funnel
 
@@ -52,32 +53,6 @@ _PARTS: dict[str, Group] = {
 }
 
 
-class Parts(NamedTuple):
-    """The layers of a network between its embedding and its towers, and around these."""
-
-    trunk: nn.Module
-    width: int
-    """H of what it makes of a row: (T, B, H), (1, B, H) where all steps share it, or (B, H) as it was read."""
-    attention: nn.Module | None = None
-    """Between the steps' vectors before the towers."""
-    top_attention: nn.Module | None = None
-    """The same after the towers."""
-    calibrator: float = 0.0
-    """Weight of AITM's penalty on reach that rises along an edge."""
-
-
-def _joined(members: Sequence[Parts], steps: int) -> Parts:
-    """The parts of several members as those of one network."""
-
-    def attentions(name: str) -> nn.Module | None:
-        own = [getattr(each, name) for each in members]
-        return None if own[0] is None else MemberAttentions(own)
-
-    first = members[0]
-    trunk = first.trunk if isinstance(first.trunk, NoTrunk) else MemberTrunks([each.trunk for each in members], steps)
-    return first._replace(trunk=trunk, attention=attentions("attention"), top_attention=attentions("top_attention"))
-
-
 class NetworkRecipe(ReadingRecipe):
     """Settings of every network."""
 
@@ -88,6 +63,9 @@ class NetworkRecipe(ReadingRecipe):
     activation: Literal["relu", "leaky_relu"] = "relu"
     """Of experts and towers. `leaky_relu` has a slope of 0.1 below 0: no unit is ever without a gradient, so that no
     step can die."""
+    start: Literal["zero", "rates"] = "zero"
+    """Biases of the logits before the first step: 0, or the log odds of the training rates, which spares the first
+    epoch from learning them."""
     members: int = Field(default=1, ge=1, le=64)
     """Networks of these sizes, each with parameters of its own but for the embedding, that are trained together and
     whose probabilities are averaged."""
@@ -121,7 +99,7 @@ class NetworkRecipe(ReadingRecipe):
         reading = self.read(inputs, funnel, copies)
         columns = [reading.pooling.columns(copy) for copy in range(copies)]
         made = [self.parts(reading.width, columns, funnel) for _ in range(self.members)]
-        parts = made[0] if self.members == 1 else _joined(made, len(funnel.names))
+        parts = made[0] if self.members == 1 else joined(made, len(funnel.names))
         towers = MLPBank(self.members * len(funnel.names), parts.width, self.tower, self.tower_dropout, self.slope)
         return FunnelModel(
             reading,
@@ -246,6 +224,16 @@ class FunnelModel(nn.Module):
     def trained_reach(self, logits: Tensor) -> Reach:
         """What the loss is of: reach, or each step's probability given its parent."""
         return HEADS["independent" if self.given_parent else self.head](logits, self.parents)
+
+    @torch.no_grad()
+    def start_at(self, rates: Sequence[float]) -> None:
+        """Let the biases of the logits be the log odds of the steps' rates, which are (T,) over all rows; given the
+        parent where a logit is of that."""
+        assert self.output.bias is not None
+        for t, parent in enumerate(self.logit_parents):
+            rate = rates[t] if parent < 0 else rates[t] / rates[parent] if rates[parent] else 0.5
+            if 0 < rate < 1:  # also not for NaN
+                self.output.bias.view(self.members, -1)[:, t] = math.log(rate / (1 - rate))
 
     @property
     def trained_along(self) -> tuple[int, ...]:

@@ -8,7 +8,8 @@ from typing import Literal
 from pydantic import Field
 
 from funnelcast.layers.gates import extraction_levels
-from funnelcast.models.network import ExpertRecipe, Parts
+from funnelcast.models.network import ExpertRecipe
+from funnelcast.models.parts import Parts
 from funnelcast.schema.funnel import Funnel
 
 

@@ -7,7 +7,8 @@ from typing import Literal
 
 from funnelcast.layers.banks import MLPBank
 from funnelcast.layers.gates import SharedTrunk
-from funnelcast.models.network import ExpertRecipe, Parts
+from funnelcast.models.network import ExpertRecipe
+from funnelcast.models.parts import Parts
 from funnelcast.schema.funnel import Funnel
 
 

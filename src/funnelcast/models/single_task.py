@@ -9,7 +9,8 @@ from pydantic import model_validator
 
 from funnelcast.layers.banks import MLPBank
 from funnelcast.layers.gates import OwnExperts
-from funnelcast.models.network import ExpertRecipe, Parts
+from funnelcast.models.network import ExpertRecipe
+from funnelcast.models.parts import Parts
 from funnelcast.schema.funnel import Funnel
 
 

@@ -77,7 +77,8 @@ def course_of(
     average = Average(optimizer.model_parameters, stage.average) if stage.average is not None else None
     trained = Trained([*optimizer.dense.values(), *optimizer.loss_weights.values()], bool(optimizer.tables))
     size, half = plan.optimizer.micro_batch, is_half(plan.optimizer.precision, model.device)
-    loader = Loader.of(train, plan.optimizer.batch_size, plan.seed, plan.keep_negatives)
+    rows = plan.optimizer.batch_rows(len(train))
+    loader = Loader.of(train, rows, plan.seed, plan.keep_negatives)
     if meta is None:
         at_once = None if plan.optimizer.at_once == "auto" else plan.optimizer.at_once
         workers = plan.workers if model.device.type == "cpu" else 1
@@ -125,7 +126,7 @@ def _keyed(meta: Meta, by: str, plan: Plan, train: Columns, keys: KeysOf | None)
     return Keyed.of(
         train,
         *keys(by),
-        plan.optimizer.batch_size,
+        plan.optimizer.batch_rows(len(train)),
         meta.tasks,
         plan.seed,
         keep_negatives=plan.keep_negatives,

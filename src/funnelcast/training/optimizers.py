@@ -40,6 +40,8 @@ class OptimizerConfig(Config):
     share, so that a rare one, which batches hardly move, ends nearer to 0 than a frequent one."""
     batch_size: int = Field(default=2048, ge=1, le=1 << 24)
     """Rows per step."""
+    least_batches: int = Field(default=1, ge=1, le=1 << 24)
+    """Steps of an epoch, at least: where there are few rows, `batch_size` is no more than their part."""
     micro_batch: int = Field(default=1024, ge=1, le=1 << 24)
     """Rows that have noise of their own. Changes what dropout drops, and as `at_once` does."""
     at_once: Annotated[int, Field(ge=1, le=1 << 24)] | Literal["auto"] = "auto"
@@ -54,6 +56,10 @@ class OptimizerConfig(Config):
     for GPUs: on a CPU that code takes the place of loops that are faster. Meta steps go without."""
     clip: float | None = Field(default=None, gt=0)
     """Largest norm of the whole gradient; none for no limit."""
+
+    def batch_rows(self, rows: int) -> int:
+        """Return the rows per step of so many training rows."""
+        return max(1, min(self.batch_size, rows // self.least_batches))
 
     def check(self, learning_rate: float | None) -> list[Fault]:
         """Return faults of decays with the learning rate of a stage, or none for its own."""

@@ -57,7 +57,9 @@ class Stage(Config):
     """Stop after this many epochs in a row without a better dev metric."""
     metric: str = "auc_mean"
     """Measured on the dev rows: `auc_mean` over the steps, `auc_OUTPUT` (`auc_click`,
-    `auc_conversion_given_click`, …), higher is better; or `log_loss`, the sum over steps, lower is better."""
+    `auc_conversion_given_click`, …), higher is better; `log_loss`, the sum over steps, lower is better; or
+    `normalised_entropy`, the mean over all outputs, those given the step before too, of the log-loss over that of the
+    constant rate: no output is given up for another unseen."""
     learning_rate: float | None = Field(default=None, gt=0)
     """Instead of the optimizer's."""
     average: float | None = Field(default=None, gt=0, lt=1)
@@ -68,7 +70,7 @@ class Stage(Config):
 
     def check(self, funnel: Funnel, where: str) -> list[Fault]:
         """Faults that show only beside the funnel."""
-        known = ["auc_mean", "log_loss", *(f"auc_{output.name}" for output in funnel.outputs)]
+        known = ["auc_mean", "log_loss", "normalised_entropy", *(f"auc_{output.name}" for output in funnel.outputs)]
         if self.metric in known:
             return []
         problem = f"{self.metric!r} is no metric of this funnel"
@@ -91,6 +93,9 @@ def value_of(outputs: Mapping[str, Mapping[str, Any]], metric: str, funnel: Funn
     if metric == "log_loss":
         losses = [outputs[name]["log_loss"] for name in funnel.names]
         return math.nan if None in losses else -sum(losses)
+    if metric == "normalised_entropy":
+        shares = [own["normalised_entropy"] for own in outputs.values() if own["normalised_entropy"] is not None]
+        return -sum(shares) / len(shares) if shares else math.nan
     names = funnel.names if metric == "auc_mean" else (metric.removeprefix("auc_"),)
     aucs = [outputs[name]["auc"]["estimate"] for name in names]
     known = [auc for auc in aucs if auc is not None]

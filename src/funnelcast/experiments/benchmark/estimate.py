@@ -79,7 +79,7 @@ def probe(experiment: Experiment, table: Table, folder: Path) -> Estimate:
         fit_boosters(experiment, table.encoder, rows, dev, folder)
         seconds = sum(json.loads(text)["seconds"] for text in (folder / "log.jsonl").read_text().splitlines())
         return Estimate(seconds * len(train) / len(rows), peak_memory())
-    rows, seconds, size = _first(train, BATCHES * experiment.optimizer.batch_size), 0.0, 0
+    rows, seconds, size = _first(train, BATCHES * experiment.optimizer.batch_rows(len(train))), 0.0, 0
     for number, stage in enumerate(experiment.stages):
         changes = {"epochs": 2, "patience": 2, "metric": "log_loss"}  # the first epoch compiles
         once = experiment.model_copy(update={"stages": (stage.model_copy(update=changes),)})

@@ -67,7 +67,7 @@ def _of_network(
     rows = Batch.of(columns.take(np.linspace(0, len(columns) - 1, min(ROWS, len(columns))).astype(np.int64)))
     trainer = trainer_of(experiment, table, model, run)
     objective = Objective(model, trainer.loss_weights, experiment.loss)
-    loader = Loader.of(train, experiment.optimizer.batch_size, experiment.seed, experiment.keep_negatives)
+    loader = Loader.of(train, experiment.optimizer.batch_rows(len(train)), experiment.seed, experiment.keep_negatives)
     return {
         "gates": gates(model, rows, steps),
         "attention": attention(model, rows, steps),
