@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from funnelcast.data.batch import Batch
+from funnelcast.data.batch import Batch, Lists
 from funnelcast.data.encoder import InputSpec, ListSpec
 from funnelcast.layers.embedding import Block, Embedded, Embedding, EmbeddingTable, Init
 from funnelcast.layers.lists import Pool
-from funnelcast.layers.mode import FAST
+from funnelcast.layers.mode import EVALUATE, FAST
+from funnelcast.training.row_gradients import Reading, spans_of
 from tests.layers.inputs import DIMS, INPUTS, draw_batch, draw_ids, of_row
 from tests.layers.reference import draw, has_derivatives, pooled, randomise
 
@@ -276,3 +277,28 @@ def test_the_fast_way_looks_up_the_same_numbers(rows: int, copies: int) -> None:
     with torch.no_grad():
         for found, expected in zip(module(batch, FAST).tensors(), module(batch).tensors(), strict=True):
             assert torch.equal(found, expected)
+
+
+def test_rare_ids_read_the_row_of_unknown_ids() -> None:
+    """In fields and lists, in both forms, and in the rows that get gradients."""
+    inputs = InputSpec(
+        (("user", "user"), ("item", "item")), {"user": 4, "item": 3}, (), (ListSpec("seen", "item", "multi"),)
+    )
+    module = Embedding(inputs, 2, {}, {"seen": "mean"}, min_rows=5)
+    randomise(module)
+    module.keep({"user": torch.tensor([9, 4, 5, 0]), "item": torch.tensor([0, 7, 1])})
+    (table,) = module.all_tables()
+    user, item = table.blocks().values()
+    seen = Lists(torch.tensor([0, 2, 2]), torch.tensor([1, 2], dtype=torch.int32))
+    batch = Batch(torch.tensor([[1, 1], [2, 2]], dtype=torch.int32), torch.empty(2, 0), lists={"seen": seen})
+    expected = torch.stack(
+        [
+            torch.cat([user[0], item[1], (item[1] + item[0]) / 2]),
+            torch.cat([user[2], item[0], torch.zeros(2)]),
+        ]
+    )
+    with torch.no_grad():
+        for mode in (EVALUATE, FAST):
+            torch.testing.assert_close(module(batch, mode).flat, expected)
+    rows = Reading.of(spans_of([table])[0], batch).rows
+    assert sorted(rows.tolist()) == [0, 2, 4, 5]

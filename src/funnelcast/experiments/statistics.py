@@ -14,22 +14,28 @@ from funnelcast.data.loader import Loader
 from funnelcast.data.table import Table
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.groups import group_by
+from funnelcast.layers.embedding import Embedding
 from funnelcast.models.network import FunnelModel, NetworkRecipe
-from funnelcast.training.statistics import fit_layer, folds_by_key, folds_by_time, folds_of
+from funnelcast.training.statistics import fit_layer, folds_by_key, folds_by_time, folds_of, id_counts
 
 
 def with_statistics(experiment: Experiment, table: Table, model: FunnelModel, train: Columns) -> Columns:
     """The training rows `train`, the first ones of the table's, with the fold of each; the model's target statistics
     are fitted on them. Where the model reads none, `train` as it is.
     """
-    config, layer = cast(NetworkRecipe, experiment.model).statistics, model.statistics
-    if config is None or layer is None:
+    recipe, layer = cast(NetworkRecipe, experiment.model), model.statistics
+    config = recipe.statistics
+    if recipe.embedding_min_rows == 1 and config is None:
         return train
     rows = Batch.of(train)
     used = np.arange(len(train)) if train.weight is None else np.flatnonzero(train.weight)
     sampled = Loader.of(train, 1, experiment.seed, experiment.keep_negatives).chosen
     if sampled is not None:
         used = np.intersect1d(used, sampled.numpy(), assume_unique=True)
+    if isinstance(model.embedding, Embedding):
+        model.embedding.keep(id_counts(table.encoder.inputs, rows, used))
+    if config is None or layer is None:
+        return train
     folds = _folds(table, train, config.folds, experiment.seed)
     is_ordered = table.schema.split.by == "time"
     fit_layer(layer, rows, used, folds, "earlier" if is_ordered else "other")

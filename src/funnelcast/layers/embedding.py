@@ -86,8 +86,10 @@ class EmbeddingTable(nn.Module):
         pools: Mapping[str, Pool | None],
         *,
         frozen: bool = False,
+        min_rows: int = 1,
     ) -> None:
-        """`pools`: how each list becomes one vector; none for one that is handed on element by element."""
+        """`pools`: how each list becomes one vector; none for one that is handed on element by element; `min_rows`: in
+        training, for a row of its own, see `keep`."""
         super().__init__()
         self.sizes = {name: inputs.sizes[name] for name in vocabularies}
         starts = dict(zip(vocabularies, accumulate(self.sizes.values(), initial=0), strict=False))
@@ -97,6 +99,9 @@ class EmbeddingTable(nn.Module):
         self.pools = {name: pools[name] for name in self.lists}
         rows = on_large_pages(torch.empty(sum(self.sizes.values()), width))
         self.weight = nn.Parameter(rows, requires_grad=not frozen)
+        self.min_rows = min_rows
+        self.kept: Tensor | None
+        self.register_buffer("kept", torch.ones(len(rows), dtype=torch.bool) if min_rows > 1 else None)
         self.columns: Tensor
         self.starts: Tensor
         self.register_buffer(
@@ -139,11 +144,22 @@ class EmbeddingTable(nn.Module):
     def rows(self, ids: Tensor) -> Tensor:
         """Row numbers (B, fields of this table) of a batch's ids (B, F)."""
         own = ids if len(self.fields) == ids.shape[1] else ids.index_select(1, self.columns)
-        return own + self.starts
+        rows = own + self.starts
+        return rows if self.kept is None else torch.where(self.kept[rows], rows, self.starts)
 
     def list_rows(self, batch: Batch, name: str) -> Tensor:
         """Row numbers (total,) of a list's ids."""
-        return batch.lists[name].ids.to(self.starts.dtype) + self.lists[name]
+        rows = batch.lists[name].ids.to(self.starts.dtype) + self.lists[name]
+        return rows if self.kept is None else torch.where(self.kept[rows], rows, self.lists[name])
+
+    def keep(self, counts: Mapping[str, Tensor]) -> None:
+        """Let ids of fewer than `min_rows` training rows read the row of unknown ids; `counts` (V,) by vocabulary."""
+        if self.kept is None:
+            return
+        found = torch.cat([counts[name] for name in self.sizes]) >= self.min_rows
+        starts = torch.tensor([0, *accumulate(self.sizes.values())][:-1])
+        found[starts] = True
+        self.kept.copy_(found)
 
     def bag(self, batch: Batch, name: str) -> Bag:
         """How the ids of a pooled list are added up."""
@@ -157,7 +173,11 @@ class EmbeddingTable(nn.Module):
         parts = []
         if self.fields and mode.fused and is_simple(self.weight) and not torch.is_grad_enabled():
             own = None if out is None else out[:, : len(self.fields) * self.weight.shape[1]]
-            parts.append(look_up(batch.ids, self.columns, self.starts, self.weight, own))
+            if self.kept is None:
+                parts.append(look_up(batch.ids, self.columns, self.starts, self.weight, own))
+            else:
+                columns = torch.arange(len(self.columns))
+                parts.append(look_up(self.rows(batch.ids), columns, torch.zeros_like(self.starts), self.weight, own))
         elif self.fields:
             parts.append(functional.embedding(self.rows(batch.ids), self.weight).flatten(1))
         bags = [(self.list_rows(batch, name), self.bag(batch, name)) for name in self.pooled]
@@ -181,16 +201,20 @@ class Embedding(nn.Module):
         frozen: Sequence[str] = (),
         copies: int = 1,
         statistics: StatisticsLayer | None = None,
+        min_rows: int = 1,
     ) -> None:
         """`dim`: width of every vocabulary that `dims` does not name; `frozen`: vocabularies whose rows stay as they
-        are; `copies`: vectors per id, one for each step that shall share none; `statistics`: read beside the ids.
+        are; `copies`: vectors per id, one for each step that shall share none; `statistics`: read next to the ids;
+        `min_rows`: training rows of an id that has a vector of its own.
         """
         super().__init__()
         self.copies = copies
         keys = {name: (dims.get(name, dim) * copies, name in frozen) for name in inputs.vocabularies}
         pools = pools or {each.name: "mean" for each in inputs.lists}
         self.tables = nn.ModuleList(
-            EmbeddingTable(inputs, [n for n, k in keys.items() if k == key], key[0], pools, frozen=key[1])
+            EmbeddingTable(
+                inputs, [n for n, k in keys.items() if k == key], key[0], pools, frozen=key[1], min_rows=min_rows
+            )
             for key in sorted(set(keys.values()))
         )
         self.numbers, self.statistics = Numbers(inputs), statistics
@@ -227,6 +251,11 @@ class Embedding(nn.Module):
         for table in self.all_tables():
             if vocabulary in table.sizes:
                 table.blocks()[vocabulary][ids.long()] = vectors.repeat(1, self.copies).to(table.weight.dtype)
+
+    def keep(self, counts: Mapping[str, Tensor]) -> None:
+        """As of a table."""
+        for table in self.all_tables():
+            table.keep(counts)
 
     def repeats(self, embedded: Embedded, pooled: Tensor) -> Repeats | None:
         """What repeats in rows (B, …) that begin with those of `embedded.flat`; none where there is nothing to gain."""

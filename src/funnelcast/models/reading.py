@@ -134,6 +134,9 @@ class ReadingRecipe(Recipe):
     """Numbers per id; 5 as in AITM."""
     embedding_dims: dict[str, Width] = Field(default_factory=dict)
     """Other widths by vocabulary."""
+    embedding_min_rows: int = Field(default=1, ge=1, le=1_000_000_000)
+    """Training rows of an id that has a vector of its own; rarer ones read that of unknown ids, which is so trained.
+    Target statistics tell them apart all the same."""
     embedding_init: Init = "xavier_uniform"
     """`xavier_uniform`, the paper's "uniformly initialised", or `normal`, N(0, 0.01), as AITM."""
     pretrained: dict[str, Pretrained] = Field(default_factory=dict)
@@ -153,7 +156,9 @@ class ReadingRecipe(Recipe):
         """No setting without effect."""
         defaults = ReadingRecipe.model_fields
         idle = (
-            ("hashed_width",) if self.embedding == "tables" else ("embedding_dim", "embedding_dims", "embedding_init")
+            ("hashed_width",)
+            if self.embedding == "tables"
+            else ("embedding_dim", "embedding_dims", "embedding_init", "embedding_min_rows")
         )
         for name in idle:
             if getattr(self, name) != defaults[name].get_default(call_default_factory=True):
@@ -224,7 +229,9 @@ class ReadingRecipe(Recipe):
             return Reading(hashed, SequencePooling(hashed.layout, []))
         frozen = [name for name, pretrained in self.pretrained.items() if pretrained.frozen]
         statistics = None if self.statistics is None else self.statistics.layer(inputs, funnel.parents)
-        embedding = Embedding(inputs, self.embedding_dim, self.embedding_dims, simple, frozen, copies, statistics)
+        embedding = Embedding(
+            inputs, self.embedding_dim, self.embedding_dims, simple, frozen, copies, statistics, self.embedding_min_rows
+        )
         specs, blocks = {each.name: each for each in inputs.lists}, {block.feature: block for block in embedding.layout}
         pools = [self._pool(specs[name], blocks, copies) for name, _ in embedding.attended]
         return Reading(embedding, SequencePooling(embedding.layout, pools))

@@ -146,6 +146,19 @@ def add_up(
     return {name: Tally(own[0], own[1], counts[name]) for name, own in sums.items()}
 
 
+def id_counts(inputs: InputSpec, train: Batch, rows: NDArray[np.int64]) -> dict[str, torch.Tensor]:
+    """(V,) by vocabulary: how often the training `rows` hold each id, in fields and lists together."""
+    known: dict[str, Category | ListIds] = {**field_categories(inputs), **list_categories(inputs)}
+    vocabularies = dict(inputs.fields) | {each.name: each.vocabulary for each in inputs.lists}
+    counts = {name: np.zeros(inputs.sizes[name], np.int64) for name in inputs.vocabularies}
+    for start in range(0, len(rows), BLOCK):
+        part = train.take(torch.from_numpy(rows[start : start + BLOCK]))
+        for name, each in known.items():
+            own = counts[vocabularies[name]]
+            own += np.bincount(flat_codes(each, part)[1], minlength=len(own))
+    return {name: torch.from_numpy(own) for name, own in counts.items()}
+
+
 class _Everyone:
     """One category."""
 
