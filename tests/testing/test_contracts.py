@@ -101,8 +101,8 @@ def forgotten(self: UncertaintyWeights) -> None:
     self.log_variance.data[0] = 0
 
 
-def a_bit_off(*arguments: Any) -> Tensor:
-    return 1.001 * fused_bank(*arguments)
+def a_bit_off(*arguments: Any, **named: Any) -> Tensor:
+    return 1.001 * fused_bank(*arguments, **named)
 
 
 BROKEN: list[tuple[contracts.Promise, Any, str, Any, Any]] = [
