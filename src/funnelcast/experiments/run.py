@@ -167,9 +167,10 @@ def _fit_network(
     train = with_statistics(experiment, table, model, table.part("train"))
     trainer = trainer_of(experiment, table, model, folder, progress)
     trainer.run(train, table.part("dev"), trained=init is not None)
+    starting = starting_of(experiment, table, trainer, train, _kept(experiment, table))
     if model.statistics is not None:
         model.statistics.forget_folds()
-    return model, starting_of(experiment, table, trainer, _kept(experiment, table))
+    return model, starting
 
 
 def trainer_of(

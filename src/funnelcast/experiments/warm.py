@@ -92,7 +92,7 @@ def _move_first_step(model: FunnelModel, before: float, after: float) -> None:
     if model.head != "chain":  # every later step would move with each row's own probability of the first
         raise FunnelcastError(f"the bundle was trained with keep_negatives = {before:g}, not {after:g}; use the same")
     assert model.output.bias is not None
-    model.output.bias[model.parents.index(-1)] += math.log(before / after)
+    model.output.bias.view(model.members, -1)[:, model.parents.index(-1)] += math.log(before / after)
 
 
 def _pools(model: FunnelModel) -> dict[str, Pool | None]:
