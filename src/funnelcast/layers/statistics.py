@@ -63,11 +63,17 @@ class StatisticsLayer(nn.Module):
     @property
     def widths(self) -> dict[str, int]:
         """Numbers per row of each category."""
-        return dict.fromkeys([f"statistics of {name}" for name in self._names], len(self.targets) + 1)
+        return dict.fromkeys([f"statistics of {name}" for name in self.names], len(self.targets) + 1)
 
     @property
-    def _names(self) -> list[str]:
+    def names(self) -> list[str]:
+        """Of the categories, in the order of a row's numbers."""
         return [*self.single, *self.crosses, *self.lists]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of values of every feature that is read, alone or in a pair."""
+        return {name: each.size for name, each in (self._parts() | self.lists).items()}
 
     def categories(self) -> dict[str, Category | ListIds]:
         """By name, in the order of a row's numbers."""
@@ -107,7 +113,7 @@ class StatisticsLayer(nn.Module):
         """(K, categories, S + 1)."""
         if everyone is None:
             return torch.zeros(1, int(self.starts[-1]), len(self.targets) + 1)
-        parts = [self.fitted.numbers(name, tallies[name], everyone) for name in self._names]
+        parts = [self.fitted.numbers(name, tallies[name], everyone) for name in self.names]
         return torch.from_numpy(np.concatenate(parts, 1))
 
     def forget_folds(self) -> None:
