@@ -77,7 +77,7 @@ class StatisticsLayer(nn.Module):
 
     def categories(self) -> dict[str, Category | ListIds]:
         """By name, in the order of a row's numbers."""
-        return {**self._columns(), **self.lists}
+        return {**self.columns(), **self.lists}
 
     def pairs(self) -> dict[str, Pairs]:
         """By name."""
@@ -91,7 +91,7 @@ class StatisticsLayer(nn.Module):
         edges = {name: torch.from_numpy(self.fitted.edges.get(name, none)) for name in self.numbers}
         return {**self.fields, **{name: NumberBins(column, edges[name]) for name, column in self.numbers.items()}}
 
-    def _columns(self) -> dict[str, Category]:
+    def columns(self) -> dict[str, Category]:
         """Those with one value per row."""
         parts = self._parts()
         return {**{name: parts[name] for name in self.single}, **self.pairs()}
@@ -102,7 +102,7 @@ class StatisticsLayer(nn.Module):
         """Take over statistics; `by_fold`, `everyone`: the tallies, in as many tables as there are folds, that training
         rows read."""
         self.fitted = fitted
-        self._singles = self._columns()
+        self._singles = self.columns()
         sizes = [each.size for each in self.categories().values()]
         device = torch.device("cpu") if self.starts is None else self.starts.device
         self.starts = torch.tensor([0, *accumulate(sizes)], dtype=torch.int32, device=device)

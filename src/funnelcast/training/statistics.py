@@ -163,7 +163,7 @@ def add_up(
     for start in range(0, len(rows), BLOCK):
         block = rows[start : start + BLOCK]
         part = train.take(torch.from_numpy(block))
-        observed, reached = _weights(part, targets)
+        observed, reached = target_weights(part, targets)
         for name, each in every.items():
             add_rows(folds[block], *flat_codes(each, part), observed, reached, sums[name], counts[name])
     for name, own in counts.items():
@@ -180,7 +180,7 @@ class _Everyone:
         return torch.zeros(len(batch), dtype=torch.int32)
 
 
-def _weights(part: Batch, targets: Sequence[Target]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def target_weights(part: Batch, targets: Sequence[Target]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(n, S) each: the row's weight where it counts for a target, and where it reached the target's step."""
     assert part.labels is not None
     labels = part.labels.numpy()
