@@ -36,7 +36,7 @@ def trainer(table: Table, folder: Path, **changes: Any) -> Trainer:
 
 
 def told(table: Table, folder: Path, kept: float = 1.0, **changes: Any) -> list[float]:
-    found = starting_of(tiny.experiment(**changes), table, trainer(table, folder, **changes), kept)
+    found = starting_of(tiny.experiment(**changes), table, trainer(table, folder, **changes), table.part("train"), kept)
     return list(found.information)
 
 
@@ -46,7 +46,7 @@ def test_of_plain_training(table: Table, tmp_path: Path) -> None:
     weights = run.loss_weights
     with torch.no_grad():
         next(weights.parameters()).copy_(torch.tensor([0.5, -1.0]))
-    found = starting_of(experiment, table, run, 0.7)
+    found = starting_of(experiment, table, run, table.part("train"), 0.7)
     assert found.weights == pytest.approx((0.5 * np.exp([-0.5, 1.0]) / weights.scale.numpy()).tolist(), rel=1e-6)
     assert (found.inner, found.information, found.factors, found.keep_negatives) == (None, [0.0, 0.0], {}, 0.5)
     assert found.loss == experiment.loss
@@ -56,7 +56,7 @@ def test_the_last_meta_stage_counts_and_adapts_what_it_trains(table: Table, tmp_
     first, last = {"steps": 7, "tasks": 4}, {"inner": ["gates", "towers", "experts"], "learning_rate": 0.3}
     plain, own = {"name": "plain", "epochs": 1}, {"name": "last", "train": "top", "epochs": 1, "meta": last}
     experiment = tiny.experiment(stages=[*stages(first), own, plain])
-    found = starting_of(experiment, table, trainer_of(experiment, table, tmp_path), 1.0).inner
+    found = starting_of(experiment, table, trainer_of(experiment, table, tmp_path), table.part("train"), 1.0).inner
     assert isinstance(found, Inner) and found.groups == ("gates", "towers")
     assert (found.learning_rate, found.steps) == (0.3, 1)
 
@@ -116,7 +116,7 @@ def test_learned_factors_are_those_of_the_best_state(table: Table, tmp_path: Pat
     run.run(table.part("train"), table.part("dev"))
     own = run.model.groups(TOP)
     run.best |= {f"rates.{i}": torch.full_like(run.best[f"rates.{i}"], i) for i in range(len(own) + 1)}
-    found = starting_of(experiment, table, run, 1.0).factors
+    found = starting_of(experiment, table, run, table.part("train"), 1.0).factors
     assert list(found) == list(own)
     for i, name in enumerate(own):
         assert found[name].shape == own[name].shape and (found[name] == i).all()
@@ -142,5 +142,7 @@ def test_how_tasks_differ_is_asked_where_the_network_does_not_read_the_key(
     table: Table, tmp_path: Path, by: str, measured: bool
 ) -> None:
     changes: dict[str, Any] = {"stages": stages({**BY, "by": by})}
-    found = starting_of(tiny.experiment(**changes), table, trainer(table, tmp_path, **changes), 1.0)
+    found = starting_of(
+        tiny.experiment(**changes), table, trainer(table, tmp_path, **changes), table.part("train"), 1.0
+    )
     assert len(found.differences) == (2 if measured else 0)

@@ -74,6 +74,11 @@ class Pairs:
         first, second = self.first.codes(batch).long(), self.second.codes(batch).long()
         return torch.where((first > 0) & (second > 0), first * self.second.size + second, -1)
 
+    def parts(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(P,) each: the two categories of every known pair."""
+        first, second = np.divmod(self.known.numpy(), self.second.size)
+        return first, second
+
     def codes(self, batch: Batch) -> Tensor:
         if not len(self.known):
             return batch.ids.new_zeros(batch.ids.shape[0])

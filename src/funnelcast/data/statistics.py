@@ -89,6 +89,28 @@ class Tally:
         """For each fold what those before it hold; nothing for the first one."""
         return self._each(lambda sums: np.concatenate([np.zeros_like(sums[:1]), sums[:-1].cumsum(0)]))
 
+    def placed(self, places: NDArray[np.int64], size: int) -> Tally:
+        """Among `size` categories, category i at `places[i]`; the others have nothing."""
+
+        def place(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+            placed = np.zeros((len(sums), size, *sums.shape[2:]))
+            placed[:, places] = sums
+            return placed
+
+        return self._each(place)
+
+    def unless(self, taken: NDArray[np.bool_], other: Tally) -> Tally:
+        """With those of `other` in the place of categories that are `taken` (V,)."""
+        pairs = [(getattr(self, name), getattr(other, name)) for name in _SUMS]
+        return Tally(*(np.where(taken.reshape(1, -1, *[1] * (own.ndim - 2)), new, own) for own, new in pairs))
+
+    def at_rates(self, before: Tally, after: Tally) -> Tally:
+        """Reached and other rows weighted so that the rates of all rows, of `before`, would be those of `after`; by how
+        much the log odds of a category exceed theirs does not change, nor do the counts of rows."""
+        old, new = prior_rate(before), prior_rate(after)
+        reached, others = self.reached * (new / old), (self.observed - self.reached) * ((1 - new) / (1 - old))
+        return Tally(reached + others, reached, self.rows)
+
     def _each(self, change: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Tally:
         return Tally(change(self.observed), change(self.reached), change(self.rows))
 
@@ -113,15 +135,20 @@ def prior_strength(own: Tally, target: int) -> float:
     return float(np.clip((1 - correlation) / max(correlation, 1 / STRONGEST), WEAKEST, STRONGEST))
 
 
+def prior_rate(everyone: Tally) -> NDArray[np.float64]:
+    """(K, 1, S) rate of all rows; 1/2 where there are none."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        prior = np.where(everyone.observed > 0, everyone.reached / everyone.observed, 0.5)
+    return np.asarray(prior.clip(SMALLEST, 1 - SMALLEST))
+
+
 def log_odds(own: Tally, everyone: Tally, strengths: NDArray[np.float64]) -> NDArray[np.float64]:
     """(K, V, S) log odds of each category's rate, smoothed by `strengths` (S,) rows at the rate of all, minus that
     rate's: 0 where nothing is known.
 
     `everyone`: tables of one category, of all rows.
     """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        prior = np.where(everyone.observed > 0, everyone.reached / everyone.observed, 0.5)
-    prior = prior.clip(SMALLEST, 1 - SMALLEST)  # (K, 1, S)
+    prior = prior_rate(everyone)
     yes, no = own.reached + strengths * prior, own.observed - own.reached + strengths * (1 - prior)
     odds: NDArray[np.float64] = np.log(yes / no) - np.log(prior / (1 - prior))
     odds[:, 0] = 0

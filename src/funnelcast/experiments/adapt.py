@@ -114,8 +114,9 @@ def _described(delta: Delta, path: Path) -> dict[str, Any]:
         "dropped": delta.dropped,
         "positives": delta.positives,
         "steps": delta.steps,
-        "held_out_loss": {"before": delta.losses[0], "after": delta.losses[delta.steps]},
+        "held_out_loss": {"before": delta.losses[0], "after": delta.held_out_loss},
         "new_ids": {name: len(values) for name, values in delta.new_ids.items()},
+        "statistics": {name: len(own.codes) for name, own in delta.statistics.items()},
         "bytes": path.stat().st_size,
         "reason": delta.reason,
     }

@@ -162,14 +162,14 @@ def _fit_network(
     if init is not None:
         warm_start(model, encoder, init, experiment.keep_negatives)
     elif cast(NetworkRecipe, experiment.model).start == "rates":
-        kept = _kept(experiment, table)
-        model.start_at([rate / kept for rate in table.label_rates("train")])
-    train = with_statistics(experiment, table, model, table.part("train"))
+        model.start_at([rate / _kept(experiment, table) for rate in table.label_rates("train")])
+    train = with_statistics(experiment, table, model, table.part("train"), started=init is not None)
     trainer = trainer_of(experiment, table, model, folder, progress)
     trainer.run(train, table.part("dev"), trained=init is not None)
+    starting = starting_of(experiment, table, trainer, train, _kept(experiment, table))
     if model.statistics is not None:
         model.statistics.forget_folds()
-    return model, starting_of(experiment, table, trainer, _kept(experiment, table))
+    return model, starting
 
 
 def trainer_of(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
+from funnelcast.data.columns import Columns
 from funnelcast.data.table import Table
 from funnelcast.experiments.differences import differences
 from funnelcast.experiments.experiment import Experiment
@@ -18,8 +19,8 @@ from funnelcast.training.stages import Meta
 from funnelcast.training.trainer import Trainer
 
 
-def starting_of(experiment: Experiment, table: Table, trainer: Trainer, kept: float) -> Starting:
-    """`trainer`: when it has run; `kept`: share of the training rows that were used."""
+def starting_of(experiment: Experiment, table: Table, trainer: Trainer, train: Columns, kept: float) -> Starting:
+    """`trainer`: when it has run; `train`: the training rows as it read them; `kept`: share of them that were used."""
     model, inner = trainer.model, inner_of(experiment.stages)
     weights: list[float] = (trainer.loss_weights.task_weights() / trainer.loss_weights.scale).tolist()
     told, differ = [0.0] * len(weights), list[float]()
@@ -31,7 +32,7 @@ def starting_of(experiment: Experiment, table: Table, trainer: Trainer, kept: fl
         if inner.by is not None and not _is_read(table.schema, inner.by):
             assert trainer.keys is not None
             keys = trainer.keys(inner.by)
-            differ = differences(model, table.part("train"), *keys, parents, experiment.keep_negatives)
+            differ = differences(model, train, *keys, parents, experiment.keep_negatives)
     factors = dict(zip(model.groups(inner.groups), _rates(trainer.best), strict=False)) if inner is not None else {}
     return Starting(experiment.loss, weights, inner, told, factors, differ, experiment.keep_negatives)
 

@@ -19,9 +19,12 @@ from funnelcast.models.network import FunnelModel, NetworkRecipe
 from funnelcast.training.statistics import fit_layer, folds_by_key, folds_by_time, folds_of, id_counts
 
 
-def with_statistics(experiment: Experiment, table: Table, model: FunnelModel, train: Columns) -> Columns:
+def with_statistics(
+    experiment: Experiment, table: Table, model: FunnelModel, train: Columns, *, started: bool = False
+) -> Columns:
     """The training rows `train`, the first ones of the table's, with the fold of each; the model's target statistics
-    are fitted on them. Where the model reads none, `train` as it is.
+    are fitted on them. Where the model reads none, `train` as it is. `started`: the model has a bundle's statistics,
+    which stay as far as `fit_layer` says.
     """
     recipe, layer = cast(NetworkRecipe, experiment.model), model.statistics
     config = recipe.statistics
@@ -38,7 +41,7 @@ def with_statistics(experiment: Experiment, table: Table, model: FunnelModel, tr
         return train
     folds = _folds(table, train, config.folds, experiment.seed)
     is_ordered = table.schema.split.by == "time"
-    fit_layer(layer, rows, used, folds, "earlier" if is_ordered else "other")
+    fit_layer(layer, rows, used, folds, "earlier" if is_ordered else "other", layer.fitted if started else None)
     layer.to(model.device)
     return replace(train, fold=folds)
 

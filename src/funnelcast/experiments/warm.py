@@ -1,18 +1,22 @@
-"""Starting from a bundle: parameters are copied, ids that are new get new rows."""
+"""Starting from a bundle: parameters are copied, ids that are new get new rows; target statistics are carried over."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from funnelcast.data.encoder import Encoder
+from funnelcast.data.statistics import TargetStatistics
 from funnelcast.errors import FunnelcastError
 from funnelcast.layers.lists import Pool
+from funnelcast.layers.statistics import StatisticsLayer
 from funnelcast.models.network import FunnelModel
 from funnelcast.models.registry import AnyRecipe, recipe_of
 from funnelcast.serving.bundle import Bundle
@@ -59,9 +63,12 @@ def warm_start(model: FunnelModel, encoder: Encoder, init: Bundle, keep_negative
     """Copy the bundle's parameters, embedding rows by the value they stand for. Where it was trained with another share
     of negatives, the odds of the first step are divided by the new share, and no longer by the old one.
 
+    Target statistics are the bundle's, by the encoder's ids, until those of the training rows are fitted.
+
     Raises FunnelcastError when the recipes differ, or a head has no such step.
     """
     before = cast(FunnelModel, init.model)
+    _require_same_statistics(before.statistics, model.statistics)
     if before.head != model.head:
         raise FunnelcastError(f"the bundle has the head {before.head!r}, not {model.head!r}; use its [model] settings")
     own = model.state_dict()
@@ -75,24 +82,67 @@ def warm_start(model: FunnelModel, encoder: Encoder, init: Bundle, keep_negative
     model.load_state_dict(dense, strict=False)
     if keep_negatives != init.keep_negatives:
         _move_first_step(model, init.keep_negatives, keep_negatives)
+    places = {name: _places(name, encoder, init) for name in init.encoder.vocabularies}
+    if model.statistics is not None and before.statistics is not None:
+        carry_over(before.statistics, model.statistics, places)
     source = _blocks(before)
     for name, rows in _blocks(model).items():
         if source[name].shape[1] != rows.shape[1]:
             raise FunnelcastError(
                 f"vocabulary {name!r} has another embedding size in the bundle; use its [model] settings"
             )
-        if name in init.encoder.vocabularies:
-            values = init.encoder.vocabularies[name].values.cast(encoder.vocabularies[name].values.type)
-            rows[torch.from_numpy(np.append(0, encoder.vocabularies[name].ids(values, name)))] = source[name]
+        if name in places:
+            rows[torch.from_numpy(places[name])] = source[name]
         else:
             rows.copy_(source[name])
+
+
+def _places(name: str, encoder: Encoder, init: Bundle) -> NDArray[np.int64]:
+    """(ids of the bundle,): the encoder's ids of the same values; 0 stays 0."""
+    known = encoder.vocabularies[name]
+    values = init.encoder.vocabularies[name].values.cast(known.values.type)
+    return np.append(0, known.ids(values, name)).astype(np.int64)
+
+
+def _require_same_statistics(before: StatisticsLayer | None, own: StatisticsLayer | None) -> None:
+    said = ["no target statistics" if each is None else _described(each) for each in (before, own)]
+    if said[0] != said[1]:
+        raise FunnelcastError(f"the bundle reads {said[0]}, not {said[1]}; use its [model.statistics] settings")
+
+
+def _described(layer: StatisticsLayer) -> str:
+    return f"target statistics of {', '.join(layer.names) or 'nothing'}, numbers in {layer.bins} bins"
+
+
+def carry_over(before: StatisticsLayer, layer: StatisticsLayer, places: Mapping[str, NDArray[np.int64]]) -> None:
+    """Let a layer have the statistics of `before`. `places`: by vocabulary, its id of each id of the other one; those
+    without are the same in both."""
+    fitted, inputs = before.fitted, layer.inputs
+    if fitted.everyone is None:
+        return
+    layer.set(TargetStatistics(fitted.edges))
+    vocabularies = dict(inputs.fields) | {each.name: each.vocabulary for each in inputs.lists}
+    old, new, pairs = before.categories(), layer.categories(), dict[str, NDArray[np.int64]]()
+    of = {
+        name: places[vocabularies[name]] if vocabularies.get(name) in places else np.arange(size)
+        for name, size in before.sizes.items()
+    }
+    for name, own in before.pairs().items():
+        first, second = (of[part][codes] for part, codes in zip(before.crosses[name], own.parts(), strict=True))
+        numbers = first * layer.pairs()[name].second.size + second
+        order = np.argsort(numbers)
+        pairs[name] = numbers[order]
+        of[name] = np.append(0, 1 + np.argsort(order))
+    sizes = {name: len(pairs[name]) + 1 if name in pairs else new[name].size for name in old}
+    tallies = {name: tally.placed(of[name], sizes[name]) for name, tally in fitted.tallies.items()}
+    layer.set(replace(fitted, pairs=pairs, tallies=tallies))
 
 
 def _move_first_step(model: FunnelModel, before: float, after: float) -> None:
     if model.head != "chain":  # every later step would move with each row's own probability of the first
         raise FunnelcastError(f"the bundle was trained with keep_negatives = {before:g}, not {after:g}; use the same")
     assert model.output.bias is not None
-    model.output.bias[model.parents.index(-1)] += math.log(before / after)
+    model.output.bias.view(model.members, -1)[:, model.parents.index(-1)] += math.log(before / after)
 
 
 def _pools(model: FunnelModel) -> dict[str, Pool | None]:

@@ -63,15 +63,21 @@ class StatisticsLayer(nn.Module):
     @property
     def widths(self) -> dict[str, int]:
         """Numbers per row of each category."""
-        return dict.fromkeys([f"statistics of {name}" for name in self._names], len(self.targets) + 1)
+        return dict.fromkeys([f"statistics of {name}" for name in self.names], len(self.targets) + 1)
 
     @property
-    def _names(self) -> list[str]:
+    def names(self) -> list[str]:
+        """Of the categories, in the order of a row's numbers."""
         return [*self.single, *self.crosses, *self.lists]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of values of every feature that is read, alone or in a pair."""
+        return {name: each.size for name, each in (self._parts() | self.lists).items()}
 
     def categories(self) -> dict[str, Category | ListIds]:
         """By name, in the order of a row's numbers."""
-        return {**self._columns(), **self.lists}
+        return {**self.columns(), **self.lists}
 
     def pairs(self) -> dict[str, Pairs]:
         """By name."""
@@ -85,7 +91,7 @@ class StatisticsLayer(nn.Module):
         edges = {name: torch.from_numpy(self.fitted.edges.get(name, none)) for name in self.numbers}
         return {**self.fields, **{name: NumberBins(column, edges[name]) for name, column in self.numbers.items()}}
 
-    def _columns(self) -> dict[str, Category]:
+    def columns(self) -> dict[str, Category]:
         """Those with one value per row."""
         parts = self._parts()
         return {**{name: parts[name] for name in self.single}, **self.pairs()}
@@ -96,7 +102,7 @@ class StatisticsLayer(nn.Module):
         """Take over statistics; `by_fold`, `everyone`: the tallies, in as many tables as there are folds, that training
         rows read."""
         self.fitted = fitted
-        self._singles = self._columns()
+        self._singles = self.columns()
         sizes = [each.size for each in self.categories().values()]
         device = torch.device("cpu") if self.starts is None else self.starts.device
         self.starts = torch.tensor([0, *accumulate(sizes)], dtype=torch.int32, device=device)
@@ -107,7 +113,7 @@ class StatisticsLayer(nn.Module):
         """(K, categories, S + 1)."""
         if everyone is None:
             return torch.zeros(1, int(self.starts[-1]), len(self.targets) + 1)
-        parts = [self.fitted.numbers(name, tallies[name], everyone) for name in self._names]
+        parts = [self.fitted.numbers(name, tallies[name], everyone) for name in self.names]
         return torch.from_numpy(np.concatenate(parts, 1))
 
     def forget_folds(self) -> None:

@@ -51,6 +51,9 @@ def _filled(delta: Delta, model: FunnelModel, found: Adapted, values: dict[str, 
         return replace(delta, reason="steps on all rows diverge; set a lower learning_rate")
     if found.alike:
         return replace(delta, reason="the tasks of its training do not differ; to adapt all the same, set prior = 2")
+    delta = replace(delta, statistics=found.statistics, statistics_loss=found.statistics_loss)
+    if not found.steps and found.statistics:
+        return delta
     if not found.steps:
         return replace(delta, reason=f"no step lowers the held-out loss of {found.losses[0]:.5g}")
     new = {name: (values[name], rows) for name, rows in found.new.items()}

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from funnelcast.errors import DeltaError
 from funnelcast.serving.delta_file import SUFFIX, Content, read_delta, write_delta
+from funnelcast.training.added_statistics import Added
 
 SMALL = 4096
 """Numbers of a tensor that is stored in full."""
@@ -45,11 +46,20 @@ class Delta:
     """By parameter, what is added to the base's, over `scale`: float16, small tensors float32."""
     new_rows: dict[str, Tensor] = field(default_factory=dict)
     """float16 (U, E) by vocabulary: what is added to the base's row of unknown ids, over `scale`."""
+    statistics: dict[str, Added] = field(default_factory=dict)
+    """By category, what the rows add to the base's target statistics of values that it knows."""
+    statistics_loss: float | None = None
+    """Held-out loss after the steps with the statistics; none where these do not count."""
 
     @property
     def is_empty(self) -> bool:
         """Whether it is the base itself."""
-        return not (self.changes or self.new_rows)
+        return not (self.changes or self.new_rows or self.statistics)
+
+    @property
+    def held_out_loss(self) -> float:
+        """After what was taken."""
+        return self.losses[self.steps] if self.statistics_loss is None else self.statistics_loss
 
     def with_changes(self, changes: Mapping[str, Tensor], new: Mapping[str, tuple[pa.Array, Tensor]]) -> Delta:
         """With differences of parameters, and by vocabulary values and rows; what is 0 is left out.
@@ -82,18 +92,23 @@ class Delta:
         """Write one file; it is whole or not there."""
         tensors = {f"change.{name}": t for name, t in self.changes.items()}
         tensors |= {f"new.{name}": t for name, t in self.new_rows.items()}
+        for name, own in self.statistics.items():
+            tensors |= {f"codes.{name}": own.codes, f"sums.{name}": own.sums}
         said = {name: getattr(self, name) for name in _SAID}
+        if self.statistics:
+            said["statistics_loss"] = self.statistics_loss
         write_delta(Path(path), Content(said, self.new_ids, tensors), replace=replace)
 
     @classmethod
     def load(cls, path: Path | str) -> Delta:
         """Raises DeltaError where the file is no whole delta of this version."""
         said, new_ids, tensors = read_delta(Path(path))
-        parts: dict[str, dict[str, Tensor]] = {"change": {}, "new": {}}
+        parts: dict[str, dict[str, Tensor]] = {"change": {}, "new": {}, "codes": {}, "sums": {}}
         for name, tensor in tensors.items():
             kind, _, rest = name.partition(".")
             parts[kind][rest] = tensor
-        return cls(**said, new_ids=new_ids, changes=parts["change"], new_rows=parts["new"])
+        statistics = {name: Added(codes, parts["sums"][name]) for name, codes in parts["codes"].items()}
+        return cls(**said, new_ids=new_ids, changes=parts["change"], new_rows=parts["new"], statistics=statistics)
 
 
 def _stored(change: Tensor) -> Tensor:

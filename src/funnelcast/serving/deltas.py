@@ -16,6 +16,7 @@ from funnelcast.evaluation.score import PIECE, Scorer, score
 from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.heads import undo_downsampling
 from funnelcast.layers.mode import FAST, HALF, Precision, is_half
+from funnelcast.layers.statistics import StatisticsLayer
 from funnelcast.models.network import FunnelModel
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.delta import Delta
@@ -24,6 +25,7 @@ from funnelcast.serving.keys import Keys
 from funnelcast.serving.network import Replicas
 from funnelcast.serving.new_rows import NewRows
 from funnelcast.subnormals import flush_to_zero
+from funnelcast.training.added_statistics import AddedStatistics
 from funnelcast.training.overlay import laid_over
 
 BLOCK = 16 * PIECE
@@ -52,6 +54,8 @@ class Deltas:
         can_record = isinstance(model, FunnelModel) and model.device.type == "cpu"  # without deltas it may be trees
         self.few = FewRows(model) if can_record else model
         self.new, self.replicas = NewRows(model, bundle.encoder, self.changed), Replicas(model)
+        layer, added = getattr(model, "statistics", None), [delta.statistics for delta in self.changed]
+        self.added = AddedStatistics(layer, added) if isinstance(layer, StatisticsLayer) and any(added) else None
 
     @flush_to_zero()
     @torch.inference_mode()
@@ -77,7 +81,7 @@ class Deltas:
         with self.replicas.one() as network:
             for start in range(0, len(order), BLOCK):
                 block = order[start : start + BLOCK]
-                x = self._embedded(columns.take(block), None if new is None else new.take(block))
+                x = self._embedded(columns.take(block), None if new is None else new.take(block), which[block])
                 for i, piece in _pieces(which[block]):
                     reach = network.under(self.changed[i].parameters(own), x.slice(piece.start, piece.stop), self.mode)
                     reach = undo_downsampling(reach, self.model.parents, self.keep) if self.keep < 1 else reach
@@ -97,8 +101,11 @@ class Deltas:
     def _scorer(self, rows: int) -> Scorer:
         return self.few if rows <= FEW else self.model
 
-    def _embedded(self, columns: Columns, new: Columns | None) -> Embedded:
-        x: Embedded = self.model.embedding(Batch.of(columns).to(self.model.device), FAST)
+    def _embedded(self, columns: Columns, new: Columns | None, which: NDArray[np.int32]) -> Embedded:
+        batch = Batch.of(columns).to(self.model.device)
+        x: Embedded = self.model.embedding(batch, FAST)
+        if self.added is not None:
+            x = self.added(x, batch, torch.from_numpy(which).long().to(self.model.device))
         if new is None or self.new.embedding is None:
             return x
         return laid_over(x, self.new.embedding(Batch.of(new).to(self.model.device), FAST))

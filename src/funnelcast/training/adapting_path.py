@@ -7,7 +7,7 @@ that what the prior holds back does not enter by other parameters.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from funnelcast.data.batch import Batch
 from funnelcast.errors import FunnelcastError
 from funnelcast.models.network import FunnelModel
 from funnelcast.training.adapting import Adapting, Starting
+from funnelcast.training.added_statistics import Added, AddedStatistics, added_rows
 from funnelcast.training.algorithms import Inner, scaled
 from funnelcast.training.information import UNMEASURED, information, shrinkage
 from funnelcast.training.inner import InnerLoop, Tensors
@@ -108,6 +109,19 @@ class Run:
         chosen, device = torch.nonzero(where).squeeze(1), self.model.device
         new = self.new.take(chosen).to(device) if self.new is not None else None
         return self.lookup.look_up(rows.take(chosen).to(device), new)
+
+    def added(self, rows: Batch) -> dict[str, Added] | None:
+        """What labelled rows add to the model's target statistics; none where it reads none."""
+        layer = self.model.statistics
+        if layer is None or layer.fitted.everyone is None:
+            return None
+        return added_rows(layer, rows, self.starting.keep_negatives)
+
+    def with_added(self, rows: Looked, added: Mapping[str, Added]) -> Looked:
+        """Rows that read these too."""
+        assert self.model.statistics is not None
+        which = torch.zeros(len(rows.batch), dtype=torch.int64, device=self.model.device)
+        return rows._replace(x=AddedStatistics(self.model.statistics, [added])(rows.x, rows.batch, which))
 
     def loop(self, weights: Sequence[float]) -> InnerLoop:
         model, fixed = self.own, {"weighting": "fixed", "weights": tuple(weights), "normalise": False}

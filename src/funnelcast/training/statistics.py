@@ -99,28 +99,53 @@ def fit_layer(
     rows: NDArray[np.int64],
     folds: NDArray[np.uint8],
     order: Literal["other", "earlier"],
+    before: TargetStatistics | None = None,
 ) -> None:
     """Fit what a network reads, for rows that training does not see and, by fold, for the training rows.
 
     `rows`, `folds`: as for `fit_statistics`; `order`: whether a training row reads the statistics of all other folds,
-    or of the earlier ones.
+    or of the earlier ones. `before`: statistics of earlier rows by the layer's own ids, as of a bundle that training
+    starts from: its bin edges, strengths and scales stay, as its weights were trained with them, and so does the tally
+    of every category that no training row holds. A category that one holds has the training rows alone: the earlier
+    rows may be the same ones, and adding them up would count labels twice and let a row read its own.
     """
+    before = None if before is None or before.everyone is None else before
     edges = {name: _edges(train, column, rows, layer.bins) for name, column in layer.numbers.items()}
+    edges = edges if before is None else before.edges
     layer.set(TargetStatistics(edges))
     pairs = {name: _known_pairs(each, train, rows) for name, each in layer.pairs().items()}
+    if before is not None:
+        pairs = {name: np.union1d(known, before.pairs[name]) for name, known in pairs.items()}
     layer.set(TargetStatistics(edges, pairs))
     tallies = add_up(layer.categories(), layer.targets, train, rows, folds)
     whole = {name: tally.whole() for name, tally in tallies.items()}
     everyone = whole.pop(_ALL)
-    targets = range(len(layer.targets))
-    strengths = {name: np.array([prior_strength(own, s) for s in targets]) for name, own in whole.items()}
-    scales = {name: scale_of(own, everyone, strengths[name]) for name, own in whole.items()}
-    fitted = TargetStatistics(edges, pairs, whole, everyone, strengths, scales)
+    if before is None:
+        targets = range(len(layer.targets))
+        strengths = {name: np.array([prior_strength(own, s) for s in targets]) for name, own in whole.items()}
+        scales = {name: scale_of(own, everyone, strengths[name]) for name, own in whole.items()}
+        fitted = TargetStatistics(edges, pairs, whole, everyone, strengths, scales)
+    else:
+        whole = {name: _or_before(name, own, everyone, pairs, before) for name, own in whole.items()}
+        fitted = TargetStatistics(edges, pairs, whole, everyone, before.strengths, before.scales)
     seen = {
         name: tally.of_other_folds() if order == "other" else tally.of_earlier_folds()
         for name, tally in tallies.items()
     }
     layer.set(fitted, seen, seen.pop(_ALL))
+
+
+def _or_before(
+    name: str, own: Tally, everyone: Tally, pairs: Mapping[str, NDArray[np.int64]], before: TargetStatistics
+) -> Tally:
+    """A category's tally, where no row holds a value that of `before`, at the rates of all rows of now."""
+    assert before.everyone is not None
+    old, held = before.tallies[name], own.rows[0] > 0
+    if name in pairs:
+        places = 1 + np.searchsorted(pairs[name], before.pairs[name])
+        old = old.placed(np.append(0, places), len(held))
+    held[0] = True
+    return old.at_rates(before.everyone, everyone).unless(held, own)
 
 
 def add_up(
@@ -138,7 +163,7 @@ def add_up(
     for start in range(0, len(rows), BLOCK):
         block = rows[start : start + BLOCK]
         part = train.take(torch.from_numpy(block))
-        observed, reached = _weights(part, targets)
+        observed, reached = target_weights(part, targets)
         for name, each in every.items():
             add_rows(folds[block], *flat_codes(each, part), observed, reached, sums[name], counts[name])
     for name, own in counts.items():
@@ -168,7 +193,7 @@ class _Everyone:
         return torch.zeros(len(batch), dtype=torch.int32)
 
 
-def _weights(part: Batch, targets: Sequence[Target]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def target_weights(part: Batch, targets: Sequence[Target]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(n, S) each: the row's weight where it counts for a target, and where it reached the target's step."""
     assert part.labels is not None
     labels = part.labels.numpy()

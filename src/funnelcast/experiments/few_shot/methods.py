@@ -21,6 +21,7 @@ from funnelcast.models.base import Model
 from funnelcast.models.network import FunnelModel
 from funnelcast.training.adaptation import adapt
 from funnelcast.training.adapting import Adapting, Starting
+from funnelcast.training.added_statistics import with_added
 
 
 class Method(Protocol):
@@ -62,6 +63,8 @@ class Adapted:
         if len(support):
             found = adapt(model, self.starting, Batch.of(support), self.config, self.seed)
             model = with_parameters(model, found.parameters)
+            if found.statistics and model.statistics is not None:
+                model.statistics.set(with_added(model.statistics.fitted, found.statistics))
         return Unadapted(model, self.asked, self.starting.keep_negatives)(support, query)
 
 

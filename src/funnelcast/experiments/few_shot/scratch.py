@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from funnelcast.data.batch import Batch
 from funnelcast.data.columns import UNOBSERVED, Columns
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.loader import seed_of
@@ -21,6 +22,7 @@ from funnelcast.training.course import Course, Plan, course_of
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.optimizers import OptimizerConfig
 from funnelcast.training.stages import Stage
+from funnelcast.training.statistics import fit_layer, folds_of
 
 HELD_OUT = 5
 """One row in so many is held out, to stop by."""
@@ -52,7 +54,7 @@ class Scratch:
         is_held = self._held_out(support)
         rows, held = (support.take(np.flatnonzero(where)) for where in (~is_held, is_held))
         if self._has_both(rows) and self._has_both(held):
-            self._train(model, rows, held, rates)
+            self._train(model, self._with_statistics(model, rows), held, rates)
         return Unadapted(model, self.asked)(support, query)
 
     def _held_out(self, support: Columns) -> Bools:
@@ -63,6 +65,16 @@ class Scratch:
         held = np.zeros(len(support), np.bool_)
         held[order[np.argsort(-depth, kind="stable")][1::HELD_OUT]] = True
         return held
+
+    def _with_statistics(self, model: FunnelModel, rows: Columns) -> Columns:
+        """The rows that are trained on; where the model reads target statistics they are fitted on these rows alone, of
+        which each reads what those of other folds say."""
+        config, layer = self.recipe.statistics, model.statistics
+        if config is None or layer is None:
+            return rows
+        folds = folds_of(len(rows), min(config.folds, len(rows)), self.seed)
+        fit_layer(layer, Batch.of(rows), np.arange(len(rows)), folds, "other")
+        return replace(rows, fold=folds)
 
     def _train(self, model: FunnelModel, rows: Columns, held: Columns, rates: list[float]) -> None:
         """Leaves the model in its best state, which may be the first."""
@@ -113,4 +125,5 @@ def _rates(model: FunnelModel, support: Columns) -> list[float]:
 def _start_at(model: FunnelModel, rates: list[float]) -> None:
     assert model.output.bias is not None
     model.output.weight.zero_()
-    model.output.bias.copy_(torch.tensor([[math.log(rate / (1 - rate))] for rate in rates]))
+    log_odds = torch.tensor([math.log(rate / (1 - rate)) for rate in rates])
+    model.output.bias.view(model.members, -1).copy_(log_odds)
