@@ -1,6 +1,7 @@
 """A warm start: what the bundle knows is kept by the value it stands for, what is new is fresh."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from funnelcast.experiments.evaluate import evaluate
 from funnelcast.experiments.predict import predict_file
 from funnelcast.experiments.run import build_model, train
 from funnelcast.experiments.warm import grown_encoder, warm_start
+from funnelcast.layers.embedding import Embedding
 from funnelcast.models.base import Model
 from funnelcast.models.network import FunnelModel
 from funnelcast.schema.dataset import Schema
@@ -284,3 +286,23 @@ def test_lists_that_are_pooled_in_another_way_do_not_fit() -> None:
         else:
             with pytest.raises(FunnelcastError, match=r"pools its lists by {'tags': 'sum'}, not {'tags': 'mean'}"):
                 warm_start(model, listed, init)
+
+
+def test_ids_with_a_row_of_their_own_keep_it() -> None:
+    """Also those of too few rows in the new log; its frequent ids get one, and others read the unknown id's."""
+    settings = tiny.MODEL | {"embedding_min_rows": 3}
+    known = tiny.fitted_encoder()
+    model = build_model(tiny.experiment(model=settings), known)
+    users = len(known.vocabularies["user"])
+    counts = {name: torch.arange(size) for name, size in known.inputs.sizes.items()}
+    assert isinstance(model.embedding, Embedding)
+    model.embedding.keep(counts)
+    init = replace(bundle_of(model=settings), model=model)
+    grown = grown_encoder(encoder(), init)
+    warm = build_model(tiny.experiment(model=settings, seed=3), grown)
+    warm_start(warm, grown, init)
+    (kept,) = [table.kept_blocks()["user"] for table in warm.embedding.all_tables() if "user" in table.sizes]
+    values = grown.vocabularies["user"].values.to_pylist()
+    before = dict(zip(known.vocabularies["user"].values.to_pylist(), range(1, users), strict=True))
+    assert kept.tolist() == [True, *(before.get(value, 0) >= 3 for value in values)]
+    assert not all(kept) and any(kept[1:])

@@ -302,3 +302,5 @@ def test_rare_ids_read_the_row_of_unknown_ids() -> None:
             torch.testing.assert_close(module(batch, mode).flat, expected)
     rows = Reading.of(spans_of([table])[0], batch).rows
     assert sorted(rows.tolist()) == [0, 2, 4, 5]
+    module.keep({"user": torch.tensor([0, 9, 0]), "item": torch.tensor([0])}, started=True)
+    assert [kept.tolist() for kept in table.kept_blocks().values()] == [[True, True, True, False], [True, True, False]]

@@ -36,7 +36,7 @@ def with_statistics(
     if sampled is not None:
         used = np.intersect1d(used, sampled.numpy(), assume_unique=True)
     if isinstance(model.embedding, Embedding):
-        model.embedding.keep(id_counts(table.encoder.inputs, rows, used))
+        model.embedding.keep(id_counts(table.encoder.inputs, rows, used), started=started)
     if config is None or layer is None:
         return train
     folds = _folds(table, train, config.folds, experiment.seed)

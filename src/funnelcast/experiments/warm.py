@@ -85,6 +85,7 @@ def warm_start(model: FunnelModel, encoder: Encoder, init: Bundle, keep_negative
     places = {name: _places(name, encoder, init) for name in init.encoder.vocabularies}
     if model.statistics is not None and before.statistics is not None:
         carry_over(before.statistics, model.statistics, places)
+    _keep(before, model, places)
     source = _blocks(before)
     for name, rows in _blocks(model).items():
         if source[name].shape[1] != rows.shape[1]:
@@ -95,6 +96,16 @@ def warm_start(model: FunnelModel, encoder: Encoder, init: Bundle, keep_negative
             rows[torch.from_numpy(places[name])] = source[name]
         else:
             rows.copy_(source[name])
+
+
+def _keep(before: FunnelModel, model: FunnelModel, places: Mapping[str, NDArray[np.int64]]) -> None:
+    """Ids with a row of their own in the bundle keep it, whatever their rows in the new log."""
+    known = {name: kept for table in before.embedding.all_tables() for name, kept in table.kept_blocks().items()}
+    for table in model.embedding.all_tables():
+        for name, kept in table.kept_blocks().items():
+            at = torch.from_numpy(places[name]) if name in places else torch.arange(len(kept))
+            kept.zero_()
+            kept[at] = known.get(name, torch.ones(len(at), dtype=torch.bool)).to(kept.device)
 
 
 def _places(name: str, encoder: Encoder, init: Bundle) -> NDArray[np.int64]:

@@ -152,14 +152,20 @@ class EmbeddingTable(nn.Module):
         rows = batch.lists[name].ids.to(self.starts.dtype) + self.lists[name]
         return rows if self.kept is None else torch.where(self.kept[rows], rows, self.lists[name])
 
-    def keep(self, counts: Mapping[str, Tensor]) -> None:
-        """Let ids of fewer than `min_rows` training rows read the row of unknown ids; `counts` (V,) by vocabulary."""
+    def keep(self, counts: Mapping[str, Tensor], *, started: bool = False) -> None:
+        """Let ids of fewer than `min_rows` training rows read the row of unknown ids. `counts`, by vocabulary: of its
+        first ids, 0 of others; `started`: those that have a row already keep it."""
+        for name, kept in self.kept_blocks().items():
+            enough = torch.zeros(len(kept), dtype=torch.bool)
+            enough[: len(counts[name])] = counts[name] >= self.min_rows
+            enough[0] = True
+            kept.copy_(enough.to(kept.device) | kept if started else enough)
+
+    def kept_blocks(self) -> dict[str, Tensor]:
+        """Whether each id (V,) of a vocabulary has a row of its own, sharing memory; none where all have one."""
         if self.kept is None:
-            return
-        found = torch.cat([counts[name] for name in self.sizes]) >= self.min_rows
-        starts = torch.tensor([0, *accumulate(self.sizes.values())][:-1])
-        found[starts] = True
-        self.kept.copy_(found)
+            return {}
+        return dict(zip(self.sizes, self.kept.split(list(self.sizes.values())), strict=True))
 
     def bag(self, batch: Batch, name: str) -> Bag:
         """How the ids of a pooled list are added up."""
@@ -252,10 +258,10 @@ class Embedding(nn.Module):
             if vocabulary in table.sizes:
                 table.blocks()[vocabulary][ids.long()] = vectors.repeat(1, self.copies).to(table.weight.dtype)
 
-    def keep(self, counts: Mapping[str, Tensor]) -> None:
+    def keep(self, counts: Mapping[str, Tensor], *, started: bool = False) -> None:
         """As of a table."""
         for table in self.all_tables():
-            table.keep(counts)
+            table.keep(counts, started=started)
 
     def repeats(self, embedded: Embedded, pooled: Tensor) -> Repeats | None:
         """What repeats in rows (B, …) that begin with those of `embedded.flat`; none where there is nothing to gain."""
