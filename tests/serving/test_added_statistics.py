@@ -183,6 +183,17 @@ def test_without_statistics_a_delta_and_its_file_are_as_before(base: Predictor, 
     assert Delta.load(tmp_path / "plain.safetensors").statistics == {}
 
 
+def test_replicas_share_the_statistics(base: Predictor) -> None:
+    model, other = network(base.bundle), copy.deepcopy(network(base.bundle))
+    assert model.statistics is not None and other.statistics is not None
+    assert model.statistics.fitted is other.statistics.fitted and model.statistics is not other.statistics
+    assert (
+        other.statistics.columns()["user × item"]
+        .codes(Batch.of(tiny.encoded(of_campaign(), base.bundle.encoder)))
+        .any()
+    )
+
+
 def test_few_shot_figures_have_them_too(base: Predictor) -> None:
     bundle = base.bundle
     assert bundle.starting is not None
