@@ -7,16 +7,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors import safe_open
 
+from funnelcast.cli.adapt import show_delta
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.data.files import new_folder
 from funnelcast.data.table import Table
 from funnelcast.data.table_writer import TableWriter
 from funnelcast.evaluation.score import score
+from funnelcast.experiments.adapt import adapt_file
 from funnelcast.experiments.few_shot.methods import Adapted
 from funnelcast.experiments.few_shot.tasks import Asked
 from funnelcast.experiments.run import train
@@ -136,6 +139,17 @@ def test_support_rows_count_where_held_out_rows_gain(base: Predictor, tmp_path: 
     assert again.statistics_loss == delta.statistics_loss
 
 
+def test_what_is_said_of_it(base: Predictor, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pq.write_table(of_campaign(), tmp_path / "rows.parquet")
+    given = (base, tmp_path / "rows.parquet", tmp_path / "c.safetensors")
+    (made,) = adapt_file(*given, key={"campaign": "c"}, config=CONFIG)["deltas"]
+    delta = Delta.load(tmp_path / "c.safetensors")
+    assert made["held_out_loss"] == {"before": delta.losses[0], "after": delta.statistics_loss}
+    assert made["statistics"]["user"] == tiny.USERS and made["statistics"]["item"] == tiny.ITEMS
+    show_delta(tmp_path / "c.safetensors", made)
+    assert "by known values: user 12, item 20" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_delta_scores_as_a_network_with_the_rows_in_its_statistics(base: Predictor) -> None:
     model, rows = copy.deepcopy(network(base.bundle)), of_campaign(80, 8)
     delta = base.adapt(of_campaign(), CONFIG, {"campaign": "c"})
@@ -181,6 +195,17 @@ def test_without_statistics_a_delta_and_its_file_are_as_before(base: Predictor, 
     assert "statistics_loss" not in head["content"] and all(name.startswith(("change.", "new.")) for name in names)
     assert base.with_deltas(plain)._deltas.added is None
     assert Delta.load(tmp_path / "plain.safetensors").statistics == {}
+
+
+def test_replicas_share_the_statistics(base: Predictor) -> None:
+    model, other = network(base.bundle), copy.deepcopy(network(base.bundle))
+    assert model.statistics is not None and other.statistics is not None
+    assert model.statistics.fitted is other.statistics.fitted and model.statistics is not other.statistics
+    assert (
+        other.statistics.columns()["user × item"]
+        .codes(Batch.of(tiny.encoded(of_campaign(), base.bundle.encoder)))
+        .any()
+    )
 
 
 def test_few_shot_figures_have_them_too(base: Predictor) -> None:

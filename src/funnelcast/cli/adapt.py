@@ -65,7 +65,9 @@ def show_delta(path: Path, made: dict[str, Any]) -> None:
     else:
         steps = "1 step" if made["steps"] == 1 else f"{made['steps']} steps"
         told = f"{number(loss['before'], 5)} before, {number(loss['after'], 5)} after {steps}"
-        out.print(f"  held-out loss {told}; new ids: {_new_ids(new) or 'none'}")
+        out.print(f"  held-out loss {told}; new ids: {_counts(new) or 'none'}")
+    if made["statistics"]:
+        out.print(f"  the rows count in target statistics, by known values: {_counts(made['statistics'])}")
     out.print(f"Wrote {path}, {made['bytes'] / 1000:,.1f} kB")
 
 
@@ -102,8 +104,8 @@ def _positives(made: dict[str, Any]) -> str:
     return ", ".join(f"{step} {reached:,}" for step, reached in made["positives"].items())
 
 
-def _new_ids(new: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in new.items())
+def _counts(by_name: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in by_name.items())
 
 
 def _settings(given: list[str]) -> dict[str, Any]:

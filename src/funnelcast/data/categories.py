@@ -4,7 +4,7 @@ list. Category 0 stands for unknown and missing values."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -68,6 +68,10 @@ class Pairs:
     @property
     def size(self) -> int:
         return len(self.known) + 1
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Itself, as nothing changes it."""
+        return self
 
     def numbers(self, batch: Batch) -> Tensor:
         """(B,) int64, a number for each pair; -1 where a part is unknown."""

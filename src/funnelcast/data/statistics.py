@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 import safetensors.numpy
@@ -172,6 +172,10 @@ class TargetStatistics:
     """(S,): rows at the rate of all that every category starts with."""
     scales: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     """(2, S + 1): mean, of counts alone, and standard deviation of each number over the training rows."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Itself: replicas of a network share it, as nothing changes it."""
+        return self
 
     def numbers(self, name: str, own: Tally, everyone: Tally) -> NDArray[np.float32]:
         """(K, V, S + 1) of each category: log odds of each target's rate minus those of all rows, log(1 + rows), over

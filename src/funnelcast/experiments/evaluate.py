@@ -37,8 +37,9 @@ def evaluate(
     "warnings".
 
     Rows count by their weight where the schema has one. A figure is None where it is undefined: an AUC with one class,
-    any figure without rows. Raises BundleError, TableError for a part or column that is not there, ComparisonError
-    when the table's funnel or ids are not the bundle's.
+    any figure without rows. Rows of the train part read target statistics that count their own labels, so its figures
+    flatter a network that reads some. Raises BundleError, TableError for a part or column that is not there,
+    ComparisonError when the table's funnel or ids are not the bundle's.
     """
     table = table if isinstance(table, Table) else Table.open(table)
     return measure_part(bundle_of(bundle), table, part, by, progress=progress).result
