@@ -40,12 +40,16 @@ def test_outputs_that_exist(tmp_path: Path) -> None:
 def test_the_demo(tmp_path: Path) -> None:
     answer = call("demo", "--out", tmp_path / "demo", "--rows", 1000)
     assert answer.code == 0, answer
+    assert "LightGBM" in answer.out and f"{tmp_path}/demo/oulad/run/report/report.html" in answer.out
     assert "A generated log of 1,000 rows" in answer.out and "p_conversion_given_click" in answer.out
-    for name in ("raw/generator.json", "table/manifest.json", "run/bundle/bundle.json", "run/results.json"):
+    for name in ("raw/generator.json", "table/manifest.json", "run/bundle/bundle.json", "oulad/run/report/report.html"):
         assert (tmp_path / "demo" / name).is_file()
     assert call("evaluate", tmp_path / "demo/run/bundle", tmp_path / "demo/table", "--by", 301).code == 0
     found: Any = loads(call("demo", "--out", tmp_path / "demo", "--rows", 1000, "--replace", "--json"))
     assert found["log"]["train"]["rows"] + found["log"]["test"]["rows"] == 1000
+    real = found["oulad"]
+    assert set(real["baselines"]["test"]) == set(real["mean"]["test"]) and Path(real["report"]).is_file()
+    assert "constant rate" in Path(real["report"]).read_text()
     assert len(found["scored"]) == 5 and set(found["evaluation"]["outputs"]) >= {"click", "conversion_given_click"}
 
 

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from funnelcast.cli.console import AsJson, number, out, resumable, show, show_json
+from funnelcast.errors import FunnelcastError
 
 if TYPE_CHECKING:
     from funnelcast.experiments.benchmark.pool import Cell
     from funnelcast.experiments.benchmark.run import Plan
+    from funnelcast.experiments.benchmark.sets import LeftOut
 
 
 def benchmark(
@@ -22,11 +24,15 @@ def benchmark(
     generated: Annotated[
         int | None, typer.Option(min=1000, help="Take a generated log of so many rows, with known true probabilities.")
     ] = None,
+    files: Annotated[
+        list[str] | None, typer.Option(metavar="SOURCE=PATH", help="Files of hotel, fbads or ml100k; may be repeated.")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Cells side by side; they share the cores.")] = 1,
     to: Annotated[Path | None, typer.Option("--out", help="Folder of the run; runs/NAME by default.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Train every model with every seed on the same rows, and compare them with intervals.
+    """Train every model with every seed on the same rows, and compare them with intervals; on several data sets, if the
+    file names them.
 
     The same command goes on where it was stopped or killed; what is finished is not run again.
 
@@ -34,17 +40,32 @@ def benchmark(
     """
     from funnelcast.experiments.benchmark import run
 
-    watch: dict[str, Any] = {} if as_json else {"on_plan": show_plan, "on_end": tell_end}
+    watch: dict[str, Any] = {} if as_json else {"on_plan": show_plan, "on_end": tell_end, "on_left_out": tell_left_out}
+    named = _files(files or [])
     with resumable(as_json) as progress:
         results = run.benchmark(
-            suite, data, to, seeds=seeds, generated=generated, jobs=jobs, progress=progress, **watch
+            suite, data, to, seeds=seeds, generated=generated, files=named, jobs=jobs, progress=progress, **watch
         )
+    folder = to or Path("runs") / results["name"]
     if as_json:
         show_json(results)
+    elif "sets" in results:
+        show_sets(results, folder)
     else:
-        show_results(results, to or Path("runs") / results["name"])
-    if any(model["failed"] for model in results["models"].values()):
+        show_results(results, folder)
+    every = results.get("sets", {"": results}).values()
+    if any(model["failed"] for own in every for model in own["models"].values()):
         raise typer.Exit(1)
+
+
+def _files(said: list[str]) -> dict[str, str]:
+    found = {}
+    for text in said:
+        source, _, path = text.partition("=")
+        if not (source and path):
+            raise FunnelcastError(f"--files {text} is not SOURCE=PATH; write --files hotel=hotel_bookings.csv")
+        found[source] = path
+    return found
 
 
 def show_plan(plan: Plan) -> None:
@@ -60,8 +81,9 @@ def show_plan(plan: Plan) -> None:
     show(rows, ("model", "cells", "time a cell", "MB", "measured on"))
     side = f", {plan.jobs} side by side" if plan.jobs > 1 else ""
     out.print(
-        f"{len(left)} cells to run{side}, {done} finished: about {_time(plan.seconds)}, {plan.bytes / 1e6:,.0f} MB of "
-        f"memory, {plan.disk / 1e6:,.0f} MB of disk for scores. Epochs are a guess until a cell is finished."
+        f"{plan.title}: {len(left)} cells to run{side}, {done} finished: about {_time(plan.seconds)}, "
+        f"{plan.bytes / 1e6:,.0f} MB of memory, "
+        f"{plan.disk / 1e6:,.0f} MB of disk for scores. Epochs are a guess until a cell is finished."
     )
 
 
@@ -71,6 +93,24 @@ def tell_end(cell: Cell) -> None:
         aucs = {n: m["auc"]["estimate"] for n, m in cell.read()["metrics"].items()} if cell.is_finished else {}
         told = ", ".join(f"{name} {number(auc)}" for name, auc in aucs.items())
         sys.stderr.write(f"{cell.name}: {told or f'failed: {cell.failure.splitlines()[-1]}'}\n")
+
+
+def tell_left_out(left: LeftOut) -> None:
+    """A line, on stderr, before anything runs."""
+    sys.stderr.write(f"{left}\n")
+
+
+def show_sets(results: dict[str, Any], folder: Path) -> None:
+    """The table over all data sets, those of each, and what is left out."""
+    from funnelcast.experiments.benchmark.sets_markdown import left_out, overview
+
+    for source, own in results["sets"].items():
+        show_results(own, folder / source)
+    head, rows = overview(results)
+    show(rows, head, results["title"])
+    for text in left_out(results):
+        out.print(text)
+    out.print(f"Over all sets: {folder}/results.md, as a page: funnelcast report {folder}")
 
 
 def show_results(results: dict[str, Any], folder: Path) -> None:

@@ -66,7 +66,7 @@ def _lines(results: Mapping[str, Any], published: Published | None) -> Iterator[
     yield f"Protocol {protocol['fingerprint']}: {protocol['text']}.\n" if protocol else "No cell is finished.\n"
     yield from (f"{text}\n" for text in warnings(results))
     for head, rows in tables(results):
-        yield from _table(head, rows)
+        yield from table_lines(head, rows)
         yield ""
     truth = results["truth"]["rows_and_seeds" if results["splits"] is None else "splits"]
     yield f"Gains: {truth}, with 95 % intervals; p corrected over the models (Holm)."
@@ -79,7 +79,8 @@ def _lines(results: Mapping[str, Any], published: Published | None) -> Iterator[
         yield from _beside(results, published)
 
 
-def _table(head: Row, rows: Sequence[Row]) -> Iterator[str]:
+def table_lines(head: Row, rows: Sequence[Row]) -> Iterator[str]:
+    """A table's lines."""
     yield "| " + " | ".join(head) + " |"
     yield "|" + "---|" * len(head)
     for row in rows:
@@ -134,7 +135,7 @@ def _transfer(control: Mapping[str, Any] | None) -> Iterator[str]:
     outputs = list(next(iter(control["gains"].values())))
     yield f"\n## What sharing brings: AUC over {control['model']}, by step\n"
     rows = [[name, *(interval(gains[o]) for o in outputs)] for name, gains in control["gains"].items()]
-    yield from _table(["model", *outputs], rows)
+    yield from table_lines(["model", *outputs], rows)
 
 
 def _beside(results: Mapping[str, Any], published: Published) -> Iterator[str]:
@@ -153,7 +154,7 @@ def _beside(results: Mapping[str, Any], published: Published) -> Iterator[str]:
                     for group in (papers, others)
                 )
                 found.append([name, output, spread(figure(model, output, "auc")), *cells])
-    yield from _table(["model", "output", "ours", "papers", "best re-implementation"], found)
+    yield from table_lines(["model", "output", "ours", "papers", "best re-implementation"], found)
     yield ""
     for name, why in marks.items():
         yield f"- † {name}: {why}"

@@ -5,6 +5,8 @@ RUN/table/           the prepared table, where none was given; RUN/generated-ROW
 RUN/splits/N/        the tables of random splits, where these are asked for
 RUN/cells/MODEL/N/   a model with the seed N, on the split N
 RUN/results.json, RUN/results.md
+
+Of several data sets see sets.py.
 """
 
 from __future__ import annotations
@@ -19,12 +21,14 @@ from typing import Any
 from funnelcast.data.files import clear_stale, write_atomic
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
-from funnelcast.errors import ConfigError, Fault, FunnelcastError
+from funnelcast.errors import FunnelcastError
+from funnelcast.experiments.benchmark.check import check_models
 from funnelcast.experiments.benchmark.estimate import Estimate, estimate
 from funnelcast.experiments.benchmark.markdown import markdown
 from funnelcast.experiments.benchmark.pool import Cell, run_cells
 from funnelcast.experiments.benchmark.results import results_of
-from funnelcast.experiments.benchmark.source import check_folder, open_data
+from funnelcast.experiments.benchmark.sets import LeftOut, benchmark_sets
+from funnelcast.experiments.benchmark.source import check_files, check_folder, open_data, split_key
 from funnelcast.experiments.benchmark.splits import split_tables
 from funnelcast.experiments.benchmark.suite import Suite, slug
 from funnelcast.experiments.experiment import Experiment
@@ -45,6 +49,8 @@ class Plan:
     """Of a cell, by model, where there is one."""
     jobs: int
     table: Table
+    title: str = ""
+    """Of the benchmark."""
 
     @property
     def left(self) -> list[Cell]:
@@ -69,6 +75,44 @@ class Plan:
         return len(self.left) * self.table.rows("test") * len(self.table.schema.funnel.names) * 4
 
 
+@dataclass(frozen=True)
+class _Runner:
+    """How benchmarks are run, whatever is compared."""
+
+    jobs: int
+    command: Mapping[str, str]
+    progress: Progress
+    on_plan: Callable[[Plan], None]
+    on_end: Callable[[Cell], None]
+
+    def run(self, suite: Suite, experiments: Mapping[str, Experiment], table: Table, folder: Path) -> dict[str, Any]:
+        """Train and measure every model on one table. Raises FunnelcastError."""
+        check_models(self.command["suite"], experiments, table)
+        _claim(folder, suite, experiments, table, self.command)
+        tables = [table] * suite.seeds
+        if suite.splits is not None:
+            tables = split_tables(table, folder / "splits", suite.splits, split_key(suite))
+        cells = [
+            Cell(m, seed, e.model_copy(update={"seed": seed}), folder / "cells" / slug(m) / str(seed), own.folder)
+            for seed, own in enumerate(tables)
+            for m, e in experiments.items()
+        ]
+        workers = max(1, cores() // self.jobs)
+        plan = Plan(cells, estimate(cells, table.folder, workers), self.jobs, table, suite.heading)
+        self.on_plan(plan)
+        ended = len(cells) - len(plan.left)
+
+        def tell(cell: Cell) -> None:
+            nonlocal ended
+            ended += 1
+            note = cell.name + (" FAILED" if cell.failure else "")
+            self.progress(f"benchmark {suite.name}", ended, len(cells), "cells", note)
+            self.on_end(cell)
+
+        run_cells(cells, self.jobs, tell, workers)
+        return write_results(folder, suite, cells, table)
+
+
 def benchmark(
     file: Path | str,
     data: Path | str | None = None,
@@ -76,16 +120,19 @@ def benchmark(
     *,
     seeds: int | None = None,
     generated: int | None = None,
+    files: Mapping[str, Path | str] | None = None,
     jobs: int = 1,
     progress: Progress = silent,
     on_plan: Callable[[Plan], None] = lambda plan: None,
     on_end: Callable[[Cell], None] = lambda cell: None,
+    on_left_out: Callable[[LeftOut], None] = lambda left: None,
 ) -> dict[str, Any]:
     """Train and measure every model of the suite `file` with every seed; returns and writes the results.
 
     `data`: the prepared table, instead of the suite's own; `generated`: rows of a generated log to take instead;
-    `jobs`: cells side by side. Finished cells are not run again; those that failed are. Raises FunnelcastError, also
-    for both `data` and `generated`.
+    `files`: by source, where its files are; `jobs`: cells side by side. Finished cells are not run again; those that
+    failed are. Of a suite with `sources` the results have those of each in `sets`, and what was left out. Raises
+    FunnelcastError, also for both `data` and `generated`.
     """
     if data is not None and generated is not None:
         raise FunnelcastError(
@@ -93,38 +140,25 @@ def benchmark(
         )
     changes: dict[str, Any] = {"seeds": seeds} if seeds is not None else {}
     if generated is not None:
-        changes |= {"source": "generated", "rows": generated, "data": None}
+        changes |= {"source": "generated", "sources": [], "rows": generated, "data": None}
     elif data is not None:
-        changes |= {"source": None}
+        changes |= {"source": None, "sources": []}
     suite, experiments = Suite.read(file, **changes)
+    suite = check_files(suite, files or {})
     folder = Path(out or Path("runs") / suite.name)
+    command = {"suite": str(file), "options": _options(data, generated, files or {}), "out": str(folder)}
+    runner = _Runner(jobs, command, progress, on_plan, on_end)
+    if suite.sources:
+        return benchmark_sets(suite, experiments, Path(file), folder, command, runner.run, progress, on_left_out)
     check_folder(folder, "benchmark")
     table = open_data(suite, Path(file), None if data is None else Path(data), folder, progress)
-    _check(file, experiments, table)
-    said = {"--data": data, "--generated": generated}
-    options = " ".join(f"{name} {shlex.quote(str(value))}" for name, value in said.items() if value is not None)
-    _claim(folder, suite, experiments, table, {"suite": str(file), "options": options})
-    tables = [table] * suite.seeds
-    if suite.splits is not None:
-        tables = split_tables(table, folder / "splits", suite.splits, suite.split_by)
-    cells = [
-        Cell(m, seed, e.model_copy(update={"seed": seed}), folder / "cells" / slug(m) / str(seed), own.folder)
-        for seed, own in enumerate(tables)
-        for m, e in experiments.items()
-    ]
-    workers = max(1, cores() // jobs)
-    plan = Plan(cells, estimate(cells, table.folder, workers), jobs, table)
-    on_plan(plan)
-    ended = len(cells) - len(plan.left)
+    return runner.run(suite, experiments, table, folder)
 
-    def tell(cell: Cell) -> None:
-        nonlocal ended
-        ended += 1
-        progress("benchmark", ended, len(cells), "cells", cell.name + (" FAILED" if cell.failure else ""))
-        on_end(cell)
 
-    run_cells(cells, jobs, tell, workers)
-    return write_results(folder, suite, cells, table)
+def _options(data: Path | str | None, generated: int | None, files: Mapping[str, Path | str]) -> str:
+    """As a shell takes them."""
+    said = [("--data", data), ("--generated", generated), *(("--files", f"{s}={path}") for s, path in files.items())]
+    return " ".join(f"{name} {shlex.quote(str(value))}" for name, value in said if value is not None)
 
 
 def write_results(folder: Path, suite: Suite, cells: list[Cell], table: Table) -> dict[str, Any]:
@@ -136,21 +170,6 @@ def write_results(folder: Path, suite: Suite, cells: list[Cell], table: Table) -
     return results
 
 
-def _check(file: Path | str, experiments: Mapping[str, Experiment], table: Table) -> None:
-    """Raises ConfigError with the faults of all experiments beside the table."""
-    faults = []
-    for name, experiment in experiments.items():
-        try:
-            experiment.check(table.encoder)
-        except ConfigError as error:
-            faults += [Fault(f"{name}: {fault.where}", fault.problem, fault.fix) for fault in error.faults]
-    for part in ("dev", "test"):
-        if not table.rows(part):
-            faults.append(Fault("data", f"{table.folder} has no {part} rows", "prepare it with a split"))
-    if faults:
-        raise ConfigError(faults, str(file))
-
-
 def _claim(
     folder: Path, suite: Suite, experiments: Mapping[str, Experiment], table: Table, command: Mapping[str, str]
 ) -> None:
@@ -160,7 +179,7 @@ def _claim(
     clear_stale(path)
     settings = {n: e.model_dump(mode="json", exclude=LEFT_OUT | {"seed"}) for n, e in experiments.items()}
     said = {"name": suite.name, "protocol": table.protocol, "files": table.manifest["files"], "models": settings}
-    said |= {"split": suite.splits is not None, "by": suite.split_by}
+    said |= {"split": suite.splits is not None, "by": split_key(suite)}
     said = json.loads(json.dumps(said | {"table": str(table.folder.resolve()), **command}))
     if path.is_file():
         before = json.loads(path.read_text())

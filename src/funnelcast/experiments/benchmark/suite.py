@@ -13,10 +13,14 @@ from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.presets import find
 from funnelcast.schema.config import Config
 
-Source = Literal["ali-ccp", "census-income", "generated"]
+Source = Literal["ali-ccp", "census-income", "generated", "oulad", "hotel", "fbads", "ml100k"]
 MADE = {
     "generated": "on a generated log of {rows:,} rows in Ali-CCP's format",
     "census-income": "on Census-Income (KDD)",
+    "oulad": "on course registrations (oulad)",
+    "hotel": "on hotel bookings (hotel)",
+    "fbads": "on clicks on ads (fbads)",
+    "ml100k": "on ratings of films (ml100k)",
 }
 """What stands after the title, where the rows are made from a source."""
 
@@ -31,8 +35,14 @@ class Suite(Config):
     title: str = ""
     """Above the table, and after it what the rows are, where they are made from `source`."""
     source: Source | None = None
-    """Where the data comes from, if `data` is not there: `generated` and `census-income` are made, of `ali-ccp` it is
-    told where to get it."""
+    """Where the data comes from, if `data` is not there: `generated`, `census-income` and `oulad` are made, `hotel`,
+    `fbads` and `ml100k` are made from `files`, of `ali-ccp` it is told where to get it."""
+    sources: tuple[Source, ...] = ()
+    """Several data sets in place of one `source`: a benchmark of each in RUN/SOURCE, and a report over all of them.
+    What is left out is listed: sets whose files are missing, and models that cannot take a set's funnel."""
+    files: dict[Source, Path] = Field(default_factory=dict)
+    """Where the files of `hotel`, `fbads` and `ml100k` are, from the folder you are in; `--files SOURCE=PATH` replaces
+    them."""
     rows: int = Field(default=400_000, ge=1000)
     """Of a generated log; a third of them is the test part."""
     data: Path | None = None
@@ -66,7 +76,18 @@ class Suite(Config):
     def _check(self) -> Self:
         if self.reference is not None and self.reference not in self.models:
             raise ValueError(f"reference: {self.reference!r} is no model; {did_you_mean(self.reference, self.models)}")
+        if self.sources:
+            self._check_sources()
         return self
+
+    def _check_sources(self) -> None:
+        rivals = [name for name in ("source", "data", "published") if getattr(self, name) is not None]
+        if rivals:
+            raise ValueError(f"{', '.join(rivals)}: is of one data set, and `sources` names several; leave either out")
+        if len(set(self.sources)) < len(self.sources):
+            raise ValueError(f"sources: {', '.join(self.sources)} names a data set twice; name each once")
+        if "ali-ccp" in self.sources:
+            raise ValueError('sources: ali-ccp cannot be made; give its table alone, with source = "ali-ccp" and data')
 
     @property
     def base(self) -> str:
@@ -76,7 +97,14 @@ class Suite(Config):
     @property
     def heading(self) -> str:
         """Title and rows, above the table."""
-        return " ".join([self.title or self.name, MADE.get(self.source or "", "").format(rows=self.rows)]).strip()
+        made = MADE.get(self.source or "", "").format(rows=self.rows)
+        where = f"on {len(self.sources)} data sets" if self.sources else made
+        return f"{self.title or self.name} {where}".strip()
+
+    def of(self, source: Source) -> Self:
+        """The benchmark on one of `sources`."""
+        changes = {"name": source, "title": self.title or self.name, "source": source, "sources": ()}
+        return self.model_copy(update=changes)
 
     @classmethod
     def read(cls, file: Path | str, **changes: Any) -> tuple[Self, dict[str, Experiment]]:

@@ -28,6 +28,8 @@ def diagnose_run(
     """
     run = Path(run)
     claim = run / "benchmark.json"
+    if (run / "benchmarks.json").is_file():
+        raise FunnelcastError(f"{run} is over several data sets; look into the models of one, as {run}/oulad")
     if not claim.is_file():
         if data is None:
             raise FunnelcastError(f"{run} does not say which table it was trained on; give it with --data TABLE")

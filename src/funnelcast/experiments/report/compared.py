@@ -65,11 +65,12 @@ def _aucs(name: str, model: Results, output: str, best: Best | None, is_base: bo
         yield Cell(NONE)
         yield Cell(NONE)
     else:
-        yield _gain(gain)
+        yield gain_cell(gain)
         yield Cell(p_text(gain["p_adjusted"]), gain["p_adjusted"])
 
 
-def _gain(gain: Results) -> Cell:
+def gain_cell(gain: Results) -> Cell:
+    """With its interval below it, and a mark where it is significant."""
     bounds = "" if gain["low"] is None else f"[{signed(gain['low'])}, {signed(gain['high'])}]"
     is_sure = gain["p_adjusted"] is not None and gain["p_adjusted"] < SURE
     mark = ("▲ " if gain["estimate"] > 0 else "▼ ") if is_sure else ""
@@ -126,7 +127,7 @@ def sharing_table(results: Results) -> Table | None:
         return None
     columns = [Column("model", is_text=True, falls=False), *(Column(output) for output in outputs)]
     rows = [
-        [text(name), *(_gain(gains[o]) if gains[o]["estimate"] is not None else Cell(NONE) for o in outputs)]
+        [text(name), *(gain_cell(gains[o]) if gains[o]["estimate"] is not None else Cell(NONE) for o in outputs)]
         for name, gains in control["gains"].items()
     ]
     note = f"AUC minus that of {control['model']}, whose steps share nothing; ▲ ▼ and intervals as above."

@@ -114,7 +114,7 @@ def of_training(run: TrainingRun) -> Content:
         [*(metrics_table(part, run.results[part]) for part in parts), *_baselines(run.results, parts)],
         [],
         [_model(name, diagnosis, run.log, run.settings, "")],
-        [f"funnelcast train EXPERIMENT.toml --data TABLE --out {_quoted(run.folder)}", _reporting(run)],
+        [f"funnelcast train EXPERIMENT.toml --data TABLE --out {quoted(run.folder)}", _reporting(run)],
         run.files,
         run.results,
         {name: diagnosis},
@@ -163,14 +163,14 @@ def _commands(run: BenchmarkRun) -> Iterator[str]:
     )
     options = f" {run.options}" if run.options else ""
     repeats = "" if run.results.get("splits") else f" --seeds {seeds}"
-    yield f"funnelcast benchmark {_quoted(run.suite or 'SUITE.toml')}{options}{repeats} --out {_quoted(run.folder)}"
+    yield f"funnelcast benchmark {quoted(run.suite or 'SUITE.toml')}{options}{repeats} --out {quoted(run.out)}"
     yield _reporting(run)
 
 
 def _reporting(run: BenchmarkRun | TrainingRun) -> str:
-    return f"funnelcast report {_quoted(run.folder)}"
+    return f"funnelcast report {quoted(run.folder)}"
 
 
-def _quoted(path: Path | str) -> str:
+def quoted(path: Path | str) -> str:
     """For a shell."""
     return shlex.quote(str(path))

@@ -12,6 +12,8 @@ from funnelcast.errors import FunnelcastError, did_you_mean
 from funnelcast.experiments.benchmark.suite import slug
 from funnelcast.experiments.report.logs import Log, read_log
 
+KINDS = {"benchmarks.json": "benchmark", "benchmark.json": "benchmark", "experiment.json": "train"}
+"""What tells a run's folder, and the verb that makes it."""
 PARTS = ("seeds", "failed", "figures", "cost", "gains")
 """Of every model in a benchmark's results."""
 
@@ -31,11 +33,25 @@ class BenchmarkRun:
     """By which the benchmark was told of its data, if it was."""
     suite: str
     """The file of the benchmark, where it says it."""
+    out: Path
+    """Where the command was told to put it: of one of several data sets, the folder of all."""
     aucs: dict[str, dict[str, list[dict[str, Any]]]]
     """By model and output, each seed's with its interval; missing where cells are gone."""
     logs: dict[str, Log]
     """Of each model's first finished seed."""
     diagnoses: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class BenchmarkRuns:
+    """What the folder of a benchmark on several data sets holds."""
+
+    folder: Path
+    results: dict[str, Any]
+    sets: dict[str, BenchmarkRun]
+    """By data set, those that have results."""
+    suite: str
+    options: str
 
 
 @dataclass(frozen=True)
@@ -52,23 +68,24 @@ class TrainingRun:
     diagnosis: dict[str, Any]
 
 
-def read_run(folder: Path, diagnosis: Mapping[str, Any] | None = None) -> BenchmarkRun | TrainingRun:
+def read_run(folder: Path, diagnosis: Mapping[str, Any] | None = None) -> BenchmarkRun | BenchmarkRuns | TrainingRun:
     """The run in a folder; `diagnosis` instead of that in its `diagnosis.json`. Raises FunnelcastError for a folder
     that is no run, is not finished, or is damaged."""
     if not folder.is_dir():
         raise FunnelcastError(f"{folder} is no folder; give the folder of a benchmark or of a training run")
-    kind = next((name for name in ("benchmark.json", "experiment.json") if (folder / name).is_file()), "")
+    kind = next((name for name in KINDS if (folder / name).is_file()), "")
     if not kind:
         raise FunnelcastError(f"{folder} holds neither a benchmark nor a training run{_instead(folder)}")
     said, given = read_json(folder / kind), _diagnosis(folder, diagnosis)
     if not (folder / "results.json").is_file():
-        verb = "benchmark" if kind == "benchmark.json" else "train"
         raise FunnelcastError(
-            f"{folder} is not finished: it has no results.json; run the same funnelcast {verb} again, it goes on where "
-            "it stopped"
+            f"{folder} is not finished: it has no results.json; run the same funnelcast {KINDS[kind]} again, it goes "
+            "on where it stopped"
         )
     results = read_json(folder / "results.json")
     try:
+        if kind == "benchmarks.json":
+            return _benchmarks(folder, said, results, given)
         return (_benchmark if kind == "benchmark.json" else _training)(folder, said, results, given)
     except (KeyError, TypeError, AttributeError) as error:
         raise FunnelcastError(
@@ -121,8 +138,24 @@ def _benchmark(folder: Path, said: dict[str, Any], results: dict[str, Any], diag
             aucs[name] = {output: [each[output]["auc"] for each in found] for output in found[0]}
         if cells:
             logs[name] = read_log(cells[0] / "run" / "log.jsonl")
-    named = said.get("options", ""), said.get("suite", "")
+    named = said.get("options", ""), said.get("suite", ""), Path(said.get("out", folder))
     return BenchmarkRun(folder, results, said["models"], said["files"], *named, aucs, logs, diagnoses)
+
+
+def _benchmarks(
+    folder: Path, said: dict[str, Any], results: dict[str, Any], diagnoses: dict[str, Any]
+) -> BenchmarkRuns:
+    if diagnoses:
+        raise FunnelcastError(
+            f"{folder} is over several data sets; give diagnoses to the report of one, as {folder}/oulad"
+        )
+    sets = {
+        source: _benchmark(folder / source, read_json(folder / source / "benchmark.json"), own, {})
+        for source, own in results["sets"].items()
+    }
+    for key in ("title", "reference", "models", "sources", "left_out"):
+        results[key]
+    return BenchmarkRuns(folder, results, sets, said.get("suite", ""), said.get("options", ""))
 
 
 def _training(folder: Path, said: dict[str, Any], results: dict[str, Any], diagnosis: dict[str, Any]) -> TrainingRun:

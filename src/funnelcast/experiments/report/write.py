@@ -16,22 +16,23 @@ from typing import Any
 from funnelcast.data.files import new_folder
 from funnelcast.experiments.report.content import Content, of_benchmark, of_training
 from funnelcast.experiments.report.page import page
-from funnelcast.experiments.report.reading import BenchmarkRun, read_run
+from funnelcast.experiments.report.reading import BenchmarkRun, BenchmarkRuns, TrainingRun, read_run
+from funnelcast.experiments.report.sets import of_sets
 from funnelcast.experiments.report.text import markdown
 
 
 def report(
     run: Path | str, out: Path | str | None = None, diagnosis: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Write the report of a benchmark or a training run into a folder, RUN/report by default; returns what its
-    `report.json` has.
+    """Write the report of a benchmark, on one data set or several, or of a training run into a folder, RUN/report by
+    default; returns what its `report.json` has.
 
     `diagnosis`: of a training run, or by model of a benchmark, instead of RUN/diagnosis.json. A report that stands
     there is replaced. Raises FunnelcastError.
     """
     run = Path(run)
     found = read_run(run, diagnosis)
-    content = of_benchmark(found) if isinstance(found, BenchmarkRun) else of_training(found)
+    content = _content(found)
     said = as_dict(content)
     with new_folder(Path(out or run / "report"), replace=True, mark="report.json") as folder:
         (folder / "figures").mkdir()
@@ -41,6 +42,12 @@ def report(
         (folder / "report.md").write_text(markdown(content), encoding="utf-8")
         (folder / "report.json").write_text(json.dumps(said, indent=1, allow_nan=False), encoding="utf-8")
     return said
+
+
+def _content(run: BenchmarkRun | BenchmarkRuns | TrainingRun) -> Content:
+    if isinstance(run, BenchmarkRuns):
+        return of_sets(run)
+    return of_benchmark(run) if isinstance(run, BenchmarkRun) else of_training(run)
 
 
 def as_dict(content: Content) -> dict[str, Any]:
