@@ -16,7 +16,7 @@ from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.large_pages import on_large_pages
 from funnelcast.layers.lists import Bag, Elements, Pool, bag_of
-from funnelcast.layers.look_up import look_up
+from funnelcast.layers.look_up import look_up, side_by_side
 from funnelcast.layers.mode import EVALUATE, Mode, is_simple
 from funnelcast.layers.numbers import Numbers
 from funnelcast.layers.repeats import Field, Repeats, repeats_of
@@ -292,13 +292,3 @@ class Embedding(nn.Module):
         parts += [self.statistics(batch, mode)] if self.statistics is not None else []
         sequences = tuple(table.elements(batch, name) for table in tables for name in table.attended)
         return Embedded(side_by_side(parts or [batch.numeric], out), sequences, batch.ids)
-
-
-def side_by_side(parts: Sequence[Tensor], out: Tensor | None) -> Tensor:
-    """Side by side; in `out` if it is given, where some may be already."""
-    if out is None:
-        return torch.cat(tuple(parts), dim=1) if len(parts) > 1 else parts[0]
-    for part, place in zip(parts, out.split([part.shape[1] for part in parts], dim=1), strict=True):
-        if part.data_ptr() != place.data_ptr():
-            place.copy_(part)
-    return out

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import InputSpec
-from funnelcast.layers.embedding import Block, Embedded, EmbeddingTable, Init, side_by_side
+from funnelcast.layers.embedding import Block, Embedded, EmbeddingTable, Init
 from funnelcast.layers.lists import Pool, bag_of, owners
+from funnelcast.layers.look_up import side_by_side
 from funnelcast.layers.mode import EVALUATE, Mode, is_simple
 from funnelcast.layers.numbers import Numbers
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from funnelcast.compiled import compiled, fetch
@@ -21,6 +23,16 @@ def look_up(ids: Tensor, columns: Tensor, starts: Tensor, weight: Tensor, out: T
     `starts` (fields,) of the ids and of the table's `weight` (V, E), in float32 on the CPU."""
     out = weight.new_empty(len(ids), len(columns) * weight.shape[1]) if out is None else out
     copy_rows(ids.numpy(), columns.numpy(), starts.numpy(), weight.detach().numpy(), out.numpy())
+    return out
+
+
+def side_by_side(parts: Sequence[Tensor], out: Tensor | None) -> Tensor:
+    """Side by side; in `out` if it is given, where some may be already."""
+    if out is None:
+        return torch.cat(tuple(parts), dim=1) if len(parts) > 1 else parts[0]
+    for part, place in zip(parts, out.split([part.shape[1] for part in parts], dim=1), strict=True):
+        if part.data_ptr() != place.data_ptr():
+            place.copy_(part)
     return out
 
 
