@@ -34,6 +34,7 @@ from funnelcast.models.network import FunnelModel, NetworkRecipe
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor, load, probabilities
 from funnelcast.training.adapting import Adapting
+from funnelcast.training.objective import Objective
 from tests.experiments import recommended
 
 KEPT = 0.6
@@ -157,6 +158,25 @@ def test_how_tasks_differ_is_measured_on_rows_that_do_not_read_their_own_labels(
     stages = [{"epochs": 1, "patience": 1, "meta": {"by": "campaign", "inner": "top", "steps": 1}}]
     made = train(recommended.experiment(stages=stages), table, tmp_path / "run", parts=(), baselines=False)
     assert [rows.fold is not None for rows in measured] == [True] and layer_of(made.bundle).by_fold is None
+
+
+def test_steps_are_compared_on_rows_that_do_not_read_their_own_labels(
+    run: Run, table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the statistics that others read are those of the bundle."""
+    seen = list[tuple[FunnelModel, Batch]]()
+
+    def compare(objective: Objective, loader: Loader, steps: tuple[str, ...]) -> list[Any]:
+        seen.append((objective.model, next(loader.epoch(0))))
+        return []
+
+    monkeypatch.setattr("funnelcast.experiments.diagnosis.diagnose.conflict", compare)
+    diagnose_run(run.folder, table.folder)
+    ((model, batch),) = seen
+    own, expected = (
+        each.fitted.arrays() for each in (layer_of(replace(run.bundle, model=model)), layer_of(run.bundle))
+    )
+    assert batch.fold is not None and all(np.allclose(own[name], values) for name, values in expected.items())
 
 
 def test_diagnosis_report_and_estimate(run: Run, table: Table, tmp_path: Path) -> None:

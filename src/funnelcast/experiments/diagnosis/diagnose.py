@@ -23,6 +23,7 @@ from funnelcast.experiments.diagnosis.timing import timing
 from funnelcast.experiments.evaluate import require_same_ids
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.run import trainer_of
+from funnelcast.experiments.statistics import with_statistics
 from funnelcast.models.network import FunnelModel
 from funnelcast.serving.bundle import Bundle
 from funnelcast.subnormals import flush_to_zero
@@ -63,7 +64,8 @@ def diagnose(
 def _of_network(
     model: FunnelModel, experiment: Experiment, table: Table, columns: Columns, run: Path
 ) -> dict[str, Any]:
-    steps, train = table.schema.funnel.names, table.part("train")
+    steps = table.schema.funnel.names
+    train = with_statistics(experiment, table, model, table.part("train"), started=True)  # as in training, out of fold
     rows = Batch.of(columns.take(np.linspace(0, len(columns) - 1, min(ROWS, len(columns))).astype(np.int64)))
     trainer = trainer_of(experiment, table, model, run)
     objective = Objective(model, trainer.loss_weights, experiment.loss)
