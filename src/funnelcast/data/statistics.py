@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
@@ -82,8 +82,14 @@ class Tally:
         return self._each(lambda sums: sums.sum(0, keepdims=True))
 
     def of_other_folds(self) -> Tally:
-        """For each fold what the others hold. Added up: total minus own would keep the own labels in its rounding."""
-        return self._each(lambda sums: np.stack([np.delete(sums, fold, 0).sum(0) for fold in range(len(sums))]))
+        """For each fold what the others hold. Added up: total minus own would keep the own labels in its rounding.
+
+        `rows` are scaled up to those of all folds, as counts of fewer rows would be a shift between training and
+        predicting.
+        """
+        other = self._each(lambda sums: np.stack([np.delete(sums, fold, 0).sum(0) for fold in range(len(sums))]))
+        folds = len(self.rows)
+        return replace(other, rows=other.rows * folds / max(folds - 1, 1))
 
     def of_earlier_folds(self) -> Tally:
         """For each fold what those before it hold; nothing for the first one."""
