@@ -124,7 +124,7 @@ def test_splits_part_no_group_of_a_source() -> None:
 
 
 def test_models_that_cannot_take_a_funnel() -> None:
-    funnel, inputs = Funnel.model_validate("click; like"), tiny.fitted_encoder().inputs
+    funnel, inputs = Funnel.parse("click; like"), tiny.fitted_encoder().inputs
     table: Any = SimpleNamespace(encoder=SimpleNamespace(inputs=inputs), schema=SimpleNamespace(funnel=funnel))
     experiments = {name: Experiment.from_dict({"model": {"name": name}}) for name in ("esmm", "mmoe")}
     assert list(refusals(experiments, table)) == ["esmm"]

@@ -146,7 +146,8 @@ def benchmark(
     suite, experiments = Suite.read(file, **changes)
     suite = check_files(suite, files or {})
     folder = Path(out or Path("runs") / suite.name)
-    command = {"suite": str(file), "options": _options(data, generated, files or {}), "out": str(folder)}
+    command = {"suite": str(file), "options": _options(data, generated, files or {})}
+    command |= {"out": str(folder)} if suite.sources else {}
     runner = _Runner(jobs, command, progress, on_plan, on_end)
     if suite.sources:
         return benchmark_sets(suite, experiments, Path(file), folder, command, runner.run, progress, on_left_out)

@@ -163,7 +163,8 @@ def _commands(run: BenchmarkRun) -> Iterator[str]:
     )
     options = f" {run.options}" if run.options else ""
     repeats = "" if run.results.get("splits") else f" --seeds {seeds}"
-    yield f"funnelcast benchmark {quoted(run.suite or 'SUITE.toml')}{options}{repeats} --out {quoted(run.out)}"
+    out = quoted(run.out or run.folder)
+    yield f"funnelcast benchmark {quoted(run.suite or 'SUITE.toml')}{options}{repeats} --out {out}"
     yield _reporting(run)
 
 

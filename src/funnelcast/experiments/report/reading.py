@@ -33,8 +33,8 @@ class BenchmarkRun:
     """By which the benchmark was told of its data, if it was."""
     suite: str
     """The file of the benchmark, where it says it."""
-    out: Path
-    """Where the command was told to put it: of one of several data sets, the folder of all."""
+    out: str
+    """Of one of several data sets the folder of all, which the command names; else empty."""
     aucs: dict[str, dict[str, list[dict[str, Any]]]]
     """By model and output, each seed's with its interval; missing where cells are gone."""
     logs: dict[str, Log]
@@ -138,7 +138,7 @@ def _benchmark(folder: Path, said: dict[str, Any], results: dict[str, Any], diag
             aucs[name] = {output: [each[output]["auc"] for each in found] for output in found[0]}
         if cells:
             logs[name] = read_log(cells[0] / "run" / "log.jsonl")
-    named = said.get("options", ""), said.get("suite", ""), Path(said.get("out", folder))
+    named = said.get("options", ""), said.get("suite", ""), said.get("out", "")
     return BenchmarkRun(folder, results, said["models"], said["files"], *named, aucs, logs, diagnoses)
 
 
