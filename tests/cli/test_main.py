@@ -53,7 +53,12 @@ def test_help(verb: tuple[str, ...]) -> None:
     assert answer.code == 0 and answer.trace == "" and "Usage: funnelcast " + " ".join(verb) in answer.out
 
 
-@pytest.mark.parametrize("verb", VERBS[1:7], ids=" ".join)
+def test_training_without_a_table() -> None:
+    """The experiment has a default; the table has none."""
+    assert "--data TABLE" in refused("train")
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS[1:7] if verb != ("train",)], ids=" ".join)
 def test_nothing_given(verb: tuple[str, ...]) -> None:
     answer = call(*verb)
     assert answer.code == 2 and answer.trace == ""

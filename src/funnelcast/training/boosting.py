@@ -42,11 +42,12 @@ class Finished(NamedTuple):
 
 @dataclass(frozen=True)
 class Boosting:
-    """Fits the boosters of a model in a run folder; a step that is finished there is not fitted again."""
+    """Fits the boosters of a model in a run folder; a step that is finished there is not fitted again. Without a folder
+    nothing is written."""
 
     recipe: LightGBM
     funnel: Funnel
-    folder: Path
+    folder: Path | None
     seed: int
     keep_negatives: float = 1.0
     workers: int = 1
@@ -67,8 +68,9 @@ class Boosting:
         with Interruption() as interruption:
             for own, own_dev in steps:
                 finished.append(self._step(own, own_dev, interruption))
-                log = "".join(json.dumps(each.line) + "\n" for each in finished)
-                write_atomic(self.folder / "log.jsonl", log.encode())
+                if self.folder is not None:
+                    log = "".join(json.dumps(each.line) + "\n" for each in finished)
+                    write_atomic(self.folder / "log.jsonl", log.encode())
                 if interruption.wanted:
                     raise KeyboardInterrupt
         model.steps = tuple(each.learned for each in finished)
@@ -108,6 +110,8 @@ class Boosting:
             )
 
     def _step(self, train: StepRows, dev: StepRows, interruption: Interruption) -> Finished:
+        if self.folder is None:
+            return self._fit(train, dev, interruption)
         folder = self.folder / "checkpoint" / f"step-{train.step}"
         if folder.exists():
             return _load(folder)

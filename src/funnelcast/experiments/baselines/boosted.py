@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 from funnelcast.data.table import Table
 from funnelcast.errors import FunnelcastError
 from funnelcast.experiments.baselines.rows import SEED
@@ -24,9 +21,8 @@ def fit_boosted(table: Table, workers: int) -> Model | None:
     train, dev, inputs, funnel = table.part("train"), table.part("dev"), table.encoder.inputs, table.schema.funnel
     if len(train) >= LIMIT or SETTINGS.check(inputs, funnel):
         return None
-    with tempfile.TemporaryDirectory() as folder:
-        boosting = Boosting(SETTINGS, funnel, Path(folder), SEED, workers=workers)
-        try:
-            return boosting.run(SETTINGS.build(inputs, funnel), train, dev)
-        except FunnelcastError:
-            return None
+    boosting = Boosting(SETTINGS, funnel, None, SEED, workers=workers)
+    try:
+        return boosting.run(SETTINGS.build(inputs, funnel), train, dev)
+    except FunnelcastError:
+        return None
