@@ -188,6 +188,7 @@ class TargetStatistics:
         their standard deviations."""
         center, deviation = self.scales[name]
         found = (_unscaled(own, everyone, self.strengths[name]) - center) / deviation
+        found[:, 0] = 0  # also the count, which would else lie far below that of any training row
         return np.asarray(found.clip(-FARTHEST, FARTHEST), np.float32)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
