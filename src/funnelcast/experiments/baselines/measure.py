@@ -1,4 +1,4 @@
-"""The baselines of a table: fitted once, when they are first asked for, and held against models on the same rows."""
+"""The baselines of a table: fitted once, at their first use, and compared with models on the same rows."""
 
 from __future__ import annotations
 
