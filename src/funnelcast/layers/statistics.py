@@ -120,8 +120,8 @@ class StatisticsLayer(nn.Module):
         """Drop what training rows alone read."""
         self.by_fold = None
 
-    def forward(self, batch: Batch, mode: Mode = EVALUATE, out: Tensor | None = None) -> Tensor:
-        """(B, categories × (S + 1)), in `out` if it is given and `mode` asks for the fast way."""
+    def forward(self, batch: Batch, mode: Mode = EVALUATE) -> Tensor:
+        """(B, categories × (S + 1)); by compiled loops where `mode` asks for them."""
         table, first = self.table, None
         if batch.fold is not None:
             assert self.by_fold is not None, "rows with folds are training rows, for which statistics must be fitted"

@@ -231,12 +231,12 @@ def _rates(tallies: dict[str, Tally], smoothing: float) -> dict[str, NDArray[np.
 
 def _edges(train: Batch, column: int, rows: NDArray[np.int64], bins: int) -> NDArray[np.float32]:
     """Edges of at most `bins` bins of a number: between its distinct values if these are few, else its quantiles."""
-    chosen = rows[:: max(1, -(-len(rows) // SAMPLED))]
-    values = np.unique(train.numeric[torch.from_numpy(chosen), column].numpy())
-    if len(values) > bins:
-        every = train.numeric[torch.from_numpy(chosen), column].numpy()
-        values = np.unique(np.quantile(every, np.arange(1, bins) / bins, method="lower"))
-    return values[:-1].astype(np.float32) if len(values) else np.empty(0, np.float32)
+    chosen = torch.from_numpy(rows[:: max(1, -(-len(rows) // SAMPLED))])
+    values = train.numeric[chosen, column].numpy()
+    distinct = np.unique(values)
+    if len(distinct) > bins:
+        distinct = np.unique(np.quantile(values, np.arange(1, bins) / bins, method="lower"))
+    return distinct[:-1].astype(np.float32)
 
 
 def _known_pairs(pairs: Pairs, train: Batch, rows: NDArray[np.int64]) -> NDArray[np.int64]:
