@@ -41,8 +41,8 @@ def train(
 def show_summary(summary: dict[str, Any]) -> None:
     """Figures of dev and test over the seeds, those of the baselines below them, and where the bundles are."""
     for part, outputs in summary["mean"].items():
-        beside = summary["baselines"].get(part, {})
-        rows = [row for name, m in outputs.items() for row in _rows(name, m, beside.get(name, {}))]
+        measured = summary["baselines"].get(part, {})
+        rows = [row for name, m in outputs.items() for row in _rows(name, m, measured.get(name, {}))]
         seeds = summary["seeds"]
         title = f"{part}, mean ± std of {len(seeds)} seeds" if len(seeds) > 1 else f"{part}, seed {seeds[0]}"
         show(rows, (title, "AUC", "log-loss", "calibration error"))

@@ -33,7 +33,7 @@ def train_seeds(
     """Train `seeds` models into `out`, or `out/seed-N` each where there are several; returns and writes the summary.
 
     `experiment`: its TOML file, or the name of a preset. `data`: the table, instead of the experiment's own; `init`: a
-    bundle to start from; `baselines`: whether simple models are measured beside them, once for all seeds. Every seed
+    bundle to start from; `baselines`: whether simple models are measured next to them, once for all seeds. Every seed
     that is finished already is not trained again. Raises FunnelcastError.
     """
     source = experiment.name if isinstance(experiment, Experiment) else str(experiment)

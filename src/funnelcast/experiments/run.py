@@ -115,10 +115,10 @@ def _run(
 
 
 def _measured(bundle: Bundle, table: Table, part: str, baselines: Baselines | None) -> dict[str, Any]:
-    """Metrics by output of a part; beside each those of the baselines, if these are measured."""
+    """Metrics by output of a part; with each those of the baselines, if these are measured."""
     result, log_p, log_q = measure_part(bundle, table, part)
     outputs: dict[str, Any] = result["outputs"]
-    found = {} if baselines is None else baselines.beside(part, log_p, log_q)
+    found = {} if baselines is None else baselines.compared(part, log_p, log_q)
     return {name: metrics | ({"baselines": found[name]} if found else {}) for name, metrics in outputs.items()}
 
 

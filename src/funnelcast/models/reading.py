@@ -93,7 +93,7 @@ class StatisticsConfig(Config):
     ones."""
 
     def check(self, inputs: InputSpec, where: str) -> Iterator[Fault]:
-        """Faults that show only beside the input."""
+        """Faults that show only with the input."""
         single = [name for name, _ in inputs.fields] + list(inputs.numeric)
         known = [*single, *(each.name for each in inputs.lists)]
         for name in () if self.features == "all" else self.features:

@@ -10,7 +10,7 @@ from funnelcast.data.columns import Columns
 from funnelcast.evaluation.auc import Interval, auc
 from funnelcast.evaluation.funnel import measure_funnel
 from funnelcast.evaluation.metrics import log_loss
-from funnelcast.experiments.baselines.compare import beside, best_on_dev
+from funnelcast.experiments.baselines.compare import best_on_dev, compared
 from funnelcast.experiments.baselines.says import says
 from funnelcast.schema.funnel import Funnel
 
@@ -44,7 +44,7 @@ def test_a_model_is_held_against_the_best_by_dev_on_the_rows_of_each_output() ->
     metrics = {
         name: measure_funnel(FUNNEL, rows.labels, own[0], own[1], rows.weight) for name, own in baselines.items()
     }
-    good = beside(FUNNEL, rows, models["good"], baselines, metrics, metrics)
+    good = compared(FUNNEL, rows, models["good"], baselines, metrics, metrics)
     for name, found in good.items():
         assert found["best"] == "poor" and found["says"] == [] and list(found["figures"]) == ["constant", "poor"]
         assert found["auc_difference"]["low"] > 0 > found["log_loss_difference"]["high"], name
@@ -64,7 +64,7 @@ def test_a_model_below_a_baseline_is_told_so_with_the_interval() -> None:
     assert rows.labels is not None
     log_p, log_q = models["good"]
     metrics = {"good": measure_funnel(FUNNEL, rows.labels, log_p, log_q, rows.weight)}
-    found = beside(FUNNEL, rows, models["poor"], {"good": models["good"]}, metrics, metrics)["click"]
+    found = compared(FUNNEL, rows, models["poor"], {"good": models["good"]}, metrics, metrics)["click"]
     low, high = found["auc_difference"]["low"], found["auc_difference"]["high"]
     assert high < 0 and len(found["says"]) == 2
     assert f"AUC is below that of good: −.{round(-found['auc_difference']['estimate'] * 1e4):04d}" in found["says"][0]

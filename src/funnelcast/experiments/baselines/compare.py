@@ -20,7 +20,7 @@ Reached = tuple[NDArray[Any], NDArray[Any]]
 FIGURES = ("auc", "log_loss", "calibration_error", "observed_over_predicted")
 
 
-def beside(
+def compared(
     funnel: Funnel,
     rows: Columns,
     model: Reached,

@@ -19,7 +19,7 @@ from funnelcast.data.table import Table
 from funnelcast.evaluation.funnel import FunnelMetrics, measure_funnel
 from funnelcast.evaluation.score import score
 from funnelcast.experiments.baselines.boosted import fit_boosted
-from funnelcast.experiments.baselines.compare import beside
+from funnelcast.experiments.baselines.compare import compared
 from funnelcast.experiments.baselines.fit import COLUMN, NAMES, ROWS, Simple, fit_simple
 from funnelcast.experiments.baselines.rows import Rates, pieces, sample
 from funnelcast.layers.heads import HEADS
@@ -45,19 +45,19 @@ class Scored:
 
 
 class Baselines:
-    """Of a table. Nothing is read before `beside` is called, and of the parts that alone which it names, and dev."""
+    """Of a table. Nothing is read before `compared` is called, and of the parts that alone which it names, and dev."""
 
     def __init__(self, table: Table, workers: int = 1, progress: Progress = silent) -> None:
         """`workers`: threads of LightGBM."""
         self.table, self.funnel, self.workers = table, table.schema.funnel, workers
         self._progress, self._done, self._parts = progress, 0, dict[str, Scored]()
 
-    def beside(self, part: str, log_p: NDArray[Any], log_q: NDArray[Any]) -> dict[str, dict[str, Any]]:
+    def compared(self, part: str, log_p: NDArray[Any], log_q: NDArray[Any]) -> dict[str, dict[str, Any]]:
         """By output, the figures of every baseline on a part, and how a model's reach (N, T) on it compares with the
         baseline that is best on dev."""
         dev, own = self._of("dev"), self._of(part)
         model = log_p[own.rows], log_q[own.rows]
-        found = beside(self.funnel, own.columns, model, own.reach, own.metrics, dev.metrics)
+        found = compared(self.funnel, own.columns, model, own.reach, own.metrics, dev.metrics)
         for output in self.funnel.outputs:
             found[output.name]["rows"] = len(own.rows)
             found[output.name]["figures"][COLUMN]["column"] = self._simple.column(output.step)
