@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from funnelcast.errors import ConfigError, InputError
-from funnelcast.experiments.run import build_model, train
+from funnelcast.experiments.fit import build_model
+from funnelcast.experiments.run import train
 from funnelcast.models.network import FunnelModel
 from funnelcast.serving.bundle import Bundle
 from tests import tiny

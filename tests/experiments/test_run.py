@@ -17,7 +17,8 @@ from funnelcast.data.table import Table
 from funnelcast.errors import FunnelcastError
 from funnelcast.experiments.evaluate import evaluate
 from funnelcast.experiments.experiment import Experiment
-from funnelcast.experiments.run import Run, train, training_rates
+from funnelcast.experiments.fit import training_rates
+from funnelcast.experiments.run import Run, train
 from funnelcast.serving.bundle import Bundle
 from funnelcast.training.trainer import Trainer
 from tests import tiny

@@ -21,8 +21,9 @@ from funnelcast.data.table import Table
 from funnelcast.data.vocabulary import Vocabulary
 from funnelcast.errors import FunnelcastError
 from funnelcast.experiments.evaluate import evaluate
+from funnelcast.experiments.fit import build_model
 from funnelcast.experiments.predict import predict_file
-from funnelcast.experiments.run import build_model, train
+from funnelcast.experiments.run import train
 from funnelcast.experiments.warm import grown_encoder, warm_start
 from funnelcast.layers.embedding import Embedding
 from funnelcast.models.base import Model

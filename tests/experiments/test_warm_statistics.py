@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,10 +15,11 @@ from funnelcast.data.log.prepare import prepare
 from funnelcast.data.table import Table
 from funnelcast.data.vocabulary import Vocabulary
 from funnelcast.errors import FunnelcastError
-from funnelcast.experiments.run import Run, build_model, train
+from funnelcast.experiments.fit import build_model
+from funnelcast.experiments.run import Run, train
 from funnelcast.experiments.warm import grown_encoder, warm_start
 from funnelcast.layers.statistics import StatisticsLayer
-from funnelcast.models.network import FunnelModel
+from funnelcast.models.stacked import network_of
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor
 from tests.experiments import recommended
@@ -69,7 +70,7 @@ def later(run: Run, folder: Path) -> Run:
 
 
 def layer_of(bundle: Bundle) -> StatisticsLayer:
-    layer = cast(FunnelModel, bundle.model).statistics
+    layer = network_of(bundle.model).statistics
     assert layer is not None
     return layer
 
@@ -97,7 +98,8 @@ def test_before_any_training_they_are_the_bundles_whatever_the_ids(run: Run) -> 
     before, expected = read(run.bundle, log)
     assert not np.array_equal(columns.ids, before.ids)
     assert all(np.array_equal(numbers[name], own) and own.any() for name, own in expected.items())
-    assert Predictor(warm).predict(log).equals(Predictor(run.bundle).predict(log))
+    network = replace(run.bundle, model=network_of(run.bundle.model))
+    assert Predictor(warm).predict(log).equals(Predictor(network).predict(log))
 
 
 def test_what_training_rows_hold_has_their_statistics_alone(run: Run, later: Run, folder: Path) -> None:
@@ -155,7 +157,7 @@ def test_other_settings_do_not_fit(run: Run, change: dict[str, Any]) -> None:
 
 
 def test_every_member_starts_at_the_rate_that_its_negatives_have(run: Run) -> None:
-    model, before = build_model(recommended.experiment(), run.bundle.encoder), cast(FunnelModel, run.bundle.model)
+    model, before = build_model(recommended.experiment(), run.bundle.encoder), network_of(run.bundle.model)
     warm_start(model, run.bundle.encoder, run.bundle, 1.0)
     assert model.output.bias is not None and before.output.bias is not None
     moved = (model.output.bias - before.output.bias).detach().view(4, 2).numpy()

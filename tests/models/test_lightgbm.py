@@ -103,5 +103,5 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lightgbm", None)
     (fault,) = recipe().check(INPUTS, CHAIN)
     assert fault.where == "model.name" and "python -m pip install lightgbm" in str(fault)
-    with pytest.raises(FunnelcastError, match="needs the package lightgbm, .*python -m pip install lightgbm"):
+    with pytest.raises(FunnelcastError, match="need the package lightgbm, .*python -m pip install lightgbm"):
         recipe().build(INPUTS, CHAIN)

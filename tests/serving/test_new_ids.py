@@ -10,7 +10,7 @@ import torch
 
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.vocabulary import Vocabulary
-from funnelcast.experiments.run import build_model
+from funnelcast.experiments.fit import build_model
 from funnelcast.layers.embedding import Embedding
 from funnelcast.schema.dataset import Schema
 from funnelcast.serving.delta import Delta

@@ -10,8 +10,8 @@ from torch import nn
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
 from funnelcast.experiments.experiment import Experiment
-from funnelcast.experiments.run import build_model
-from funnelcast.experiments.run import trainer_of as trainer_of_model
+from funnelcast.experiments.fit import build_model
+from funnelcast.experiments.fit import trainer_of as trainer_of_model
 from funnelcast.training.trainer import Trainer
 
 

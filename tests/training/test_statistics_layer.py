@@ -65,7 +65,9 @@ def test_a_training_row_reads_what_a_slow_loop_says_of_the_other_rows(order: str
         (center, deviation), strengths = layer.fitted.scales["user"], layer.fitted.strengths["user"]
         count = len(own) * (FOLDS / (FOLDS - 1) if order == "other" else 1)
         expected = [slow_rate(layer, rows, own, s, strengths[s]) for s in range(size - 1)] + [np.log1p(count)]
-        scaled = ((np.array(expected) - center) / deviation).clip(-FARTHEST, FARTHEST) * (user > 0)
+        if user == 0:
+            expected = [0.0] * size
+        scaled = ((np.array(expected) - center) / deviation).clip(-FARTHEST, FARTHEST)
         assert numbers[row, :size] == pytest.approx(scaled, abs=1e-4), (row, order)
 
 
@@ -78,8 +80,7 @@ def test_other_rows_read_what_all_training_rows_say() -> None:
         user = COLUMNS.ids[row, 0]
         own = {int(i): 1 for i in USED if COLUMNS.ids[i, 0] == user} if user else {}
         rates = [slow_rate(layer, USED.tolist(), own, s, strengths[s]) for s in range(size - 1)]
-        numbers_of = (np.array([*rates, np.log1p(len(own))]) - center) / deviation
-        scaled = numbers_of.clip(-FARTHEST, FARTHEST) * (user > 0)
+        scaled = ((np.array([*rates, np.log1p(len(own))]) - center) / deviation).clip(-FARTHEST, FARTHEST)
         assert numbers[row, :size] == pytest.approx(scaled, abs=1e-4)
 
 

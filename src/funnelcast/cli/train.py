@@ -46,6 +46,8 @@ def show_summary(summary: dict[str, Any]) -> None:
         seeds = summary["seeds"]
         title = f"{part}, mean ± std of {len(seeds)} seeds" if len(seeds) > 1 else f"{part}, seed {seeds[0]}"
         show(rows, (title, "AUC", "log-loss", "calibration error"))
+    for text in summary["stacking"]:
+        out.print(f"Boosted trees, {text}")
     for text in summary["not_above_baselines"]:
         out.print(f"NOT ABOVE A BASELINE: {text}")
     for text in summary["warnings"]:

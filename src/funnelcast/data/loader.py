@@ -12,6 +12,7 @@ from torch import Tensor
 
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
+from funnelcast.data.dropped_ids import DroppedIds
 from funnelcast.data.paging import Stretch, needed
 
 WINDOW_BLOCK = 65536
@@ -39,14 +40,24 @@ class Loader:
     batch_size: int
     window: int
     seed: int
+    dropped: DroppedIds | None = None
 
     @classmethod
     def of(
-        cls, columns: Columns, batch_size: int, seed: int, keep_negatives: float = 1.0, window: int = 1 << 22
+        cls,
+        columns: Columns,
+        batch_size: int,
+        seed: int,
+        keep_negatives: float = 1.0,
+        window: int = 1 << 22,
+        unknown_ids: float = 0.0,
     ) -> Loader:
-        """`keep_negatives`: share of the rows without a first step that is used; `window`: rows shuffled together."""
+        """`keep_negatives`: share of the rows without a first step that is used; `window`: rows shuffled together;
+        `unknown_ids`: as `DroppedIds` has it, 0 for none."""
         rows = Batch.of(columns)
-        return cls(columns, rows, _sample(rows, keep_negatives, seed), batch_size, window, seed)
+        chosen = _sample(rows, keep_negatives, seed)
+        dropped = DroppedIds.of(rows, chosen, unknown_ids) if unknown_ids else None
+        return cls(columns, rows, chosen, batch_size, window, seed, dropped)
 
     @property
     def num_rows(self) -> int:
@@ -58,8 +69,13 @@ class Loader:
 
     def epoch(self, epoch: int, start: int = 0) -> Generator[Batch]:
         """The batches of an epoch from batch `start` on."""
-        for rows in islice(_cut(self._order(epoch), self.batch_size), start, None):
-            yield self.rows.take(rows if self.chosen is None else self.chosen[rows])
+        for number, rows in enumerate(islice(_cut(self._order(epoch), self.batch_size), start, None), start):
+            batch = self.rows.take(rows if self.chosen is None else self.chosen[rows])
+            yield batch if self.dropped is None else self.dropped(batch, self._draws(epoch, number))
+
+    def _draws(self, epoch: int, number: int) -> torch.Generator:
+        """Of a batch, whichever batch an epoch goes on with."""
+        return generator_of(self.seed, "unknown ids", epoch, number)
 
     def _order(self, epoch: int) -> Iterator[Tensor]:
         """A permutation in pieces: of all rows where they fit the window, else of blocks and then within windows of

@@ -185,10 +185,9 @@ class TargetStatistics:
 
     def numbers(self, name: str, own: Tally, everyone: Tally) -> NDArray[np.float32]:
         """(K, V, S + 1) of each category: log odds of each target's rate minus those of all rows, log(1 + rows), over
-        their standard deviations; 0 of category 0, its count too."""
+        their standard deviations."""
         center, deviation = self.scales[name]
         found = (_unscaled(own, everyone, self.strengths[name]) - center) / deviation
-        found[:, 0] = 0  # a count of 0 would lie far below those that training rows read
         return np.asarray(found.clip(-FARTHEST, FARTHEST), np.float32)
 
     def arrays(self) -> dict[str, NDArray[Any]]:

@@ -69,4 +69,5 @@ def score(
 
 def _threads(model: Scorer, workers: int) -> AbstractContextManager[Workers | None]:
     """For a network on the CPU; a graphics card and LightGBM have threads of their own."""
-    return threads(workers) if isinstance(model, nn.Module) and model.device.type == "cpu" else nullcontext()
+    is_network = any(isinstance(each, nn.Module) for each in (model, getattr(model, "network", None)))
+    return threads(workers) if is_network and model.device.type == "cpu" else nullcontext()

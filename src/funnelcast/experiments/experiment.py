@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 from funnelcast.data.encoder import Encoder
 from funnelcast.errors import ConfigError, Fault
 from funnelcast.models.base import Recipe
+from funnelcast.models.lightgbm import LightGBM
 from funnelcast.models.man import MAN
 from funnelcast.models.registry import AnyRecipe, wrong_name
 from funnelcast.schema.config import Config
@@ -38,9 +39,16 @@ class Experiment(Config):
     """Adam and the size of a step."""
     stages: tuple[Stage, ...] = Field(default=(Stage(),), min_length=1)
     """One after the other, each from the best state of the one before."""
+    stacking: LightGBM | None = None
+    """Boosted trees next to a network, as a table `[stacking]` with settings of `lightgbm`: they are fitted to the same
+    rows, and a step's log odds are the network's and theirs, averaged by a share that the dev rows decide; 0 where
+    trees do not help. None by default."""
     keep_negatives: float = Field(default=1.0, ge=1e-6, le=1)
     """Share of the training rows without a first step that is used; probabilities are corrected for it exactly. Needs a
     funnel with one first step."""
+    unknown_ids: float = Field(default=0.0, ge=0, le=1e6)
+    """In training, a row's id is read as unknown with probability u / (u + n), where n training rows hold it and u is
+    this, so that ids which training never saw read what was trained; 0 for none. Not in lists."""
     workers: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
     """Threads that share a batch; `auto` for one per core. It changes the order of sums in
     training, and with `optimizer.at_once` as a number nothing."""
@@ -63,6 +71,8 @@ class Experiment(Config):
         funnel = encoder.schema.funnel
         faults = self.model.check(encoder.inputs, funnel)
         faults += self._training_faults(funnel) if self.model.differentiable else self._unread()
+        if self.stacking is not None:
+            faults += self.stacking.check(encoder.inputs, funnel, "stacking")
         if self.keep_negatives < 1 and funnel.parents.count(-1) != 1:
             fix = "set it to 1: with several first steps no exact correction exists"
             faults.append(Fault("keep_negatives", f"{self.keep_negatives} needs a funnel with one first step", fix))
@@ -85,6 +95,9 @@ class Experiment(Config):
 
     def _meta_faults(self, meta: Meta, where: str) -> list[Fault]:
         faults, size = [], self.optimizer.batch_size
+        if meta.by is not None and self.unknown_ids:
+            problem = f"tasks by {meta.by!r} keep their ids, so unknown_ids = {self.unknown_ids} has no effect"
+            faults.append(Fault(f"{where}.by", problem, "leave out unknown_ids, or by"))
         if size < 2 * meta.tasks:
             problem = f"{meta.tasks} tasks of at least 2 rows do not fit optimizer.batch_size = {size}"
             faults.append(Fault(f"{where}.tasks", problem, f"set it to {size // 2} or less, or batch_size higher"))
@@ -99,7 +112,7 @@ class Experiment(Config):
         own = [field for field in type(self.model).model_fields if field not in common]
         problem = f"is not read by {name}, which is not trained by gradients"
         fix = f"leave it out; under [model], {name} has {', '.join(own)}"
-        unread = ("loss", "optimizer", "stages")
+        unread = ("loss", "optimizer", "stages", "stacking", "unknown_ids")
         changed = [n for n in unread if getattr(self, n) != type(self).model_fields[n].default]
         faults = [Fault(setting, problem, fix) for setting in changed]
         if self.device == "cuda":

@@ -14,8 +14,10 @@ from funnelcast.data.table import Table
 from funnelcast.errors import FunnelcastError
 from funnelcast.experiments.baselines.measure import Baselines
 from funnelcast.experiments.experiment import Experiment
+from funnelcast.experiments.fit import workers_of
 from funnelcast.experiments.presets import DEFAULT, experiment_of
-from funnelcast.experiments.run import Run, train, workers_of
+from funnelcast.experiments.run import Run, train
+from funnelcast.experiments.words import stacking_of
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor, bundle_of
 
@@ -58,6 +60,7 @@ def train_seeds(
         "seeds": list(wanted),
         "mean": summarise([run.results for run in runs]),
         "baselines": _baselines(runs),
+        "stacking": list(_stacking(by_seed)),
         "not_above_baselines": list(_not_above(by_seed)),
         "warnings": list(_collapsed(by_seed)),
         "bundles": [str(run.folder / "bundle") for run in runs],
@@ -75,6 +78,16 @@ def _baselines(runs: Sequence[Run]) -> dict[str, Any]:
             if own is not None:
                 found.setdefault(part, {})[name] = own["figures"]
     return found
+
+
+def _stacking(runs: Mapping[int, Run]) -> Iterator[str]:
+    """What boosted trees have of each network, by seed."""
+    for seed, run in runs.items():
+        outputs: dict[str, Any] = next(iter(run.results.values()), {})
+        own = {name: metrics["stacking"] for name, metrics in outputs.items() if "stacking" in metrics}
+        said = [stacking_of(name, share) for name, share in own.items() if share["trees"]]
+        if own:
+            yield f"seed {seed}: " + ("; ".join(said) or "boosted trees bring nothing, and have no share")
 
 
 def _collapsed(runs: Mapping[int, Run]) -> Iterator[str]:

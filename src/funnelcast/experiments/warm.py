@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import cast
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from funnelcast.layers.lists import Pool
 from funnelcast.layers.statistics import StatisticsLayer
 from funnelcast.models.network import FunnelModel
 from funnelcast.models.registry import AnyRecipe, recipe_of
+from funnelcast.models.stacked import network_of
 from funnelcast.serving.bundle import Bundle
 
 
@@ -67,7 +67,7 @@ def warm_start(model: FunnelModel, encoder: Encoder, init: Bundle, keep_negative
 
     Raises FunnelcastError when the recipes differ, or a head has no such step.
     """
-    before = cast(FunnelModel, init.model)
+    before = network_of(init.model)
     _require_same_statistics(before.statistics, model.statistics)
     if before.head != model.head:
         raise FunnelcastError(f"the bundle has the head {before.head!r}, not {model.head!r}; use its [model] settings")

@@ -34,6 +34,12 @@ def interval(gain: Mapping[str, Any]) -> str:
     return signed(gain["estimate"]) + (f" [{signed(gain['low'])}, {signed(gain['high'])}]" if bounds else "")
 
 
+def stacking_of(name: str, share: Mapping[str, Any]) -> str:
+    """`43 % of click (log-loss −.00210 ± .00040)`, what trees have of an output and bring on the dev rows."""
+    gain = ("−" if share["gain"] >= 0 else "+") + short(abs(share["gain"]), 5)
+    return f"{share['trees']:.0%} of {name} (log-loss {gain} ± {short(share['error'], 5)})".replace("%", " %")
+
+
 def p_text(value: float | None) -> str:
     """Of a probability; – where there is none."""
     return NONE if value is None else "< .001" if value < 0.001 else short(value, 3)

@@ -16,6 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+LEAST_COMPLEMENT: Final = 1e-7
+"""Of the probability of a step given its parent, where that is told from two float32."""
+
 
 class Reach(NamedTuple):
     """Log-probabilities over the entire space, each at most 0 and each accurate on its own."""
@@ -80,6 +83,23 @@ def undo_downsampling(reach: Reach, parents: tuple[int, ...], keep: float) -> Re
     # 1 - f · p = f · q + (1 - f), and 1 - f = f · excess
     log_q = _log_complement(p, log_f + reach.log_q, log_f + log_q_root + math.log(dropped))
     return Reach(reach.log_p + log_f, log_q)
+
+
+def logits_given_parent(reach: Reach, parents: tuple[int, ...]) -> Tensor:
+    """(B, T) float64: log odds of each step among the rows that reached its parent, among all rows where it has none.
+
+    A step that is likelier than its parent, as an independent head may say, counts as likely as float32 tells from it.
+    """
+    log_p, log_q = reach.log_p.double(), reach.log_q.double()
+    columns = []
+    for step, parent in enumerate(parents):
+        if parent < 0:
+            columns.append(log_p[:, step] - log_q[:, step])
+        else:
+            log_given = (log_p[:, step] - log_p[:, parent]).clamp(max=-LEAST_COMPLEMENT)
+            near = torch.log(-torch.expm1(log_given))
+            columns.append(log_given - torch.where(log_given > -math.log(2), near, torch.log1p(-log_given.exp())))
+    return torch.stack(columns, 1)
 
 
 def _log_complement(p: Tensor, log_a: Tensor, log_b: Tensor) -> Tensor:

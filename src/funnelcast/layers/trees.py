@@ -21,9 +21,11 @@ def require_lightgbm() -> Any:
     try:
         return importlib.import_module("lightgbm")
     except (ImportError, OSError) as error:  # OSError: without libgomp
+        fix = "install it with: python -m pip install lightgbm"
+        if isinstance(error, OSError):
+            fix = "install the system's OpenMP library: libgomp1 on Debian and Ubuntu, libomp by Homebrew on macOS"
         raise FunnelcastError(
-            f"the model 'lightgbm' needs the package lightgbm, which cannot be imported ({error}); install it with: "
-            "python -m pip install lightgbm"
+            f"boosted trees need the package lightgbm, which cannot be imported ({error}); {fix}"
         ) from None
 
 

@@ -84,8 +84,9 @@ class StatisticsConfig(Config):
 
     features: Literal["all"] | tuple[Name, ...] = "all"
     """Categorical features, numbers by bins, and lists by the mean over their ids."""
-    crosses: tuple[tuple[Name, Name], ...] = ()
-    """Pairs of categorical features or numbers, such as `[["campaign", "hour"]]`, by each pair of values."""
+    crosses: tuple[tuple[Name, Name], ...] | Annotated[int, Field(ge=0, le=1000)] = ()
+    """Pairs of categorical features or numbers, such as `[["campaign", "hour"]]`, by each pair of values. A number: at
+    most so many, chosen by the training rows: those that surely tell more than both features alone."""
     bins: int = Field(default=64, ge=2, le=65536)
     """Bins of a number, at most."""
     folds: int = Field(default=10, ge=2, le=200)
@@ -99,7 +100,7 @@ class StatisticsConfig(Config):
         for name in () if self.features == "all" else self.features:
             if name not in known:
                 yield Fault(f"{where}.features", f"{name!r} is no feature", did_you_mean(name, known))
-        for pair in self.crosses:
+        for pair in self.pairs:
             for name in pair:
                 if name not in single:
                     problem = f"{name!r} is no categorical feature and no number"
@@ -107,11 +108,16 @@ class StatisticsConfig(Config):
             if pair[0] == pair[1]:
                 yield Fault(f"{where}.crosses", f"{pair[0]!r} is crossed with itself", "name two features")
 
+    @property
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """Those that are named."""
+        return () if isinstance(self.crosses, int) else self.crosses
+
     def layer(self, inputs: InputSpec, parents: tuple[int, ...]) -> StatisticsLayer:
         """Without statistics yet."""
         every = [name for name, _ in inputs.fields] + [*inputs.numeric, *(each.name for each in inputs.lists)]
         return StatisticsLayer(
-            inputs, parents, every if self.features == "all" else self.features, self.crosses, self.bins
+            inputs, parents, every if self.features == "all" else self.features, self.pairs, self.bins
         )
 
 

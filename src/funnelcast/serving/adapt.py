@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import cast
 
 import pyarrow as pa
 
 from funnelcast.data.batch import Batch
 from funnelcast.errors import FunnelcastError, InputError
 from funnelcast.models.network import FunnelModel
+from funnelcast.models.stacked import network_of
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.delta import Delta
 from funnelcast.serving.new_ids import NewEncoder
@@ -32,7 +32,7 @@ def adapt_rows(bundle: Bundle, table: pa.Table, config: Adapting, key: dict[str,
     for column, value in key.items():
         if not isinstance(value, str):
             raise InputError(f"the value of a key is text, not {value!r}; write {{{column!r}: '{value}'}}")
-    model, encoder = cast(FunnelModel, bundle.model), bundle.encoder
+    model, encoder = network_of(bundle.model), bundle.encoder
     support = read_support(of_key(table, key), encoder.schema)
     columns = replace(encoder.encode(support.rows), labels=support.labels, weight=support.weight)
     values = _new_values(model, bundle, support.rows) if config.new_ids != "none" else {}

@@ -2,6 +2,7 @@
 
 BUNDLE/bundle.json         format, versions, experiment, protocol, metrics, sha256 of every file
 BUNDLE/weights.safetensors what was learned; of boosters boosters.json, step-0.txt … and statistics.safetensors
+BUNDLE/trees/, stacking.json boosted trees next to a network, and what they have of each step
 BUNDLE/factors.safetensors what `serving.starting` tells of
 BUNDLE/encoder.json, vocabularies/
 """
@@ -21,7 +22,9 @@ from funnelcast.data.encoder import Encoder
 from funnelcast.data.files import new_folder, sha256
 from funnelcast.errors import BundleError
 from funnelcast.models.base import Model
+from funnelcast.models.lightgbm import LightGBM
 from funnelcast.models.registry import recipe_of
+from funnelcast.models.stacked import Stacked, network_of
 from funnelcast.serving.starting import load_starting, save_starting
 from funnelcast.training.adapting import Starting
 
@@ -83,12 +86,21 @@ class Bundle:
         folder = Path(folder)
         described = _describe(folder)
         encoder = Encoder.load(folder)
-        model = recipe_of(described["experiment"]["model"]).build(encoder.inputs, encoder.schema.funnel)
+        model = model_of(described["experiment"], encoder)
         model.load(folder)
         said = described
         experiment, kept = said["experiment"], said["starting"]
         starting = None if kept is None else load_starting(kept, experiment, folder)
         return cls(model, encoder, experiment, said["protocol"], said["rates"], said["metrics"], starting)
+
+
+def model_of(experiment: dict[str, Any], encoder: Encoder) -> Model:
+    """Of an experiment's settings, with nothing learned."""
+    model = recipe_of(experiment["model"]).build(encoder.inputs, encoder.schema.funnel)
+    if experiment.get("stacking") is None:
+        return model
+    trees = LightGBM.from_dict(experiment["stacking"]).build(encoder.inputs, encoder.schema.funnel)
+    return Stacked(network_of(model), trees)
 
 
 def _text(described: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ from funnelcast.layers.heads import undo_downsampling
 from funnelcast.layers.mode import FAST, HALF, Precision, is_half
 from funnelcast.layers.statistics import StatisticsLayer
 from funnelcast.models.network import FunnelModel
+from funnelcast.models.stacked import Stacked, network_of
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.delta import Delta
 from funnelcast.serving.few_rows import FEW, FewRows
@@ -35,10 +36,9 @@ BLOCK = 16 * PIECE
 class Deltas:
     """Deltas on one base, whose tensors they share. Threads may score at once."""
 
-    def __init__(
-        self, bundle: Bundle, model: FunnelModel, deltas: Sequence[Delta], precision: Precision = "float32"
-    ) -> None:
-        """`model`: the bundle's. Raises DeltaError for a delta of another bundle, or deltas that exclude each other."""
+    def __init__(self, bundle: Bundle, deltas: Sequence[Delta], precision: Precision = "float32") -> None:
+        """Raises DeltaError for a delta of another bundle, or deltas that exclude each other."""
+        model = network_of(bundle.model)
         for delta in deltas:
             if delta.base != bundle.fingerprint:
                 whose = ", ".join(f"{column} = {value!r}" for column, value in delta.key.items()) or "all rows"
@@ -52,7 +52,9 @@ class Deltas:
         self.places = np.full(len(deltas) + 1, -1, np.int32)  # in `changed`: of each delta, and at the end of none
         self.places[[i for i, delta in enumerate(deltas) if not delta.is_empty]] = np.arange(len(self.changed))
         can_record = isinstance(model, FunnelModel) and model.device.type == "cpu"  # without deltas it may be trees
-        self.few = FewRows(model) if can_record else model
+        self.stacked = bundle.model if isinstance(bundle.model, Stacked) else None
+        few = FewRows(model) if can_record else model
+        self.base, self.few = bundle.model, few if self.stacked is None else self.stacked.over(few)
         self.new, self.replicas = NewRows(model, bundle.encoder, self.changed), Replicas(model)
         layer, added = getattr(model, "statistics", None), [delta.statistics for delta in self.changed]
         self.added = AddedStatistics(layer, added) if isinstance(layer, StatisticsLayer) and any(added) else None
@@ -84,6 +86,8 @@ class Deltas:
                 x = self._embedded(columns.take(block), None if new is None else new.take(block), which[block])
                 for i, piece in _pieces(which[block]):
                     reach = network.under(self.changed[i].parameters(own), x.slice(piece.start, piece.stop), self.mode)
+                    if self.stacked is not None:
+                        reach = self.stacked.mixed(reach, Batch.of(columns.take(block[piece])))
                     reach = undo_downsampling(reach, self.model.parents, self.keep) if self.keep < 1 else reach
                     log_p[block[piece]] = reach.log_p.cpu().numpy()
 
@@ -99,7 +103,7 @@ class Deltas:
         return log_p
 
     def _scorer(self, rows: int) -> Scorer:
-        return self.few if rows <= FEW else self.model
+        return self.few if rows <= FEW else self.base
 
     def _embedded(self, columns: Columns, new: Columns | None, which: NDArray[np.int32]) -> Embedded:
         batch = Batch.of(columns).to(self.model.device)

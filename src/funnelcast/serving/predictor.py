@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,6 @@ from funnelcast.errors import InputError
 from funnelcast.evaluation.funnel import conditional
 from funnelcast.garbage import no_search
 from funnelcast.layers.mode import Precision
-from funnelcast.models.network import FunnelModel
 from funnelcast.schema.funnel import Funnel
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.delta import Delta, read_deltas
@@ -33,7 +32,7 @@ class Predictor:
         """`precision`: of the operands of matrix products. Raises DeltaError for deltas of another bundle, or that
         exclude each other, FunnelcastError for a precision that this processor has not."""
         self.bundle, self.deltas, self.precision = bundle, tuple(deltas), precision
-        self._deltas = Deltas(bundle, cast(FunnelModel, bundle.model), self.deltas, precision)
+        self._deltas = Deltas(bundle, self.deltas, precision)
 
     @property
     def funnel(self) -> Funnel:

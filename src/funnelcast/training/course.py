@@ -41,6 +41,7 @@ class Plan:
     stages: tuple[Stage, ...]
     seed: int
     keep_negatives: float = 1.0
+    unknown_ids: float = 0.0
     workers: int = 1
     checkpoint_seconds: float = 60.0
 
@@ -78,7 +79,7 @@ def course_of(
     trained = Trained([*optimizer.dense.values(), *optimizer.loss_weights.values()], bool(optimizer.tables))
     size, half = plan.optimizer.micro_batch, is_half(plan.optimizer.precision, model.device)
     rows = plan.optimizer.batch_rows(len(train))
-    loader = Loader.of(train, rows, plan.seed, plan.keep_negatives)
+    loader = Loader.of(train, rows, plan.seed, plan.keep_negatives, unknown_ids=plan.unknown_ids)
     if meta is None:
         at_once = None if plan.optimizer.at_once == "auto" else plan.optimizer.at_once
         workers = plan.workers if model.device.type == "cpu" else 1

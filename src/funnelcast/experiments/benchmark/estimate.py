@@ -27,7 +27,7 @@ from funnelcast.experiments.benchmark.cell import peak_memory
 from funnelcast.experiments.benchmark.pool import Cell, environment
 from funnelcast.experiments.benchmark.tied import tied_command
 from funnelcast.experiments.experiment import Experiment
-from funnelcast.experiments.run import build_model, fit_boosters, trainer_of
+from funnelcast.experiments.fit import build_model, fit_boosters, trainer_of
 from funnelcast.experiments.statistics import with_statistics
 from funnelcast.training.stages import Stage
 

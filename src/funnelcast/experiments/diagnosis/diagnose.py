@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -22,9 +22,10 @@ from funnelcast.experiments.diagnosis.scored import Scored
 from funnelcast.experiments.diagnosis.timing import timing
 from funnelcast.experiments.evaluate import require_same_ids
 from funnelcast.experiments.experiment import Experiment
-from funnelcast.experiments.run import trainer_of
+from funnelcast.experiments.fit import trainer_of
 from funnelcast.experiments.statistics import with_statistics
 from funnelcast.models.network import FunnelModel
+from funnelcast.models.stacked import network_of
 from funnelcast.serving.bundle import Bundle
 from funnelcast.subnormals import flush_to_zero
 from funnelcast.training.objective import Objective
@@ -56,7 +57,7 @@ def diagnose(
     }
     experiment = Experiment.from_dict({**bundle.experiment, "device": "auto"})
     if experiment.model.differentiable:
-        found |= _of_network(cast(FunnelModel, bundle.model), experiment, table, scored.columns, run)
+        found |= _of_network(network_of(bundle.model), experiment, table, scored.columns, run)
     return {name: value for name, value in found.items() if value}
 
 

@@ -19,6 +19,7 @@ from funnelcast.evaluation.smoothing import RatePrior
 from funnelcast.experiments.few_shot.tasks import Asked, Logs
 from funnelcast.models.base import Model
 from funnelcast.models.network import FunnelModel
+from funnelcast.models.stacked import Stacked, network_of
 from funnelcast.training.adaptation import adapt
 from funnelcast.training.adapting import Adapting, Starting
 from funnelcast.training.added_statistics import with_added
@@ -50,9 +51,9 @@ class Unadapted:
 
 @dataclass(frozen=True)
 class Adapted:
-    """A trained network that takes steps on the support."""
+    """A trained network that takes steps on the support; trees next to it stay as they are."""
 
-    model: FunnelModel
+    model: Model
     starting: Starting
     config: Adapting
     asked: Asked
@@ -61,11 +62,16 @@ class Adapted:
     def __call__(self, support: Columns, query: Columns) -> Logs:
         model = self.model
         if len(support):
-            found = adapt(model, self.starting, Batch.of(support), self.config, self.seed)
-            model = with_parameters(model, found.parameters)
-            if found.statistics and model.statistics is not None:
-                model.statistics.set(with_added(model.statistics.fitted, found.statistics))
+            network = self._adapted(network_of(model), support)
+            model = model.over(network) if isinstance(model, Stacked) else network
         return Unadapted(model, self.asked, self.starting.keep_negatives)(support, query)
+
+    def _adapted(self, network: FunnelModel, support: Columns) -> FunnelModel:
+        found = adapt(network, self.starting, Batch.of(support), self.config, self.seed)
+        network = with_parameters(network, found.parameters)
+        if found.statistics and network.statistics is not None:
+            network.statistics.set(with_added(network.statistics.fitted, found.statistics))
+        return network
 
 
 @dataclass(frozen=True)

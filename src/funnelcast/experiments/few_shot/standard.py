@@ -11,7 +11,7 @@ from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.few_shot.methods import Adapted, Method, Recalibrated, SmoothedRate, Unadapted
 from funnelcast.experiments.few_shot.scratch import Scratch
 from funnelcast.experiments.few_shot.tasks import Asked
-from funnelcast.models.network import FunnelModel, NetworkRecipe
+from funnelcast.models.network import NetworkRecipe
 from funnelcast.serving.bundle import Bundle
 from funnelcast.training.adapting import Adapting
 
@@ -59,7 +59,7 @@ def _adapted(bundle: Bundle, asked: Asked, config: Adapting) -> Adapted:
         raise ComparisonError(
             f"the bundle holds {bundle.experiment['model']['name']}, which cannot adapt; give a network"
         )
-    return Adapted(cast(FunnelModel, bundle.model), bundle.starting, config, asked)
+    return Adapted(bundle.model, bundle.starting, config, asked)
 
 
 def _steps_of(bundle: Bundle, config: Adapting) -> Adapting:

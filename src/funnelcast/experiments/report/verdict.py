@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from funnelcast.experiments.report.conclusion import FEW, OFF, Conclusion
-from funnelcast.experiments.words import short
+from funnelcast.experiments.words import short, stacking_of
 
 
 def judge(results: Mapping[str, Any], epochs: Sequence[Mapping[str, Any]]) -> list[Conclusion]:
@@ -27,6 +27,9 @@ def _of_output(part: str, metrics: Mapping[str, Any]) -> Iterator[str]:
     yield f"AUC {short(auc['estimate'])}{bounds} over {rows:,} {part} rows, {positives:,} of them positive."
     if auc["low"] is not None and auc["low"] <= 0.5 <= auc["high"]:
         yield "The interval holds .5: it is not shown that the model ranks better than chance."
+    if share := metrics.get("stacking"):
+        own = f"Boosted trees have {stacking_of('it', share)} on the dev rows"
+        yield f"{own}." if share["trees"] else "Boosted trees next to the network bring nothing, and have no share."
     if positives < FEW:
         yield "With so few positives the interval is rough, or there is none."
     if metrics["normalised_entropy"] is not None and metrics["normalised_entropy"] >= 1:
