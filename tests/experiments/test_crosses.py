@@ -37,7 +37,7 @@ def draw(rows: int, interaction: float, seed: int = 0) -> pa.Table:
     """Clicks follow a, b and their pair, conversions x and the sign of x · y."""
     rng = np.random.default_rng(seed)
     a, b, c = rng.integers(0, 8, (3, rows))
-    x, y = rng.normal(size=(2, rows))
+    x, y = rng.integers(-2, 3, (2, rows)).astype(float)
     of_pairs = rng.normal(size=(8, 8))[a, b]
     click = rng.random(rows) < 1 / (1 + np.exp(1 - np.sin(a) - np.cos(b) - interaction * of_pairs))
     conversion = click & (rng.random(rows) < 1 / (1 + np.exp(1 - x - interaction * np.sign(x * y))))
@@ -64,6 +64,13 @@ def test_planted_pairs_are_found_the_stronger_one_first(table: Table) -> None:
 def test_where_features_only_add_up_no_pair_is_chosen(tmp_path: Path) -> None:
     table = table_of(tmp_path / "table", 8000, 0.0)
     assert find_crosses(table.encoder, table.part("train"), 8) == ()
+
+
+def test_pairs_of_which_most_rows_are_rare_are_left_out(table: Table) -> None:
+    few = table.part("train").take(np.arange(2000))  # 31 with each pair of a and b
+    assert ("a", "b") not in find_crosses(table.encoder, few, 8)
+    codes = np.array([[1, 1, 1, 2, 2], [1, 1, 1, 1, 5]])
+    assert crosses._rows_alike(codes, (0, 1)) == 3
 
 
 def test_few_rows_choose_nothing_and_one_class_is_no_error(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import OneHotEncoder
 
-from bench.proofs.law import ASKED, LEAK, TRAIN_ROWS, errors_from_half, shares, train_man
+from bench.proofs.law import ASKED, LEAK, SETTINGS, TRAIN_ROWS, errors_from_half, figures, shares
+from funnelcast.experiments.experiment import Experiment
 from funnelcast.testing.known_law import FIELDS, RATE, VALUES, KnownLaw
 
 
@@ -78,12 +79,12 @@ def test_its_table_tells_the_truth_beside(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_man_learns_the_law(tmp_path: Path) -> None:
     table = KnownLaw(0).write_table(tmp_path / "table", train=TRAIN_ROWS)
-    for output, share in shares(train_man(table, tmp_path / "run")).items():
+    for output, share in shares(figures(Experiment.from_dict(SETTINGS), table, tmp_path / "run")).items():
         assert ASKED[output] <= share <= LEAK, (output, share)
 
 
 @pytest.mark.slow
 def test_man_finds_nothing_in_noise(tmp_path: Path) -> None:
     table = KnownLaw(0, noise=True).write_table(tmp_path / "table", train=50_000)
-    for output, errors in errors_from_half(train_man(table, tmp_path / "run")).items():
+    for output, errors in errors_from_half(figures(Experiment.from_dict(SETTINGS), table, tmp_path / "run")).items():
         assert abs(errors) < 3, (output, errors)

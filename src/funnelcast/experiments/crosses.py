@@ -30,6 +30,8 @@ STRENGTH: Final = 30.0
 """Curvature, in rows times p (1 − p), that draws the correction of each pair of values to 0."""
 CERTAIN: Final = 4.0
 """Standard errors of a gain that is taken for one: of hundreds of pairs none passes by chance."""
+COMMON: Final = 50
+"""Training rows with the same pair of values that the median row must have: of rare pairs inputs are mostly noise."""
 Floats = NDArray[np.float64]
 Pair = tuple[int, int]
 
@@ -48,7 +50,7 @@ def with_crosses(experiment: Experiment, encoder: Encoder, train: Columns, init:
 
 
 def find_crosses(encoder: Encoder, train: Columns, most: int) -> tuple[tuple[str, str], ...]:
-    """At most `most` pairs of fields or numbers, the best first.
+    """At most `most` pairs of fields or numbers, the best first, of those whose pairs of values are common.
 
     What every column tells alone is a logistic regression on their rates. A pair's correction of it is, for each pair
     of values, a Newton step of the log odds on the rows of other folds; its gain is by how much that lowers the
@@ -63,7 +65,9 @@ def find_crosses(encoder: Encoder, train: Columns, most: int) -> tuple[tuple[str
     names = [name for name, _ in rates.reader.inputs.fields]
     codes = rates.reader(sampled).ids.numpy().astype(np.int64).T.copy()
     steps = [step for step in _steps(rates, sampled, parents) if len(step.rows)]
-    gains = {pair: gain for pair in combinations(range(len(names)), 2) if (gain := _gain(steps, codes, pair)) > 0}
+    least = COMMON * len(sampled) / len(train)
+    pairs = [pair for pair in combinations(range(len(names)), 2) if _rows_alike(codes, pair) >= least]
+    gains = {pair: gain for pair in pairs if (gain := _gain(steps, codes, pair)) > 0}
     chosen: list[Pair] = []
     while gains and len(chosen) < most:
         best = _take_best(gains, steps, codes)
@@ -72,6 +76,22 @@ def find_crosses(encoder: Encoder, train: Columns, most: int) -> tuple[tuple[str
             for step in steps:
                 step.correct(codes, best)
     return tuple((names[a], names[b]) for a, b in chosen)
+
+
+def _rows_alike(codes: NDArray[np.int64], pair: Pair) -> float:
+    """How many rows have the median row's pair of values."""
+    cells, count = _cells(*codes[list(pair)])
+    return float(np.median(np.bincount(cells, minlength=count)[cells]))
+
+
+def _cells(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+    """A number for the pair of values of each row, and how many numbers there are."""
+    width = int(second.max()) + 1
+    cells, count = first * width + second, (int(first.max()) + 1) * width
+    if count > len(cells):
+        _, cells = np.unique(cells, return_inverse=True)
+        count = int(cells.max()) + 1
+    return cells, count
 
 
 def _take_best(gains: dict[Pair, float], steps: list[_Step], codes: NDArray[np.int64]) -> Pair | None:
@@ -133,12 +153,7 @@ class _Step:
 
     def correction(self, codes: NDArray[np.int64], pair: Pair) -> _Correction:
         """By the rows of other folds."""
-        first, second = (codes[feature, self.rows] for feature in pair)
-        width = int(second.max()) + 1
-        cells, count = first * width + second, (int(first.max()) + 1) * width
-        if count > len(cells):
-            _, cells = np.unique(cells, return_inverse=True)
-            count = int(cells.max()) + 1
+        cells, count = _cells(*(codes[feature, self.rows] for feature in pair))
         slope, curve = self._derivatives
         at = self.folds * count + cells
         own = [np.bincount(at, each, FOLDS * count).reshape(FOLDS, count) for each in (slope, curve)]
