@@ -22,7 +22,7 @@ def _without_forcing_files_to_the_disk() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest tests first, those of whole commands and proofs at the top of the tree, then other slow ones: the last
-    ones to end are then short. An idle worker takes over tests from the end of another's (`--dist worksteal`): by
+    """The longest tests first, those of whole commands and proofs at the top of the tree, then other slow ones: the
+    last ones to end are then short. An idle worker takes over tests from the end of another's (`--dist worksteal`): by
     xdist's default the first worker would get an eighth of all tests, and that is all the slow ones."""
     items.sort(key=lambda item: (item.get_closest_marker("slow") is None, item.path.parent != HERE))

@@ -40,7 +40,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def law(small: bool = False) -> bool:
-    """The known law with 5 seeds: MAN at 95 % of the true lift (90 % given click), nothing in noise (1 seed, 50,000 rows of noise)."""
+    """The known law with 5 seeds: MAN at 95 % of the true lift (90 % given click), nothing in noise (1 seed)."""
     seeds = range(1 if small else 5)
     learned, additive, noise = [], [], []
     for seed in seeds:

@@ -35,7 +35,7 @@ NOISE = 4.0
 
 
 def sequences(small: bool = False) -> bool:
-    """Match and order of a sequence are learned by the pools that can see them, and shuffled by none (two of them, 50,000 shuffled rows)."""
+    """Match and order of a sequence are learned by the pools that can see them, and shuffled by none (two of them)."""
     rows, holds = [], True
     for signal in LEARNED:
         names = LEARNED[signal][:1] if small else tuple(POOLS)

@@ -1,4 +1,4 @@
-"""The law is what it says: its rates, its share that an additive model cannot see. That MAN learns the rest, and nothing in noise, is `scripts/proof law`."""
+"""The law is what it says: its rates, its share that an additive model cannot see. `scripts/proof law` trains on it."""
 
 from pathlib import Path
 
