@@ -20,7 +20,7 @@ SMALL = ("MMoE", "LightGBM")
 
 
 def benchmark_kills(small: bool = False, rows: int = 20_000, folder: Path | None = None) -> bool:
-    """kill -9 at 10 moments of a benchmark of 4 models x 2 seeds, 20,000 rows (1 kill, 2 models, 1 seed): equal bits."""
+    """kill -9 at 10 moments of a benchmark of 4 models x 2 seeds, 20,000 rows (1 kill, 2 models, 1 seed): equal."""
     kills, seeds, models = (1, 1, SMALL) if small else (10, 2, tuple(MODELS))
     with kept(folder) as out:
         suite = _suite(out, models, seeds, min(rows, 3000) if small else rows)
