@@ -3,6 +3,7 @@ threads yield their core while they wait; and files are not forced to the disk, 
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "0")  # read when the library is loaded
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+HERE = Path(__file__).parent
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -20,5 +22,7 @@ def _without_forcing_files_to_the_disk() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests first: the last ones to end are then short, and no worker waits for another's."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """The longest tests first, those of whole commands and proofs at the top of the tree, then other slow ones: the
+    last ones to end are then short. An idle worker takes over tests from the end of another's (`--dist worksteal`): by
+    xdist's default the first worker would get an eighth of all tests, and that is all the slow ones."""
+    items.sort(key=lambda item: (item.get_closest_marker("slow") is None, item.path.parent != HERE))

@@ -58,7 +58,7 @@ class Share:
 
 
 FULL = Share({"train": 2_000_000, "dev": 60_000, "test": 60_000, "campaigns": 2000}, 200, 2000, SIZES)
-SMALL = Share({"train": 20_000, "dev": 4_000, "test": 2_000, "campaigns": 40}, 5, 200, (0, 16, 64))
+SMALL = Share({"train": 6_000, "dev": 2_000, "test": 1_000, "campaigns": 20}, 4, 200, (0, 16))
 
 
 def few_shot(small: bool = False, folder: Path | None = None) -> bool:

@@ -51,7 +51,8 @@ def law(small: bool = False) -> bool:
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
             table = KnownLaw(seed).write_table(Path(folder) / "table", train=TRAIN_ROWS)
-            blank = KnownLaw(seed, noise=True).write_table(Path(folder) / "noise", train=TRAIN_ROWS)
+            rows = 50_000 if small else TRAIN_ROWS
+            blank = KnownLaw(seed, noise=True).write_table(Path(folder) / "noise", train=rows)
             for name, experiment in models.items():
                 found = figures(experiment, table, Path(folder) / name, seed)
                 learned[name].append(shares(found))

@@ -18,6 +18,8 @@ from funnelcast.data.loader import Loader
 from funnelcast.data.progress import Progress
 from funnelcast.data.statistics import log_odds
 from funnelcast.data.table import Table
+from funnelcast.evaluation.funnel import measure_funnel
+from funnelcast.evaluation.score import score
 from funnelcast.experiments import starting
 from funnelcast.experiments.benchmark.estimate import probe
 from funnelcast.experiments.diagnosis.of_run import diagnose_run
@@ -25,9 +27,11 @@ from funnelcast.experiments.evaluate import evaluate, measure_part
 from funnelcast.experiments.few_shot.run import few_shot
 from funnelcast.experiments.few_shot.scratch import Scratch
 from funnelcast.experiments.few_shot.tasks import Asked
+from funnelcast.experiments.fit import build_model
 from funnelcast.experiments.predict import predict_file
 from funnelcast.experiments.report.write import report
 from funnelcast.experiments.run import Run, train
+from funnelcast.experiments.statistics import with_statistics
 from funnelcast.layers.mode import HAS_BFLOAT16
 from funnelcast.layers.statistics import StatisticsLayer
 from funnelcast.models.network import FunnelModel, NetworkRecipe
@@ -164,6 +168,28 @@ def test_how_tasks_differ_is_measured_on_rows_that_do_not_read_their_own_labels(
         recommended.experiment(stages=stages, unknown_ids=0.0), table, tmp_path / "run", parts=(), baselines=False
     )
     assert [rows.fold is not None for rows in measured] == [True] and layer_of(made.bundle).by_fold is None
+
+
+def test_training_rows_are_measured_as_they_were_trained_on(run: Run, table: Table) -> None:
+    """By the statistics of other folds; where folds, or here the sampled rows, are not those of the training, by what
+    counts a row's own label, and that is said."""
+    network = replace(run.bundle, model=network_of(run.bundle.model))
+    found = evaluate(network, table, "train")
+    experiment, train = recommended.experiment(keep_negatives=KEPT), table.part("train")
+    model = build_model(experiment, run.bundle.encoder)
+    rows = with_statistics(experiment, table, model, train)
+    model.load_state_dict(network_of(network.model).state_dict())
+    assert rows.fold is not None and train.labels is not None
+    log_p, log_q = score(model, rows, KEPT)
+    expected = measure_funnel(table.schema.funnel, train.labels, log_p, log_q, train.weight)
+    assert "note" not in found and "note" not in evaluate(run.bundle, table)
+    for name, metrics in expected.outputs.items():
+        assert {**metrics.as_dict(), "warnings": []} == {**found["outputs"][name], "warnings": []}
+    other = replace(network, experiment={**network.experiment, "seed": 1})
+    flattered = evaluate(other, table, "train")
+    assert flattered["note"].startswith("training rows read target statistics that count their own labels")
+    assert flattered["outputs"]["click"]["log_loss"] != found["outputs"]["click"]["log_loss"]
+    assert layer_of(run.bundle).by_fold is None
 
 
 def test_steps_are_compared_on_rows_that_do_not_read_their_own_labels(

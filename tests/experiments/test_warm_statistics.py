@@ -9,12 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from bench.proofs.calls import call
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.data.log.prepare import prepare
 from funnelcast.data.table import Table
 from funnelcast.data.vocabulary import Vocabulary
 from funnelcast.errors import FunnelcastError
+from funnelcast.experiments.evaluate import evaluate
+from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.fit import build_model
 from funnelcast.experiments.run import Run, train
 from funnelcast.experiments.warm import grown_encoder, warm_start
@@ -137,6 +140,17 @@ def test_what_they_do_not_hold_reads_as_in_the_bundle(run: Run, later: Run) -> N
     (_, numbers), (_, expected) = (read(each.bundle, log.filter(pa.array(odd))) for each in (later, run))
     assert np.abs(numbers["item × price"] - expected["item × price"]).max() < 1e-5
     assert expected["item × price"].any()
+
+
+def test_of_training_rows_it_is_said_that_they_read_their_own_labels(later: Run, folder: Path, tmp_path: Path) -> None:
+    """Also where rows of the bundle that it started from are among the statistics; on the command line too."""
+    said = evaluate(later.bundle, folder / "later", "train")["note"]
+    assert "flatter the model; judge it on dev or test" in said
+    answer = call("evaluate", later.folder / "bundle", folder / "later", "--part", "train")
+    assert answer.code == 0 and f"WARNING: {said}" in answer.out
+    boosted = {"name": "lightgbm", "rounds": 2, "ids": "target_statistics"}
+    trees = train(Experiment.from_dict({"model": boosted}), Table.open(folder / "later"), tmp_path / "trees", **QUICK)
+    assert evaluate(trees.bundle, folder / "later", "train")["note"] == said
 
 
 def test_the_same_rows_again_count_once(run: Run, table: Table, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The law is what it says: its rates, its share that an additive model cannot see; slow: MAN learns the rest."""
+"""The law is what it says: its rates, its share that an additive model cannot see. `scripts/proof law` trains on it."""
 
 from pathlib import Path
 
@@ -10,8 +10,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import OneHotEncoder
 
-from bench.proofs.law import ASKED, LEAK, SETTINGS, TRAIN_ROWS, errors_from_half, figures, shares
-from funnelcast.experiments.experiment import Experiment
 from funnelcast.testing.known_law import FIELDS, RATE, VALUES, KnownLaw
 
 
@@ -74,17 +72,3 @@ def test_its_table_tells_the_truth_beside(tmp_path: Path) -> None:
         assert np.array_equal(columns.ids, drawn.ids) and np.array_equal(columns.labels, drawn.labels)  # type: ignore[arg-type]
         assert table.side(name).column_names == ["true_p_click", "true_p_conversion_given_click"]
         assert np.array_equal(table.side(name)["true_p_click"], drawn.p_click)
-
-
-@pytest.mark.slow
-def test_man_learns_the_law(tmp_path: Path) -> None:
-    table = KnownLaw(0).write_table(tmp_path / "table", train=TRAIN_ROWS)
-    for output, share in shares(figures(Experiment.from_dict(SETTINGS), table, tmp_path / "run")).items():
-        assert ASKED[output] <= share <= LEAK, (output, share)
-
-
-@pytest.mark.slow
-def test_man_finds_nothing_in_noise(tmp_path: Path) -> None:
-    table = KnownLaw(0, noise=True).write_table(tmp_path / "table", train=50_000)
-    for output, errors in errors_from_half(figures(Experiment.from_dict(SETTINGS), table, tmp_path / "run")).items():
-        assert abs(errors) < 3, (output, errors)

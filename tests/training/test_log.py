@@ -12,6 +12,7 @@ import torch
 from funnelcast.data.columns import Columns
 from funnelcast.data.loader import Loader
 from funnelcast.evaluation.funnel import FunnelMetrics, measure_funnel
+from funnelcast.evaluation.health import DEAD, Finding
 from funnelcast.schema.funnel import Funnel
 from funnelcast.training.log import EpochLog
 from funnelcast.training.progress import Progress
@@ -122,6 +123,27 @@ def test_a_rate_that_is_predicted_wrongly_is_told(
     log.begin(Stage(), LOADER, at)
     log.write(at, WEIGHTS, metrics, {})
     assert calls[-1][4] == f"dev AUC: click 0.5000 (best){told}"
+
+
+def test_a_finding_is_told_once(log: EpochLog, calls: Calls) -> None:
+    """The log has it each time, with what to do."""
+    dead = Finding("click", ("constant",), "click: one prediction for all rows (0.1)")
+    worse = Finding("click", ("auc",), "click: AUC 0.4 is below chance")
+    at = Progress(loss_sum=[2.0, 1.0], weight_sum=[4.0, 4.0])
+    log.begin(Stage(), LOADER, at)
+    for findings in ([], [dead], [dead], [worse], [dead, worse]):
+        log.write(at, WEIGHTS, measured(), {}, findings)
+    told = [call[4].split("\n")[1:] for call in calls]
+    assert told == [
+        [],
+        [f"  WARNING: {dead.said} (what to do: log.jsonl)"],
+        [],
+        [f"  WARNING: {worse.said} (what to do: log.jsonl)"],
+        [],
+    ]
+    logged = [line.get("warnings", []) for line in lines(log)]
+    assert logged == [[], [dead.text], [dead.text], [worse.text], [dead.text, worse.text]]
+    assert dead.text == f"{dead.said}: {DEAD}"
 
 
 def test_an_auc_of_one_class_is_null(log: EpochLog) -> None:

@@ -190,6 +190,9 @@ def test_a_dead_step_is_said_after_its_first_epoch(table: Table, tmp_path: Path)
     (line,) = log_of(tmp_path)
     assert [text.split(":")[0] for text in line["warnings"]] == ["click", "conversion"]  # 27 rows reached the first
     assert all("one prediction for all rows (0." in text and "another seed" in text for text in line["warnings"])
-    assert all(f"WARNING: {text}" in told[-1] for text in line["warnings"])
+    epoch, *warnings = told[-1].splitlines()
+    assert epoch.startswith("dev AUC: ") and "WARNING" not in epoch
+    assert [text.split(":")[:2] for text in warnings] == [["  WARNING", " click"], ["  WARNING", " conversion"]]
+    assert all(len(text) < 100 and text.endswith(" (what to do: log.jsonl)") for text in warnings)
     run(tiny.experiment(), table, tmp_path / "healthy")
     assert not any("warnings" in line for line in log_of(tmp_path / "healthy"))

@@ -46,6 +46,8 @@ def show_metrics(result: dict[str, Any]) -> None:
             f"  {name}: {m['positives']:,} of {m['rows']:,} rows reached it{_remarks(m, result['ratio_cut'], name)}"
         )
     show_warnings(result["outputs"])
+    if "note" in result:
+        out.print(f"  WARNING: {result['note']}")
     for name, found in result.get("groups", {}).items():
         _show_groups(name, found)
 

@@ -37,8 +37,13 @@ class Finding(NamedTuple):
 
     output: str
     problems: tuple[Problem, ...]
-    text: str
-    """A sentence with the figures and what to do."""
+    said: str
+    """The output and the figures."""
+
+    @property
+    def text(self) -> str:
+        """A sentence with the figures and what to do."""
+        return f"{self.said}: {REMEDY[self.problems[0]]}"
 
 
 def step_rates(labels: Array, weights: Array | None = None) -> list[float]:
@@ -112,7 +117,7 @@ def _said(below: Interval | None, worse: Interval | None) -> Iterator[tuple[Prob
 
 
 def _finding(output: Output, problems: list[Problem], said: list[str]) -> Finding:
-    return Finding(output.name, tuple(problems), f"{output.name}: {' and '.join(said)}: {REMEDY[problems[0]]}")
+    return Finding(output.name, tuple(problems), f"{output.name}: {' and '.join(said)}")
 
 
 def _constant_text(log_p: Array) -> str:

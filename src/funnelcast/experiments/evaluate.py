@@ -16,11 +16,18 @@ from funnelcast.data.table import Table
 from funnelcast.errors import ComparisonError
 from funnelcast.evaluation.funnel import measure_funnel
 from funnelcast.evaluation.health import find_collapsed
-from funnelcast.evaluation.score import score
+from funnelcast.evaluation.score import Scorer, score
+from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.groups import group_by, measure_groups
+from funnelcast.experiments.statistics import reading_as_in_training
 from funnelcast.schema.funnel import Funnel
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor, bundle_of
+
+FLATTERED = (
+    "training rows read target statistics that count their own labels, so these figures flatter the model; judge it on "
+    "dev or test, or evaluate a network on the table that it was trained on, without a warm start"
+)
 
 
 def evaluate(
@@ -37,9 +44,10 @@ def evaluate(
     "warnings".
 
     Rows count by their weight where the schema has one. A figure is None where it is undefined: an AUC with one class,
-    any figure without rows. Rows of the train part read target statistics that count their own labels, so its figures
-    flatter a network that reads some. Raises BundleError, TableError for a part or column that is not there,
-    ComparisonError when the table's funnel or ids are not the bundle's.
+    any figure without rows. Rows of the train part read target statistics as in training, which do not count their own
+    labels; where these are not known any more, "note" says that the figures flatter the model. Raises BundleError,
+    TableError for a part or column that is not there, ComparisonError when the table's funnel or ids are not the
+    bundle's.
     """
     table = table if isinstance(table, Table) else Table.open(table)
     return measure_part(bundle_of(bundle), table, part, by, progress=progress).result
@@ -61,8 +69,10 @@ def measure_part(
     rows, side, funnel = table.part(part), table.side(part), table.schema.funnel
     assert rows.labels is not None
     groups = group_by(table, rows, side, by) if by is not None else None
+    read = _as_in_training(bundle, table, rows) if part == "train" else (bundle.model, rows)
+    model, scored = read or (bundle.model, rows)
     log_p, log_q = score(
-        bundle.model, rows, bundle.keep_negatives, lambda done: progress("evaluate", done, len(rows), "rows")
+        model, scored, bundle.keep_negatives, lambda done: progress("evaluate", done, len(rows), "rows")
     )
     measured = measure_funnel(funnel, rows.labels, log_p, log_q, rows.weight)
     collapsed = find_collapsed(funnel, rows.labels, log_p, log_q, rows.weight, bundle.rates, measured)
@@ -76,12 +86,19 @@ def measure_part(
         "ratio_cut": measured.cut,
         "constant": _of_probabilities(funnel, rows, constant),
     }
+    if read is None:
+        result["note"] = FLATTERED
     truth = _truth(funnel, side)
     if truth is not None:
         result["truth"] = _of_probabilities(funnel, rows, truth)
     if groups is not None:
         result["groups"] = measure_groups(funnel, rows, log_p, groups)
     return Measured(result, log_p, log_q)
+
+
+def _as_in_training(bundle: Bundle, table: Table, rows: Columns) -> tuple[Scorer, Columns] | None:
+    """As `reading_as_in_training`."""
+    return reading_as_in_training(Experiment.from_dict(bundle.experiment), table, bundle.model, rows)
 
 
 def require_same_ids(encoder: Encoder, table: Table) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from funnelcast.data.episodes import Loading
 from funnelcast.data.progress import Progress as OnProgress
 from funnelcast.evaluation.funnel import FunnelMetrics
-from funnelcast.evaluation.health import Finding
+from funnelcast.evaluation.health import Finding, Problem
 from funnelcast.training.meta_log import adapting, meta_line
 from funnelcast.training.progress import Progress
 from funnelcast.training.stages import Stage
@@ -37,6 +37,7 @@ class EpochLog:
     def __init__(self, file: Path, steps: tuple[str, ...], on_progress: OnProgress) -> None:
         """`steps`: names of the funnel's steps."""
         self.file, self.steps, self._on_progress = file, steps, on_progress
+        self._found: set[tuple[str, tuple[Problem, ...]]] = set()  # what was wrong with an output already
 
     def cut(self, size: int) -> None:
         """Make the file, or drop what a killed run wrote after its last checkpoint: all but the first `size` bytes."""
@@ -97,8 +98,14 @@ class EpochLog:
         }
         with self.file.open("ab") as file:
             file.write(json.dumps(line).encode() + b"\n")
-        self._tell(at, rows, _summary(line))
+        self._tell(at, rows, _summary(line) + self._new(findings))
         return self.file.stat().st_size
+
+    def _new(self, findings: Sequence[Finding]) -> str:
+        """A short line for each finding that no earlier epoch of this process had."""
+        new = [finding for finding in findings if (finding.output, finding.problems) not in self._found]
+        self._found |= {(finding.output, finding.problems) for finding in new}
+        return "".join(f"\n  WARNING: {finding.said} (what to do: {self.file.name})" for finding in new)
 
     def _rows(self, batches: int) -> int:
         """Rows of the epoch's first `batches`."""
@@ -112,7 +119,7 @@ def _summary(line: dict[str, Any]) -> str:
     found = {name: m for name, m in line["dev"].items() if m["auc"]["estimate"] is not None}
     aucs = ", ".join(f"{name} {m['auc']['estimate']:.4f}" for name, m in found.items())
     best = " (best)" if line["is_best"] else ""
-    return f"dev AUC: {aucs}{best}{_uncalibrated(found)}{_slow(line)}{adapting(line.get('meta'))}{_warnings(line)}"
+    return f"dev AUC: {aucs}{best}{_uncalibrated(found)}{_slow(line)}{adapting(line.get('meta'))}"
 
 
 def _slow(line: dict[str, Any]) -> str:
@@ -126,7 +133,3 @@ def _uncalibrated(found: dict[str, Any]) -> str:
     ratios = {name: m["observed_over_predicted"] for name, m in found.items() if m["positives"] >= LEAST}
     far = {name: ratio for name, ratio in ratios.items() if ratio and not 1 / FAR <= ratio <= FAR}
     return "".join(f"; {name} is observed {ratio:.2g} times as often as predicted" for name, ratio in far.items())
-
-
-def _warnings(line: dict[str, Any]) -> str:
-    return "".join(f"; WARNING: {text}" for text in line.get("warnings", ()))

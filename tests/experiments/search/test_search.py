@@ -9,7 +9,7 @@ import pytest
 from optuna import Study
 
 from funnelcast.data.table import Table
-from funnelcast.errors import FunnelcastError
+from funnelcast.errors import ConfigError, FunnelcastError
 from funnelcast.experiments.benchmark.suite import Suite
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.search import study
@@ -55,6 +55,17 @@ def test_the_winners_are_compared_on_the_splits_that_the_search_names(
     search(write_search(tmp_path, splits=3, split_by="campaign"), table, tmp_path / "out", trials=1)
     suite, _ = Suite.read(tmp_path / "out/best/suite.toml")
     assert (suite.splits, suite.split_by) == (3, "campaign")
+
+
+def test_several_data_sets_need_one_to_be_chosen(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "run_trial", lambda *arguments: 0.5)
+    path = write_search(tmp_path, sources=["oulad", "hotel"])
+    with pytest.raises(ConfigError) as caught:
+        search(path, None, tmp_path / "out")
+    said = "sources: a search is on one data set, and oulad, hotel are named"
+    fix = 'write source = "oulad" in its place, or give a table with --data TABLE'
+    assert f"{said}; {fix}" in str(caught.value) and not (tmp_path / "out").exists()
+    assert search(path, table, tmp_path / "out", trials=1)["models"]["MMoE"]["best"]["value"] == 0.5
 
 
 @pytest.mark.slow

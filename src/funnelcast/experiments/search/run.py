@@ -22,7 +22,7 @@ from funnelcast.data.files import alone_in, new_folder, write_atomic
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
 from funnelcast.data.table_writer import TableWriter
-from funnelcast.errors import ConfigError, FunnelcastError
+from funnelcast.errors import ConfigError, Fault, FunnelcastError
 from funnelcast.experiments.benchmark.source import check_folder, open_data
 from funnelcast.experiments.benchmark.suite import slug
 from funnelcast.experiments.search.config import Search
@@ -49,6 +49,10 @@ def search(
     changes: dict[str, Any] = {"trials": trials} if trials is not None else {}
     config, experiments = Search.read(file, **changes)
     config.check_names()
+    if config.sources and data is None:
+        problem = f"a search is on one data set, and {', '.join(config.sources)} are named"
+        fix = f'write source = "{config.sources[0]}" in its place, or give a table with --data TABLE'
+        raise ConfigError([Fault("sources", problem, fix)], str(file))
     spaces = {model: config.space_of(model, experiment) for model, experiment in experiments.items()}
     for model, experiment in experiments.items():
         check(spaces[model], experiment, model)
