@@ -1,11 +1,13 @@
 """The matrix that trees read: its columns one by one, and rows that do not depend on each other."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 
 from funnelcast.data.batch import Batch
-from funnelcast.data.matrix import Matrix
+from funnelcast.data.matrix import Ids, Matrix
 from funnelcast.training.statistics import fit_statistics, folds_of
 from tests.data.listed import INPUTS, draw
 
@@ -15,13 +17,15 @@ NAMES = ("user", "item", "tags", "history")
 WHOLE, OTHERS = fit_statistics(INPUTS, NAMES, Batch.of(COLUMNS), ROWS, FOLDS, (-1, -1, -1), 1.0)
 
 
-def expected(row: int, by_id: bool, fold: int | None) -> list[float]:
+def expected(row: int, ids: Ids, fold: int | None) -> list[float]:
     """One row's numbers, in plain loops."""
     rates = {name: (WHOLE if fold is None else OTHERS).rates[name][fold or 0].astype(float) for name in NAMES}
     found: list[float] = []
-    for place, name in enumerate(("user", "item")):
+    if ids != "target_statistics":
+        found += COLUMNS.ids[row].tolist()
+    for place, name in enumerate(("user", "item") if ids != "categorical" else ()):
         i = int(COLUMNS.ids[row, place])
-        found += [i] if by_id else [*rates[name][i], WHOLE.counts[name][i]]
+        found += [*rates[name][i], WHOLE.counts[name][i]]
     found.append(COLUMNS.numeric[row, 0])
     for name in ("tags", "history"):
         own = COLUMNS.ragged[name].take(np.array([row]))
@@ -36,21 +40,21 @@ def expected(row: int, by_id: bool, fold: int | None) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize("by_id", [True, False])
-def test_the_columns(by_id: bool) -> None:
-    matrix, batch = Matrix(INPUTS, by_id), Batch.of(COLUMNS).take(torch.arange(60))
+@pytest.mark.parametrize("ids", get_args(Ids))
+def test_the_columns(ids: Ids) -> None:
+    matrix, batch = Matrix(INPUTS, ids), Batch.of(COLUMNS).take(torch.arange(60))
     for statistics, folds in ((WHOLE, None), (OTHERS, FOLDS)):
         found = matrix(batch, statistics, folds)
         assert found.dtype == np.float64 and np.isfinite(found).all()
         for row in range(60):
-            np.testing.assert_allclose(found[row], expected(row, by_id, None if folds is None else folds[row]))
-    assert matrix.categorical == ([0, 1] if by_id else [])
-    assert matrix.by_statistics == (["tags", "history"] if by_id else list(NAMES))
+            np.testing.assert_allclose(found[row], expected(row, ids, None if folds is None else folds[row]))
+    assert matrix.categorical == ([] if ids == "target_statistics" else [0, 1])
+    assert matrix.by_statistics == (["tags", "history"] if ids == "categorical" else list(NAMES))
 
 
-@pytest.mark.parametrize("by_id", [True, False])
-def test_a_row_does_not_depend_on_the_others(by_id: bool) -> None:
-    matrix, batch = Matrix(INPUTS, by_id), Batch.of(COLUMNS)
+@pytest.mark.parametrize("ids", get_args(Ids))
+def test_a_row_does_not_depend_on_the_others(ids: Ids) -> None:
+    matrix, batch = Matrix(INPUTS, ids), Batch.of(COLUMNS)
     whole = matrix(batch.take(torch.arange(60)), WHOLE)
     for size in (1, 7, 59):
         pieces = [matrix(batch.slice(start, start + size), WHOLE) for start in range(0, 60, size)]

@@ -81,7 +81,9 @@ def test_reach_is_that_of_the_leaves_added_up(model: BoostedModel) -> None:
 def test_dumped_trees_split_ids_and_numbers(model: BoostedModel) -> None:
     """Or the loop over them would not have been put to the test."""
     text = json.dumps([lightgbm.Booster(model_str=s.text).dump_model() for s in model.steps if isinstance(s, Trees)])
-    assert '"decision_type": "<="' in text and ('"decision_type": "=="' in text) == model.matrix.by_id
+    assert '"decision_type": "<="' in text and ('"decision_type": "=="' in text) == (
+        model.matrix.ids != "target_statistics"
+    )
 
 
 def test_a_row_does_not_depend_on_the_others_nor_on_threads(model: BoostedModel) -> None:

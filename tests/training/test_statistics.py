@@ -97,7 +97,7 @@ def test_a_rows_own_label_never_changes_its_features(
     assert columns.labels is not None
     columns.weight[:] = rng.random(90) + 0.1  # type: ignore[index]
     columns.weight[row] = weight  # type: ignore[index]
-    matrix, folds, rows = Matrix(INPUTS, by_id=False), folds_of(90, FOLDS, 5), Batch.of(columns).slice(0, 90)
+    matrix, folds, rows = Matrix(INPUTS, "target_statistics"), folds_of(90, FOLDS, 5), Batch.of(columns).slice(0, 90)
 
     def features() -> NDArray[np.float64]:
         return matrix(rows, fitted(columns, of, np.arange(90))[1], folds)

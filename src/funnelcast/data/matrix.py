@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,26 +13,29 @@ from funnelcast.data.batch import Batch, Lists
 from funnelcast.data.encoder import InputSpec
 from funnelcast.data.statistics import Statistics
 
+Ids = Literal["categorical", "target_statistics", "both"]
+
 
 @dataclass(frozen=True)
 class Matrix:
-    """The columns of a row, in this order: of each field its id, or its rates (T) and its count; the numbers; of each
-    list the mean rates (T) of its ids, the newest id's rates (T) if it is a sequence, and its length.
+    """The columns of a row, in this order: the ids of the fields; of each field its rates (T) and its count; the
+    numbers; of each list the mean rates (T) of its ids, the newest id's rates (T) if it is a sequence, and its length.
     """
 
     inputs: InputSpec
-    by_id: bool
-    """Whether a field enters as its id, or by its target statistics. Lists always enter by statistics."""
+    ids: Ids
+    """Whether a field enters as its id, by its target statistics, or as both. Lists always enter by statistics."""
 
     @property
     def categorical(self) -> list[int]:
         """Columns that hold ids."""
-        return list(range(len(self.inputs.fields))) if self.by_id else []
+        return list(range(len(self.inputs.fields))) if self.ids != "target_statistics" else []
 
     @property
     def by_statistics(self) -> list[str]:
         """Features that enter by their target statistics."""
-        return [name for name, _ in self.inputs.fields if not self.by_id] + [each.name for each in self.inputs.lists]
+        fields = [name for name, _ in self.inputs.fields if self.ids != "categorical"]
+        return fields + [each.name for each in self.inputs.lists]
 
     def __call__(
         self, batch: Batch, statistics: Statistics, folds: NDArray[np.uint8] | None = None
@@ -50,8 +53,9 @@ class Matrix:
 
     def _fields(self, batch: Batch, statistics: Statistics, of_fold: NDArray[np.intp]) -> Iterator[NDArray[Any]]:
         ids = batch.ids.numpy()
-        if self.by_id:
+        if self.ids != "target_statistics":
             yield ids
+        if self.ids == "categorical":
             return
         for place, (name, _) in enumerate(self.inputs.fields):
             yield statistics.rates[name][of_fold, ids[:, place]]

@@ -55,7 +55,7 @@ def reading_as_in_training(
     boosters, which do not keep those of folds.
     """
     if not experiment.model.differentiable:
-        return None if cast(LightGBM, experiment.model).ids == "target_statistics" else (model, train)
+        return None if cast(LightGBM, experiment.model).ids != "categorical" else (model, train)
     trees = experiment.stacking
     if isinstance(model, Stacked) and model.has_trees and trees is not None and trees.ids != "categorical":
         return None

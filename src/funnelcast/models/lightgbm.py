@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from funnelcast.data.encoder import InputSpec
-from funnelcast.data.matrix import Matrix
+from funnelcast.data.matrix import Ids, Matrix
 from funnelcast.errors import Fault, FunnelcastError
 from funnelcast.layers.trees import require_lightgbm
 from funnelcast.models.base import Recipe
@@ -26,9 +26,10 @@ class LightGBM(Recipe):
 
     name: Literal["lightgbm"] = "lightgbm"
     """The recipe."""
-    ids: Literal["categorical", "target_statistics"] = "categorical"
-    """How id features enter: as LightGBM's categories, or as the smoothed rate of every step among the rows with the
-    id, and their count. Training rows get rates that their own labels are not in. Lists of ids always enter so."""
+    ids: Ids = "categorical"
+    """How id features enter: as LightGBM's categories, as the smoothed rate of every step among the rows with the id,
+    and their count, or as both. Training rows get rates that their own labels are not in. Lists of ids always enter by
+    rates."""
     metric: Literal["auc", "log_loss"] = "log_loss"
     """Of a step on the dev rows of its loss space, by which its booster stops early."""
     rounds: int = Field(default=2000, ge=1, le=1_000_000)
@@ -66,7 +67,7 @@ class LightGBM(Recipe):
     def build(self, inputs: InputSpec, funnel: Funnel) -> BoostedModel:
         """A model that is not fitted yet. Raises FunnelcastError where lightgbm is missing."""
         require_lightgbm()
-        return BoostedModel(Matrix(inputs, by_id=self.ids == "categorical"), funnel.parents, self.head)
+        return BoostedModel(Matrix(inputs, self.ids), funnel.parents, self.head)
 
     def check(self, inputs: InputSpec, funnel: Funnel, where: str = "model") -> list[Fault]:
         """Faults that show only beside the input and the funnel, and the package that may be missing."""
