@@ -1,4 +1,4 @@
-"""Selection bias: pCVR of rows that were not clicked, against the truth, trained on all rows or on clicks alone."""
+"""Selection bias: pCVR of rows that were not clicked, against the truth, by the loss of conversions."""
 
 from __future__ import annotations
 
@@ -12,23 +12,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.proofs.compared import EXPERIMENTS, generated_table, kept, train
+from bench.proofs.material import toml
 from bench.proofs.show import show
 from funnelcast.data.table import Table
 from funnelcast.evaluation.auc import auc
 from funnelcast.evaluation.score import score
+from funnelcast.experiments.presets import PRESETS
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import probabilities
 
 NAMES = ("lightgbm", "single-task", "shared-bottom", "omoe", "mmoe", "esmm", "ple", "aitm", "man")
-"""Files in experiments/aliccp."""
+"""Files in experiments/aliccp; trained on all rows and on clicks."""
+EVERY_LOSS = ("recommended", "man")
+"""A preset, and one of the files; trained with every loss."""
+LOSSES: dict[str, dict[str, dict[str, Any]]] = {
+    "all rows": {},
+    "clicks": {"model": {"loss_space": "given_parent"}},
+    "clicks, ipw": {"model": {"loss_space": "given_parent"}, "loss": {"correction": "ipw"}},
+    "clicks, doubly robust": {"model": {"loss_space": "given_parent"}, "loss": {"correction": "doubly_robust"}},
+    "both": {"model": {"loss_space": "both"}},
+    "both, clicks by .1": {"model": {"loss_space": "both"}, "loss": {"given_parent_weight": 0.1}},
+    "both, ipw": {"model": {"loss_space": "both"}, "loss": {"correction": "ipw"}},
+    "both, doubly robust": {"model": {"loss_space": "both"}, "loss": {"correction": "doubly_robust"}},
+}
+"""Settings that are changed, by what an experiment is then trained on."""
 PCVR = "p_conversion_given_click"
 SPACES = ("clicked", "unclicked", "all")
 ROWS, SEEDS = 400_000, 3
 
 
 def bias(small: bool = False, rows: int = ROWS, folder: Path | None = None) -> bool:
-    """Error of pCVR over clicked, unclicked and all rows, trained on all rows or on clicks, 3 seeds; figures only."""
-    seeds, names = (1, ("esmm",)) if small else (SEEDS, NAMES)
+    """Error of pCVR over clicked, unclicked and all rows, by what it is trained on, 3 seeds; figures only."""
+    seeds, names = (1, ("esmm",)) if small else (SEEDS, (*NAMES[:-1], *EVERY_LOSS))
     with kept(folder) as out:
         table = generated_table(out, min(rows, 20_000) if small else rows)
         found = []
@@ -43,14 +58,18 @@ def bias(small: bool = False, rows: int = ROWS, folder: Path | None = None) -> b
 
 
 def _experiments(name: str, out: Path) -> Iterator[tuple[str, Path]]:
-    """An experiment as it is, and with the loss of conversions over clicked rows."""
-    file = EXPERIMENTS / "aliccp" / f"{name}.toml"
-    yield "all rows", file
-    head = tomllib.loads(file.read_text())["model"].get("head")
-    text = file.read_text().replace(f'head = "{head}"\n', "") if head else file.read_text()
-    given = out / f"{name}-given-parent.toml"
-    given.write_text(text.replace("[model]\n", '[model]\nloss_space = "given_parent"\n'))
-    yield "clicks", given
+    """An experiment with each of its losses of conversions."""
+    base = PRESETS[name] if name == "recommended" else EXPERIMENTS / "aliccp" / f"{name}.toml"
+    settings = tomllib.loads(base.read_text())
+    for trained_on, changes in LOSSES.items():
+        if name not in EVERY_LOSS and trained_on not in ("all rows", "clicks"):
+            continue
+        changed = settings | {part: settings.get(part, {}) | own for part, own in changes.items()}
+        if "model" in changes:
+            changed["model"].pop("head", None)
+        file = out / f"{'-'.join([name, *trained_on.replace(',', '').split()])}.toml"
+        file.write_text(toml(changed))
+        yield trained_on, file
 
 
 def _errors(bundle: Path, table: Path) -> dict[str, dict[str, float]]:

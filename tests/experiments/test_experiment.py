@@ -100,6 +100,11 @@ def test_all_faults_of_a_file_at_once(tmp_path: Path) -> None:
         ({"keep_negatives": 1e-320}, "keep_negatives: 1e-320 is not allowed"),
         ({"loss": {"normalise": 1}}, "loss.normalise: 1 is not allowed: input should be a valid boolean"),
         ({"loss": {"clamp": 1e308}}, "loss.clamp: 1e+308 is not allowed"),
+        ({"loss": {"correction": "ips"}}, "loss.correction: 'ips' is not one of none, ipw, doubly_robust"),
+        ({"loss": {"correction": "ipw", "largest_weight": 0.5}}, "loss.largest_weight: 0.5 is not allowed"),
+        ({"loss": {"largest_weight": 5.0}}, "largest_weight is of a correction, and there is none; set correction"),
+        ({"loss": {"correction": "ipw", "learning_rate": 0.1}}, "learning_rate is of learned weights"),
+        ({"loss": {"given_parent_weight": 0}}, "loss.given_parent_weight: 0 is not allowed"),
         ({"stages": [{"name": "line\nbreak"}]}, "stages.0.name"),
         ({"model": {"name": "man", "tower": [8]}}, "3 rates for 1 layer"),
         ({"model": {"name": "man", "tower": [0], "tower_dropout": []}}, "tower"),
@@ -127,6 +132,29 @@ def test_faults_that_show_only_beside_the_table() -> None:
     assert "did you mean 'auc_conversion'?" in faults["stages.1.metric"]
     assert "takes all of a weight in one step at a learning rate of 0.5" in faults["optimizer.weight_decay"]
     assert tiny.experiment().check(tiny.fitted_encoder()) == tiny.experiment()
+
+
+@pytest.mark.parametrize(
+    ("steps", "space", "loss", "message"),
+    [
+        ("click; conversion after click", "entire", {"correction": "ipw"},
+         "loss.correction: 'ipw' corrects the loss given the parent, and model.loss_space is 'entire'; set that to"),
+        ("click; conversion after click", "given_parent", {"given_parent_weight": 0.5},
+         "loss.given_parent_weight: weighs one loss of two, and model.loss_space is 'given_parent'; set loss_space"),
+        ("click; conversion", "given_parent", {"correction": "doubly_robust"},
+         "loss.correction: 'doubly_robust' is for steps after another, and the funnel has none; leave it out"),
+        ("click; conversion", "both", {}, None),
+        ("click; conversion after click", "both", {"correction": "doubly_robust", "learning_rate": 0.1}, None),
+    ],
+)  # fmt: skip
+def test_corrections_need_a_loss_given_the_parent(steps: str, space: str, loss: Any, message: str | None) -> None:
+    encoder = tiny.fitted_encoder(schema=Schema.from_dict({**tiny.SCHEMA.model_dump(), "funnel": steps}))
+    changed = tiny.experiment(model={"name": "shared_bottom", "loss_space": space}, loss=loss)
+    if message is None:
+        changed.check(encoder)
+        return
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        changed.check(encoder)
 
 
 def test_sampled_negatives_need_one_first_step() -> None:

@@ -22,6 +22,7 @@ def test_a_loss_given_the_parent_makes_the_head_a_chain(name: str) -> None:
     [fault] = caught.value.faults
     assert "loss_space = 'given_parent' makes every output conditional" in str(fault)
     assert str(fault).endswith("which head = 'independent' does not multiply; set head = 'chain'")
+    assert recipe_of({"name": name, "loss_space": "both"}).head == "chain"
 
 
 def test_the_heads_that_recipes_have_by_default() -> None:
@@ -77,7 +78,7 @@ def test_parallel_labels_are_refused_with_the_fix(name: str, funnel: Funnel, fau
     ("settings", "fault"),
     [
         ({"head": "chian"}, "head: 'chian' is not one of chain, independent; did you mean 'chain'?"),
-        ({"loss_space": "clicks"}, "loss_space: 'clicks' is not one of entire, given_parent"),
+        ({"loss_space": "clicks"}, "loss_space: 'clicks' is not one of entire, given_parent, both"),
         ({"haed": "chain"}, "haed: is not a setting; did you mean 'head'?"),
     ],
 )

@@ -46,6 +46,14 @@ def test_a_product_over_all_rows_is_refused() -> None:
     )
 
 
+def test_the_sum_of_both_losses_is_refused() -> None:
+    (fault,) = recipe(loss_space="both").check(INPUTS, CHAIN)
+    assert str(fault) == (
+        "model.loss_space: 'both' adds up two losses, of which that over all rows takes all boosters at once; set "
+        "'given_parent' or 'entire'"
+    )
+
+
 def test_nothing_to_read() -> None:
     (fault,) = recipe().check(InputSpec((), {}, ()), CHAIN)
     assert "has nothing to read" in str(fault)

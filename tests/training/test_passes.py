@@ -44,16 +44,22 @@ LOSSES = {
     "learned": LossConfig(weighting="uncertainty", normalise=True),
     "focal": LossConfig(focal_gamma=1.5, positive_weight=2.0),
 }
+SELECTED: dict[str, Any] = {
+    "both": ({"loss_space": "both"}, LossConfig()),
+    "ipw": ({"loss_space": "given_parent"}, LossConfig(correction="ipw")),
+    "both, doubly robust": ({"loss_space": "both", "members": 2}, LossConfig(correction="doubly_robust")),
+}
 
 
-def step_of(model: str, loss: str = "fixed", *, records: bool = True, **changes: Any) -> PlainStep:
+def step_of(model: str, loss: str | LossConfig = "fixed", *, records: bool = True, **changes: Any) -> PlainStep:
     """In float32, pieces of two micro-batches of 8."""
     built = recipe_of({**MODELS[model], "embedding_dim": 3, **changes}).build(INPUTS, FUNNEL)
     assert isinstance(built, FunnelModel)
     randomise(built.float(), scale=0.6)
-    weights = build_loss_weights(LOSSES[loss], RATES)
+    config = LOSSES[loss] if isinstance(loss, str) else loss
+    weights = build_loss_weights(config, RATES)
     parameters = [*dense_parameters(built), *weights.parameters()]
-    step = PlainStep(Objective(built, weights, LOSSES[loss]), Trained(parameters, True), 8)
+    step = PlainStep(Objective(built, weights, config), Trained(parameters, True), 8)
     step.passes._kinds = KINDS if records else 0
     return step
 
@@ -81,6 +87,17 @@ def recorded(step: PlainStep | MetaStep) -> int:
 @pytest.mark.parametrize("model", MODELS)
 def test_played_passes_find_the_same_to_the_bit(model: str, loss: str) -> None:
     played, plain = step_of(model, loss), step_of(model, loss, records=False)
+    for seed in range(4):
+        batch = drawn(32, seed)
+        assert all(map(torch.equal, numbers(played(batch, seed, None)), numbers(plain(batch, seed, None)))), seed
+    assert (recorded(played), recorded(plain)) == (1, 0)
+
+
+@pytest.mark.parametrize("name", SELECTED)
+def test_so_do_those_of_losses_given_the_parent(name: str) -> None:
+    """Shares of rows that reached a parent are of each batch."""
+    changes, loss = SELECTED[name]
+    played, plain = (step_of("man", loss, records=records, **changes) for records in (True, False))
     for seed in range(4):
         batch = drawn(32, seed)
         assert all(map(torch.equal, numbers(played(batch, seed, None)), numbers(plain(batch, seed, None)))), seed

@@ -132,6 +132,27 @@ def test_sampled_negatives_decays_and_both_optimizers(table: Table, tmp_path: Pa
         assert log_of(tmp_path / str(call)) == log_of(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("correction", ["ipw", "doubly_robust"])
+def test_corrected_losses_over_a_plain_stage_and_a_meta_stage(table: Table, tmp_path: Path, correction: str) -> None:
+    """With what imputing has learned, and the effective sample in the log."""
+    stages = [{"epochs": 1}, {"name": "meta", "epochs": 1, "meta": {"learning_rate": 0.2}}]
+    loss = {**tiny.LEARNED, "correction": correction, "largest_weight": 3.0, "given_parent_weight": 0.5}
+    experiment = tiny.experiment(model=tiny.MODEL | {"loss_space": "both"}, loss=loss, stages=stages)
+    whole = run(experiment, table, tmp_path / "whole")
+    lines = log_of(tmp_path / "whole")
+    assert all(line["effective_sample"]["click"] is None for line in lines) and len(lines) == 2
+    assert all(0.3 < line["effective_sample"]["conversion"] < 1 for line in lines)
+    learned = whole.loss_weights.imputing
+    assert (learned is not None) == (correction == "doubly_robust")
+    assert learned is None or (learned[:, 1].all() and not learned[:, 0].any())
+    for call in (1, 5):
+        with pytest.raises(KeyboardInterrupt):
+            run(experiment, table, tmp_path / str(call), at_call(call, interrupt))
+        resumed = run(experiment, table, tmp_path / str(call))
+        assert same(resumed.model, whole.model) and same(resumed.loss_weights, whole.loss_weights)
+        assert log_of(tmp_path / str(call)) == lines
+
+
 META: dict[str, dict[str, Any]] = {
     "halves": {"learning_rate": 0.2, "learned": True},
     "by a kept column": {"by": "campaign", "inner": "top", "steps": 2, "adapt_loss_weights": True},

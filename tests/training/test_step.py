@@ -101,10 +101,11 @@ def counted(batch: Batch, step: int, given: bool) -> list[int]:
 def losses_by_hand(model: FunnelModel, x: Embedded, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Mean losses (T,) and the rows' weights (T,), by loops from probabilities; and the calibrator's penalty."""
     assert batch.labels is not None
-    p = model.logits(x).sigmoid() if model.given_parent else model.network(x).log_p.exp()
+    is_given = model.loss_space == "given_parent"
+    p = model.logits(x).sigmoid() if is_given else model.network(x).log_p.exp()
     weight, means, totals = torch.ones(len(batch)).double() if batch.weight is None else batch.weight, [], []
     for t in range(3):
-        rows = counted(batch, t, model.given_parent)
+        rows = counted(batch, t, is_given)
         terms = [-weight[i] * torch.log(p[i, t] if batch.labels[i, t] == 1 else 1 - p[i, t]) for i in rows]
         means.append(torch.stack(terms).sum() / weight[rows].sum())
         totals.append(weight[rows].sum())

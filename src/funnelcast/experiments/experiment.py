@@ -81,7 +81,7 @@ class Experiment(Config):
         return self
 
     def _training_faults(self, funnel: Funnel) -> list[Fault]:
-        faults = self.loss.check(funnel)
+        faults = self.loss.check(funnel) + self._space_faults(funnel)
         names = [stage.name for stage in self.stages]
         for i, stage in enumerate(self.stages):
             if stage.name in names[:i]:
@@ -91,6 +91,19 @@ class Experiment(Config):
             faults += self.optimizer.check(stage.learning_rate)
             if stage.meta is not None:
                 faults += self._meta_faults(stage.meta, f"stages.{i}.meta")
+        return faults
+
+    def _space_faults(self, funnel: Funnel) -> list[Fault]:
+        space, correction, faults = self.model.loss_space, self.loss.correction, list[Fault]()
+        if correction != "none" and space == "entire":
+            problem = f"{correction!r} corrects the loss given the parent, and model.loss_space is 'entire'"
+            faults.append(Fault("loss.correction", problem, "set that to 'given_parent' or 'both', or leave it out"))
+        elif correction != "none" and max(funnel.parents) < 0:
+            problem = f"{correction!r} is for steps after another, and the funnel has none"
+            faults.append(Fault("loss.correction", problem, "leave it out"))
+        if self.loss.given_parent_weight != 1 and space != "both":
+            problem = f"weighs one loss of two, and model.loss_space is {space!r}"
+            faults.append(Fault("loss.given_parent_weight", problem, "set loss_space = 'both', or leave it out"))
         return faults
 
     def _meta_faults(self, meta: Meta, where: str) -> list[Fault]:

@@ -85,7 +85,12 @@ def trainer_of(
     rows: int | None = None,
 ) -> Trainer:
     """What trains an experiment's network. `rows`: that only so many are trained on, the first ones."""
-    loss_weights = build_loss_weights(experiment.loss, training_rates(experiment, table)).to(model.device)
+    given = None
+    if experiment.model.loss_space == "both":
+        parents = table.schema.funnel.parents
+        shares = rates_given_parent(Batch.of(table.part("train")), parents)
+        given = [0.0 if parent < 0 else share for share, parent in zip(shares, parents, strict=True)]
+    loss_weights = build_loss_weights(experiment.loss, training_rates(experiment, table), given).to(model.device)
     plan = Plan(
         experiment.loss,
         experiment.optimizer,

@@ -17,6 +17,7 @@ from funnelcast.schema.config import Config
 from funnelcast.schema.funnel import Funnel
 
 Head = Literal["chain", "independent"]
+LossSpace = Literal["entire", "given_parent", "both"]
 Parallel = Literal["any", "with an edge", "never"]
 
 
@@ -60,9 +61,10 @@ class Recipe(Config, ABC):
     head: Head = "independent"
     """`chain`: a step's probability is the product of the conditional ones before it; `independent`: a sigmoid of its
     own."""
-    loss_space: Literal["entire", "given_parent"] = "entire"
+    loss_space: LossSpace = "entire"
     """Rows whose loss trains a step: `entire`, all of them; `given_parent`, those that reached the step before, as
-    classical CVR models are trained on clicks. The latter takes `head = "chain"`, and sets it."""
+    classical CVR models are trained on clicks; `both` adds the two losses up. The latter two take `head = "chain"`, and
+    set it."""
 
     differentiable: ClassVar[bool] = True
     """Whether it is trained by gradients: in stages, by an optimizer, with learned loss weights."""
@@ -77,15 +79,15 @@ class Recipe(Config, ABC):
     @model_validator(mode="before")
     @classmethod
     def _chain_for_conditionals(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("loss_space") == "given_parent":
+        if isinstance(values, dict) and values.get("loss_space") in ("given_parent", "both"):
             return {"head": "chain", **values}
         return values
 
     @model_validator(mode="after")
     def _check_space(self) -> Any:
-        if self.loss_space == "given_parent" and self.head != "chain":
+        if self.loss_space != "entire" and self.head != "chain":
             raise ValueError(
-                f"loss_space = 'given_parent' makes every output conditional, which head = {self.head!r} does not "
+                f"loss_space = {self.loss_space!r} makes every output conditional, which head = {self.head!r} does not "
                 "multiply; set head = 'chain'"
             )
         return self

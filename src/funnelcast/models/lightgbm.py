@@ -78,6 +78,9 @@ class LightGBM(Recipe):
                 "boosters at once, while lightgbm fits one by one"
             )
             faults.append(Fault(f"{where}.head", problem, "set loss_space = 'given_parent', or head = 'independent'"))
+        if self.loss_space == "both":
+            problem = "'both' adds up two losses, of which that over all rows takes all boosters at once"
+            faults.append(Fault(f"{where}.loss_space", problem, "set 'given_parent' or 'entire'"))
         try:
             require_lightgbm()
         except FunnelcastError as error:

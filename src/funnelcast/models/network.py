@@ -31,7 +31,7 @@ from funnelcast.layers.mode import EVALUATE, FAST, HALF, Mode, is_simple
 from funnelcast.layers.output import fused_output
 from funnelcast.layers.pooling import Norm, Positions
 from funnelcast.layers.statistics import StatisticsLayer
-from funnelcast.models.base import Head
+from funnelcast.models.base import Head, LossSpace
 from funnelcast.models.parts import Parts, joined
 from funnelcast.models.reading import Rate, Reading, ReadingRecipe, Width
 from funnelcast.schema.funnel import Funnel
@@ -107,7 +107,7 @@ class NetworkRecipe(ReadingRecipe):
             towers,
             funnel=funnel,
             head=self.head,
-            given_parent=self.loss_space == "given_parent",
+            loss_space=self.loss_space,
             members=self.members,
         )
 
@@ -145,18 +145,17 @@ class FunnelModel(nn.Module):
         *,
         funnel: Funnel,
         head: Head,
-        given_parent: bool,
+        loss_space: LossSpace,
         members: int = 1,
     ) -> None:
-        """`towers`: of every step of each member; `given_parent`: steps are trained on the rows that reached their
-        parent."""
+        """`towers`: of every step of each member; `loss_space`: the rows that steps are trained on."""
         super().__init__()
         self.embedding, self.pooling = reading
         self.trunk, self.attention = parts.trunk, parts.attention or NoAttention()
         self.towers, self.top_attention = towers, parts.top_attention or NoAttention()
         self.output = LinearBank(members * len(funnel.names), towers.width, 1)
         self.parents, self.members = funnel.parents, members
-        self.head, self.given_parent = head, given_parent
+        self.head, self.loss_space = head, loss_space
         self.calibrator = parts.calibrator if head == "independent" else 0.0  # a product never rises
 
     @property
@@ -199,7 +198,7 @@ class FunnelModel(nn.Module):
     @property
     def logit_parents(self) -> tuple[int, ...]:
         """(T,) the step that must have been reached for a logit to be of a row; -1 where it is of every row."""
-        return self.parents if self.head == "chain" or self.given_parent else (-1,) * len(self.parents)
+        return self.parents if self.head == "chain" or self.loss_space != "entire" else (-1,) * len(self.parents)
 
     def forward(self, batch: Batch, mode: Mode = EVALUATE) -> Reach:
         """Log-probabilities (B, T) of having reached and not having reached each step."""
@@ -222,8 +221,8 @@ class FunnelModel(nn.Module):
         return reach if self.members == 1 else average(reach, self.members, along)
 
     def trained_reach(self, logits: Tensor) -> Reach:
-        """What the loss is of: reach, or each step's probability given its parent."""
-        return HEADS["independent" if self.given_parent else self.head](logits, self.parents)
+        """What the loss is of: reach, or each step's probability given its parent where that is all."""
+        return HEADS["independent" if self.loss_space == "given_parent" else self.head](logits, self.parents)
 
     @torch.no_grad()
     def start_at(self, rates: Sequence[float]) -> None:
@@ -238,7 +237,7 @@ class FunnelModel(nn.Module):
     @property
     def trained_along(self) -> tuple[int, ...]:
         """(T,) whose reach a step's is multiplied with in `trained_reach`; -1 where it is of its logit alone."""
-        return self.parents if self.head == "chain" and not self.given_parent else (-1,) * len(self.parents)
+        return self.parents if self.head == "chain" and self.loss_space != "given_parent" else (-1,) * len(self.parents)
 
     def logits(self, embedded: Embedded, mode: Mode = EVALUATE) -> Tensor:
         """-> (B × K, T)."""

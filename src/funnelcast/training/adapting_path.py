@@ -24,7 +24,7 @@ from funnelcast.training.information import UNMEASURED, information, shrinkage
 from funnelcast.training.inner import InnerLoop, Tensors
 from funnelcast.training.losses import build_loss_weights
 from funnelcast.training.new_ids import Looked, Lookup
-from funnelcast.training.objective import Objective, Whole, replica
+from funnelcast.training.objective import Objective, replica
 from funnelcast.training.offsets import LEAST, Logits, offsets
 from funnelcast.training.overlay import NewIds
 
@@ -124,8 +124,8 @@ class Run:
         return rows._replace(x=AddedStatistics(self.model.statistics, [added])(rows.x, rows.batch, which))
 
     def loop(self, weights: Sequence[float]) -> InnerLoop:
-        model, fixed = self.own, {"weighting": "fixed", "weights": tuple(weights), "normalise": False}
-        loss = self.starting.loss.model_copy(update=fixed)
+        fixed = {"weighting": "fixed", "weights": tuple(weights), "normalise": False, "correction": "none"}
+        model, loss = self.own, self.starting.loss.model_copy(update=fixed)
         objective = Objective(model, build_loss_weights(loss, [0.5] * len(weights)).to(model.device), loss)
         adapted = {f"model.{name}": p for name, p in model.groups(self.inner.groups).items()}
         return InnerLoop(objective, dict[str, Tensor](adapted), [], embedding=self.new is not None, size=PIECE)
@@ -147,7 +147,7 @@ class Run:
             step = Place(scaled(gradient.leaves, self.inner, rates), scaled(gradient.new, self.inner, ()))
             there, before = at.minus(step), float(found.combined) if found.combined is not None else math.nan
             logits = self._logits(loop, rows, there)
-            after = float(loop.objective.of(logits, rows.batch, Whole.of(rows.batch))[1])
+            after = float(loop.objective.of(logits, rows.batch, loop.objective.whole(rows.batch))[1])
             share = lowest(before, after, gradient.along(step))
             there, known = (there, logits) if share == 1 else (at.minus(step, share), None)
             at, fitted = self._fitted(loop, rows, there, known)

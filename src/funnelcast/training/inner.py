@@ -107,14 +107,14 @@ class InnerLoop:
     @torch.no_grad()
     def losses(self, rows: Rows, leaves: Tensors) -> tuple[Tensor, Tensor]:
         """Mean losses (T,) at the parameters `leaves`, without dropout; and what is minimised of them."""
-        whole, pieces = Whole.of(rows.batch), self._pieces(rows)
+        whole, pieces = self.objective.whole(rows.batch), self._pieces(rows)
         found = [self._run(piece, whole, leaves, Mode(fused=is_cpu(piece.x))) for piece in pieces]
         losses, combined = zip(*found, strict=True)
         return sum_of(losses), sum_of(combined)
 
     def differentiate(self, rows: Rows, leaves: Tensors, factor: float = 1.0) -> Found:
         """By everything that is trained, at the parameters `leaves`; gradients are `factor` times as large."""
-        whole, found, minimised = Whole.of(rows.batch), [], []
+        whole, found, minimised = self.objective.whole(rows.batch), [], []
         for piece in self._pieces(rows):
             wanted = self._wanted(piece.x, leaves)
             losses, combined = self._run(piece, whole, leaves, self._mode(piece, wanted))
@@ -126,7 +126,7 @@ class InnerLoop:
 
     def step(self, rows: Rows, leaves: Tensors, *, twice: bool) -> Taken:
         """The gradient by the parameters `leaves`; `twice`: to be differentiated once more."""
-        whole, pieces = Whole.of(rows.batch), []
+        whole, pieces = self.objective.whole(rows.batch), []
         for piece in rows.pieces(self.size, trained=twice and self.embedding):
             wanted = self._wanted(piece.x, leaves) if twice else leaves
             _, combined = self._run(piece, whole, leaves, self._mode(piece, wanted, leaves if twice else None))

@@ -80,8 +80,10 @@ class EpochLog:
         metrics: FunnelMetrics,
         speed: dict[str, float],
         findings: Sequence[Finding] = (),
+        effective: Sequence[float | None] | None = None,
     ) -> int:
-        """The epoch's line, with what was found of the dev rows if anything was; returns the file's size with it."""
+        """The epoch's line, with what was found of the dev rows if anything was, and the effective sample size under a
+        correction as share of rows (T,); returns the file's size with it."""
         rows = self._loader.num_rows
         line = {
             "stage": self._stage.name,
@@ -92,6 +94,7 @@ class EpochLog:
             "task_weights": dict(zip(self.steps, weights.tolist(), strict=True)),
             "dev": {name: measured.as_dict() for name, measured in metrics.outputs.items()},
             "is_best": at.waited == 0,
+            **({"effective_sample": dict(zip(self.steps, effective, strict=True))} if effective else {}),
             **({"warnings": [finding.text for finding in findings]} if findings else {}),
             **({"meta": meta_line(at.told, self.steps)} if at.told else {}),
             **speed,

@@ -39,11 +39,21 @@ class LossConfig(Config):
     clamp: float = Field(default=4.0, ge=0, le=80)
     """log σ² is kept in [-clamp, clamp]; 0 for no limit, as in the paper."""
     learning_rate: Positive = 0.01
-    """Of log σ², apart from the model's: Adam moves it by about this much a step, from 0 to a limit in 400 steps."""
+    """Of log σ², apart from the model's: Adam moves it by about this much a step, from 0 to a limit in 400 steps. Of
+    what correction = "doubly_robust" imputes by, too."""
     positive_weight: float | tuple[float, ...] | None = None
     """Class weight: factor on the loss of reached rows, one for all steps or one per step; none by default."""
     focal_gamma: NotNegative = 0.0
     """γ of the focal loss (Lin et al. 2017), which fades rows that are predicted well; 0 for plain cross-entropy."""
+    correction: Literal["none", "ipw", "doubly_robust"] = "none"
+    """What makes the loss given the parent stand for all rows: `ipw` weighs rows by the inverse of the predicted
+    probability of having reached the parent; `doubly_robust` has an imputed error in every row too. The weights'
+    effective sample size is in the log. With `model.loss_space = "both"` these are ESCM²-IPW and ESCM²-DR (Wang et al.
+    2022)."""
+    largest_weight: float = Field(default=10.0, ge=1)
+    """Of a correction, relative to the mean: smaller probabilities are clipped."""
+    given_parent_weight: Positive = 1.0
+    """Of the loss given the parent beside that over all rows, with `model.loss_space = "both"`."""
 
     @field_validator("positive_weight")
     @classmethod
@@ -57,8 +67,12 @@ class LossConfig(Config):
         if self.weights is not None and self.weighting != "fixed":
             raise ValueError("weights need weighting = 'fixed', and it is 'uncertainty'; set it, or drop weights")
         idle = [n for n in ("form", "clamp", "learning_rate") if getattr(self, n) != type(self).model_fields[n].default]
+        if self.correction == "doubly_robust":
+            idle = [name for name in idle if name != "learning_rate"]
         if idle and self.weighting == "fixed":
             raise ValueError(f"{idle[0]} is of learned weights, and these are fixed; set weighting = 'uncertainty'")
+        if self.largest_weight != 10 and self.correction == "none":
+            raise ValueError("largest_weight is of a correction, and there is none; set correction, or leave it out")
         if self.weights is not None and not any(self.weights):
             raise ValueError("weights are all 0, so nothing would be learned; give at least one step a weight above 0")
         return self
@@ -87,14 +101,21 @@ def step_losses(reach: Reach, labels: Tensor, weight: Tensor | None, config: Los
     """
     reached, observed = labels == 1, labels != UNOBSERVED
     log_p, log_q = (torch.where(observed, log, 0.0) for log in reach)
-    losses = -torch.where(reached, log_p, log_q)
-    if config.focal_gamma > 0:
-        losses = losses * torch.exp(config.focal_gamma * torch.where(reached, log_q, log_p))
-    if config.positive_weight is not None:
-        losses = losses * torch.where(reached, losses.new_tensor(config.positive_weight), 1.0)
+    losses = torch.where(reached, *errors(Reach(log_p, log_q), config))
     if weight is not None:
         losses = losses * weight[:, None]
     return losses.sum(0)
+
+
+def errors(reach: Reach, config: LossConfig) -> tuple[Tensor, Tensor]:
+    """The loss (B, T) of rows that reached each step, and that of rows that did not."""
+    if_reached, if_not = -reach.log_p, -reach.log_q
+    if config.focal_gamma > 0:
+        if_reached = if_reached * torch.exp(config.focal_gamma * reach.log_q)
+        if_not = if_not * torch.exp(config.focal_gamma * reach.log_p)
+    if config.positive_weight is not None:
+        if_reached = if_reached * if_reached.new_tensor(config.positive_weight)
+    return if_reached, if_not
 
 
 def given_parent(labels: Tensor, parents: tuple[int, ...]) -> Tensor:
@@ -144,11 +165,17 @@ class LossWeights(nn.Module, ABC):
     """Adds the steps' mean losses to one number. Its parameters, if any, need their own rate and no weight decay."""
 
     scale: Tensor  # (T,) what each step's loss is divided by
+    imputing: nn.Parameter | None  # (3, T) of correction = "doubly_robust"
 
-    def __init__(self, config: LossConfig, rates: Sequence[float]) -> None:
-        """`rates`: of the positive label per step in the training rows. A step of one class alone is not normalised."""
+    def __init__(self, config: LossConfig, rates: Sequence[float], given: Sequence[float] | None) -> None:
+        """`rates`: of the positive label per step in the training rows; `given`: given the parent, where both losses
+        are added up, 0 for first steps. A step of one class alone is not normalised."""
         super().__init__()
         entropy = constant_entropy(torch.tensor(rates, dtype=torch.float64))
+        if given is not None:
+            entropy += config.given_parent_weight * constant_entropy(torch.tensor(given, dtype=torch.float64))
+        is_robust = config.correction == "doubly_robust"
+        self.register_parameter("imputing", nn.Parameter(torch.zeros(3, len(rates))) if is_robust else None)
         usable = (entropy > 0) & config.normalise
         self.register_buffer("scale", torch.where(usable, entropy, 1.0).to(torch.get_default_dtype()))
 
@@ -183,8 +210,8 @@ class FixedWeights(LossWeights):
 
     weights: Tensor  # (T,)
 
-    def __init__(self, config: LossConfig, rates: Sequence[float]) -> None:
-        super().__init__(config, rates)
+    def __init__(self, config: LossConfig, rates: Sequence[float], given: Sequence[float] | None = None) -> None:
+        super().__init__(config, rates, given)
         self.register_buffer("weights", torch.tensor(config.weights or [1.0] * len(rates)))
 
     def task_weights(self) -> Tensor:
@@ -204,8 +231,8 @@ class UncertaintyWeights(LossWeights):
     outside them, and would hold there for good what strayed.
     """
 
-    def __init__(self, config: LossConfig, rates: Sequence[float]) -> None:
-        super().__init__(config, rates)
+    def __init__(self, config: LossConfig, rates: Sequence[float], given: Sequence[float] | None = None) -> None:
+        super().__init__(config, rates, given)
         self.log_variance = nn.Parameter(torch.zeros(len(rates)))
         self.factor = {"paper": 0.5, "kendall": 1.0}[config.form]
         self.limit = config.clamp
@@ -222,7 +249,12 @@ class UncertaintyWeights(LossWeights):
             self.log_variance.clamp_(-self.limit, self.limit)
 
 
-def build_loss_weights(config: LossConfig, rates: Sequence[float]) -> LossWeights:
-    """The weights that `config` asks for. `rates` (T,): of the positive label per step in the training rows."""
-    kinds: dict[str, type[LossWeights]] = {"uncertainty": UncertaintyWeights, "fixed": FixedWeights}
-    return kinds[config.weighting](config, rates)
+def build_loss_weights(
+    config: LossConfig, rates: Sequence[float], given: Sequence[float] | None = None
+) -> LossWeights:  # fmt: skip
+    """The weights that `config` asks for. `rates` (T,): of the positive label per step in the training rows; `given`:
+    given the parent, 0 for first steps, if that loss is added to the one over all rows."""
+    kinds: dict[str, type[UncertaintyWeights | FixedWeights]] = {
+        "uncertainty": UncertaintyWeights, "fixed": FixedWeights
+    }  # fmt: skip
+    return kinds[config.weighting](config, rates, given)

@@ -20,7 +20,7 @@ from funnelcast.threads import Workers, together
 from funnelcast.training.algorithms import Inner, Outer, Share, TaskRows, outer_gradient
 from funnelcast.training.gradients import Gradients, Told, Watched
 from funnelcast.training.inner import InnerLoop
-from funnelcast.training.objective import Objective, Whole, replica
+from funnelcast.training.objective import Objective, replica
 from funnelcast.training.step import Trained
 
 
@@ -93,7 +93,7 @@ class MetaStep:
         """Task by task, as the pieces of a batch."""
         first = [0 if self.config.order == "reptile" else task.support for task in tasks]
         asked = [task.batch.slice(start, len(task.batch)) for start, task in zip(first, tasks, strict=True)]
-        weights = sum_of([Whole.of(each).weights for each in asked])
+        weights = sum_of([self.objective.whole(each).weights for each in asked])
         losses = sum_of([share.losses for share in shares]) / len(shares)
         touching = None if self._all_rows_count else torch.cat([_is_query(task) for task in tasks])
         embedded = [piece for share in shares for piece in share.embedded]

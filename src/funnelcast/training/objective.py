@@ -24,6 +24,7 @@ from funnelcast.training.losses import (
     rise_along_edges,
     step_losses,
 )
+from funnelcast.training.selection import Selected, selected_losses
 
 Replicated = TypeVar("Replicated", bound=nn.Module)
 
@@ -35,6 +36,18 @@ class Whole:
     rows: int
     weights: Tensor  # (T,) of the rows that observed each step, above 0
     weight: Tensor  # of the rows
+    selected: Selected | None = (
+        None  # where there is a loss given the parent beside that over all rows, or a correction
+    )
+
+    def tensors(self) -> list[Tensor]:
+        """All that there are."""
+        return [self.weights, self.weight, *(self.selected or ())]
+
+    def copied(self) -> Whole:
+        """In memory of its own."""
+        selected = None if self.selected is None else Selected(*(tensor.clone() for tensor in self.selected))
+        return Whole(self.rows, self.weights.clone(), self.weight.clone(), selected)
 
     @classmethod
     def of(cls, batch: Batch) -> Whole:
@@ -50,7 +63,11 @@ class Whole:
 
 
 class Objective(nn.Module):
-    """The loss of rows: each step's cross-entropy, added up by the loss weights, and AITM's calibrator."""
+    """The loss of rows: each step's cross-entropy, added up by the loss weights, and AITM's calibrator.
+
+    A step's loss is one over all rows, one given its parent, or the sum of both; that given the parent may be corrected
+    to stand for all rows (`selected_losses`). A first step has no parent, and one loss.
+    """
 
     def __init__(self, model: FunnelModel, loss_weights: LossWeights, config: LossConfig) -> None:
         super().__init__()
@@ -60,13 +77,25 @@ class Objective(nn.Module):
         self.register_buffer("along", torch.tensor(model.trained_along), persistent=False)
         factors = torch.ones(len(model.parents)) * torch.tensor(config.positive_weight or 1.0)
         self.register_buffer("factors", factors, persistent=False)
+        self.selects = model.loss_space == "both" or config.correction != "none"
+        """Whether there is a loss by `selected_losses`."""
 
     def labelled(self, batch: Batch) -> Batch:
         """With the labels that the model is trained on."""
         assert batch.labels is not None
-        if not self.model.given_parent:
+        if self.model.loss_space != "given_parent" or self.selects:
             return batch
         return replace(batch, labels=given_parent(batch.labels, self.model.parents))
+
+    def whole(self, batch: Batch) -> Whole:
+        """What the pieces of a batch must know of it."""
+        whole = Whole.of(batch)
+        if not self.selects:
+            return whole
+        assert batch.labels is not None
+        selected = Selected.of(batch.labels, batch.weight, self.model.parents)
+        weights = whole.weights if self.model.loss_space == "both" else selected.reached
+        return replace(whole, weights=weights, selected=selected)
 
     def forward(self, batch: Batch, x: Embedded, whole: Whole, mode: Mode) -> tuple[Tensor, Tensor]:
         """A piece's part in the mean losses (T,) of the whole, and in what is minimised. `x`: its rows embedded."""
@@ -84,13 +113,24 @@ class Objective(nn.Module):
         if members > 1:
             labels = labels.repeat_interleave(members, 0)
             weight = None if weight is None else weight.repeat_interleave(members)
-        if self._can_fuse(logits, mode):
-            sums = fused_losses(logits, labels, weight, self.along, self.factors)
-        else:
-            reach = self.model.trained_reach(logits)
-            sums = step_losses(reach, labels, weight, self.config)
-        losses = sums / (members * whole.weights)
+        losses, of_head = logits.new_zeros(()), None
+        if not self.selects or self.model.loss_space == "both":
+            if self._can_fuse(logits, mode):
+                sums = fused_losses(logits, labels, weight, self.along, self.factors)
+            else:
+                reach = self.model.trained_reach(logits)
+                sums = step_losses(reach, labels, weight, self.config)
+            losses = sums / (members * whole.weights)
+        if whole.selected is not None:
+            parents, imputing = self.model.parents, self.loss_weights.imputing
+            given, of_head = selected_losses(
+                logits, labels, weight, parents, self.config, whole.selected, members, imputing
+            )
+            if self.model.loss_space == "both":
+                given = given * self.config.given_parent_weight * given.new_tensor([each >= 0 for each in parents])
+            losses = losses + given
         combined = self.loss_weights.combine(losses, len(batch) / max(whole.rows, 1))
+        combined = combined if of_head is None else combined + of_head
         if self.model.calibrator > 0:
             rise = rise_along_edges(reach, self.model.parents, weight) / (members * whole.weight)
             combined = combined + self.model.calibrator * rise

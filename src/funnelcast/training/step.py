@@ -80,7 +80,7 @@ class Piece:
     @property
     def numbers(self) -> list[Tensor]:
         """What the objective reads of it, but for what is looked up."""
-        own = (self.batch.ids, self.batch.labels, self.batch.weight, self.whole.weights, self.whole.weight)
+        own = (self.batch.ids, self.batch.labels, self.batch.weight, *self.whole.tensors())
         return [tensor for tensor in own if tensor is not None]
 
     def put(self, there: Piece) -> None:
@@ -90,7 +90,7 @@ class Piece:
 
     def copy(self) -> Piece:
         """What the objective reads, in memory of its own."""
-        whole = replace(self.whole, weights=self.whole.weights.clone(), weight=self.whole.weight.clone())
+        whole = self.whole.copied()
         batch, seeds = self.batch.copied(), [seed.copy() for seed in self.seeds]
         x = self.x.copied().leaves(trained=self.trained)
         own = x._replace(ids=None if x.ids is None else batch.ids)
@@ -130,7 +130,7 @@ class PlainStep:
         """`seed`: of this batch's noise; `workers`: threads, or none to run here; `watch`: there is nothing to tell.
         What this returns may be overwritten by the next call."""
         batch = self.objective.labelled(batch)
-        whole = Whole.of(batch)
+        whole = self.objective.whole(batch)
         rows, passes = self.piece_rows(len(batch)), self.passes
         starts, root = range(0, len(batch), rows), Seed(seed)
         passes.begin(lend=len(starts) <= self.workers)

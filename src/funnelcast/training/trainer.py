@@ -31,10 +31,13 @@ from funnelcast.training.interrupt import Interruption
 from funnelcast.training.log import EpochLog
 from funnelcast.training.losses import LossWeights
 from funnelcast.training.progress import Progress
+from funnelcast.training.selection import effective_shares
 from funnelcast.training.stages import Stage
 
 WATCHED = 16
 """Of so many meta steps one is asked what adapting did."""
+SAMPLED = 50_000
+"""Training rows, at least, on which weights are measured after an epoch; all where there are fewer."""
 
 
 class Trainer:
@@ -88,7 +91,7 @@ class Trainer:
                     resumed = None
                 if not self.at.begun:
                     self._begin_stage(stage, dev, trained or self.at.stage > 0)
-                self._run_stage(course, dev, workers, interruption)
+                self._run_stage(course, train, dev, workers, interruption)
         if resumed is not None:
             self._restore(resumed[0], None)
         self._load(self.best)
@@ -107,7 +110,9 @@ class Trainer:
             self._keep_best()
         self.at.begun = True
 
-    def _run_stage(self, course: Course, dev: Columns, workers: Workers | None, interruption: Interruption) -> None:
+    def _run_stage(
+        self, course: Course, train: Columns, dev: Columns, workers: Workers | None, interruption: Interruption
+    ) -> None:
         stage, loader = course.stage, course.loader
         while self.at.epoch < stage.epochs and self.at.waited < stage.patience:
             self.log.begin(stage, loader, self.at)
@@ -121,7 +126,7 @@ class Trainer:
                         self.save(course)
                     if interruption.wanted:
                         raise KeyboardInterrupt
-            self._end_epoch(course, dev)
+            self._end_epoch(course, train, dev)
             self.save(course)
             if interruption.wanted:
                 raise KeyboardInterrupt
@@ -147,18 +152,20 @@ class Trainer:
     def _diverged(self, what: str) -> FunnelcastError:
         return FunnelcastError(f"{what}: training diverged; lower optimizer.learning_rate, or set optimizer.clip")
 
-    def _end_epoch(self, course: Course, dev: Columns) -> None:
+    def _end_epoch(self, course: Course, train: Columns, dev: Columns) -> None:
         speed = self.log.speed(self.at)
         course.optimizer.settle()
         with course.average.in_place() if course.average is not None else nullcontext():
             metrics, findings = self._measure(dev)
+            effective = self._effective_sample(train)
             value = course.stage.value(metrics, self.funnel)
             if self.at.best is None or value > self.at.best:
                 self.at.best, self.at.best_epoch, self.at.waited = value, self.at.epoch, 0
                 self._keep_best()
             else:
                 self.at.waited += 1
-        self.at.log_bytes = self.log.write(self.at, self.loss_weights.task_weights(), metrics, speed, findings)
+        weights = self.loss_weights.task_weights()
+        self.at.log_bytes = self.log.write(self.at, weights, metrics, speed, findings, effective)
         self.at.epoch, self.at.batch, self.at.loss_sum, self.at.weight_sum = self.at.epoch + 1, 0, [], []
         self.at.told, self.at.seconds = {}, 0.0
 
@@ -170,6 +177,15 @@ class Trainer:
         rows = self.funnel, dev.labels, log_p, log_q, dev.weight
         metrics = measure_funnel(*rows)
         return metrics, find_collapsed(*rows, self.constant, metrics)
+
+    def _effective_sample(self, train: Columns) -> list[float | None] | None:
+        """Of the weights that a correction gives training rows, (T,); of some rows from all over the log."""
+        loss, rows = self.plan.loss, train.take(np.arange(0, len(train), max(1, len(train) // SAMPLED)))
+        if loss.correction == "none":
+            return None
+        log_p, _ = score(self.model, rows, workers=self.plan.workers)  # as they are sampled, which the weights see
+        assert rows.labels is not None
+        return effective_shares(log_p, rows.labels, rows.weight, self.model.parents, loss.largest_weight)
 
     def _epoch_number(self) -> int:
         """Counted over all stages, so that no two epochs have one order."""

@@ -15,7 +15,7 @@ from funnelcast.data.loader import Loader
 from funnelcast.evaluation.paired import mean_interval
 from funnelcast.layers.mode import Mode
 from funnelcast.models.network import GROUPS
-from funnelcast.training.objective import Objective, Whole
+from funnelcast.training.objective import Objective
 
 BATCHES = 12
 
@@ -54,7 +54,7 @@ def _gradients(objective: Objective, batch: Any, steps: int) -> list[dict[str, l
     with torch.no_grad():
         looked = model.embedding(batch)
     x = looked.leaves(trained=True)
-    losses, _ = objective(batch, x, Whole.of(batch), Mode())
+    losses, _ = objective(batch, x, objective.whole(batch), Mode())
     groups = {name: list(model.groups([name]).values()) for name in GROUPS if name != "embedding"}
     named: dict[str, Sequence[Tensor]] = {"embedding": x.tensors(), **{n: p for n, p in groups.items() if p}}
     found = []

@@ -17,7 +17,7 @@ from funnelcast.models.network import FunnelModel
 from funnelcast.training.course import Plan, course_of
 from funnelcast.training.gradients import Gradients
 from funnelcast.training.losses import LossWeights
-from funnelcast.training.objective import Objective, Whole
+from funnelcast.training.objective import Objective
 from funnelcast.training.stages import Stage
 from funnelcast.training.step import is_cpu
 
@@ -64,7 +64,7 @@ def _step(objective: Objective, batch: Any, optimizer: Any, watch: _Watch, half:
     x = looked.leaves(trained=True)
     wanted = [*optimizer.dense.values(), *optimizer.loss_weights.values(), *x.tensors()]
     with watch.part("forward"):
-        whole = Whole.of(batch)
+        whole = objective.whole(batch)
         losses, combined = objective(batch, x, whole, Mode(fused=is_cpu(x), half=half))
     with watch.part("backward"):
         grads = list(torch.autograd.grad(combined, wanted))

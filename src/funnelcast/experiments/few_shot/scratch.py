@@ -114,7 +114,7 @@ def _rates(model: FunnelModel, support: Columns) -> list[float]:
     labels, rates = support.labels, []
     for t, parent in enumerate(model.parents):
         counted = labels[:, t] != UNOBSERVED
-        if parent >= 0 and (model.head == "chain" or model.given_parent):
+        if parent >= 0 and model.head == "chain":
             counted &= labels[:, parent] == 1
         own = labels[counted, t]
         rates.append((float(own.sum()) + 0.5) / (len(own) + 1))
