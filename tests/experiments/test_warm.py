@@ -178,7 +178,7 @@ def test_the_loss_is_scaled_by_the_rates_of_the_rows_trained_on(
         found.append(rates)
         return build_loss_weights(config, rates)
 
-    monkeypatch.setattr("funnelcast.experiments.run.build_loss_weights", build)
+    monkeypatch.setattr("funnelcast.experiments.fit.build_loss_weights", build)
     table, experiment = Table.open(folder / "second"), tiny.experiment(keep_negatives=keep)
     train(experiment, table, tmp_path / "run", init=init)
     rows = next(Loader.of(table.part("train"), 10**6, experiment.seed, keep).epoch(0))
