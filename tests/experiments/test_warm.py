@@ -174,9 +174,9 @@ def test_the_loss_is_scaled_by_the_rates_of_the_rows_trained_on(
     folder, init = days
     found: list[list[float]] = []
 
-    def build(config: LossConfig, rates: list[float]) -> LossWeights:
+    def build(config: LossConfig, rates: list[float], given: list[float] | None) -> LossWeights:
         found.append(rates)
-        return build_loss_weights(config, rates)
+        return build_loss_weights(config, rates, given)
 
     monkeypatch.setattr("funnelcast.experiments.fit.build_loss_weights", build)
     table, experiment = Table.open(folder / "second"), tiny.experiment(keep_negatives=keep)
