@@ -29,7 +29,7 @@ ROWS: Final = 100_000
 STRENGTH: Final = 30.0
 """Curvature, in rows times p (1 − p), that draws the correction of each pair of values to 0."""
 CERTAIN: Final = 4.0
-"""Standard errors of a gain that is taken for one: of hundreds of pairs none passes by chance."""
+"""Standard errors of a gain that is taken for one: of hundreds of pairs hardly any passes by chance."""
 COMMON: Final = 50
 """Training rows with the same pair of values that the median row must have: of rare pairs inputs are mostly noise."""
 Floats = NDArray[np.float64]
@@ -55,7 +55,8 @@ def find_crosses(encoder: Encoder, train: Columns, most: int) -> tuple[tuple[str
     What every column tells alone is a logistic regression on their rates. A pair's correction of it is, for each pair
     of values, a Newton step of the log odds on the rows of other folds; its gain is by how much that lowers the
     log-loss of the rows. The pair that gains most over all steps, in parts of their constants' losses, is chosen and
-    its correction kept, and so on, as long as a gain is certain.
+    its correction kept, and so on, as long as a gain is certain. Folds are drawn at random, also where the split is by
+    key or time: rows of one key that agree in features and labels raise the gains of pairs that tell them apart.
     """
     if not most:
         return ()

@@ -23,7 +23,8 @@ class Share(NamedTuple):
     trees: float = 0.0
     """In [0, 1]; the network has the rest."""
     gain: float = 0.0
-    """By which the network's log-loss falls on rows that decided nothing, in nats a row."""
+    """By which the network's log-loss falls on dev rows that did not decide the share, in nats a row. They did decide
+    when the network and the trees stopped, so it is somewhat too large."""
     error: float = 0.0
     """Standard error of the gain."""
 

@@ -1,4 +1,5 @@
-"""Deciding how a network and boosted trees are mixed, on rows that neither was fitted to."""
+"""Deciding how a network and boosted trees are mixed, on the dev rows: neither was fitted to them, both were stopped by
+them."""
 
 from __future__ import annotations
 
