@@ -81,18 +81,18 @@ def find_crosses(encoder: Encoder, train: Columns, most: int) -> tuple[tuple[str
 
 def _rows_alike(codes: NDArray[np.int64], pair: Pair) -> float:
     """How many rows have the median row's pair of values."""
-    cells, count = _cells(*codes[list(pair)])
-    return float(np.median(np.bincount(cells, minlength=count)[cells]))
+    pair_ids, count = _pair_ids(*codes[list(pair)])
+    return float(np.median(np.bincount(pair_ids, minlength=count)[pair_ids]))
 
 
-def _cells(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+def _pair_ids(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
     """A number for the pair of values of each row, and how many numbers there are."""
     width = int(second.max()) + 1
-    cells, count = first * width + second, (int(first.max()) + 1) * width
-    if count > len(cells):
-        _, cells = np.unique(cells, return_inverse=True)
-        count = int(cells.max()) + 1
-    return cells, count
+    pair_ids, count = first * width + second, (int(first.max()) + 1) * width
+    if count > len(pair_ids):
+        _, pair_ids = np.unique(pair_ids, return_inverse=True)
+        count = int(pair_ids.max()) + 1
+    return pair_ids, count
 
 
 def _take_best(gains: dict[Pair, float], steps: list[_Step], codes: NDArray[np.int64]) -> Pair | None:
@@ -154,9 +154,9 @@ class _Step:
 
     def correction(self, codes: NDArray[np.int64], pair: Pair) -> _Correction:
         """By the rows of other folds."""
-        cells, count = _cells(*(codes[feature, self.rows] for feature in pair))
+        pair_ids, count = _pair_ids(*(codes[feature, self.rows] for feature in pair))
         slope, curve = self._derivatives
-        at = self.folds * count + cells
+        at = self.folds * count + pair_ids
         own = [np.bincount(at, each, FOLDS * count).reshape(FOLDS, count) for each in (slope, curve)]
         slopes, curves = (each.sum(0) - each for each in own)
         step = (slopes / (curves + STRENGTH)).ravel()[at]
