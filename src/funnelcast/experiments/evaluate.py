@@ -69,7 +69,9 @@ def measure_part(
     rows, side, funnel = table.part(part), table.side(part), table.schema.funnel
     assert rows.labels is not None
     groups = group_by(table, rows, side, by) if by is not None else None
-    read = _as_in_training(bundle, table, rows) if part == "train" else (bundle.model, rows)
+    read: tuple[Scorer, Columns] | None = bundle.model, rows
+    if part == "train":
+        read = reading_as_in_training(Experiment.from_dict(bundle.experiment), table, bundle.model, rows)
     model, scored = read or (bundle.model, rows)
     log_p, log_q = score(
         model, scored, bundle.keep_negatives, lambda done: progress("evaluate", done, len(rows), "rows")
@@ -94,11 +96,6 @@ def measure_part(
     if groups is not None:
         result["groups"] = measure_groups(funnel, rows, log_p, groups)
     return Measured(result, log_p, log_q)
-
-
-def _as_in_training(bundle: Bundle, table: Table, rows: Columns) -> tuple[Scorer, Columns] | None:
-    """As `reading_as_in_training`."""
-    return reading_as_in_training(Experiment.from_dict(bundle.experiment), table, bundle.model, rows)
 
 
 def require_same_ids(encoder: Encoder, table: Table) -> None:

@@ -36,9 +36,7 @@ class Whole:
     rows: int
     weights: Tensor  # (T,) of the rows that observed each step, above 0
     weight: Tensor  # of the rows
-    selected: Selected | None = (
-        None  # where there is a loss given the parent beside that over all rows, or a correction
-    )
+    selected: Selected | None = None  # with a loss given the parent next to that over all rows, or a correction
 
     def tensors(self) -> list[Tensor]:
         """All that there are."""

@@ -180,9 +180,10 @@ class Trainer:
 
     def _effective_sample(self, train: Columns) -> list[float | None] | None:
         """Of the weights that a correction gives training rows, (T,); of some rows from all over the log."""
-        loss, rows = self.plan.loss, train.take(np.arange(0, len(train), max(1, len(train) // SAMPLED)))
+        loss = self.plan.loss
         if loss.correction == "none":
             return None
+        rows = train.take(np.arange(0, len(train), max(1, len(train) // SAMPLED)))
         log_p, _ = score(self.model, rows, workers=self.plan.workers)  # as they are sampled, which the weights see
         assert rows.labels is not None
         return effective_shares(log_p, rows.labels, rows.weight, self.model.parents, loss.largest_weight)
