@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.data.encoder import Encoder
+from funnelcast.data.table import Table
 from funnelcast.evaluation.logistic import sigmoid
 from funnelcast.experiments.baselines.fit import LOGISTIC, fit_simple, logits_of
 from funnelcast.experiments.baselines.rows import FOLDS, Rates, View, pieces, sample
 from funnelcast.experiments.experiment import Experiment
+from funnelcast.experiments.folds import with_folds
 from funnelcast.models.network import NetworkRecipe
 from funnelcast.models.stacked import network_of
 from funnelcast.serving.bundle import Bundle
@@ -36,7 +38,7 @@ Floats = NDArray[np.float64]
 Pair = tuple[int, int]
 
 
-def with_crosses(experiment: Experiment, encoder: Encoder, train: Columns, init: Bundle | None = None) -> Experiment:
+def with_crosses(experiment: Experiment, table: Table, encoder: Encoder, init: Bundle | None = None) -> Experiment:
     """The experiment with pairs in place of their number: those of the bundle that training starts from, or what the
     training rows choose."""
     recipe = experiment.model
@@ -44,7 +46,11 @@ def with_crosses(experiment: Experiment, encoder: Encoder, train: Columns, init:
     if statistics is None or not isinstance(statistics.crosses, int):
         return experiment
     layer = None if init is None else network_of(init.model).statistics
-    pairs = find_crosses(encoder, train, statistics.crosses) if layer is None else tuple(layer.crosses.values())
+    if layer is None:
+        train = with_folds(table, table.part("train"), FOLDS, experiment.seed)
+        pairs = find_crosses(encoder, train, statistics.crosses)
+    else:
+        pairs = tuple(layer.crosses.values())
     chosen = statistics.model_copy(update={"crosses": pairs})
     return experiment.model_copy(update={"model": recipe.model_copy(update={"statistics": chosen})})
 
@@ -55,8 +61,9 @@ def find_crosses(encoder: Encoder, train: Columns, most: int) -> tuple[tuple[str
     What every column tells alone is a logistic regression on their rates. A pair's correction of it is, for each pair
     of values, a Newton step of the log odds on the rows of other folds; its gain is by how much that lowers the
     log-loss of the rows. The pair that gains most over all steps, in parts of their constants' losses, is chosen and
-    its correction kept, and so on, as long as a gain is certain. Folds are drawn at random, also where the split is by
-    key or time: rows of one key that agree in features and labels raise the gains of pairs that tell them apart.
+    its correction kept, and so on, as long as a gain is certain.
+    Folds are those that `train` names, or drawn at random: then rows of one key that agree in features and labels raise
+    the gains of pairs that tell them apart.
     """
     if not most:
         return ()

@@ -15,6 +15,7 @@ from funnelcast.data.table import Table
 from funnelcast.errors import FunnelcastError
 from funnelcast.experiments.crosses import with_crosses
 from funnelcast.experiments.experiment import Experiment
+from funnelcast.experiments.folds import with_folds
 from funnelcast.experiments.groups import group_by
 from funnelcast.experiments.starting import starting_of
 from funnelcast.experiments.statistics import with_statistics
@@ -37,7 +38,7 @@ from funnelcast.training.trainer import Trainer
 def fitted(experiment: Experiment, table: Table, folder: Path, init: Bundle | None, progress: Progress) -> Bundle:
     """The trained model, not measured yet."""
     encoder = table.encoder if init is None else grown_encoder(table.encoder, init)
-    experiment = with_crosses(experiment, encoder, table.part("train"), init)
+    experiment = with_crosses(experiment, table, encoder, init)
     fit = _fit_network if experiment.model.differentiable else _fit_boosters
     model, starting = fit(experiment, table, encoder, init, folder, progress)
     if experiment.stacking is not None:
@@ -117,7 +118,7 @@ def _keys(table: Table, by: str, rows: int | None) -> tuple[NDArray[Any], NDArra
 def _fit_boosters(
     experiment: Experiment, table: Table, encoder: Encoder, init: Bundle | None, folder: Path, progress: Progress
 ) -> tuple[Model, None]:
-    return fit_boosters(experiment, encoder, table.part("train"), table.part("dev"), folder, progress), None
+    return _boosters(experiment, table, encoder, folder, progress), None
 
 
 def _stacked(
@@ -131,9 +132,15 @@ def _stacked(
 ) -> Stacked:
     """A trained network with boosted trees; those that a killed run had finished are not fitted again."""
     own = experiment.model_copy(update={"model": recipe})
-    train, dev = table.part("train"), table.part("dev")
-    trees = fit_boosters(own, encoder, train, dev, folder / "trees", progress)
-    return stacked(network, trees, dev, experiment.seed, experiment.keep_negatives, workers_of(experiment))
+    trees = _boosters(own, table, encoder, folder / "trees", progress)
+    keep, workers = experiment.keep_negatives, workers_of(experiment)
+    return stacked(network, trees, table.part("dev"), experiment.seed, keep, workers)
+
+
+def _boosters(experiment: Experiment, table: Table, encoder: Encoder, folder: Path, progress: Progress) -> BoostedModel:
+    folds = cast(LightGBM, experiment.model).folds
+    train = with_folds(table, table.part("train"), folds, experiment.seed)
+    return fit_boosters(experiment, encoder, train, table.part("dev"), folder, progress)
 
 
 def fit_boosters(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -14,14 +13,14 @@ from funnelcast.data.columns import Columns
 from funnelcast.data.loader import Loader
 from funnelcast.data.table import Table
 from funnelcast.experiments.experiment import Experiment
-from funnelcast.experiments.groups import group_by
+from funnelcast.experiments.folds import with_folds
 from funnelcast.layers.embedding import Embedding
 from funnelcast.models.base import Model
 from funnelcast.models.lightgbm import LightGBM
 from funnelcast.models.network import FunnelModel, NetworkRecipe
 from funnelcast.models.stacked import Stacked, network_of
 from funnelcast.training.objective import replica
-from funnelcast.training.statistics import fit_layer, folds_by_key, folds_by_time, folds_of, id_counts
+from funnelcast.training.statistics import fit_layer, id_counts
 
 
 def with_statistics(
@@ -40,10 +39,11 @@ def with_statistics(
         model.embedding.keep(id_counts(table.encoder.inputs, rows, used), started=started)
     if config is None or layer is None:
         return train
-    folds = _folds(table, train, config.folds, experiment.seed)
-    fit_layer(layer, rows, used, folds, _order(table), layer.fitted if started else None)
+    train = with_folds(table, train, config.folds, experiment.seed)
+    assert train.fold is not None
+    fit_layer(layer, rows, used, train.fold, _order(table), layer.fitted if started else None)
     layer.to(model.device)
-    return replace(train, fold=folds)
+    return train
 
 
 def reading_as_in_training(
@@ -66,12 +66,13 @@ def reading_as_in_training(
     layer = own.statistics
     assert layer is not None
     before = layer.fitted.arrays()
-    folds = _folds(table, train, config.folds, experiment.seed)
-    fit_layer(layer, Batch.of(train), _used_rows(experiment, train), folds, _order(table))
+    train = with_folds(table, train, config.folds, experiment.seed)
+    assert train.fold is not None
+    fit_layer(layer, Batch.of(train), _used_rows(experiment, train), train.fold, _order(table))
     layer.to(own.device)
     if not _are_equal(before, layer.fitted.arrays()):
         return None
-    return model.over(own) if isinstance(model, Stacked) else own, replace(train, fold=folds)
+    return model.over(own) if isinstance(model, Stacked) else own, train
 
 
 def _are_equal(some: Mapping[str, NDArray[Any]], others: Mapping[str, NDArray[Any]]) -> bool:
@@ -91,14 +92,3 @@ def _used_rows(experiment: Experiment, train: Columns) -> NDArray[np.int64]:
 
 def _order(table: Table) -> Literal["other", "earlier"]:
     return "earlier" if table.schema.split.by == "time" else "other"
-
-
-def _folds(table: Table, train: Columns, folds: int, seed: int) -> NDArray[np.uint8]:
-    """By the schema's split: in the order of time, by key, or at random. A key or time that the table does not keep is
-    unknown: then by the order of the rows, or at random."""
-    split, side = table.schema.split, table.side("train").slice(0, len(train))
-    fields = [name for name, _ in table.encoder.inputs.fields]
-    if split.column is not None and split.column in (*side.column_names, *fields):
-        keys = group_by(table, train, side, split.column).keys
-        return folds_by_time(keys, folds) if split.by == "time" else folds_by_key(keys, folds, seed)
-    return folds_by_time(np.arange(len(train)), folds) if split.by == "time" else folds_of(len(train), folds, seed)

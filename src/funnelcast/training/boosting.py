@@ -54,7 +54,8 @@ class Boosting:
     progress: Progress = silent
 
     def run(self, model: BoostedModel, train: Columns, dev: Columns) -> BoostedModel:
-        """Fit every step; returns the model.
+        """Fit every step; returns the model. Training rows have target statistics of the rows of other folds: of those
+        that `train` names, or parted at random.
 
         Raises DataError when a step's metric is undefined on the dev rows, FunnelcastError for a damaged checkpoint,
         KeyboardInterrupt after Ctrl-C.
@@ -83,7 +84,7 @@ class Boosting:
         sampled = Loader.of(train, 1, self.seed, self.keep_negatives).chosen
         if sampled is not None:
             used = np.intersect1d(used, sampled.numpy(), assume_unique=True)
-        folds = folds_of(len(train), recipe.folds, self.seed)
+        folds = folds_of(len(train), recipe.folds, self.seed) if train.fold is None else train.fold
         model.statistics, of_others = fit_statistics(
             matrix.inputs, matrix.by_statistics, rows, used, folds, recipe.given(self.funnel), recipe.smoothing
         )

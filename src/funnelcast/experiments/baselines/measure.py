@@ -21,7 +21,8 @@ from funnelcast.evaluation.score import score
 from funnelcast.experiments.baselines.boosted import fit_boosted
 from funnelcast.experiments.baselines.compare import compared
 from funnelcast.experiments.baselines.fit import COLUMN, NAMES, ROWS, Simple, fit_simple
-from funnelcast.experiments.baselines.rows import Rates, pieces, sample
+from funnelcast.experiments.baselines.rows import FOLDS, SEED, Rates, pieces, sample
+from funnelcast.experiments.folds import with_folds
 from funnelcast.layers.heads import HEADS
 from funnelcast.models.base import Model
 from funnelcast.training.losses import rates_given_parent
@@ -68,7 +69,7 @@ class Baselines:
         train = self.table.part("train")
         parents = self.funnel.parents
         constants = [_logit(rate) for rate in rates_given_parent(Batch.of(train), parents)]
-        sampled = train.take(sample(len(train), ROWS))
+        sampled = with_folds(self.table, train, FOLDS, SEED).take(sample(len(train), ROWS))
         self._tell("rates")
         rates = Rates.fit(self.table.encoder.inputs, sampled, parents)
         self._tell("logistic regression")
