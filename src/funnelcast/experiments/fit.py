@@ -15,7 +15,6 @@ from funnelcast.data.table import Table
 from funnelcast.errors import FunnelcastError
 from funnelcast.experiments.crosses import with_crosses
 from funnelcast.experiments.experiment import Experiment
-from funnelcast.experiments.folds import with_folds
 from funnelcast.experiments.groups import group_by
 from funnelcast.experiments.starting import starting_of
 from funnelcast.experiments.statistics import with_statistics
@@ -118,7 +117,7 @@ def _keys(table: Table, by: str, rows: int | None) -> tuple[NDArray[Any], NDArra
 def _fit_boosters(
     experiment: Experiment, table: Table, encoder: Encoder, init: Bundle | None, folder: Path, progress: Progress
 ) -> tuple[Model, None]:
-    return _boosters(experiment, table, encoder, folder, progress), None
+    return fit_boosters(experiment, encoder, table.part("train"), table.part("dev"), folder, progress), None
 
 
 def _stacked(
@@ -132,15 +131,9 @@ def _stacked(
 ) -> Stacked:
     """A trained network with boosted trees; those that a killed run had finished are not fitted again."""
     own = experiment.model_copy(update={"model": recipe})
-    trees = _boosters(own, table, encoder, folder / "trees", progress)
-    keep, workers = experiment.keep_negatives, workers_of(experiment)
-    return stacked(network, trees, table.part("dev"), experiment.seed, keep, workers)
-
-
-def _boosters(experiment: Experiment, table: Table, encoder: Encoder, folder: Path, progress: Progress) -> BoostedModel:
-    folds = cast(LightGBM, experiment.model).folds
-    train = with_folds(table, table.part("train"), folds, experiment.seed)
-    return fit_boosters(experiment, encoder, train, table.part("dev"), folder, progress)
+    train, dev = table.part("train"), table.part("dev")
+    trees = fit_boosters(own, encoder, train, dev, folder / "trees", progress)
+    return stacked(network, trees, dev, experiment.seed, experiment.keep_negatives, workers_of(experiment))
 
 
 def fit_boosters(

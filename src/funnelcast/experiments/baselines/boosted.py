@@ -5,7 +5,6 @@ from __future__ import annotations
 from funnelcast.data.table import Table
 from funnelcast.errors import FunnelcastError
 from funnelcast.experiments.baselines.rows import SEED
-from funnelcast.experiments.folds import with_folds
 from funnelcast.models.base import Model
 from funnelcast.models.lightgbm import LightGBM
 from funnelcast.training.boosting import Boosting
@@ -19,12 +18,11 @@ SETTINGS = LightGBM(ids="target_statistics", loss_space="given_parent", learning
 def fit_boosted(table: Table, workers: int) -> Model | None:
     """Early stopping by the dev rows. None where lightgbm is missing, training rows are too many, or the dev rows lack
     those of a step."""
-    inputs, funnel, train = table.encoder.inputs, table.schema.funnel, table.part("train")
+    train, dev, inputs, funnel = table.part("train"), table.part("dev"), table.encoder.inputs, table.schema.funnel
     if len(train) >= LIMIT or SETTINGS.check(inputs, funnel):
         return None
     boosting = Boosting(SETTINGS, funnel, None, SEED, workers=workers)
     try:
-        train = with_folds(table, train, SETTINGS.folds, SEED)
-        return boosting.run(SETTINGS.build(inputs, funnel), train, table.part("dev"))
+        return boosting.run(SETTINGS.build(inputs, funnel), train, dev)
     except FunnelcastError:
         return None
