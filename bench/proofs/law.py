@@ -20,8 +20,7 @@ from funnelcast.data.columns import Columns
 from funnelcast.data.table import Table
 from funnelcast.evaluation.auc import auc
 from funnelcast.experiments.evaluate import evaluate
-from funnelcast.experiments.experiment import Experiment
-from funnelcast.experiments.presets import experiment_of
+from funnelcast.experiments.experiment import Experiment, experiment_of
 from funnelcast.experiments.run import train
 from funnelcast.testing.known_law import KnownLaw
 

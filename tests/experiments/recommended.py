@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 
 from funnelcast.data.log.prepare import prepare
 from funnelcast.data.table import Table
-from funnelcast.experiments.experiment import Experiment
-from funnelcast.experiments.presets import experiment_of
+from funnelcast.experiments.experiment import Experiment, experiment_of
 from funnelcast.schema.dataset import Schema
 from tests import tiny
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator
 
 from funnelcast.data.encoder import Encoder
 from funnelcast.errors import ConfigError, Fault
+from funnelcast.experiments.presets import DEFAULT, find, with_base
 from funnelcast.models.base import Recipe
 from funnelcast.models.lightgbm import LightGBM
 from funnelcast.models.man import MAN
@@ -56,6 +57,12 @@ class Experiment(Config):
     """`auto` takes a GPU where there is one."""
     checkpoint_seconds: float = Field(default=60.0, ge=0)
     """Time between checkpoints; there is one after every epoch too."""
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], source: str = "") -> Self:
+        """Validate `values` with those of their `base`, a preset's name or a path from the file `source`. Raises
+        ConfigError with every fault."""
+        return super().from_dict(with_base(values, Path(source)), source)
 
     @field_validator("model", mode="before")
     @classmethod
@@ -131,3 +138,11 @@ class Experiment(Config):
         if self.device == "cuda":
             faults.append(Fault("device", f"{name} does not run on a GPU", "set 'auto' or 'cpu'"))
         return faults
+
+
+def experiment_of(experiment: Experiment | Path | str | None, **changes: Any) -> Experiment:
+    """Itself, that of a file or of a preset's name, or the default one for none; of a file, `changes` replace top-level
+    settings. Raises ConfigError."""
+    if isinstance(experiment, Experiment):
+        return experiment
+    return Experiment.from_toml(find(DEFAULT if experiment is None else experiment), **changes)

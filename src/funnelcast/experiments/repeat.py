@@ -13,9 +13,9 @@ from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
 from funnelcast.errors import FunnelcastError
 from funnelcast.experiments.baselines.measure import Baselines
-from funnelcast.experiments.experiment import Experiment
+from funnelcast.experiments.experiment import Experiment, experiment_of
 from funnelcast.experiments.fit import workers_of
-from funnelcast.experiments.presets import DEFAULT, experiment_of
+from funnelcast.experiments.presets import DEFAULT
 from funnelcast.experiments.run import Run, train
 from funnelcast.experiments.words import stacking_of
 from funnelcast.serving.bundle import Bundle

@@ -22,9 +22,8 @@ from funnelcast.data.table import Table
 from funnelcast.errors import ConfigError, FunnelcastError
 from funnelcast.experiments.baselines.measure import Baselines
 from funnelcast.experiments.evaluate import measure_part
-from funnelcast.experiments.experiment import Experiment
+from funnelcast.experiments.experiment import Experiment, experiment_of
 from funnelcast.experiments.fit import fitted, workers_of
-from funnelcast.experiments.presets import experiment_of
 from funnelcast.experiments.warm import require_networks
 from funnelcast.models.stacked import Stacked
 from funnelcast.serving.bundle import Bundle

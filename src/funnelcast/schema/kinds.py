@@ -28,7 +28,7 @@ KINDS = {
     "schema": Kind("a schema", "prepare", ("features", "funnel")),
     "search": Kind("a search", "search", ("space", "spaces"), ("models", "trials", "method")),
     "benchmark": Kind("a benchmark", "benchmark", ("models",)),
-    "experiment": Kind("an experiment", "train", ("model", "stages", "loss", "optimizer")),
+    "experiment": Kind("an experiment", "train", ("model", "stages", "loss", "optimizer", "base")),
 }
 
 

@@ -9,8 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from funnelcast.errors import ConfigError, did_you_mean
-from funnelcast.experiments.experiment import Experiment
-from funnelcast.experiments.presets import find
+from funnelcast.experiments.experiment import Experiment, experiment_of
 from funnelcast.schema.config import Config
 
 Source = Literal["ali-ccp", "census-income", "generated", "oulad", "hotel", "fbads", "ml100k"]
@@ -127,6 +126,6 @@ def _place(file: Path, path: Path) -> Path:
 
 def _experiment(file: Path, name: str, path: Path) -> Experiment:
     try:
-        return Experiment.from_toml(find(path))
+        return experiment_of(path)
     except ConfigError as error:
         raise ConfigError(error.faults, f"{file}, model {name!r}, {error.source or path}") from None

@@ -1,27 +1,58 @@
-"""Experiments that come with the package, by name."""
+"""Experiments by name or file: those that come with the package, and files that change some settings of others."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from funnelcast.experiments.experiment import Experiment
-from funnelcast.schema.config import require_file
+from funnelcast.errors import ConfigError, Fault
+from funnelcast.schema.config import read_toml, require_file
+from funnelcast.schema.kinds import require_kind
 
 DEFAULT: Final = "recommended"
 """What is trained where no experiment is named."""
 PRESETS = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.toml"))}
 PRESETS |= dict.fromkeys(("man-recommended", "man-tabular"), PRESETS[DEFAULT])  # names of earlier defaults
+BASE: Final = "base"
+"""The setting that names what a file starts from."""
 
 
-def find(experiment: Path | str) -> Path:
+def find(experiment: Path | str, beside: Path = Path()) -> Path:
     """The file of a preset's name, or of a path. Raises ConfigError where there is none, with the nearest."""
-    path = PRESETS.get(str(experiment), Path(experiment))
+    path = PRESETS.get(str(experiment), beside / experiment)
     require_file(path, PRESETS)
     return path
 
 
-def experiment_of(experiment: Experiment | Path | str | None) -> Experiment:
-    """Itself, that of a file or of a preset's name, or the default one for none. Raises ConfigError."""
-    experiment = DEFAULT if experiment is None else experiment
-    return experiment if isinstance(experiment, Experiment) else Experiment.from_toml(find(experiment))
+def with_base(settings: dict[str, Any], path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The settings of an experiment's file, with those of its base that it does not set. `above`: files that this one
+    is the base of. Raises ConfigError."""
+    if BASE not in settings:
+        return settings
+    base, settings = settings[BASE], {name: value for name, value in settings.items() if name != BASE}
+    if not isinstance(base, str):
+        fault = Fault(BASE, f"{base!r} is no text", "give the name of a preset, or the path of an experiment's file")
+        raise ConfigError([fault], str(path))
+    found, files = find(base, path.parent), (*above, path.resolve())
+    if found.resolve() in files:
+        raise ConfigError([Fault(BASE, f"{base} starts from this file itself", "name another one")], str(path))
+    below = read_toml(found)
+    require_kind(found, below, "experiment")
+    return _changed(with_base(below, found, files), settings)
+
+
+def _changed(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Tables are changed setting by setting, but for those of another model, which replace the base's; `false` leaves a
+    table of the base out."""
+    found = dict(base)
+    for name, value in changes.items():
+        own = base.get(name)
+        if value is False and isinstance(own, dict):
+            del found[name]
+        elif (
+            isinstance(value, dict) and isinstance(own, dict) and value.get("name", own.get("name")) == own.get("name")
+        ):
+            found[name] = _changed(own, value)
+        else:
+            found[name] = value
+    return found
