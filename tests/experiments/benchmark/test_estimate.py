@@ -57,6 +57,11 @@ def test_stages_by_keys_and_of_one_name_are_probed(
     assert sorted(path.parent.name for path in tmp_path.glob("*/log.jsonl")) == ["0", "1", "2"]
 
 
+def test_trees_next_to_a_network_take_their_time(table: Table, tmp_path: Path) -> None:
+    assert probe(tiny.experiment(stacking={"rounds": 2}), table, tmp_path).seconds > 0
+    assert (tmp_path / "trees" / "log.jsonl").is_file()
+
+
 def test_a_model_that_fails_leaves_the_others_their_estimates(
     table: Table, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -41,6 +41,9 @@ def test_it_goes_on_and_takes_more_models(tmp_path: Path) -> None:
     one = write_suite(tmp_path, seeds=1, models={"Shared bottom": "models/bottom.toml"})
     benchmark(one, table, out, on_end=ended.append, on_plan=plans.append)
     made = {path: path.stat().st_mtime_ns for path in out.glob("cells/**/*.json")}
+    said = json.loads((out / "benchmark.json").read_text())
+    del said["models"]["Shared bottom"]["unknown_ids"]  # as of a version that did not have the setting
+    (out / "benchmark.json").write_text(json.dumps(said))
     two = benchmark(write_suite(tmp_path, seeds=1), table, out, jobs=2, on_end=ended.append, on_plan=plans.append)
     assert [cell.model for cell in ended] == ["Shared bottom", "MMoE"] and not plans[1].left
     assert {path: path.stat().st_mtime_ns for path in made} == made

@@ -75,10 +75,7 @@ def probe(experiment: Experiment, table: Table, folder: Path) -> Estimate:
     """From training on some rows. Raises FunnelcastError where that cannot be."""
     train, dev = table.part("train"), _first(table.part("dev"), DEV_ROWS)
     if not experiment.model.differentiable:
-        rows = _first(train, BOOSTED_ROWS)
-        fit_boosters(experiment, table.encoder, rows, dev, folder)
-        seconds = sum(json.loads(text)["seconds"] for text in (folder / "log.jsonl").read_text().splitlines())
-        return Estimate(seconds * len(train) / len(rows), peak_memory())
+        return Estimate(_of_trees(experiment, table, folder), peak_memory())
     rows, seconds, size = _first(train, BATCHES * experiment.optimizer.batch_rows(len(train))), 0.0, 0
     for number, stage in enumerate(experiment.stages):
         changes = {"epochs": 2, "patience": 2, "metric": "log_loss"}  # the first epoch compiles
@@ -88,7 +85,19 @@ def probe(experiment: Experiment, table: Table, folder: Path) -> Estimate:
         trainer_of(once, table, model, own, rows=len(rows)).run(read, dev)
         line = json.loads((own / "log.jsonl").read_text().splitlines()[-1])
         seconds, size = seconds + _epochs(stage) * len(train) / line["rows_per_s"], model.size
+    if experiment.stacking is not None:
+        trees = experiment.model_copy(update={"model": experiment.stacking})
+        seconds += _of_trees(trees, table, folder / "trees")
     return Estimate(seconds, peak_memory() + COPIES * 4 * size)
+
+
+def _of_trees(experiment: Experiment, table: Table, folder: Path) -> float:
+    """Seconds that all rows will take."""
+    train, dev = table.part("train"), _first(table.part("dev"), DEV_ROWS)
+    rows = _first(train, BOOSTED_ROWS)
+    fit_boosters(experiment, table.encoder, rows, dev, folder)
+    seconds = sum(json.loads(text)["seconds"] for text in (folder / "log.jsonl").read_text().splitlines())
+    return float(seconds * len(train) / len(rows))
 
 
 def _epochs(stage: Stage) -> int:

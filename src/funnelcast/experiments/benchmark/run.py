@@ -21,7 +21,7 @@ from typing import Any
 from funnelcast.data.files import clear_stale, write_atomic
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
-from funnelcast.errors import FunnelcastError
+from funnelcast.errors import ConfigError, FunnelcastError
 from funnelcast.experiments.benchmark.check import check_models
 from funnelcast.experiments.benchmark.estimate import Estimate, estimate
 from funnelcast.experiments.benchmark.markdown import markdown
@@ -178,7 +178,7 @@ def _claim(
     FunnelcastError."""
     path = folder / "benchmark.json"
     clear_stale(path)
-    settings = {n: e.model_dump(mode="json", exclude=LEFT_OUT | {"seed"}) for n, e in experiments.items()}
+    settings = {name: _compared(experiment) for name, experiment in experiments.items()}
     said = {"name": suite.name, "protocol": table.protocol, "files": table.manifest["files"], "models": settings}
     said |= {"split": suite.splits is not None, "by": split_key(suite)}
     said = json.loads(json.dumps(said | {"table": str(table.folder.resolve()), **command}))
@@ -193,7 +193,7 @@ def _claim(
             raise FunnelcastError(f"{folder} holds a benchmark with another kind of splits; choose another --out")
         for model, own in said["models"].items():
             place = folder / "cells" / slug(model)
-            if before["models"].get(model, own) != own and place.exists():
+            if not _are_same(before["models"].get(model, own), own) and place.exists():
                 raise FunnelcastError(
                     f"{folder} has cells of {model} with other settings; delete {place} to run it again, or choose "
                     "another --out"
@@ -201,3 +201,15 @@ def _claim(
         said["models"] = before["models"] | said["models"]
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps(said, indent=1).encode())
+
+
+def _compared(experiment: Experiment) -> dict[str, Any]:
+    return experiment.model_dump(mode="json", exclude=LEFT_OUT | {"seed"})
+
+
+def _are_same(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Settings that a model's cells were made with, and those of now; one that did not exist then had its default."""
+    try:
+        return bool(json.loads(json.dumps(_compared(Experiment.from_dict(before)))) == now)
+    except ConfigError:
+        return False
