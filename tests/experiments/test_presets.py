@@ -53,7 +53,7 @@ def test_a_base_is_a_file_beside_the_one_that_names_it_and_may_have_a_base(tmp_p
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('base = "recomended"\n', "did you mean 'recommended'"),
+        ('base = "recomended"\n', r"own.toml.*\n? *base: recomended does not exist; did you mean 'recommended'"),
         ("base = 3\n", "give the name of a preset"),
         ('base = "own.toml"\n', "starts from this file itself"),
         ('base = "recommended"\n[model]\nmember = 2\n', "model.member"),

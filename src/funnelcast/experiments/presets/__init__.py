@@ -33,7 +33,11 @@ def with_base(settings: dict[str, Any], path: Path, above: tuple[Path, ...] = ()
     if not isinstance(base, str):
         fault = Fault(BASE, f"{base!r} is no text", "give the name of a preset, or the path of an experiment's file")
         raise ConfigError([fault], str(path))
-    found, files = find(base, path.parent), (*above, path.resolve())
+    try:
+        found, files = find(base, path.parent), (*above, path.resolve())
+    except ConfigError as error:
+        faults = [Fault(BASE, f"{base} {fault.problem}", fault.fix) for fault in error.faults]
+        raise ConfigError(faults, str(path)) from None
     if found.resolve() in files:
         raise ConfigError([Fault(BASE, f"{base} starts from this file itself", "name another one")], str(path))
     below = read_toml(found)
