@@ -26,7 +26,8 @@ class Split(Config):
     """`random`: each row by itself; `group`: all rows of a key together; `time`: the latest rows are test, those before
     them dev."""
     column: Name | None = None
-    """The key for `group`, the time for `time`."""
+    """The key for `group`, the time for `time`. Where `keep` names it too, or it is a categorical feature, the folds of
+    target statistics follow it."""
     dev: float = Field(default=0.1, ge=0, lt=1)
     """Share of the rows that become dev, unless a dev file is given; of the training file's, where test is a file."""
     test: float = Field(default=0.2, ge=0, lt=1)
