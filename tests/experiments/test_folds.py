@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,10 @@ import pytest
 from funnelcast.data.log.prepare import prepare
 from funnelcast.data.table import Table
 from funnelcast.experiments.baselines.measure import Baselines
+from funnelcast.experiments.crosses import find_crosses, with_crosses
+from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.folds import with_folds
+from funnelcast.models.network import NetworkRecipe
 from funnelcast.schema.dataset import Schema
 
 FEATURES = {"user": "categorical", "x": "categorical"}
@@ -64,3 +67,19 @@ def test_baselines_do_not_rely_on_a_key_that_test_rows_do_not_have(tmp_path: Pat
     found = baselines.compared("test", constant, constant)["click"]["figures"]
     for name in ("best column", "logistic regression"):
         assert found[name]["auc"]["estimate"] > 0.7, name
+
+
+def test_no_pair_is_chosen_that_only_tells_a_key_which_test_rows_do_not_have(tmp_path: Path) -> None:
+    """Each user has a pair of values of its own, and a rate of its own; with folds at random the pair tells it."""
+    rng = np.random.default_rng(0)
+    user = rng.permutation(np.repeat(np.arange(100), 80))
+    click = rng.random(8000) < rng.random(100)[user]
+    log = pa.table({"user": user, "a": user // 10, "b": user % 10, "click": click.astype(int)})
+    features = {"a": "categorical", "b": "categorical"}
+    schema = {"name": "users", "funnel": "click", "features": features, "split": BY_USER, "keep": ["user"]}
+    prepare(Schema.from_dict(schema), tmp_path / "table", train=log)
+    table = Table.open(tmp_path / "table")
+    assert find_crosses(table.encoder, table.part("train"), 1) == (("a", "b"),)
+    model = {"name": "shared_bottom", "statistics": {"crosses": 1}}
+    chosen = cast(NetworkRecipe, with_crosses(Experiment.from_dict({"model": model}), table, table.encoder).model)
+    assert chosen.statistics is not None and chosen.statistics.crosses == ()

@@ -21,7 +21,7 @@ def written(folder: Path, text: str, name: str = "own.toml") -> Path:
 
 def test_a_file_changes_some_settings_of_its_base(tmp_path: Path) -> None:
     text = 'base = "recommended"\nunknown_ids = 3.0\n[model]\nmembers = 8\n[model.statistics]\nfolds = 4\n'
-    found, base = experiment_of(written(tmp_path, text), seed=7), experiment_of("recommended")
+    found, base = Experiment.from_toml(written(tmp_path, text), seed=7), experiment_of("recommended")
     assert (found.unknown_ids, found.seed, found.optimizer) == (3.0, 7, base.optimizer)
     model, before = found.model, base.model
     assert isinstance(model, NetworkRecipe) and isinstance(before, NetworkRecipe)
@@ -32,12 +32,15 @@ def test_a_file_changes_some_settings_of_its_base(tmp_path: Path) -> None:
 
 def test_settings_in_python_start_from_a_base_too() -> None:
     found = Experiment.from_dict({"base": "recommended", "unknown_ids": 1.0})
-    assert found == experiment_of("recommended", unknown_ids=1.0)
+    assert found == experiment_of("recommended").model_copy(update={"unknown_ids": 1.0})
 
 
 def test_false_leaves_a_table_out_and_another_model_is_no_change_of_the_first(tmp_path: Path) -> None:
     found = experiment_of(written(tmp_path, 'base = "recommended"\nstacking = false\n[model]\nstatistics = false\n'))
     assert found.stacking is None and isinstance(found.model, NetworkRecipe) and found.model.statistics is None
+    named = experiment_of(written(tmp_path, 'base = "recommended"\n[stacking]\nname = "lightgbm"\nrounds = 7\n'))
+    base = experiment_of("recommended").stacking
+    assert base is not None and named.stacking == base.model_copy(update={"rounds": 7})
     text = 'base = "recommended"\nstacking = false\noptimizer = false\nstages = [{}]\nunknown_ids = 0.0\n'
     found = experiment_of(written(tmp_path, text + '[model]\nname = "lightgbm"\nrounds = 5\n'))
     assert found.model == LightGBM(rounds=5)

@@ -58,8 +58,8 @@ def _make(to: Path, rows: int, seed: int, realistic: bool, replace: bool, quiet:
     from funnelcast.data.files import new_folder
     from funnelcast.data.table import Table
     from funnelcast.experiments.evaluate import evaluate
-    from funnelcast.experiments.experiment import experiment_of
-    from funnelcast.experiments.presets import DEFAULT
+    from funnelcast.experiments.experiment import Experiment
+    from funnelcast.experiments.presets import DEFAULT, PRESETS
     from funnelcast.experiments.run import train
 
     with new_folder(to, replace=replace, mark="raw/generator.json") as folder, progress_bars(quiet) as progress:
@@ -69,7 +69,7 @@ def _make(to: Path, rows: int, seed: int, realistic: bool, replace: bool, quiet:
         files = {part: folder / "raw" / f"sample_skeleton_{part}.csv" for part in ("train", "test")}
         prepare_aliccp(files["train"], files["test"], folder / "table", progress=progress)
         table = Table.open(folder / "table")
-        experiment = experiment_of(DEFAULT, seed=seed)
+        experiment = Experiment.from_toml(PRESETS[DEFAULT], seed=seed)
         run = train(experiment, table, folder / "run", baselines=False, progress=progress)
         result = evaluate(run.bundle, table)
     return {"log": {"train": asdict(made.train), "test": asdict(made.test)}, "evaluation": result}
@@ -78,15 +78,15 @@ def _make(to: Path, rows: int, seed: int, realistic: bool, replace: bool, quiet:
 def _oulad(folder: Path, seed: int, quiet: bool) -> dict[str, Any]:
     """Table, run and report of oulad in `folder`; returns the summary of the training, and the page as `report`."""
     from funnelcast.data.datasets.funnels.prepare import prepare_funnel
-    from funnelcast.experiments.experiment import experiment_of
-    from funnelcast.experiments.presets import DEFAULT
+    from funnelcast.experiments.experiment import Experiment
+    from funnelcast.experiments.presets import DEFAULT, PRESETS
     from funnelcast.experiments.repeat import train_seeds
     from funnelcast.experiments.report.write import report
 
     table, run = folder / "table", folder / "run"
     with progress_bars(quiet) as progress:
         prepare_funnel("oulad", table, progress=progress)
-        summary = train_seeds(experiment_of(DEFAULT, seed=seed), table, out=run, progress=progress)
+        summary = train_seeds(Experiment.from_toml(PRESETS[DEFAULT], seed=seed), table, out=run, progress=progress)
     report(run)
     return {**summary, "report": str(run / "report" / "report.html")}
 

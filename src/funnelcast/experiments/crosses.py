@@ -88,18 +88,18 @@ def find_crosses(encoder: Encoder, train: Columns, most: int) -> tuple[tuple[str
 
 def _rows_alike(codes: NDArray[np.int64], pair: Pair) -> float:
     """How many rows have the median row's pair of values."""
-    pair_ids, count = _pair_ids(*codes[list(pair)])
-    return float(np.median(np.bincount(pair_ids, minlength=count)[pair_ids]))
+    cross_ids, count = _cross_ids(*codes[list(pair)])
+    return float(np.median(np.bincount(cross_ids, minlength=count)[cross_ids]))
 
 
-def _pair_ids(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+def _cross_ids(first: NDArray[np.int64], second: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
     """A number for the pair of values of each row, and how many numbers there are."""
     width = int(second.max()) + 1
-    pair_ids, count = first * width + second, (int(first.max()) + 1) * width
-    if count > len(pair_ids):
-        _, pair_ids = np.unique(pair_ids, return_inverse=True)
-        count = int(pair_ids.max()) + 1
-    return pair_ids, count
+    cross_ids, count = first * width + second, (int(first.max()) + 1) * width
+    if count > len(cross_ids):
+        _, cross_ids = np.unique(cross_ids, return_inverse=True)
+        count = int(cross_ids.max()) + 1
+    return cross_ids, count
 
 
 def _take_best(gains: dict[Pair, float], steps: list[_Step], codes: NDArray[np.int64]) -> Pair | None:
@@ -161,9 +161,9 @@ class _Step:
 
     def correction(self, codes: NDArray[np.int64], pair: Pair) -> _Correction:
         """By the rows of other folds."""
-        pair_ids, count = _pair_ids(*(codes[feature, self.rows] for feature in pair))
+        cross_ids, count = _cross_ids(*(codes[feature, self.rows] for feature in pair))
         slope, curve = self._derivatives
-        at = self.folds * count + pair_ids
+        at = self.folds * count + cross_ids
         own = [np.bincount(at, each, FOLDS * count).reshape(FOLDS, count) for each in (slope, curve)]
         slopes, curves = (each.sum(0) - each for each in own)
         step = (slopes / (curves + STRENGTH)).ravel()[at]

@@ -140,9 +140,7 @@ class Experiment(Config):
         return faults
 
 
-def experiment_of(experiment: Experiment | Path | str | None, **changes: Any) -> Experiment:
-    """Itself, that of a file or of a preset's name, or the default one for none; of a file, `changes` replace top-level
-    settings. Raises ConfigError."""
-    if isinstance(experiment, Experiment):
-        return experiment
-    return Experiment.from_toml(find(DEFAULT if experiment is None else experiment), **changes)
+def experiment_of(experiment: Experiment | Path | str | None) -> Experiment:
+    """Itself, that of a file or of a preset's name, or the default one for none. Raises ConfigError."""
+    experiment = DEFAULT if experiment is None else experiment
+    return experiment if isinstance(experiment, Experiment) else Experiment.from_toml(find(experiment))

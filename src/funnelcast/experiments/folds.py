@@ -1,8 +1,10 @@
 """Folds of a table's training rows, which part them as the schema's split parts train, dev and test."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from funnelcast.data.columns import Columns
 from funnelcast.data.table import Table
@@ -13,13 +15,17 @@ from funnelcast.training.statistics import folds_by_key, folds_by_time, folds_of
 def with_folds(table: Table, train: Columns, folds: int, seed: int) -> Columns:
     """The training rows `train`, the first ones of the table's, with the fold of each: in the order of time, by key, or
     at random. A key or time that the table does not keep is unknown: then by the order of the rows, or at random."""
-    split, side = table.schema.split, table.side("train").slice(0, len(train))
-    fields = [name for name, _ in table.encoder.inputs.fields]
-    if split.column is not None and split.column in (*side.column_names, *fields):
-        keys = group_by(table, train, side, split.column).keys
-        own = folds_by_time(keys, folds) if split.by == "time" else folds_by_key(keys, folds, seed)
-    elif split.by == "time":
-        own = folds_by_time(np.arange(len(train)), folds)
+    split = table.schema.split
+    keys = _keys(table, train, split.column) if split.column is not None else None
+    if split.by == "time":
+        own = folds_by_time(np.arange(len(train)) if keys is None else keys, folds)
     else:
-        own = folds_of(len(train), folds, seed)
+        own = folds_of(len(train), folds, seed) if keys is None else folds_by_key(keys, folds, seed)
     return replace(train, fold=own)
+
+
+def _keys(table: Table, train: Columns, column: str) -> NDArray[Any] | None:
+    """(N,) of a kept column or an id feature; none where it is neither."""
+    side = table.side("train").slice(0, len(train))
+    fields = [name for name, _ in table.encoder.inputs.fields]
+    return group_by(table, train, side, column).keys if column in (*side.column_names, *fields) else None

@@ -52,9 +52,8 @@ class Rates:
     def fit(cls, inputs: InputSpec, train: Columns, parents: tuple[int, ...]) -> Rates:
         """`train`: the sampled rows, in memory; where they name no folds, they are parted at random."""
         reader = Reader.of(inputs, train)
-        matrix, folds = Matrix(reader.inputs, "target_statistics"), train.fold
-        if folds is None:
-            folds = folds_of(len(train), FOLDS, SEED)
+        matrix = Matrix(reader.inputs, "target_statistics")
+        folds = folds_of(len(train), FOLDS, SEED) if train.fold is None else train.fold
         used = np.arange(len(train)) if train.weight is None else np.flatnonzero(train.weight)
         of_rows = reader(train)
         whole, others = fit_statistics(reader.inputs, matrix.by_statistics, of_rows, used, folds, parents, SMOOTHING)

@@ -178,7 +178,7 @@ def _claim(
     FunnelcastError."""
     path = folder / "benchmark.json"
     clear_stale(path)
-    settings = {name: _compared(experiment) for name, experiment in experiments.items()}
+    settings = {name: _settings(experiment) for name, experiment in experiments.items()}
     said = {"name": suite.name, "protocol": table.protocol, "files": table.manifest["files"], "models": settings}
     said |= {"split": suite.splits is not None, "by": split_key(suite)}
     said = json.loads(json.dumps(said | {"table": str(table.folder.resolve()), **command}))
@@ -203,13 +203,14 @@ def _claim(
     write_atomic(path, json.dumps(said, indent=1).encode())
 
 
-def _compared(experiment: Experiment) -> dict[str, Any]:
+def _settings(experiment: Experiment) -> dict[str, Any]:
+    """Those that all cells of a model have in common, as JSON has them."""
     return experiment.model_dump(mode="json", exclude=LEFT_OUT | {"seed"})
 
 
 def _are_same(before: dict[str, Any], now: dict[str, Any]) -> bool:
     """Settings that a model's cells were made with, and those of now; one that did not exist then had its default."""
     try:
-        return bool(json.loads(json.dumps(_compared(Experiment.from_dict(before)))) == now)
+        return _settings(Experiment.from_dict(before)) == now
     except ConfigError:
         return False

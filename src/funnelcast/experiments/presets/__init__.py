@@ -53,10 +53,13 @@ def _changed(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
         own = base.get(name)
         if value is False and isinstance(own, dict):
             del found[name]
-        elif (
-            isinstance(value, dict) and isinstance(own, dict) and value.get("name", own.get("name")) == own.get("name")
-        ):
+        elif isinstance(own, dict) and isinstance(value, dict) and _have_one_name(own, value):
             found[name] = _changed(own, value)
         else:
             found[name] = value
     return found
+
+
+def _have_one_name(*tables: dict[str, Any]) -> bool:
+    """Those that name no model take settings of any."""
+    return len({table["name"] for table in tables if "name" in table}) <= 1
