@@ -20,7 +20,7 @@ from funnelcast.evaluation.funnel import measure_funnel
 from funnelcast.evaluation.score import score
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.run import train
-from funnelcast.layers.mode import Precision
+from funnelcast.ops import Precision
 from funnelcast.serving.bundle import Bundle
 
 PRECISIONS: tuple[Precision, Precision] = ("float32", "bfloat16")

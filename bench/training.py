@@ -18,7 +18,7 @@ from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns, Ragged
 from funnelcast.data.encoder import InputSpec, ListSpec
 from funnelcast.data.loader import generator_of
-from funnelcast.layers.mode import Precision
+from funnelcast.ops import Precision
 from funnelcast.models.network import FunnelModel
 from funnelcast.models.registry import RECIPES, recipe_of
 from funnelcast.schema.funnel import Funnel

@@ -18,7 +18,7 @@ from bench.floor import Floor
 from bench.rival import Rival
 from funnelcast.data.columns import Columns
 from funnelcast.evaluation.score import score
-from funnelcast.layers.mode import Precision
+from funnelcast.ops import Precision
 from funnelcast.models.network import FunnelModel
 from funnelcast.schema.funnel import Funnel
 from funnelcast.training.course import Plan

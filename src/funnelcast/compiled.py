@@ -8,8 +8,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final, TypeVar
 
-from llvmlite import ir
-from numba import njit, types
+from numba import njit
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np import linalg
@@ -55,26 +54,6 @@ def inlined(function: Function) -> Function:
     """A part of such loops, of which each has a copy: a call with many arrays costs more than short work in it."""
     made: Function = njit(inline="always")(function)
     return made
-
-
-def fetch_at(builder: Any, address: Any) -> None:
-    """Code that brings the line at an address into the cache, to be written; any address will do."""
-    number, void = ir.IntType(32), cgutils.voidptr_t
-    kind = ir.FunctionType(ir.VoidType(), [void, number, number, number])
-    prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-    builder.call(prefetch, [builder.inttoptr(address, void), *map(number, (1, 3, 1))])
-
-
-def _fetch(typing: Any, address: Any) -> Any:
-    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        fetch_at(builder, values[0])
-        return context.get_dummy_value()
-
-    return types.void(types.int64), code
-
-
-fetch = intrinsic(_fetch)
-"""`fetch_at` of an address, for compiled loops."""
 
 
 def _borrow(typing: Any, array: Any) -> Any:

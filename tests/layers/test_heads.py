@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from funnelcast.layers.fused_reach import fused_reach
-from funnelcast.layers.heads import HEADS, Head, Reach, _logaddexp, chain_reach, independent_reach, undo_downsampling
+from funnelcast.ops.reach import HEADS, Head, Reach, _logaddexp, chain_reach, independent_reach, undo_downsampling
 
 CHAINS = [tuple(range(-1, steps - 1)) for steps in range(1, 7)]
 TREES = [(-1, 0, 1, 0), (-1, 0, 0, 1, -1, 4), (-1, -1)]

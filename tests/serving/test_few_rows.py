@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from funnelcast.data.batch import Batch
-from funnelcast.layers.heads import Reach
+from funnelcast.ops.reach import Reach
 from funnelcast.layers.mode import HAS_BFLOAT16
 from funnelcast.models.network import FunnelModel
 from funnelcast.serving.few_rows import SIZES, FewRows

@@ -16,7 +16,7 @@ from funnelcast.layers import gates
 from funnelcast.layers.banks import LinearBank
 from funnelcast.layers.fused import fused_bank
 from funnelcast.layers.gates import GateBank, NoTrunk
-from funnelcast.layers.heads import HEADS, Reach, independent_reach
+from funnelcast.ops.reach import HEADS, Reach, independent_reach
 from funnelcast.layers.mode import EVALUATE, Mode
 from funnelcast.layers.pooling import TransformerPooling
 from funnelcast.models.base import Parallel, Recipe

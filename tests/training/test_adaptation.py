@@ -12,7 +12,7 @@ from torch import Tensor
 
 from funnelcast.data.batch import Batch
 from funnelcast.errors import ConfigError, FunnelcastError
-from funnelcast.layers.heads import undo_downsampling
+from funnelcast.ops.reach import undo_downsampling
 from funnelcast.models.network import GROUPS, TOP, FunnelModel
 from funnelcast.models.registry import recipe_of
 from funnelcast.schema.funnel import Funnel

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from funnelcast.data.columns import UNOBSERVED
-from funnelcast.layers.heads import HEADS
+from funnelcast.ops.reach import HEADS
 from funnelcast.training.fused_losses import fused_losses
 from funnelcast.training.losses import LossConfig, build_loss_weights, step_losses
 from tests.layers.reference import draw

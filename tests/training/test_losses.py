@@ -12,7 +12,7 @@ from torch import Tensor
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import UNOBSERVED
 from funnelcast.errors import ConfigError
-from funnelcast.layers.heads import Reach, chain_reach, independent_reach
+from funnelcast.ops.reach import Reach, chain_reach, independent_reach
 from funnelcast.schema.funnel import Funnel
 from funnelcast.training.losses import (
     LossConfig,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from funnelcast.layers.heads import HEADS, Reach, logits_given_parent
+from funnelcast.ops.reach import HEADS, Reach, logits_given_parent
 from funnelcast.models.stacked import Share, mix
 from funnelcast.training.stacking import PRIOR, best_share, share_of
 

@@ -13,8 +13,8 @@ from torch import nn
 
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
-from funnelcast.layers.heads import Reach, undo_downsampling
-from funnelcast.layers.mode import Precision, is_half
+from funnelcast.ops import Precision, Reach, check_precision
+from funnelcast.ops.reach import undo_downsampling
 from funnelcast.threads import Workers, mapped, threads
 
 PIECE = 4096
@@ -30,7 +30,7 @@ class Scorer(Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    def score(self, batch: Batch, *, half: bool = False) -> Reach: ...
+    def score(self, batch: Batch, *, precision: Precision = "float32") -> Reach: ...
 
 
 def score(
@@ -44,14 +44,15 @@ def score(
     """log p and log q, (N, T) each, of having reached each step, corrected for the sampling of negatives. `workers`:
     threads for a network on the CPU, by default as many as torch may use; figures do not depend on it. Raises
     FunnelcastError for a precision that this processor has not."""
-    rows, half = Batch.of(columns), is_half(precision, model.device)
+    check_precision(precision, model.device)
+    rows = Batch.of(columns)
     log_p = np.empty((len(columns), len(model.parents)), np.float32)
     log_q = np.empty_like(log_p)
 
     @torch.inference_mode()
     def of_piece(start: int) -> int:
         stop = min(start + PIECE, len(columns))
-        reach = model.score(rows.slice(start, stop).to(model.device), half=half)
+        reach = model.score(rows.slice(start, stop).to(model.device), precision=precision)
         if keep_negatives < 1:
             reach = undo_downsampling(reach, model.parents, keep_negatives)
         log_p[start:stop] = reach.log_p.cpu().numpy()

@@ -26,7 +26,7 @@ from funnelcast.evaluation.score import score
 from funnelcast.experiments.evaluate import require_same_ids
 from funnelcast.experiments.note import with_note
 from funnelcast.experiments.rows import rows_with
-from funnelcast.layers.mode import Precision
+from funnelcast.ops import Precision
 from funnelcast.schema.funnel import Funnel
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor, bundle_of, probabilities

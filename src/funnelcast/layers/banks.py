@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from funnelcast.layers.dropout import LoopDropout
-from funnelcast.layers.fused import fused_bank
-from funnelcast.layers.mode import EVALUATE, Mode, is_simple
+from funnelcast import ops
 
 
 class LinearBank(nn.Module):
@@ -36,11 +32,7 @@ class LinearBank(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in) or (N, B, in) -> (N, B, out)."""
-        x = x.expand(len(self.weight), -1, -1) if x.dim() == 2 else x
-        bias = self.bias.unsqueeze(1) if self.bias is not None else x.new_zeros(())
-        if self.weight.shape[2] == 1:  # a sum is faster than a product with one column
-            return (x * self.weight.transpose(1, 2)).sum(2, keepdim=True) + bias
-        return torch.baddbmm(bias, x, self.weight)
+        return ops.linear_bank(x, self.weight, self.bias)
 
 
 class MLPBank(nn.Module):
@@ -56,18 +48,19 @@ class MLPBank(nn.Module):
         self.layers = nn.ModuleList(
             LinearBank(num, before, after) for before, after in zip([width_in, *widths[:-1]], widths, strict=True)
         )
-        self.dropout = tuple(dropout) or (0.0,) * len(widths)
+        self.dropout = tuple(dropout) if any(dropout) else ()
         self.width = widths[-1]
 
-    def for_fused(self, rows: int, mode: Mode) -> tuple[list[LoopDropout], list[Tensor]]:
-        """Dropout per layer, and each layer's weight and bias."""
-        parameters: list[Any] = [p for layer in self.layers for p in (layer.weight, layer.bias)]
-        return [mode.draw_in_loops(rate, rows) for rate in self.dropout], parameters
+    @property
+    def weights(self) -> list[Tensor]:
+        """(N, in, out) by layer."""
+        return [layer.weight for layer in self.layers if isinstance(layer.weight, Tensor)]
 
-    def forward(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
+    @property
+    def biases(self) -> list[Tensor]:
+        """(N, out) by layer."""
+        return [layer.bias for layer in self.layers if isinstance(layer.bias, Tensor)]
+
+    def forward(self, x: Tensor, key: ops.DropoutKey | None = None) -> Tensor:
         """(B, in) or (N, B, in) -> (N, B, widths[-1])."""
-        if mode.fused and is_simple(x) and not (self.slope and mode.noise is not None and any(self.dropout)):
-            return fused_bank(x, *self.for_fused(x.shape[-2], mode), mode, slope=self.slope)
-        for layer, rate in zip(self.layers, self.dropout, strict=True):
-            x = mode.dropout(functional.leaky_relu(layer(x), self.slope), rate)
-        return x
+        return ops.mlp_bank(x, self.weights, self.biases, slope=self.slope, rates=self.dropout, key=key)

@@ -10,16 +10,12 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from funnelcast import ops
 from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import InputSpec
-from funnelcast.layers.large_pages import on_large_pages
 from funnelcast.layers.lists import Bag, Elements, Pool, bag_of
-from funnelcast.layers.look_up import look_up, side_by_side
-from funnelcast.layers.mode import EVALUATE, Mode, is_simple
 from funnelcast.layers.numbers import Numbers
-from funnelcast.layers.repeats import Field, Repeats, repeats_of
 from funnelcast.layers.statistics import StatisticsLayer
 
 Init = Literal["xavier_uniform", "normal"]
@@ -46,16 +42,6 @@ class Embedded(NamedTuple):
         """Rows start … stop - 1."""
         ids = None if self.ids is None else self.ids[start:stop]
         return Embedded(self.flat[start:stop], tuple(each.slice(start, stop) for each in self.sequences), ids)
-
-    @property
-    def can_record(self) -> bool:
-        """Whether a pass over it may be recorded: no size of that depends on numbers, and compiled loops take it."""
-        return is_simple(self.flat) and not self.sequences
-
-    def copied(self) -> Embedded:
-        """In memory of its own."""
-        sequences = tuple(each._replace(vectors=each.vectors.clone()) for each in self.sequences)
-        return Embedded(self.flat.clone(), sequences, None if self.ids is None else self.ids.clone())
 
     def leaves(self, *, trained: bool) -> Embedded:
         """Cut off from what made it; `trained`: a gradient is wanted."""
@@ -97,8 +83,8 @@ class EmbeddingTable(nn.Module):
         self.fields = [name for _, name, _ in self.named]
         self.lists = {each.name: starts[each.vocabulary] for each in inputs.lists if each.vocabulary in starts}
         self.pools = {name: pools[name] for name in self.lists}
-        rows = on_large_pages(torch.empty(sum(self.sizes.values()), width))
-        self.weight = nn.Parameter(rows, requires_grad=not frozen)
+        rows = ops.on_large_pages(torch.empty(sum(self.sizes.values()), width))
+        self.weight, self.frozen = nn.Parameter(rows, requires_grad=not frozen), frozen
         self.min_rows = min_rows
         self.kept: Tensor | None
         self.register_buffer("kept", torch.ones(len(rows), dtype=torch.bool) if min_rows > 1 else None)
@@ -173,19 +159,9 @@ class EmbeddingTable(nn.Module):
         assert pool is not None
         return bag_of(batch.lists[name], pool)
 
-    def forward(self, batch: Batch, mode: Mode = EVALUATE, out: Tensor | None = None) -> list[Tensor]:
-        """-> (B, fields × row width) and a (B, row width) per pooled list; where no gradient is followed, `mode` may
-        ask for the fast way, which makes the first one in `out` (B, …) if that is given."""
-        parts = []
-        if self.fields and mode.fused and is_simple(self.weight) and not torch.is_grad_enabled():
-            own = None if out is None else out[:, : len(self.fields) * self.weight.shape[1]]
-            if self.kept is None:
-                parts.append(look_up(batch.ids, self.columns, self.starts, self.weight, own))
-            else:
-                columns = torch.arange(len(self.columns))
-                parts.append(look_up(self.rows(batch.ids), columns, torch.zeros_like(self.starts), self.weight, own))
-        elif self.fields:
-            parts.append(functional.embedding(self.rows(batch.ids), self.weight).flatten(1))
+    def forward(self, batch: Batch) -> list[Tensor]:
+        """-> (B, fields × row width) and a (B, row width) per pooled list."""
+        parts = [ops.gather(self.rows(batch.ids), self.weight)] if self.fields else []
         bags = [(self.list_rows(batch, name), self.bag(batch, name)) for name in self.pooled]
         return parts + [bag.add_up(rows, self.weight) for rows, bag in bags]
 
@@ -263,32 +239,22 @@ class Embedding(nn.Module):
         for table in self.all_tables():
             table.keep(counts, started=started)
 
-    def repeats(self, embedded: Embedded, pooled: Tensor) -> Repeats | None:
-        """What repeats in rows (B, …) that begin with those of `embedded.flat`; none where there is nothing to gain."""
-        return (
-            repeats_of(self._fields, embedded.ids, pooled) if embedded.ids is not None and is_simple(pooled) else None
-        )
-
     @cached_property
-    def _fields(self) -> tuple[Field, ...]:
+    def id_fields(self) -> tuple[ops.Field, ...]:
+        """The fields of one id in a row, for `ops.deduplicate`."""
         starts = {block.feature: block for block in self.layout}
         return tuple(
-            Field(column, table.sizes[vocabulary], starts[name].start, starts[name].width)
+            (column, table.sizes[vocabulary], starts[name].start, starts[name].width)
             for table in self.all_tables()
             for column, name, vocabulary in table.named
         )
 
-    def can_record(self, batch: Batch) -> bool:
-        """Whether a pass over a batch may be recorded: as many rows have one shape, and compiled loops take it."""
-        return not self.attended and all(map(is_simple, [batch.numeric, *(t.weight for t in self.all_tables())]))
-
-    def forward(self, batch: Batch, mode: Mode = EVALUATE, out: Tensor | None = None) -> Embedded:
-        """`mode` may ask for the fast way where no gradient is followed; `out` (B, D): where the numbers are to be."""
-        tables, parts, at = self.all_tables(), list[Tensor](), 0
-        for table in tables:
-            parts += table(batch, mode, None if out is None else out[:, at:])
-            at += table.width
+    def forward(self, batch: Batch) -> Embedded:
+        """Look a batch up."""
+        tables = self.all_tables()
+        parts = [part for table in tables for part in table(batch)]
         parts += [self.numbers(batch.numeric)] if self.numbers.widths else []
-        parts += [self.statistics(batch, mode)] if self.statistics is not None else []
+        parts += [self.statistics(batch)] if self.statistics is not None else []
         sequences = tuple(table.elements(batch, name) for table in tables for name in table.attended)
-        return Embedded(side_by_side(parts or [batch.numeric], out), sequences, batch.ids)
+        flat = torch.cat(parts, dim=1) if len(parts) > 1 else (parts or [batch.numeric])[0]
+        return Embedded(flat, sequences, batch.ids)

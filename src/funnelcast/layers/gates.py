@@ -7,12 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from funnelcast import ops
 from funnelcast.layers.banks import MLPBank
-from funnelcast.layers.calls import Seen
-from funnelcast.layers.fused import fused_bank
-from funnelcast.layers.linear import linear_by
-from funnelcast.layers.mode import EVALUATE, Mode, is_simple
-from funnelcast.layers.softmax import softmaxes_by
 
 Visible = list[list[bool]]
 """(gates, experts): whether a gate sees an expert."""
@@ -43,18 +39,19 @@ class GateBank(nn.Module):
         self.widths = [sum(row) for row in visible]
         self.logits = nn.ModuleList(nn.Linear(width_in, width) for width in self.widths)
         pairs = [(t, n) for t, row in enumerate(visible) for n, sees in enumerate(row) if sees]
-        self.seen = tuple(Seen(step, expert, column) for column, (step, expert) in enumerate(pairs))
+        self.edges: ops.Edges = tuple((gate, expert, column) for column, (gate, expert) in enumerate(pairs))
+        """(gate, expert, column) of each gate that sees an expert."""
 
-    def forward(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
-        """(B, D), or (G, B, D) with an input of its own for each gate, G >= T -> (B, K): the weights of `seen`, one
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, D), or (G, B, D) with an input of its own for each gate, G >= T -> (B, K): the weights of `edges`, one
         column each; those of one gate sum to 1."""
         if x.dim() == 3:
             logits = torch.cat([gate(own) for gate, own in zip(self.logits, x.unbind(), strict=False)], dim=1)
         else:  # all in one product, as each alone is too narrow for a fast one
             layers = [gate for gate in self.logits if isinstance(gate, nn.Linear)]
             weight, bias = torch.cat([gate.weight for gate in layers]), torch.cat([gate.bias for gate in layers])
-            logits = linear_by(mode, x, weight, bias)
-        return softmaxes_by(mode, logits, self.widths)
+            logits = ops.linear(x, weight, bias)
+        return ops.softmax_gates(logits, self.widths)
 
 
 class GatedExperts(nn.Module):
@@ -68,17 +65,11 @@ class GatedExperts(nn.Module):
         self.owners: Tensor
         self.register_buffer("owners", torch.tensor(owners, dtype=torch.int64), persistent=False)
 
-    def forward(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
+    def forward(self, x: Tensor, key: ops.DropoutKey | None = None) -> Tensor:
         """(B, D), or (G, B, D) with one input per owner and gate -> (T, B, H)."""
-        weights, steps = self.gates(x, mode), len(self.gates.logits)
+        gates, experts = self.gates(x), self.experts
         x = x.index_select(0, self.owners) if x.dim() == 3 else x
-        if mode.fused and is_simple(x):
-            experts = self.experts
-            fused = experts.for_fused(x.shape[-2], mode)
-            return fused_bank(x, *fused, mode, weights, self.gates.seen, slope=experts.slope)
-        outputs, columns = self.experts(x, mode).unbind(), weights.unsqueeze(2).unbind(1)
-        terms = [(s.step, columns[s.column] * outputs[s.expert]) for s in self.gates.seen]
-        return torch.stack([sum_of([term for t, term in terms if t == step]) for step in range(steps)])
+        return ops.expert_mixture(x, experts.weights, experts.biases, gates, self.gates.edges, slope=experts.slope)
 
 
 class ExtractionLevels(nn.Module):
@@ -91,10 +82,10 @@ class ExtractionLevels(nn.Module):
         super().__init__()
         self.levels = nn.ModuleList(levels)
 
-    def forward(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
+    def forward(self, x: Tensor, key: ops.DropoutKey | None = None) -> Tensor:
         """(B, D) -> (T, B, H)."""
         for level in self.levels:
-            x = level(x, mode)
+            x = level(x, key)
         return x
 
 
@@ -124,10 +115,10 @@ class OwnExperts(nn.Module):
         self.columns: Tensor
         self.register_buffer("columns", torch.tensor(columns, dtype=torch.int64), persistent=False)
 
-    def forward(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
+    def forward(self, x: Tensor, key: ops.DropoutKey | None = None) -> Tensor:
         """(B, all columns) -> (T, B, H)."""
         own = torch.stack([x.index_select(1, columns) for columns in self.columns])
-        experts: Tensor = self.experts(own, mode)
+        experts: Tensor = self.experts(own, key)
         return experts
 
 
@@ -139,23 +130,15 @@ class SharedTrunk(nn.Module):
         super().__init__()
         self.experts = experts
 
-    def forward(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
+    def forward(self, x: Tensor, key: ops.DropoutKey | None = None) -> Tensor:
         """(B, D) -> (1, B, H)."""
-        shared: Tensor = self.experts(x, mode)
+        shared: Tensor = self.experts(x, key)
         return shared
 
 
 class NoTrunk(nn.Module):
     """Towers read the input itself."""
 
-    def forward(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
+    def forward(self, x: Tensor, key: ops.DropoutKey | None = None) -> Tensor:
         """(B, D) -> (B, D)."""
         return x
-
-
-def sum_of(terms: Sequence[Tensor]) -> Tensor:
-    """Of one term or more, all of one shape."""
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
-    return total

@@ -8,12 +8,11 @@ from itertools import accumulate
 import torch
 from torch import Tensor, nn
 
+from funnelcast import ops
 from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.embedding import Block, Embedded, EmbeddingTable, Init
 from funnelcast.layers.lists import Pool, bag_of, owners
-from funnelcast.layers.look_up import side_by_side
-from funnelcast.layers.mode import EVALUATE, Mode, is_simple
 from funnelcast.layers.numbers import Numbers
 
 _MIX = 0x9E3779B1  # an odd number near 2^32 / golden ratio: multiplied by it, neighbours fall far apart
@@ -50,8 +49,10 @@ class HashedIds(nn.Module):
     def all_tables(self) -> list[EmbeddingTable]:
         return []
 
-    def repeats(self, embedded: Embedded, pooled: Tensor) -> None:
+    @property
+    def id_fields(self) -> tuple[ops.Field, ...]:
         """No vectors."""
+        return ()
 
     def reset(self, init: Init, generator: torch.Generator) -> None:
         """Nothing to do."""
@@ -66,12 +67,8 @@ class HashedIds(nn.Module):
         mixed = (mixed ^ (mixed >> 15)) * _MIX
         return ((mixed & ((1 << _BITS) - 1)) * self.places) >> _BITS
 
-    def can_record(self, batch: Batch) -> bool:
-        """Whether a pass over a batch may be recorded."""
-        return is_simple(batch.numeric)
-
-    def forward(self, batch: Batch, mode: Mode = EVALUATE, out: Tensor | None = None) -> Embedded:
-        """-> (B, width), in `out` if it is given."""
+    def forward(self, batch: Batch) -> Embedded:
+        """-> (B, width)."""
         kind = batch.numeric.dtype
         x = torch.zeros(batch.ids.shape[0], self.places, dtype=kind, device=batch.ids.device)
         x = x.scatter_add(1, self.place(batch.ids, self.salts), torch.ones_like(batch.ids, dtype=kind))
@@ -81,4 +78,4 @@ class HashedIds(nn.Module):
             rows = owners(lists.offsets, lists.ids.shape[0])
             at = rows * self.places + self.place(lists.ids, self.list_salts[name])
             flat = flat.index_add(0, at, bag_of(lists, pool).factors.to(kind))
-        return Embedded(side_by_side([flat.view(x.shape), self.numbers(batch.numeric)], out))
+        return Embedded(torch.cat([flat.view(x.shape), self.numbers(batch.numeric)], 1))

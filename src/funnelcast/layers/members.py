@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from funnelcast.layers.heads import Reach
-from funnelcast.layers.mode import EVALUATE, Mode
+from funnelcast import ops
+from funnelcast.ops import Reach
 
 
 class MemberTrunks(nn.Module):
@@ -21,9 +21,9 @@ class MemberTrunks(nn.Module):
         super().__init__()
         self.trunks, self.steps = nn.ModuleList(trunks), steps
 
-    def forward(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
+    def forward(self, x: Tensor, key: ops.DropoutKey | None = None) -> Tensor:
         """(B, D) -> (K × T, B, H), member by member."""
-        made = [trunk(x, mode) for trunk in self.trunks]
+        made = [trunk(x, key) for trunk in self.trunks]
         return torch.cat([own.expand(self.steps, -1, -1) for own in made])  # one vector may be for all steps
 
 
@@ -34,10 +34,10 @@ class MemberAttentions(nn.Module):
         super().__init__()
         self.attentions = nn.ModuleList(attentions)
 
-    def forward(self, x: Tensor, mode: Mode = EVALUATE) -> Tensor:
+    def forward(self, x: Tensor, key: ops.DropoutKey | None = None) -> Tensor:
         """(K × T, B, H) -> (K × T, B, H)."""
         parts = x.chunk(len(self.attentions))
-        return torch.cat([attend(part, mode) for attend, part in zip(self.attentions, parts, strict=True)])
+        return torch.cat([attend(part, key) for attend, part in zip(self.attentions, parts, strict=True)])
 
 
 def average(reach: Reach, members: int, parents: tuple[int, ...]) -> Reach:

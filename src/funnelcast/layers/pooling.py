@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from funnelcast import ops
 from funnelcast.layers.banks import LinearBank, MLPBank
 from funnelcast.layers.embedding import Block, Embedded
 from funnelcast.layers.lists import Elements
-from funnelcast.layers.mode import EVALUATE, Mode
 
 GROUP = 256
 """Rows that are padded together."""
@@ -41,12 +40,12 @@ class SequencePooling(nn.Module):
         blocks = ((b.start, b.width // b.copies, copy if b.copies > 1 else 0) for b in self.layout)
         return [start + n * width + i for start, width, n in blocks for i in range(width)]
 
-    def forward(self, embedded: Embedded, mode: Mode = EVALUATE) -> Tensor:
+    def forward(self, embedded: Embedded, key: ops.DropoutKey | None = None) -> Tensor:
         """-> (B, D)."""
         if not embedded.sequences:
             return embedded.flat
         pooled = [
-            pool(embedded.flat, elements, mode) for pool, elements in zip(self.pools, embedded.sequences, strict=True)
+            pool(embedded.flat, elements, key) for pool, elements in zip(self.pools, embedded.sequences, strict=True)
         ]
         return torch.cat([embedded.flat, *pooled], dim=1)
 
@@ -92,22 +91,22 @@ class TargetAttention(nn.Module):
         self.rest = MLPBank(self.copies, hidden[0], hidden[1:]) if len(hidden) > 1 else None
         self.score = LinearBank(self.copies, hidden[-1], 1)
 
-    def forward(self, flat: Tensor, elements: Elements, mode: Mode = EVALUATE) -> Tensor:
+    def forward(self, flat: Tensor, elements: Elements, key: ops.DropoutKey | None = None) -> Tensor:
         """flat (B, D), elements of E numbers each -> (B, E)."""
         start, width = self.target.start, self.target.width
         target = flat[:, start : start + width]
         if torch.compiler.is_exporting() or flat.shape[0] <= GROUP:
-            return self._pool(target, elements, mode)
+            return self._pool(target, elements, key)
         groups = zip(target.split(GROUP), elements.split(GROUP), strict=True)
-        return torch.cat([self._pool(*group, mode) for group in groups])
+        return torch.cat([self._pool(*group, key) for group in groups])
 
-    def _pool(self, target: Tensor, elements: Elements, mode: Mode) -> Tensor:
+    def _pool(self, target: Tensor, elements: Elements, key: ops.DropoutKey | None) -> Tensor:
         owners = elements.owners()
         if self.positions is not None:
             places = self.positions.of(elements.ages(owners))
             elements = elements._replace(vectors=elements.vectors + places)
         own = _by_copy(elements.vectors, self.copies)
-        weights = self._weights(own, _by_copy(target, self.copies), elements, owners, mode)
+        weights = self._weights(own, _by_copy(target, self.copies), elements, owners, key)
         return elements.sums((weights * own).transpose(0, 1).flatten(1), owners)
 
     def _hidden(self, own: Tensor, target: Tensor, owners: Tensor) -> Tensor:
@@ -118,10 +117,12 @@ class TargetAttention(nn.Module):
         product = own * target.index_select(1, owners)
         return own @ (of_h + of_difference) + product @ of_product + by_row.index_select(1, owners)
 
-    def _weights(self, own: Tensor, target: Tensor, elements: Elements, owners: Tensor, mode: Mode) -> Tensor:
+    def _weights(
+        self, own: Tensor, target: Tensor, elements: Elements, owners: Tensor, key: ops.DropoutKey | None
+    ) -> Tensor:
         """(N, total, 1)"""
         hidden = self._hidden(own, target, owners).relu()
-        hidden = hidden if self.rest is None else self.rest(hidden, mode)
+        hidden = hidden if self.rest is None else self.rest(hidden, key)
         assert self.score.bias is not None
         scores = torch.baddbmm(self.score.bias.unsqueeze(1), hidden, self.score.weight)
         if not self.softmax:
@@ -158,27 +159,26 @@ class TransformerPooling(nn.Module):
         self.positions = Positions(length, width * copies)
         self.layers = nn.ModuleList(TransformerLayer(copies, width, heads, hidden, dropout) for _ in range(layers))
 
-    def forward(self, flat: Tensor, elements: Elements, mode: Mode = EVALUATE) -> Tensor:
+    def forward(self, flat: Tensor, elements: Elements, key: ops.DropoutKey | None = None) -> Tensor:
         """elements of E numbers each -> (B, E)."""
-        rows = elements.lengths.shape[0]
-        blocks = mode.noise.blocks(rows) if mode.noise is not None else [(0, rows, None)]
-        if len(blocks) == 1:
-            return self._grouped(elements, mode)
-        parts = [self._grouped(elements.slice(a, b), replace(mode, noise=noise)) for a, b, noise in blocks]
-        return torch.cat(parts)
+        if key is None:
+            return self._grouped(elements, None)
+        starts = range(0, elements.lengths.shape[0], key.rows)
+        parts = [elements.slice(start, start + key.rows) for start in starts]
+        return torch.cat([self._grouped(*pair) for pair in zip(parts, key.blocks(), strict=True)])
 
-    def _grouped(self, elements: Elements, mode: Mode) -> Tensor:
-        """Of rows that have one source of noise."""
+    def _grouped(self, elements: Elements, key: ops.DropoutKey | None) -> Tensor:
+        """Of rows that have one dropout key."""
         lengths = elements.lengths
         padding = elements.vectors.new_zeros(1, elements.vectors.shape[1])
         vectors = torch.cat([elements.vectors, padding])
         if torch.compiler.is_exporting() or lengths.shape[0] <= GROUP:
-            return self._pool(vectors, elements.offsets[:-1], lengths, mode)
+            return self._pool(vectors, elements.offsets[:-1], lengths, key)
         order = lengths.argsort()
-        pooled = [self._pool(vectors, elements.offsets[rows], lengths[rows], mode) for rows in order.split(GROUP)]
+        pooled = [self._pool(vectors, elements.offsets[rows], lengths[rows], key) for rows in order.split(GROUP)]
         return torch.cat(pooled)[order.argsort()]
 
-    def _pool(self, vectors: Tensor, starts: Tensor, lengths: Tensor, mode: Mode) -> Tensor:
+    def _pool(self, vectors: Tensor, starts: Tensor, lengths: Tensor, key: ops.DropoutKey | None) -> Tensor:
         """Of rows whose elements are vectors[start:start + length]; the last vector is padding."""
         places = torch.arange(self._longest(lengths), device=lengths.device)
         held = places < lengths[:, None]
@@ -186,7 +186,7 @@ class TransformerPooling(nn.Module):
         x = x + self.positions.of(lengths[:, None] - 1 - places)
         x = x.unflatten(2, (self.copies, self.width)).permute(2, 0, 1, 3)
         for layer in self.layers:
-            x = layer(x, held, mode)
+            x = layer(x, held, key)
         mean: Tensor = (x * held[..., None]).sum(2) / lengths.clamp(min=1)[:, None]
         return mean.transpose(0, 1).flatten(1)
 
@@ -208,32 +208,20 @@ class TransformerLayer(nn.Module):
         self.wide, self.narrow = LinearBank(copies, width, hidden), LinearBank(copies, hidden, width)
         self.norms = nn.ModuleList(Norm(copies, width) for _ in range(2))
 
-    def forward(self, x: Tensor, held: Tensor, mode: Mode) -> Tensor:
+    def forward(self, x: Tensor, held: Tensor, key: ops.DropoutKey | None) -> Tensor:
         """x (N, B, L, E), held (B, L): whether an element stands there -> (N, B, L, E)."""
         flat = x.flatten(1, 2)
-        query, key, value = (
+        q, k, v = (
             bank(flat).unflatten(1, x.shape[1:3]).unflatten(3, (self.heads, -1)).transpose(2, 3)
             for bank in (self.query, self.key, self.value)
         )
-        told = attend(query, key, value, held[:, None, None, :], fused=mode.fused and mode.again is None)
-        told = self.mix(told.transpose(2, 3).flatten(3).flatten(1, 2))
-        flat = self.norms[0](flat + mode.dropout(told, self.dropout))
-        wide = mode.dropout(self.wide(flat).relu(), self.dropout)
+        mask = torch.zeros_like(held, dtype=x.dtype).masked_fill(~held, torch.finfo(x.dtype).min)
+        attended = ops.self_attention(q, k, v, mask[:, None, None, :])
+        attended = self.mix(attended.transpose(2, 3).flatten(3).flatten(1, 2))
+        flat = self.norms[0](flat + ops.dropout(attended, self.dropout, key))
+        wide = ops.dropout(self.wide(flat).relu(), self.dropout, key)
         normed: Tensor = self.norms[1](flat + self.narrow(wide))
         return normed.reshape(x.shape)
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, held: Tensor, *, fused: bool) -> Tensor:
-    """softmax(Q Kᵀ / √d) V over the keys that are held; (…, L, d) each. `fused`: torch's kernel, faster and
-    once differentiable."""
-    barred = torch.zeros_like(held, dtype=query.dtype).masked_fill(~held, torch.finfo(query.dtype).min)
-    if fused:
-        q, k, v = (t.flatten(0, 1) for t in (query, key, value))
-        mask = barred.repeat(query.shape[0], 1, 1, 1)
-        return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask).reshape(query.shape)
-    scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
-    attended: Tensor = (scores + barred).softmax(-1) @ value
-    return attended
 
 
 class Norm(nn.Module):

@@ -8,8 +8,8 @@ from itertools import accumulate
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from funnelcast import ops
 from funnelcast.data.batch import Batch
 from funnelcast.data.categories import (
     Category,
@@ -22,8 +22,6 @@ from funnelcast.data.categories import (
 from funnelcast.data.encoder import InputSpec
 from funnelcast.data.statistics import Tally, TargetStatistics, targets_of
 from funnelcast.layers.lists import bag_of
-from funnelcast.layers.look_up import look_up
-from funnelcast.layers.mode import EVALUATE, Mode, is_simple
 
 
 class StatisticsLayer(nn.Module):
@@ -120,27 +118,24 @@ class StatisticsLayer(nn.Module):
         """Drop what training rows alone read."""
         self.by_fold = None
 
-    def forward(self, batch: Batch, mode: Mode = EVALUATE) -> Tensor:
-        """(B, categories × (S + 1)); by compiled loops where `mode` asks for them."""
+    def forward(self, batch: Batch) -> Tensor:
+        """(B, categories × (S + 1))."""
         table, first = self.table, None
         if batch.fold is not None:
             assert self.by_fold is not None, "rows with folds are training rows, for which statistics must be fitted"
             table = self.by_fold.flatten(0, 1)
             first = batch.fold.to(torch.int32) * self.by_fold.shape[1]
         table = table.to(batch.numeric.dtype)
-        single = self._single(batch, table, first, mode)
+        single = self._single(batch, table, first)
         return torch.cat([single, *self._of_lists(batch, table, first)], 1) if self.lists else single
 
-    def _single(self, batch: Batch, table: Tensor, first: Tensor | None, mode: Mode) -> Tensor:
+    def _single(self, batch: Batch, table: Tensor, first: Tensor | None) -> Tensor:
         rows = batch.ids.shape[0]
         if not self._singles:
             return table.new_empty(rows, 0)
         codes = torch.stack([each.codes(batch).to(torch.int32) for each in self._singles.values()], 1)
         codes = codes if first is None else codes + first[:, None]
-        starts = self.starts[: len(self._singles)]
-        if mode.fused and is_simple(table):
-            return look_up(codes, torch.arange(len(starts)), starts, table)
-        return functional.embedding(codes + starts, table).flatten(1)
+        return ops.gather(codes + self.starts[: len(self._singles)], table)
 
     def _of_lists(self, batch: Batch, table: Tensor, first: Tensor | None) -> list[Tensor]:
         found = []

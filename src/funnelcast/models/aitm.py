@@ -12,6 +12,7 @@ from funnelcast.layers.gates import NoTrunk
 from funnelcast.models.base import Parallel
 from funnelcast.models.network import NetworkRecipe
 from funnelcast.models.parts import Parts
+from funnelcast.models.penalties import Penalty, RiseAlongEdges
 from funnelcast.models.reading import Width
 from funnelcast.schema.funnel import Funnel
 
@@ -38,4 +39,8 @@ class AITM(NetworkRecipe):
 
     def parts(self, width: int, columns: Sequence[Sequence[int]], funnel: Funnel) -> Parts:
         top = StepAttention(self.tower[-1], funnel.edges)
-        return Parts(NoTrunk(), width, top_attention=top, calibrator=self.calibrator)
+        return Parts(NoTrunk(), width, top_attention=top)
+
+    def penalties(self) -> tuple[Penalty, ...]:
+        """The calibrator, where a step can be likelier than the one before it."""
+        return (RiseAlongEdges(self.calibrator),) if self.calibrator and self.head == "independent" else ()

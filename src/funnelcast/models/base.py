@@ -12,7 +12,7 @@ from pydantic import model_validator
 from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import Encoder, InputSpec
 from funnelcast.errors import Fault
-from funnelcast.layers.heads import Reach
+from funnelcast.ops import Precision, Reach
 from funnelcast.schema.config import Config
 from funnelcast.schema.funnel import Funnel
 
@@ -42,9 +42,9 @@ class Model(Protocol):
     def __call__(self, batch: Batch) -> Reach:
         """Log-probabilities (B, T) of having reached and not having reached each step."""
 
-    def score(self, batch: Batch, *, half: bool = False) -> Reach:
-        """The same to float tolerance in the fastest way there is, without a gradient; `half`: with products of
-        bfloat16, if there are products."""
+    def score(self, batch: Batch, *, precision: Precision = "float32") -> Reach:
+        """The same to float tolerance in the fastest way there is, without a gradient; `precision`: of the
+        operands of matrix products, if there are any."""
 
     def save(self, folder: Path) -> None:
         """Write everything learned into an existing folder."""

@@ -13,9 +13,10 @@ import torch
 from funnelcast.data.batch import Batch
 from funnelcast.data.matrix import Matrix
 from funnelcast.data.statistics import Statistics
-from funnelcast.layers.heads import HEADS, Reach
 from funnelcast.layers.trees import StepScore, load_step, require_lightgbm
 from funnelcast.models.base import Head
+from funnelcast.ops import Precision
+from funnelcast.ops.reach import HEADS, Reach
 
 
 @final
@@ -51,7 +52,7 @@ class BoostedModel:
         log_p, log_q = HEADS[self.head](torch.from_numpy(logits), self.parents)
         return Reach(log_p.float(), log_q.float())
 
-    def score(self, batch: Batch, *, half: bool = False) -> Reach:
+    def score(self, batch: Batch, *, precision: Precision = "float32") -> Reach:
         """The same; trees have no products."""
         return self(batch)
 

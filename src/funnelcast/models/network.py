@@ -6,7 +6,7 @@ import hashlib
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final, Literal, Self, final
 
@@ -15,25 +15,23 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from funnelcast import ops
 from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import Encoder, InputSpec
 from funnelcast.data.loader import generator_of
 from funnelcast.data.statistics import TargetStatistics
 from funnelcast.data.vectors import read_vectors
-from funnelcast.layers.amx import HAS_AMX
 from funnelcast.layers.attention import NoAttention
 from funnelcast.layers.banks import LinearBank, MLPBank
 from funnelcast.layers.embedding import Embedded, Init
-from funnelcast.layers.fused_reach import fused_reach
-from funnelcast.layers.heads import HEADS, Reach
 from funnelcast.layers.members import average
-from funnelcast.layers.mode import EVALUATE, FAST, HALF, Mode, is_simple
-from funnelcast.layers.output import fused_output
 from funnelcast.layers.pooling import Norm, Positions
 from funnelcast.layers.statistics import StatisticsLayer
 from funnelcast.models.base import Head, LossSpace
 from funnelcast.models.parts import Parts, joined
+from funnelcast.models.penalties import Penalty
 from funnelcast.models.reading import Rate, Reading, ReadingRecipe, Width
+from funnelcast.ops import DropoutKey, Precision, Reach, chain_reach
 from funnelcast.schema.funnel import Funnel
 
 Group = Literal["embedding", "pooling", "experts", "gates", "attention", "towers"]
@@ -109,7 +107,12 @@ class NetworkRecipe(ReadingRecipe):
             head=self.head,
             loss_space=self.loss_space,
             members=self.members,
+            penalties=self.penalties(),
         )
+
+    def penalties(self) -> tuple[Penalty, ...]:
+        """What training minimises next to the losses of the steps."""
+        return ()
 
     def fresh(self, encoder: Encoder, seed: int) -> FunnelModel:
         """A network with its first parameters: by the seed, or from pretrained vectors."""
@@ -147,8 +150,10 @@ class FunnelModel(nn.Module):
         head: Head,
         loss_space: LossSpace,
         members: int = 1,
+        penalties: tuple[Penalty, ...] = (),
     ) -> None:
-        """`towers`: of every step of each member; `loss_space`: the rows that steps are trained on."""
+        """`towers`: of every step of each member; `loss_space`: the rows that steps are trained on; `penalties`: what
+        training minimises next to their losses."""
         super().__init__()
         self.embedding, self.pooling = reading
         self.trunk, self.attention = parts.trunk, parts.attention or NoAttention()
@@ -156,7 +161,7 @@ class FunnelModel(nn.Module):
         self.output = LinearBank(members * len(funnel.names), towers.width, 1)
         self.parents, self.members = funnel.parents, members
         self.head, self.loss_space = head, loss_space
-        self.calibrator = parts.calibrator if head == "independent" else 0.0  # a product never rises
+        self.penalties = penalties
 
     @property
     def device(self) -> torch.device:
@@ -200,29 +205,30 @@ class FunnelModel(nn.Module):
         """(T,) the step that must have been reached for a logit to be of a row; -1 where it is of every row."""
         return self.parents if self.head == "chain" or self.loss_space != "entire" else (-1,) * len(self.parents)
 
-    def forward(self, batch: Batch, mode: Mode = EVALUATE) -> Reach:
+    def forward(self, batch: Batch, key: DropoutKey | None = None) -> Reach:
         """Log-probabilities (B, T) of having reached and not having reached each step."""
-        return self.network(self.embedding(batch, mode), mode)
+        return self.network(self.embedding(batch), key)
 
     @torch.inference_mode()
-    def score(self, batch: Batch, *, half: bool = False) -> Reach:
-        """The same to float tolerance, by compiled loops where these can; `half`: with products of bfloat16."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half and self.device.type != "cpu"):
-            return self.forward(batch, HALF if half else FAST)
+    def score(self, batch: Batch, *, precision: Precision = "float32") -> Reach:
+        """The same to float tolerance, by the fastest kernels that there are."""
+        with self.compute(precision=precision, order=0):
+            return self.forward(batch)
 
-    def network(self, embedded: Embedded, mode: Mode = EVALUATE) -> Reach:
+    def compute(self, *, precision: Precision = "float32", order: int = 1) -> AbstractContextManager[None]:
+        """`ops.compute` for where the parameters are."""
+        weight = self.output.weight
+        return ops.compute(weight.device, precision=precision, order=order, dtype=weight.dtype)
+
+    def network(self, embedded: Embedded, key: DropoutKey | None = None) -> Reach:
         """The same from embedded rows."""
-        logits = self.logits(embedded, mode)
         along = self.parents if self.head == "chain" else (-1,) * len(self.parents)
-        if mode.fused and not torch.is_grad_enabled() and is_simple(logits):
-            reach = fused_reach(logits, along)
-        else:
-            reach = HEADS[self.head](logits, self.parents)
+        reach = Reach(*ops.reach(self.logits(embedded, key), along))
         return reach if self.members == 1 else average(reach, self.members, along)
 
     def trained_reach(self, logits: Tensor) -> Reach:
         """What the loss is of: reach, or each step's probability given its parent where that is all."""
-        return HEADS["independent" if self.loss_space == "given_parent" else self.head](logits, self.parents)
+        return chain_reach(logits, self.trained_along)
 
     @torch.no_grad()
     def start_at(self, rates: Sequence[float]) -> None:
@@ -239,33 +245,26 @@ class FunnelModel(nn.Module):
         """(T,) whose reach a step's is multiplied with in `trained_reach`; -1 where it is of its logit alone."""
         return self.parents if self.head == "chain" and self.loss_space != "given_parent" else (-1,) * len(self.parents)
 
-    def logits(self, embedded: Embedded, mode: Mode = EVALUATE) -> Tensor:
+    def logits(self, embedded: Embedded, key: DropoutKey | None = None) -> Tensor:
         """-> (B × K, T)."""
-        return self.logits_of(*self.pooled(embedded, mode))
+        pooled = self.pooling(embedded, key)
+        return self.logits_of(ops.deduplicate(pooled, embedded.ids, self.embedding.id_fields), key)
 
-    def pooled(self, embedded: Embedded, mode: Mode) -> tuple[Tensor, Mode]:
-        """What pooling makes of embedded rows, and the mode for what comes after it."""
-        x: Tensor = self.pooling(embedded, mode)
-        if not mode.fused or (mode.half and HAS_AMX):  # by which looking up saves no time
-            return x, mode
-        return x, replace(mode, repeats=self.embedding.repeats(embedded, x))
-
-    def logits_of(self, pooled: Tensor, mode: Mode = EVALUATE) -> Tensor:
+    def logits_of(self, pooled: Tensor, key: DropoutKey | None = None) -> Tensor:
         """The same of what pooling made of embedded rows."""
-        vectors = self.attention(self.trunk(pooled, mode), mode)
+        vectors = self.attention(self.trunk(pooled, key))
         if vectors.dim() == 3 and len(vectors) == 1:
             vectors = vectors.squeeze(0)  # which all towers read
-        x = self.top_attention(self.towers(vectors, mode), mode)
-        weight, bias = self.output.weight, self.output.bias
-        if mode.fused and is_simple(x) and x.dim() == 3 and bias is not None:
-            logits = fused_output(x, weight, bias)
-        else:
-            logits = self.output(x).squeeze(-1).t()
+        x = self.top_attention(self.towers(vectors, key))
+        assert self.output.bias is not None
+        logits = ops.logits(x, self.output.weight, self.output.bias)
         return logits if self.members == 1 else logits.reshape(-1, len(self.parents))
 
     def groups(self, names: Sequence[Group]) -> dict[str, nn.Parameter]:
         """Parameters by name of the named groups of layers."""
-        return {name: p for name, p in self.named_parameters() if p.requires_grad and _group_of(name) in names}
+        frozen = {id(table.weight) for table in self.embedding.all_tables() if table.frozen}
+        named = self.named_parameters()
+        return {name: p for name, p in named if id(p) not in frozen and _group_of(name) in names}
 
     @torch.no_grad()
     def reset(self, init: Init, generator: torch.Generator) -> None:

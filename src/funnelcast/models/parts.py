@@ -21,8 +21,6 @@ class Parts(NamedTuple):
     """Between the steps' vectors before the towers."""
     top_attention: nn.Module | None = None
     """The same after the towers."""
-    calibrator: float = 0.0
-    """Weight of AITM's penalty on reach that rises along an edge."""
 
 
 def joined(members: Sequence[Parts], steps: int) -> Parts:

@@ -11,10 +11,11 @@ from typing import NamedTuple, Protocol, cast, final
 import torch
 
 from funnelcast.data.batch import Batch
-from funnelcast.layers.heads import HEADS, Reach, logits_given_parent
 from funnelcast.models.base import Model
 from funnelcast.models.boosted import BoostedModel
 from funnelcast.models.network import FunnelModel
+from funnelcast.ops import Precision
+from funnelcast.ops.reach import HEADS, Reach, logits_given_parent
 
 
 class Share(NamedTuple):
@@ -32,7 +33,7 @@ class Share(NamedTuple):
 class Scorer(Protocol):
     """A network, or what gives its numbers faster."""
 
-    def score(self, batch: Batch, *, half: bool = False) -> Reach: ...
+    def score(self, batch: Batch, *, precision: Precision = "float32") -> Reach: ...
 
 
 @final
@@ -70,9 +71,9 @@ class Stacked:
         """Log-probabilities (B, T) of having reached and not having reached each step."""
         return self.mixed(self.network(batch), batch)
 
-    def score(self, batch: Batch, *, half: bool = False) -> Reach:
+    def score(self, batch: Batch, *, precision: Precision = "float32") -> Reach:
         """The same in the fastest way there is; `half`: the network with products of bfloat16."""
-        return self.mixed(self._scorer.score(batch, half=half), batch)
+        return self.mixed(self._scorer.score(batch, precision=precision), batch)
 
     def over(self, scorer: Scorer) -> Stacked:
         """The same with other means of scoring its network."""

@@ -14,11 +14,11 @@ from funnelcast.data.columns import Columns
 from funnelcast.errors import DeltaError
 from funnelcast.evaluation.score import PIECE, Scorer, score
 from funnelcast.layers.embedding import Embedded
-from funnelcast.layers.heads import undo_downsampling
-from funnelcast.layers.mode import FAST, HALF, Precision, is_half
 from funnelcast.layers.statistics import StatisticsLayer
 from funnelcast.models.network import FunnelModel
 from funnelcast.models.stacked import Stacked, network_of
+from funnelcast.ops import Precision, check_precision, compute
+from funnelcast.ops.reach import undo_downsampling
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.delta import Delta
 from funnelcast.serving.few_rows import FEW, FewRows
@@ -46,7 +46,8 @@ class Deltas:
                     f"the delta for {whose} is of the bundle {delta.base}, not of {bundle.fingerprint}; load that one, "
                     "or adapt this one"
                 )
-        self.precision, self.mode = precision, HALF if is_half(precision, model.device) else FAST
+        check_precision(precision, model.device)
+        self.precision = precision
         self.model, self.keep, self.keys = model, bundle.keep_negatives, Keys([delta.key for delta in deltas])
         self.changed = [delta for delta in deltas if not delta.is_empty]
         self.places = np.full(len(deltas) + 1, -1, np.int32)  # in `changed`: of each delta, and at the end of none
@@ -80,12 +81,12 @@ class Deltas:
         """In place, delta by delta."""
         order = np.argsort(which, kind="stable")[(which < 0).sum() :]
         new, own = self.new.encode(rows, which) if self.new.values else None, dict(self.model.named_parameters())
-        with self.replicas.one() as network:
+        with self.replicas.one() as network, compute(self.model.device, precision=self.precision, order=0):
             for start in range(0, len(order), BLOCK):
                 block = order[start : start + BLOCK]
                 x = self._embedded(columns.take(block), None if new is None else new.take(block), which[block])
                 for i, piece in _pieces(which[block]):
-                    reach = network.under(self.changed[i].parameters(own), x.slice(piece.start, piece.stop), self.mode)
+                    reach = network.under(self.changed[i].parameters(own), x.slice(piece.start, piece.stop))
                     if self.stacked is not None:
                         reach = self.stacked.mixed(reach, Batch.of(columns.take(block[piece])))
                     reach = undo_downsampling(reach, self.model.parents, self.keep) if self.keep < 1 else reach
@@ -107,12 +108,12 @@ class Deltas:
 
     def _embedded(self, columns: Columns, new: Columns | None, which: NDArray[np.int32]) -> Embedded:
         batch = Batch.of(columns).to(self.model.device)
-        x: Embedded = self.model.embedding(batch, FAST)
+        x: Embedded = self.model.embedding(batch)
         if self.added is not None:
             x = self.added(x, batch, torch.from_numpy(which).long().to(self.model.device))
         if new is None or self.new.embedding is None:
             return x
-        return laid_over(x, self.new.embedding(Batch.of(new).to(self.model.device), FAST))
+        return laid_over(x, self.new.embedding(Batch.of(new).to(self.model.device)))
 
 
 def _pieces(which: NDArray[np.int32]) -> Iterator[tuple[int, slice]]:

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from funnelcast.layers.embedding import Embedded
-from funnelcast.layers.heads import Reach
-from funnelcast.layers.mode import Mode
 from funnelcast.models.network import FunnelModel
+from funnelcast.ops import Reach
 
 
 class FromRows(nn.Module):
@@ -24,14 +23,14 @@ class FromRows(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, x: Embedded, mode: Mode) -> Reach:
+    def forward(self, x: Embedded) -> Reach:
         """As `FunnelModel.network`."""
-        return self.model.network(x, mode)
+        return self.model.network(x)
 
-    def under(self, parameters: Mapping[str, Tensor], x: Embedded, mode: Mode) -> Reach:
+    def under(self, parameters: Mapping[str, Tensor], x: Embedded) -> Reach:
         """With `parameters` of the network, by name, in place of its own."""
         named = {f"model.{name}": value for name, value in parameters.items()}
-        reach: Reach = functional_call(self, named, (x, mode))
+        reach: Reach = functional_call(self, named, (x,))
         return reach
 
 

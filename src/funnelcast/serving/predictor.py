@@ -14,7 +14,7 @@ from funnelcast.data.arrow import array_of
 from funnelcast.errors import InputError
 from funnelcast.evaluation.funnel import conditional
 from funnelcast.garbage import no_search
-from funnelcast.layers.mode import Precision
+from funnelcast.ops import Precision
 from funnelcast.schema.funnel import Funnel
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.delta import Delta, read_deltas

@@ -27,9 +27,8 @@ from torch.func import functional_call
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns, Ragged
 from funnelcast.evaluation import score as scoring
-from funnelcast.layers.heads import Reach
-from funnelcast.layers.mode import EVALUATE, Mode
 from funnelcast.models.network import FunnelModel
+from funnelcast.ops.reach import Reach
 from funnelcast.testing.cases import Case
 from funnelcast.testing.exporting import ByTensors, tensors_of
 from funnelcast.testing.learning import fresh, moves_every_parameter, refuses_settings_of_gradients, trains_by_the_seed
@@ -161,7 +160,7 @@ def has_the_parameters_of_its_formula(case: Case) -> None:
 
 def passes_a_gradient_to_every_parameter(case: Case) -> None:
     """And to every network of a bank."""
-    _, grads = _gradients(_network(case), case.batch(64), EVALUATE)
+    _, grads = _gradients(_network(case), case.batch(64))
     for name, grad in grads.items():
         assert torch.all(grad.isfinite()), name
         assert torch.all((grad if grad.dim() == 3 else grad[None]).flatten(1).any(1)), name
@@ -171,9 +170,11 @@ def is_the_same_in_its_fast_form(case: Case) -> None:
     """With hand-written kernels: probabilities, and gradients of all parameters that are as near to those in float64 as
     the ones of plain operations."""
     network, batch = _network(case), case.batch(33)
-    (plain, grads), (fused, fused_grads) = (_gradients(network, batch, mode) for mode in (EVALUATE, Mode(fused=True)))
+    plain, grads = _gradients(network, batch)
+    with network.compute():
+        fused, fused_grads = _gradients(network, batch)
     _close(fused, plain)
-    for name, exact in _gradients(*_in_double(network, batch), EVALUATE)[1].items():
+    for name, exact in _gradients(*_in_double(network, batch))[1].items():
         error, allowed = (float((found[name] - exact).abs().max()) for found in (fused_grads, grads))
         assert error <= max(1e-4 * float(exact.abs().max()), 2 * allowed), name
 
@@ -249,8 +250,8 @@ def _score(case: Case, columns: Columns, piece: int) -> NDArray[np.float32]:
         return np.stack(scoring.score(case.model, columns))
 
 
-def _gradients(network: FunnelModel, batch: Batch, mode: Mode) -> tuple[Reach, dict[str, Tensor]]:
-    reach = network(batch, mode)
+def _gradients(network: FunnelModel, batch: Batch) -> tuple[Reach, dict[str, Tensor]]:
+    reach = network(batch)
     loss, parameters = -reach.log_p.mean() - 2 * reach.log_q.mean(), dict(network.named_parameters())
     grads = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, materialize_grads=True)
     return reach, dict(zip(parameters, grads, strict=True))

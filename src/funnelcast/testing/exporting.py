@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from funnelcast.data.batch import Batch, Lists
-from funnelcast.layers.heads import Reach
 from funnelcast.models.network import FunnelModel
+from funnelcast.ops.reach import Reach
 
 
 class ByTensors(nn.Module):

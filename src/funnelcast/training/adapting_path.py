@@ -24,7 +24,7 @@ from funnelcast.training.information import UNMEASURED, information, shrinkage
 from funnelcast.training.inner import InnerLoop, Tensors
 from funnelcast.training.losses import build_loss_weights
 from funnelcast.training.new_ids import Looked, Lookup
-from funnelcast.training.objective import Objective, replica
+from funnelcast.training.objective import Microbatch, Objective, replica
 from funnelcast.training.offsets import LEAST, Logits, offsets
 from funnelcast.training.overlay import NewIds
 
@@ -147,7 +147,7 @@ class Run:
             step = Place(scaled(gradient.leaves, self.inner, rates), scaled(gradient.new, self.inner, ()))
             there, before = at.minus(step), float(found.combined) if found.combined is not None else math.nan
             logits = self._logits(loop, rows, there)
-            after = float(loop.objective.of(logits, rows.batch, loop.objective.whole(rows.batch))[1])
+            after = self._loss(loop, rows, logits)
             share = lowest(before, after, gradient.along(step))
             there, known = (there, logits) if share == 1 else (at.minus(step, share), None)
             at, fitted = self._fitted(loop, rows, there, known)
@@ -162,6 +162,12 @@ class Run:
     def _logits(self, loop: InnerLoop, rows: Looked, at: Place) -> Tensor:
         """(N, T)."""
         return Logits(self.own).under(loop.names, at.leaves, self.lookup.rows(rows, at.new), PIECE)
+
+    def _loss(self, loop: InnerLoop, rows: Looked, logits: Tensor) -> float:
+        """What is minimised, from the rows' logits."""
+        assert rows.batch.labels is not None
+        totals = loop.objective.totals(rows.batch)
+        return float(loop.objective.of(logits, Microbatch(rows.x, rows.batch.labels, rows.batch.weight, totals))[1])
 
     def _fitted(self, loop: InnerLoop, rows: Looked, at: Place, logits: Tensor | None = None) -> tuple[Place, Place]:
         """With the biases of the logits where the rows' likelihood is highest, and where their posterior is; as it is

@@ -1,25 +1,25 @@
-"""What meta-learning makes of one task: MAML in second and first order, Meta-SGD, Reptile."""
+"""What meta-learning makes of one task: MAML in second and first order, Meta-SGD, Reptile.
+
+Algorithm 1 of the MAN paper, for a task with support rows S and query rows Q (PAPER.md says what is adapted):
+
+    1  θ' = θ - α ∇θ L_S(θ, φ)                      the inner step, `sgd_step`; `steps` of them
+    2  ∇ L_Q(θ', φ) by θ and φ, through the step    the outer gradient, `_maml`
+    3  θ, φ move by Adam along its mean over tasks  the optimizer, `meta.MetaStep`
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Annotated, Literal, NamedTuple, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from funnelcast.data.batch import Batch
-from funnelcast.layers.dropout import Seed
-from funnelcast.layers.embedding import Embedded, Embedding
-from funnelcast.layers.hashing import HashedIds
-from funnelcast.layers.mode import FAST
-from funnelcast.layers.passes import put_numbers
+from funnelcast.layers.embedding import Embedded
 from funnelcast.models.network import GROUPS, TOP, Group
 from funnelcast.schema.config import Config
-from funnelcast.training.inner import Found, InnerLoop, Rows, Taken, Tensors, added
+from funnelcast.training.inner import InnerLoop, InnerStep, Rows, TaskGradient, Tensors, plus
 
 
 class Inner(Config):
@@ -63,63 +63,28 @@ class Inner(Config):
         return TOP if self.inner == "top" else self.inner
 
 
-@dataclass(frozen=True)
-class TaskRows:
-    """A task. A recorded pass has its rows looked up in its own memory."""
+class Task(NamedTuple):
+    """A task's rows."""
 
-    batch: Batch
+    rows: Rows
     """The rows of the support, then those of the query."""
-    support: int
-    """How many the support has."""
+    support_size: int
     weight: float
     """In what is minimised."""
-    embedding: Embedding | HashedIds
-    seed: Seed | None
-    """Of its noise; none for no noise."""
-    looked_up: Embedded | None = None
-    """If it is already."""
-
-    @cached_property
-    def both(self) -> Rows:
-        """Support and query, looked up."""
-        if self.looked_up is not None:
-            return Rows(self.batch, self.looked_up, self.seed)
-        with torch.no_grad():
-            return Rows(self.batch, self.embedding(self.batch, FAST), self.seed)
 
     @property
-    def kind(self) -> tuple[object, ...] | None:
-        """What must be the same in tasks that are recorded as one, beside shapes; none for what cannot be."""
-        return (self.support, self.weight, self.seed is None) if self.embedding.can_record(self.batch) else None
+    def support(self) -> Rows:
+        """What is adapted to."""
+        return self.rows.slice(0, self.support_size)
 
     @property
-    def numbers(self) -> list[Tensor]:
-        """What the objective reads of it, but for what is looked up."""
-        return [each for each in (self.batch.ids, self.batch.labels, self.batch.weight) if each is not None]
-
-    @property
-    def seeds(self) -> list[Seed]:
-        """Of its noise."""
-        return [] if self.seed is None else [self.seed]
-
-    def put(self, there: TaskRows) -> None:
-        """Its numbers, and what is looked up, to where another one's are."""
-        put_numbers(self, there)
-        self.embedding(self.batch, FAST, there.both.x.flat)
-
-    def copy(self) -> TaskRows:
-        """In memory of its own."""
-        batch, x = self.batch.copied(), self.both.x
-        own = x.copied()._replace(ids=None if x.ids is None else batch.ids)
-        return replace(self, batch=batch, seed=self.seed and self.seed.copy(), looked_up=own)
-
-    def halves(self) -> tuple[Rows, Rows]:
-        """Support and query."""
-        return self.both.slice(0, self.support), self.both.slice(self.support, len(self.batch))
+    def query(self) -> Rows:
+        """What the adapted parameters are measured by."""
+        return self.rows.slice(self.support_size, len(self.rows.batch))
 
 
-class Share(NamedTuple):
-    """A task's share of the outer gradient."""
+class OuterGradient(NamedTuple):
+    """A task's share of the gradient that the optimizer moves by."""
 
     by_adapted: Tensors
     by_rest: Tensors
@@ -129,99 +94,78 @@ class Share(NamedTuple):
     """By all rows embedded, some after the others; none where that is not trained."""
     losses: Tensor
     """(T,) of the task itself: of the query, or for Reptile of all rows."""
-
-
-class Outer(NamedTuple):
-    """The same in parts, `found` + `factor` · `through`, as a pass leaves them."""
-
-    found: Found
-    """At the adapted parameters, and by the query's embedded rows; for Reptile all there is."""
-    by_rates: Tensors
     leaves: Tensors
     """The adapted parameters."""
-    through: Found | None = None
-    """What comes through the inner steps, and by the support's embedded rows."""
-    factor: float = 1.0
-    support: Embedded | None = None
-    """By the support's embedded rows, what comes otherwise."""
-
-    def share(self) -> Share:
-        """In memory of its own."""
-        found, more = self.found, self.through
-        by_adapted = self._sums(found.by_adapted, None if more is None else more.by_adapted)
-        by_rest = self._sums(found.by_rest, None if more is None else more.by_rest)
-        pieces = [self._of_support(), None if found.embedded is None else found.embedded.copied()]
-        assert found.losses is not None
-        embedded = [piece for piece in pieces if piece is not None]
-        return Share(by_adapted, by_rest, [each.clone() for each in self.by_rates], embedded, found.losses.clone())
-
-    def _sums(self, tensors: Tensors, more: Tensors | None) -> Tensors:
-        return [each.clone() for each in tensors] if more is None else plus(tensors, more, self.factor)
-
-    def _of_support(self) -> Embedded | None:
-        own, more = self.support, None if self.through is None else self.through.embedded
-        if own is None:
-            return None if more is None else more.scale(self.factor)
-        return own.with_tensors(self._sums(own.tensors(), None if more is None else more.tensors()))
+    through: Tensors = []  # noqa: RUF012
+    """The part of `by_adapted` and `by_rest` that comes through the inner steps."""
 
 
-def outer_gradient(loop: InnerLoop, task: TaskRows, config: Inner, rates: Sequence[Tensor]) -> Outer:
+def outer_gradient(loop: InnerLoop, task: Task, config: Inner, rates: Sequence[Tensor]) -> OuterGradient:
     """By all that is trained. `rates`: what α is multiplied by for each adapted parameter, where it is learned."""
     return _reptile(loop, task, config) if config.order == "reptile" else _maml(loop, task, config, rates)
 
 
-def moved(leaves: Tensors, gradient: Tensors, config: Inner, rates: Sequence[Tensor]) -> Tensors:
-    """The parameters after an inner step."""
-    there = plus([leaf.detach() for leaf in leaves], _by_rates(gradient, rates), -config.learning_rate)
-    return [leaf.requires_grad_() for leaf in there]
-
-
-def _maml(loop: InnerLoop, task: TaskRows, config: Inner, rates: Sequence[Tensor]) -> Outer:
-    support, query = task.halves()
-    leaves, path = loop.start, list[Taken]()
-    for k in range(config.steps):
-        path.append(loop.step(support.again(k), leaves, twice=config.order == "second"))
-        leaves = moved(leaves, path[-1].gradient, config, rates)
-    found, factor = loop.differentiate(query, leaves, task.weight), -config.learning_rate
-    by_rates, through = [torch.zeros_like(rate) for rate in rates], None
-    for taken in reversed(path):
-        by_leaves = found.by_adapted if through is None else plus(found.by_adapted, through.by_adapted, factor)
-        triples = zip(by_rates, taken.gradient, by_leaves, strict=False)
-        by_rates = [total + factor * g * v for total, g, v in triples]
-        if config.order == "second":
-            more = loop.back(taken, _by_rates(by_leaves, rates))
-            through = more if through is None else through.add(more)
-    of_support = None
-    if config.support_loss > 0:
-        own = loop.differentiate(support, loop.start, config.support_loss * task.weight)
-        found, of_support = found.add(own._replace(embedded=None)), own.embedded
-    elif found.embedded is not None and through is None:
-        of_support = support.x.with_tensors([torch.zeros_like(t) for t in support.x.tensors()])
-    return Outer(found, by_rates, leaves, through, factor, of_support)
-
-
-def _reptile(loop: InnerLoop, task: TaskRows, config: Inner) -> Outer:
-    rows, leaves, shares = len(task.batch), loop.start, list[Found]()
-    steps = min(config.steps, rows)
-    for k in range(steps):
-        share = task.both.slice(k * rows // steps, (k + 1) * rows // steps)
-        shares.append(loop.differentiate(share, leaves))
-        leaves = moved(leaves, shares[-1].by_adapted, config, ())
-    mean = added(shares)
-    assert mean.losses is not None
-    return Outer(mean.scale(task.weight / steps)._replace(losses=mean.losses / steps), [], leaves)
-
-
-def plus(tensors: Tensors, others: Tensors, factor: float) -> Tensors:
-    """Each and `factor` times the one in its place."""
-    return [torch.add(own, other, alpha=factor) for own, other in zip(tensors, others, strict=True)]
+def sgd_step(leaves: Tensors, gradient: Tensors, config: Inner, rates: Sequence[Tensor]) -> Tensors:
+    """θ - α ∇θ: the parameters after an inner step."""
+    step = scaled(gradient, config, rates)
+    return [(leaf.detach() - own).requires_grad_() for leaf, own in zip(leaves, step, strict=True)]
 
 
 def scaled(gradient: Tensors, config: Inner, rates: Sequence[Tensor]) -> Tensors:
-    """An inner step: the gradient times α."""
-    return [config.learning_rate * g for g in _by_rates(gradient, rates)]
+    """α times a gradient."""
+    gradient = [rate * g for rate, g in zip(rates, gradient, strict=True)] if rates else gradient
+    return [config.learning_rate * g for g in gradient]
 
 
-def _by_rates(gradient: Tensors, rates: Sequence[Tensor]) -> Tensors:
-    """Times what α is multiplied by, where that is learned."""
-    return [rate * g for rate, g in zip(rates, gradient, strict=True)] if rates else gradient
+def _maml(loop: InnerLoop, task: Task, config: Inner, rates: Sequence[Tensor]) -> OuterGradient:
+    support, leaves, path = task.support, loop.start, list[InnerStep]()
+    order = 2 if config.order == "second" else 1
+    for k in range(config.steps):
+        path.append(loop.step(support.with_seed(k), leaves, order=order))
+        leaves = sgd_step(leaves, path[-1].gradient, config, rates)
+    query = loop.differentiate(task.query, leaves, task.weight)
+    v, through, by_rates = query.by_adapted, list[TaskGradient](), [torch.zeros_like(rate) for rate in rates]
+    for step in reversed(path):
+        products = zip(by_rates, step.gradient, v, strict=False)
+        by_rates = [total - config.learning_rate * g * own for total, g, own in products]
+        if order == 2:  # v - (∂²S/∂θ²) α v
+            through.append(loop.backward(step, [-own for own in scaled(v, config, rates)]))
+            v = plus(v, through[-1].by_adapted)
+    of_support = through[:]
+    if config.support_loss > 0:
+        of_support.append(loop.differentiate(support, loop.start, config.support_loss * task.weight))
+        v = plus(v, of_support[-1].by_adapted)
+    by_rest, embedded = query.by_rest, _embedded(support, of_support) if loop.embedding else []
+    for own in of_support:
+        by_rest = plus(by_rest, own.by_rest)
+    assert query.losses is not None
+    embedded += [query.embedded] if query.embedded is not None else []
+    parts = [[*own.by_adapted, *own.by_rest] for own in through]
+    total = [sum(own[1:], own[0]) for own in zip(*parts, strict=True)]
+    return OuterGradient(v, by_rest, by_rates, embedded, query.losses, leaves, total)
+
+
+def _embedded(support: Rows, parts: Sequence[TaskGradient]) -> list[Embedded]:
+    """By the support's embedded rows: the sum of the parts, 0 without any."""
+    found = [part.embedded for part in parts if part.embedded is not None]
+    if not found:
+        return [support.x.with_tensors([torch.zeros_like(t) for t in support.x.tensors()])]
+    by_tensor = zip(*(each.tensors() for each in found), strict=True)
+    return [found[0].with_tensors([sum(own[1:], own[0]) for own in by_tensor])]
+
+
+def _reptile(loop: InnerLoop, task: Task, config: Inner) -> OuterGradient:
+    rows, leaves, shares = len(task.rows.batch), loop.start, list[TaskGradient]()
+    steps = min(config.steps, rows)
+    for k in range(steps):
+        share = task.rows.slice(k * rows // steps, (k + 1) * rows // steps)
+        shares.append(loop.differentiate(share, leaves, task.weight / steps))
+        leaves = sgd_step(leaves, [g * (steps / task.weight) for g in shares[-1].by_adapted], config, ())
+    total = shares[0]
+    for more in shares[1:]:
+        total = total._replace(
+            by_adapted=plus(total.by_adapted, more.by_adapted), by_rest=plus(total.by_rest, more.by_rest)
+        )
+    losses = [share.losses for share in shares if share.losses is not None]
+    embedded = [share.embedded for share in shares if share.embedded is not None]
+    return OuterGradient(total.by_adapted, total.by_rest, [], embedded, sum(losses[1:], losses[0]) / steps, leaves)

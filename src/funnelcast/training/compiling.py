@@ -12,11 +12,9 @@ from torch import Tensor
 
 from funnelcast.data.batch import Batch
 from funnelcast.errors import FunnelcastError
-from funnelcast.layers.embedding import Embedded
-from funnelcast.layers.mode import Mode
 from funnelcast.threads import Workers
 from funnelcast.training.gradients import Gradients
-from funnelcast.training.objective import Whole
+from funnelcast.training.objective import Microbatch
 from funnelcast.training.step import PlainStep
 
 
@@ -32,8 +30,8 @@ class CompiledStep:
         objective = step.objective
         compiled = torch.compile(objective.of_pooled, backend=backend)
 
-        def run(batch: Batch, x: Embedded, whole: Whole, mode: Mode) -> tuple[Tensor, Tensor]:
-            found: tuple[Tensor, Tensor] = compiled(objective.model.pooling(x, mode), batch, whole, mode)
+        def run(rows: Microbatch) -> tuple[Tensor, Tensor]:
+            found: tuple[Tensor, Tensor] = compiled(objective.model.pooling(rows.x, rows.key), rows)
             return found
 
         return cls(replace(step, compiled=run, workers=1))

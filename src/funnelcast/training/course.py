@@ -15,8 +15,8 @@ from funnelcast.data.columns import Columns
 from funnelcast.data.episodes import Halves, Keyed, Loading
 from funnelcast.data.loader import Loader
 from funnelcast.errors import FunnelcastError
-from funnelcast.layers.mode import is_half
 from funnelcast.models.network import FunnelModel
+from funnelcast.ops import check_precision
 from funnelcast.threads import Workers
 from funnelcast.training.averaging import Average
 from funnelcast.training.compiling import CompiledStep
@@ -76,14 +76,18 @@ def course_of(
     rates = nn.ParameterList([torch.ones_like(p) for p in adapted.values()] if is_learned else [])
     optimizer = _optimizer(objective, stage, plan, rates)
     average = Average(optimizer.model_parameters, stage.average) if stage.average is not None else None
+    by = {id(p) for p in (*optimizer.model_parameters, *optimizer.loss_weights.values())}
+    for parameter in objective.parameters():
+        parameter.requires_grad_(id(parameter) in by)  # kernels make no other gradients
     trained = Trained([*optimizer.dense.values(), *optimizer.loss_weights.values()], bool(optimizer.tables))
-    size, half = plan.optimizer.micro_batch, is_half(plan.optimizer.precision, model.device)
+    size, precision = plan.optimizer.micro_batch, plan.optimizer.precision
+    check_precision(precision, model.device)
     rows = plan.optimizer.batch_rows(len(train))
     loader = Loader.of(train, rows, plan.seed, plan.keep_negatives, unknown_ids=plan.unknown_ids)
     if meta is None:
         at_once = None if plan.optimizer.at_once == "auto" else plan.optimizer.at_once
         workers = plan.workers if model.device.type == "cpu" else 1
-        plain = PlainStep(objective, trained, size, at_once, workers, half, optimizer.reads)
+        plain = PlainStep(objective, trained, size, at_once, workers, precision, optimizer.reads)
         ordinary = CompiledStep.of(plain) if plan.optimizer.compile else plain
         return Course(stage, loader, ordinary, optimizer, rates, average)
     step = MetaStep.of(objective, trained, meta, adapted, list(rates), size, plan.workers)

@@ -11,11 +11,10 @@ from torch import Tensor
 
 from funnelcast.data.batch import Batch
 from funnelcast.layers.embedding import Embedded
-from funnelcast.layers.gates import sum_of
 from funnelcast.training.row_gradients import Reading
 
 
-class Watched(NamedTuple):
+class AdaptationMetrics(NamedTuple):
     """What adapting did: means over tasks."""
 
     before: Tensor
@@ -26,13 +25,13 @@ class Watched(NamedTuple):
     """Size of the outer gradient's part that comes through the inner steps, over that of all of it."""
 
 
-class Told(NamedTuple):
+class MetaMetrics(NamedTuple):
     """What a meta step says of its tasks."""
 
     tasks: int
     lacking: Tensor
     """(T,) tasks whose support has no row that reached the step."""
-    watched: Watched | None
+    adaptation: AdaptationMetrics | None
     """If asked for."""
 
 
@@ -47,7 +46,7 @@ class Gradients:
     embedded_by_piece: Sequence[Embedded]  # of the embedded batch; none where that is not trained
     touching: Tensor | None = None  # (B,) whether a row may move the embedding; none for all
     readings: Sequence[Reading] | None = None  # of the tables by the batch, where they were asked for
-    told: Told | None = None
+    metrics: MetaMetrics | None = None
 
     @property
     def parameters(self) -> list[Tensor]:
@@ -77,3 +76,11 @@ def joined(pieces: Sequence[Embedded]) -> Embedded:
         return pieces[0]
     tensors = zip(*(piece.tensors() for piece in pieces), strict=True)
     return pieces[0].with_tensors([torch.cat(each) for each in tensors])
+
+
+def sum_of(terms: Sequence[Tensor]) -> Tensor:
+    """The sum of one tensor or more, all of one shape."""
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total

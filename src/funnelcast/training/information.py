@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from funnelcast.data.batch import Batch
-from funnelcast.layers.heads import undo_downsampling
 from funnelcast.models.network import FunnelModel
+from funnelcast.ops.reach import undo_downsampling
 
 UNMEASURED = 0.5**0.5
 """How much tasks are taken to differ where nothing says it: the standard deviation of a logit over them."""

@@ -13,11 +13,8 @@ from torch import Tensor, nn
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import UNOBSERVED
 from funnelcast.errors import Fault
-from funnelcast.layers.heads import Reach
-from funnelcast.layers.mode import is_simple
 from funnelcast.schema.config import Config
 from funnelcast.schema.funnel import Funnel
-from funnelcast.training.fused_losses import Weighed
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -77,6 +74,10 @@ class LossConfig(Config):
             raise ValueError("weights are all 0, so nothing would be learned; give at least one step a weight above 0")
         return self
 
+    def factors(self, steps: int) -> Tensor:
+        """(T,) on the losses of reached rows."""
+        return torch.ones(steps) * torch.tensor(self.positive_weight or 1.0)
+
     def check(self, funnel: Funnel, where: str = "loss") -> list[Fault]:
         """Faults that show only beside the funnel: settings per step that are not one per step."""
         per_step = {"weights": self.weights, "positive_weight": self.positive_weight}
@@ -90,32 +91,6 @@ class LossConfig(Config):
             for field, values in per_step.items()
             if isinstance(values, tuple) and len(values) != len(names)
         ]
-
-
-def step_losses(reach: Reach, labels: Tensor, weight: Tensor | None, config: LossConfig) -> Tensor:
-    """Each step's cross-entropy over the entire space, with class weights and focal loss as configured: the sums (T,)
-    over rows, in nats. Those of micro-batches add up to the batch's; over `observed_weight` they are means.
-
-    labels (B, T) uint8 in {0, 1, UNOBSERVED}; weight (B,) >= 0, or none for 1 each. Rows where a step is unobserved
-    add nothing to its sum and pass no gradient to it.
-    """
-    reached, observed = labels == 1, labels != UNOBSERVED
-    log_p, log_q = (torch.where(observed, log, 0.0) for log in reach)
-    losses = torch.where(reached, *errors(Reach(log_p, log_q), config))
-    if weight is not None:
-        losses = losses * weight[:, None]
-    return losses.sum(0)
-
-
-def errors(reach: Reach, config: LossConfig) -> tuple[Tensor, Tensor]:
-    """The loss (B, T) of rows that reached each step, and that of rows that did not."""
-    if_reached, if_not = -reach.log_p, -reach.log_q
-    if config.focal_gamma > 0:
-        if_reached = if_reached * torch.exp(config.focal_gamma * reach.log_q)
-        if_not = if_not * torch.exp(config.focal_gamma * reach.log_p)
-    if config.positive_weight is not None:
-        if_reached = if_reached * if_reached.new_tensor(config.positive_weight)
-    return if_reached, if_not
 
 
 def given_parent(labels: Tensor, parents: tuple[int, ...]) -> Tensor:
@@ -134,16 +109,6 @@ def rates_given_parent(rows: Batch, parents: tuple[int, ...]) -> list[float]:
     reached = torch.where(labels == 1, 1, UNOBSERVED).to(torch.uint8)
     shares: Tensor = observed_weight(reached, rows.weight) / observed_weight(labels, rows.weight)
     return shares.tolist()
-
-
-def rise_along_edges(reach: Reach, parents: tuple[int, ...], weight: Tensor | None) -> Tensor:
-    """AITM's calibrator (eq. 7): Σ over edges of max(p(child) − p(parent), 0), summed over rows by their weight."""
-    p = reach.log_p.exp()
-    rises = [(p[:, t] - p[:, parent]).relu() for t, parent in enumerate(parents) if parent >= 0]
-    if not rises:
-        return p.new_zeros(())
-    total = torch.stack(rises).sum(0)
-    return total.sum() if weight is None else weight @ total
 
 
 def observed_weight(labels: Tensor, weight: Tensor | None) -> Tensor:
@@ -186,10 +151,7 @@ class LossWeights(nn.Module, ABC):
         results of the pieces then add up to the batch's.
         """
         weights, penalty = self.task_weights(), self.penalty()
-        if is_simple(losses) and is_simple(weights) and not torch.compiler.is_compiling():
-            total: Tensor = Weighed.apply(losses, weights, self.scale)  # type: ignore[no-untyped-call]
-        else:
-            total = (weights * losses / self.scale).sum()
+        total = (weights * losses / self.scale).sum()
         return total if penalty is None else total + share * penalty
 
     @abstractmethod

@@ -1,11 +1,10 @@
-"""Algorithm 1: adapt to each task of a batch on its support rows, and learn from how well that does on its query."""
+"""A meta step: adapt to each task of a batch on its support rows, and learn from how well that does on its query."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import accumulate, chain
+from itertools import accumulate
 from queue import SimpleQueue
 
 import torch
@@ -13,13 +12,11 @@ from torch import Tensor
 
 from funnelcast.data.batch import Batch
 from funnelcast.data.episodes import TaskBatch
-from funnelcast.layers.dropout import Seed
-from funnelcast.layers.gates import sum_of
-from funnelcast.layers.passes import Passes
+from funnelcast.data.loader import seed_of
 from funnelcast.threads import Workers, together
-from funnelcast.training.algorithms import Inner, Outer, Share, TaskRows, outer_gradient
-from funnelcast.training.gradients import Gradients, Told, Watched
-from funnelcast.training.inner import InnerLoop
+from funnelcast.training.algorithms import Inner, OuterGradient, Task, outer_gradient
+from funnelcast.training.gradients import AdaptationMetrics, Gradients, MetaMetrics, sum_of
+from funnelcast.training.inner import InnerLoop, Rows
 from funnelcast.training.objective import Objective, replica
 from funnelcast.training.step import Trained
 
@@ -38,11 +35,6 @@ class MetaStep:
     """What α is multiplied by for each of them, where that is learned."""
     loops: SimpleQueue[InnerLoop]
     """One per worker, with modules of its own around the same parameters: an adapted one stands in a module."""
-
-    @cached_property
-    def passes(self) -> Passes[TaskRows, Outer]:
-        """What was recorded of it: tasks of one size, as what is differentiated twice takes much memory."""
-        return Passes(chain(self.objective.parameters(), self.objective.buffers(), self.rates), kinds=1)
 
     @classmethod
     def of(
@@ -63,43 +55,47 @@ class MetaStep:
         return cls(objective, trained, config, adapted, rates, loops)
 
     def __call__(self, batch: TaskBatch, seed: int, workers: Workers | None, *, watch: bool = False) -> Gradients:
-        """`seed`: of this batch's noise; `workers`: threads, or none to run here; `watch`: tell what adapting did."""
-        rows, embedding, root = self.objective.labelled(batch.batch), self.objective.model.embedding, Seed(seed)
+        """`seed`: of this batch's dropout; `workers`: threads, or none to run here; `watch`: measure what adapting
+        did."""
+        rows, embedding = self.objective.labelled(batch.batch), self.objective.model.embedding
         ends = list(accumulate((support + query for support, query in batch.sizes), initial=0))
-        tasks = [
-            TaskRows(rows.slice(start, stop), support, 1 / len(batch.sizes), embedding, root.of(start))
-            for start, stop, (support, _) in zip(ends, ends[1:], batch.sizes, strict=False)
-        ]
-        results = together(workers, lambda task: self._task(task, watch=watch), tasks)
-        told = Told(len(tasks), _lacking(tasks), _mean([watched for _, watched in results if watched is not None]))
-        return self._gradients(rows, [share for share, _ in results], tasks, told)
 
-    def _task(self, task: TaskRows, *, watch: bool) -> tuple[Share, Watched | None]:
+        def looked_up(start: int, stop: int) -> Rows:
+            own = rows.slice(start, stop)
+            with torch.no_grad(), self.objective.model.compute():
+                return Rows(own, embedding(own), seed_of(seed, start))
+
+        def run(task: tuple[int, int, int]) -> tuple[OuterGradient, AdaptationMetrics | None]:
+            start, stop, support = task
+            return self._task(Task(looked_up(start, stop), support, 1 / len(batch.sizes)), watch=watch)
+
+        spans = [(start, stop, own) for start, stop, (own, _) in zip(ends, ends[1:], batch.sizes, strict=False)]
+        found, adaptation = zip(*together(workers, run, spans), strict=True)
+        metrics = MetaMetrics(len(spans), _lacking(rows, spans), _mean([own for own in adaptation if own is not None]))
+        return self._gradients(rows, list(found), spans, metrics)
+
+    def _task(self, task: Task, *, watch: bool) -> tuple[OuterGradient, AdaptationMetrics | None]:
         loop = self.loops.get()
-
-        def run(rows: TaskRows) -> Outer:
-            return outer_gradient(loop, rows, self.config, self.rates)
-
         try:
-            if not watch:
-                return self.passes(task, run, Outer.share), None
-            outer = self.passes(task, run)
-            share = outer.share()
-            return share, _watch(loop, task, outer, share)
+            outer = outer_gradient(loop, task, self.config, self.rates)
+            return outer, _measured(loop, task, outer) if watch else None
         finally:
             self.loops.put(loop)
 
-    def _gradients(self, rows: Batch, shares: list[Share], tasks: list[TaskRows], told: Told) -> Gradients:
-        """Task by task, as the pieces of a batch."""
-        first = [0 if self.config.order == "reptile" else task.support for task in tasks]
-        asked = [task.batch.slice(start, len(task.batch)) for start, task in zip(first, tasks, strict=True)]
-        weights = sum_of([self.objective.whole(each).weights for each in asked])
-        losses = sum_of([share.losses for share in shares]) / len(shares)
-        touching = None if self._all_rows_count else torch.cat([_is_query(task) for task in tasks])
-        embedded = [piece for share in shares for piece in share.embedded]
-        return Gradients(rows, losses, weights, list(map(self._in_order, shares)), embedded, touching, told=told)
+    def _gradients(
+        self, rows: Batch, found: list[OuterGradient], spans: list[tuple[int, int, int]], metrics: MetaMetrics
+    ) -> Gradients:
+        """Task by task, as the microbatches of a batch."""
+        first = [start if self.config.order == "reptile" else start + support for start, _, support in spans]
+        counted = [rows.slice(start, stop) for start, (_, stop, _) in zip(first, spans, strict=True)]
+        weights = sum_of([self.objective.totals(each).weights for each in counted])
+        losses = sum_of([own.losses for own in found]) / len(found)
+        is_query = [torch.arange(stop - start) >= support for start, stop, support in spans]
+        touching = None if self._all_rows_count else torch.cat(is_query)
+        embedded = [part for own in found for part in own.embedded]
+        return Gradients(rows, losses, weights, list(map(self._in_order, found)), embedded, touching, metrics=metrics)
 
-    def _in_order(self, share: Share) -> list[Tensor]:
+    def _in_order(self, share: OuterGradient) -> list[Tensor]:
         """By the trained parameters, and then by the rates."""
         ids = {id(p) for p in self.adapted.values()}
         adapted, rest = iter(share.by_adapted), iter(share.by_rest)
@@ -111,21 +107,16 @@ class MetaStep:
         return self.config.order == "reptile" or self.config.support_loss > 0
 
 
-def _is_query(task: TaskRows) -> Tensor:
-    return torch.arange(len(task.batch)) >= task.support
+def _lacking(rows: Batch, spans: list[tuple[int, int, int]]) -> Tensor:
+    """(T,) tasks whose support has no row that reached the step."""
+    assert rows.labels is not None
+    return sum_of([(rows.labels[start : start + support] == 1).sum(0) == 0 for start, _, support in spans])
 
 
-def _lacking(tasks: list[TaskRows]) -> Tensor:
-    labels = [task.batch.slice(0, task.support).labels for task in tasks]
-    return sum_of([(each == 1).sum(0) == 0 for each in labels if each is not None])
-
-
-def _watch(loop: InnerLoop, task: TaskRows, outer: Outer, share: Share) -> Watched:
-    query = task.halves()[1]
-    before, after = (loop.losses(query, leaves)[0] for leaves in (loop.start, outer.leaves))
-    size = norm([*share.by_adapted, *share.by_rest])
-    through = [] if outer.through is None else [*outer.through.by_adapted, *outer.through.by_rest]
-    return Watched(before, after, abs(outer.factor) * norm(through) / size if through and size else 0.0)
+def _measured(loop: InnerLoop, task: Task, outer: OuterGradient) -> AdaptationMetrics:
+    before, after = (loop.losses(task.query, leaves)[0] for leaves in (loop.start, outer.leaves))
+    size = norm([*outer.by_adapted, *outer.by_rest])
+    return AdaptationMetrics(before, after, norm(outer.through) / size if outer.through and size else 0.0)
 
 
 def norm(tensors: Sequence[Tensor]) -> float:
@@ -133,8 +124,8 @@ def norm(tensors: Sequence[Tensor]) -> float:
     return float(torch.stack([tensor.norm() for tensor in tensors]).norm())
 
 
-def _mean(watched: list[Watched]) -> Watched | None:
+def _mean(watched: list[AdaptationMetrics]) -> AdaptationMetrics | None:
     if not watched:
         return None
     before, after = (sum_of(losses) / len(watched) for losses in zip(*(w[:2] for w in watched), strict=True))
-    return Watched(before, after, sum(w.through for w in watched) / len(watched))
+    return AdaptationMetrics(before, after, sum(w.through for w in watched) / len(watched))

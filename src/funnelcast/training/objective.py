@@ -3,65 +3,72 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+import sys
+from dataclasses import replace
 from itertools import chain
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from funnelcast import ops
 from funnelcast.data.batch import Batch
 from funnelcast.layers.embedding import Embedded
-from funnelcast.layers.mode import EVALUATE, Mode, is_simple
 from funnelcast.models.network import FunnelModel
-from funnelcast.training.fused_losses import counted, fused_losses
-from funnelcast.training.losses import (
-    LossConfig,
-    LossWeights,
-    given_parent,
-    observed_weight,
-    rise_along_edges,
-    step_losses,
-)
+from funnelcast.ops import DropoutKey
+from funnelcast.training.losses import LossConfig, LossWeights, given_parent, observed_weight
 from funnelcast.training.selection import Selected, selected_losses
 
 Replicated = TypeVar("Replicated", bound=nn.Module)
 
 
-@dataclass(frozen=True)
-class Whole:
-    """What the pieces of a batch must know of all of it."""
+class BatchTotals(NamedTuple):
+    """What the microbatches of a batch must know of all of it."""
 
     rows: int
     weights: Tensor  # (T,) of the rows that observed each step, above 0
     weight: Tensor  # of the rows
     selected: Selected | None = None  # with a loss given the parent next to that over all rows, or a correction
 
-    def tensors(self) -> list[Tensor]:
-        """All that there are."""
-        return [self.weights, self.weight, *(self.selected or ())]
-
-    def copied(self) -> Whole:
-        """In memory of its own."""
-        selected = None if self.selected is None else Selected(*(tensor.clone() for tensor in self.selected))
-        return Whole(self.rows, self.weights.clone(), self.weight.clone(), selected)
-
     @classmethod
-    def of(cls, batch: Batch) -> Whole:
+    def of(cls, batch: Batch) -> BatchTotals:
         """`batch` with labels."""
         assert batch.labels is not None
         tiny = torch.finfo(torch.float32).tiny
-        if batch.weight is None and batch.labels.device.type == "cpu":
-            weights, weight = counted(batch.labels), torch.from_numpy(np.array(max(len(batch), tiny), np.float32))
-            return cls(len(batch), weights, weight)
-        weights = observed_weight(batch.labels, batch.weight).clamp(min=tiny)
+        weights = observed_weight(batch.labels, batch.weight).to(torch.float32).clamp(min=tiny)
         weight = weights.new_tensor(len(batch)) if batch.weight is None else batch.weight.sum()
         return cls(len(batch), weights, weight.clamp(min=tiny))
 
 
+class Microbatch(NamedTuple):
+    """Rows that go through the network together: all that the objective reads of them."""
+
+    x: Embedded
+    """Looked up."""
+    labels: Tensor  # (B, T) uint8
+    weight: Tensor | None  # (B,)
+    totals: BatchTotals
+    seeds: Tensor | None = None  # (blocks,) int64, of dropout; none for no dropout
+    seed_rows: int = sys.maxsize
+    """Rows of a block."""
+
+    @property
+    def key(self) -> DropoutKey | None:
+        """Of its dropout masks, from the first layer on."""
+        return None if self.seeds is None else DropoutKey(self.seeds, self.seed_rows)
+
+    def leaves(self, *, trained: bool) -> Microbatch:
+        """With x cut off from what made it; `trained`: a gradient by it is wanted."""
+        return self._replace(x=self.x.leaves(trained=trained))
+
+    def slice(self, start: int, stop: int) -> Microbatch:
+        """Rows start … stop - 1."""
+        weight = None if self.weight is None else self.weight[start:stop]
+        return self._replace(x=self.x.slice(start, stop), labels=self.labels[start:stop], weight=weight)
+
+
 class Objective(nn.Module):
-    """The loss of rows: each step's cross-entropy, added up by the loss weights, and AITM's calibrator.
+    """The loss of rows: each step's cross-entropy, added up by the loss weights, and the model's penalties.
 
     A step's loss is one over all rows, one given its parent, or the sum of both; that given the parent may be corrected
     to stand for all rows (`selected_losses`). A first step has no parent, and one loss.
@@ -70,11 +77,8 @@ class Objective(nn.Module):
     def __init__(self, model: FunnelModel, loss_weights: LossWeights, config: LossConfig) -> None:
         super().__init__()
         self.model, self.loss_weights, self.config = model, loss_weights, config
-        self.along: Tensor
         self.factors: Tensor
-        self.register_buffer("along", torch.tensor(model.trained_along), persistent=False)
-        factors = torch.ones(len(model.parents)) * torch.tensor(config.positive_weight or 1.0)
-        self.register_buffer("factors", factors, persistent=False)
+        self.register_buffer("factors", config.factors(len(model.parents)), persistent=False)
         self.selects = model.loss_space == "both" or config.correction != "none"
         """Whether there is a loss by `selected_losses`."""
 
@@ -85,58 +89,49 @@ class Objective(nn.Module):
             return batch
         return replace(batch, labels=given_parent(batch.labels, self.model.parents))
 
-    def whole(self, batch: Batch) -> Whole:
-        """What the pieces of a batch must know of it."""
-        whole = Whole.of(batch)
+    def totals(self, batch: Batch) -> BatchTotals:
+        """What the microbatches of a batch must know of it."""
+        totals = BatchTotals.of(batch)
         if not self.selects:
-            return whole
+            return totals
         assert batch.labels is not None
         selected = Selected.of(batch.labels, batch.weight, self.model.parents)
-        weights = whole.weights if self.model.loss_space == "both" else selected.reached
-        return replace(whole, weights=weights, selected=selected)
+        weights = totals.weights if self.model.loss_space == "both" else selected.reached
+        return totals._replace(weights=weights, selected=selected)
 
-    def forward(self, batch: Batch, x: Embedded, whole: Whole, mode: Mode) -> tuple[Tensor, Tensor]:
-        """A piece's part in the mean losses (T,) of the whole, and in what is minimised. `x`: its rows embedded."""
-        pooled, mode = self.model.pooled(x, mode)
-        return self.of_pooled(pooled, batch, whole, mode)
+    def forward(self, rows: Microbatch) -> tuple[Tensor, Tensor]:
+        """Return the rows' part in the mean losses (T,) of the batch, and in what is minimised."""
+        return self.of(self.model.logits(rows.x, rows.key), rows)
 
-    def of_pooled(self, pooled: Tensor, batch: Batch, whole: Whole, mode: Mode) -> tuple[Tensor, Tensor]:
-        """The same from what pooling made of the piece; no size in it depends on what rows hold."""
-        return self.of(self.model.logits_of(pooled, mode), batch, whole, mode)
+    def of_pooled(self, pooled: Tensor, rows: Microbatch) -> tuple[Tensor, Tensor]:
+        """The same from what pooling made of the rows; no size in it depends on what rows hold."""
+        return self.of(self.model.logits_of(pooled, rows.key), rows)
 
-    def of(self, logits: Tensor, batch: Batch, whole: Whole, mode: Mode = EVALUATE) -> tuple[Tensor, Tensor]:
-        """The same from the piece's logits (B × K, T), in the mean over the K members of the model."""
-        assert batch.labels is not None
-        labels, weight, members = batch.labels, batch.weight, self.model.members
+    def of(self, logits: Tensor, rows: Microbatch) -> tuple[Tensor, Tensor]:
+        """The same from the rows' logits (B × K, T), in the mean over the K members of the model."""
+        model, config, totals, members = self.model, self.config, rows.totals, self.model.members
+        labels, weight, of_head = rows.labels, rows.weight, None
         if members > 1:
             labels = labels.repeat_interleave(members, 0)
             weight = None if weight is None else weight.repeat_interleave(members)
-        losses, of_head = logits.new_zeros(()), None
-        if not self.selects or self.model.loss_space == "both":
-            if self._can_fuse(logits, mode):
-                sums = fused_losses(logits, labels, weight, self.along, self.factors)
-            else:
-                reach = self.model.trained_reach(logits)
-                sums = step_losses(reach, labels, weight, self.config)
-            losses = sums / (members * whole.weights)
-        if whole.selected is not None:
-            parents, imputing = self.model.parents, self.loss_weights.imputing
+        losses = logits.new_zeros(())
+        if not self.selects or model.loss_space == "both":
+            sums = ops.funnel_losses(logits, labels, weight, model.trained_along, self.factors, config.focal_gamma)
+            losses = sums / (members * totals.weights)
+        if totals.selected is not None:
             given, of_head = selected_losses(
-                logits, labels, weight, parents, self.config, whole.selected, members, imputing
-            )
-            if self.model.loss_space == "both":
-                given = given * self.config.given_parent_weight * given.new_tensor([each >= 0 for each in parents])
+                logits, labels, weight, model.parents, config, totals.selected, self.factors, members,
+                self.loss_weights.imputing,
+            )  # fmt: skip
+            if model.loss_space == "both":
+                given = given * config.given_parent_weight * given.new_tensor([each >= 0 for each in model.parents])
             losses = losses + given
-        combined = self.loss_weights.combine(losses, len(batch) / max(whole.rows, 1))
+        combined = self.loss_weights.combine(losses, len(rows.labels) / max(totals.rows, 1))
         combined = combined if of_head is None else combined + of_head
-        if self.model.calibrator > 0:
-            rise = rise_along_edges(reach, self.model.parents, weight) / (members * whole.weight)
-            combined = combined + self.model.calibrator * rise
+        for penalty in model.penalties:
+            own = penalty(model.trained_reach(logits), model.parents, weight)
+            combined = combined + own / (members * totals.weight)
         return losses, combined
-
-    def _can_fuse(self, logits: Tensor, mode: Mode) -> bool:
-        plain = self.config.focal_gamma > 0 or self.model.calibrator > 0
-        return mode.fused and is_simple(logits) and not plain
 
 
 def replica(module: Replicated) -> Replicated:

@@ -9,10 +9,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from funnelcast.data.columns import UNOBSERVED
-from funnelcast.layers.mode import Mode
 from funnelcast.models.network import FunnelModel
 from funnelcast.training.inner import Rows, Tensors
-from funnelcast.training.step import is_cpu
 
 STEPS, CLOSE, LEAST = 60, 1e-6, 1e-3
 """LEAST: of the prior, without which rows of one class would have no peak."""
@@ -52,11 +50,12 @@ class Logits(nn.Module):
 
     def forward(self, rows: Rows) -> Tensor:
         """(B, T)."""
-        return self.model.logits(rows.x, Mode(fused=is_cpu(rows.x)))
+        with self.model.compute():
+            return self.model.logits(rows.x)
 
     @torch.no_grad()
     def under(self, names: Sequence[str], leaves: Tensors, rows: Rows, size: int) -> Tensor:
         """With `leaves` in the place of parameters `names`, `size` rows at once."""
         parameters = dict(zip(names, leaves, strict=True))
-        pieces = rows.pieces(size, trained=False)
+        pieces = (rows.slice(start, min(start + size, len(rows.batch))) for start in range(0, len(rows.batch), size))
         return torch.cat([functional_call(self, parameters, (piece,)) for piece in pieces])

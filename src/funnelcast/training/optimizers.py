@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from funnelcast.data.batch import Batch
 from funnelcast.errors import Fault, FunnelcastError
 from funnelcast.layers.embedding import EmbeddingTable
-from funnelcast.layers.mode import Precision
+from funnelcast.ops import Precision
 from funnelcast.schema.config import Config
 from funnelcast.threads import Workers, called, together
 from funnelcast.training.adam import DenseAdam, Group, RowAdam
@@ -89,7 +89,7 @@ class Optimizer:
         rate = learning_rate or config.learning_rate
         self.dense, self.loss_weights, self.rates = dense, loss_weights, rates or {}
         self.clip = config.clip
-        self._spans = [s for s in spans_of(tables) if s.table.weight.requires_grad]
+        self._spans = [s for s in spans_of(tables) if not s.table.frozen]
         self.tables = tables = [span.table for span in self._spans]
         is_by_row, of_rows = config.name == "adam", config.embedding_decay
         self.row_adams = [RowAdam(table, rate, config.l2, of_rows) for table in tables] if is_by_row else []

@@ -27,7 +27,7 @@ def overlay(tables: Sequence[EmbeddingTable], inputs: InputSpec) -> Embedding:
     `tables` does."""
     dims = {name: table.weight.shape[1] for table in tables for name in table.sizes}
     pools = {name: pool for table in tables for name, pool in table.pools.items()}
-    frozen = [name for table in tables if not table.weight.requires_grad for name in table.sizes]
+    frozen = [name for table in tables if table.frozen for name in table.sizes]
     made = Embedding(inputs, 1, dims, pools, frozen)
     for table, own in zip(made.all_tables(), tables, strict=True):
         assert list(table.sizes) == list(own.sizes)

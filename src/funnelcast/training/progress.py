@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from funnelcast.training.gradients import Told
+from funnelcast.training.gradients import MetaMetrics
 
 
 @dataclass
@@ -32,14 +32,14 @@ class Progress:
         self.loss_sum = [a + b for a, b in zip(self.loss_sum or zeros, batch, strict=True)]
         self.weight_sum = [a + b for a, b in zip(self.weight_sum or zeros, weights, strict=True)]
 
-    def hear(self, told: Told | None) -> None:
+    def hear(self, told: MetaMetrics | None) -> None:
         """What a meta step tells."""
         if told is None:
             return
         self._sum("tasks", [told.tasks])
         self._sum("lacking", told.lacking.tolist())
-        if told.watched is not None:
-            before, after, through = told.watched
+        if told.adaptation is not None:
+            before, after, through = told.adaptation
             self._sum("watched", [1])
             self._sum("before", before.tolist())
             self._sum("after", after.tolist())

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from funnelcast.compiled import compiled
+from funnelcast import ops
 from funnelcast.data.batch import Batch, Lists
 from funnelcast.layers.embedding import Embedded, EmbeddingTable
 from funnelcast.layers.lists import Bag, owners
-from funnelcast.layers.mode import is_simple
-from funnelcast.training.distinct import distinct
 
 
 class Span(NamedTuple):
@@ -50,19 +48,11 @@ class Reading(NamedTuple):
     def of(cls, span: Span, batch: Batch) -> Reading:
         """By its ids alone."""
         uses = list(_uses(span.table, batch))
-        return cls(uses, *distinct(torch.cat([use.rows for use in uses])))
+        with ops.compute(batch.ids.device):
+            return cls(uses, *ops.unique(torch.cat([use.rows for use in uses])))
 
     def by(self, touching: Tensor) -> Reading:
         """Of the rows of the table those that `touching` (B,) of the batch read; `places` are -1 for others."""
-        if self.rows.device.type != "cpu":
-            return self.plainly_by(touching)
-        numbers, kept = torch.full_like(self.rows, -1), torch.empty_like(self.rows)
-        places, wanted = torch.empty_like(self.places), self._read_by(touching)
-        arrays = (each.numpy() for each in (self.places, wanted, self.rows, numbers, kept, places))
-        return Reading(self.uses, kept[: keep_wanted(*arrays)], places)
-
-    def plainly_by(self, touching: Tensor) -> Reading:
-        """The same by PyTorch's operations."""
         numbers = torch.full_like(self.rows, -1)
         numbers[self.places[self._read_by(touching)]] = 0
         found = (numbers == 0).nonzero().squeeze(1)
@@ -90,14 +80,16 @@ def row_gradients(
     gets their gradients nevertheless.
     """
     uses, rows, places = reading if touching is None else reading.by(touching)
-    sums = embedded[0].flat.new_zeros(len(rows), span.table.weight.shape[1])
+    weight = span.table.weight
+    sums = embedded[0].flat.new_zeros(len(rows), weight.shape[1])
     by_use = zip(*(_grads(span, piece) for piece in embedded), strict=True)
-    for use, place, grads in zip(uses, places.split([len(use.rows) for use in uses]), by_use, strict=True):
-        if use.bag is not None:
-            _add_bags(sums, place, torch.cat(grads), use.bag)
-            continue
-        for own, grad in zip(place.split([len(grad) for grad in grads]), grads, strict=True):
-            _add(sums, own, grad)
+    with ops.compute(weight.device, dtype=weight.dtype):
+        for use, place, grads in zip(uses, places.split([len(use.rows) for use in uses]), by_use, strict=True):
+            if use.bag is not None:
+                ops.scatter_add_bags(sums, place, torch.cat(grads), use.bag.offsets, use.bag.factors)
+                continue
+            for own, grad in zip(place.split([len(grad) for grad in grads]), grads, strict=True):
+                ops.scatter_add(sums, own, grad)
     return rows, sums
 
 
@@ -121,61 +113,3 @@ def _grads(span: Span, embedded: Embedded) -> Iterator[Tensor]:
         column += width
     for i in range(len(table.attended)):
         yield embedded.sequences[span.sequence + i].vectors
-
-
-def _add(sums: Tensor, place: Tensor, grad: Tensor) -> None:
-    if is_simple(grad):
-        add_up(sums.numpy(), place.numpy(), grad.numpy())
-    else:
-        own = place >= 0
-        sums.index_add_(0, place[own], grad[own])
-
-
-def _add_bags(sums: Tensor, place: Tensor, grad: Tensor, bag: Bag) -> None:
-    if is_simple(grad):
-        add_bags(sums.numpy(), place.numpy(), grad.numpy(), bag.offsets.numpy(), bag.factors.numpy())
-    else:
-        factors, own = bag.factors.to(grad.dtype)[:, None], place >= 0
-        sums.index_add_(0, place[own], (factors * grad[owners(bag.offsets, len(factors))])[own])
-
-
-@compiled
-def keep_wanted(places: Any, wanted: Any, rows: Any, numbers: Any, kept: Any, out: Any) -> int:
-    """Of rows (U,) those that one of places (n,) with wanted (n,) names: fills `kept`, in their order, and `out` (n,)
-    with the places among these, -1 where there is none; returns how many. `numbers` (U,): all -1."""
-    count = 0
-    for i in range(len(places)):
-        if wanted[i]:
-            numbers[places[i]] = 0
-    for u in range(len(rows)):
-        if numbers[u] == 0:
-            numbers[u], kept[count] = count, rows[u]
-            count += 1
-    for i in range(len(places)):
-        out[i] = numbers[places[i]]
-    return count
-
-
-@compiled
-def add_up(sums: Any, place: Any, grad: Any) -> None:
-    """Adds each row of grad (n, E) to the row of sums (U, E) that place (n,) says; -1 for none."""
-    for i in range(len(place)):
-        if place[i] < 0:
-            continue
-        row, own = sums[place[i]], grad[i]
-        for j in range(len(own)):
-            row[j] += own[j]
-
-
-@compiled
-def add_bags(sums: Any, place: Any, grad: Any, offsets: Any, factors: Any) -> None:
-    """Adds to the row place[k] of sums (U, E), if that is not -1, factors[k] times row i of grad (B, E), for k from
-    offsets[i] to offsets[i + 1]."""
-    for i in range(len(grad)):
-        own = grad[i]
-        for k in range(offsets[i], offsets[i + 1]):
-            if place[k] < 0:
-                continue
-            row = sums[place[k]]
-            for j in range(len(own)):
-                row[j] += factors[k] * own[j]

@@ -32,8 +32,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from funnelcast.data.columns import UNOBSERVED
-from funnelcast.layers.heads import chain_reach, independent_reach
-from funnelcast.training.losses import LossConfig, errors, given_parent, observed_weight
+from funnelcast.ops import chain_reach, errors, independent_reach
+from funnelcast.training.losses import LossConfig, given_parent, observed_weight
 
 
 class Selected(NamedTuple):
@@ -65,17 +65,18 @@ def selected_losses(
     parents: tuple[int, ...],
     config: LossConfig,
     whole: Selected,
+    factors: Tensor | None = None,
     members: int = 1,
     imputing: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """A piece's part in each step's loss (T,), and in that of the imputation, a scalar.
 
     logits (B × K, T) given the parent, of K members; labels (B × K, T) over all rows; weight (B × K,) or none;
-    imputing (3, T): a, b, c of doubly_robust.
+    factors (T,) on the losses of reached rows; imputing (3, T): a, b, c of doubly_robust.
     """
     given = given_parent(labels, parents)
     observed, is_child = given != UNOBSERVED, given == 1
-    if_reached, if_not = errors(independent_reach(logits, parents), config)
+    if_reached, if_not = errors(independent_reach(logits, parents), factors, config.focal_gamma)
     losses = torch.where(is_child, if_reached, if_not)
     rows = torch.ones_like(logits[:, :1]) if weight is None else weight[:, None]
     if config.correction == "none":

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from funnelcast.data.columns import Columns
 from funnelcast.evaluation.score import score
-from funnelcast.layers.heads import Reach, logits_given_parent
 from funnelcast.layers.trees import Constant
 from funnelcast.models.boosted import BoostedModel
 from funnelcast.models.network import FunnelModel
 from funnelcast.models.stacked import Share, Stacked
+from funnelcast.ops.reach import Reach, logits_given_parent
 from funnelcast.training.statistics import folds_of, step_rows
 
 PRIOR: Final = 40.0

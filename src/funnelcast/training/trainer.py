@@ -21,8 +21,8 @@ from funnelcast.errors import DataError, FunnelcastError
 from funnelcast.evaluation.funnel import FunnelMetrics, measure_funnel
 from funnelcast.evaluation.health import Finding, find_collapsed, step_rates
 from funnelcast.evaluation.score import score
-from funnelcast.layers.workspace import keep_freed_memory
 from funnelcast.models.network import FunnelModel
+from funnelcast.ops import keep_freed_memory
 from funnelcast.schema.funnel import Funnel
 from funnelcast.threads import Workers, ahead, helpers
 from funnelcast.training.checkpoint import load_checkpoint, save_checkpoint
@@ -146,7 +146,7 @@ class Trainer:
         if course.average is not None:
             course.average.update()
         self.at.count(losses, found.weights.tolist())
-        self.at.hear(found.told)
+        self.at.hear(found.metrics)
         self.at.batch += 1
 
     def _diverged(self, what: str) -> FunnelcastError:

@@ -23,8 +23,8 @@ from funnelcast.experiments.baselines.compare import compared
 from funnelcast.experiments.baselines.fit import COLUMN, NAMES, ROWS, Simple, fit_simple
 from funnelcast.experiments.baselines.rows import FOLDS, SEED, Rates, pieces, sample
 from funnelcast.experiments.folds import with_folds
-from funnelcast.layers.heads import HEADS
 from funnelcast.models.base import Model
+from funnelcast.ops.reach import HEADS
 from funnelcast.training.losses import rates_given_parent
 
 MEASURED_ROWS = 1_000_000

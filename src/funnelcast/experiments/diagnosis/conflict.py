@@ -13,9 +13,8 @@ from torch import Tensor
 
 from funnelcast.data.loader import Loader
 from funnelcast.evaluation.paired import mean_interval
-from funnelcast.layers.mode import Mode
 from funnelcast.models.network import GROUPS
-from funnelcast.training.objective import Objective
+from funnelcast.training.objective import Microbatch, Objective
 
 BATCHES = 12
 
@@ -54,7 +53,7 @@ def _gradients(objective: Objective, batch: Any, steps: int) -> list[dict[str, l
     with torch.no_grad():
         looked = model.embedding(batch)
     x = looked.leaves(trained=True)
-    losses, _ = objective(batch, x, objective.whole(batch), Mode())
+    losses, _ = objective(Microbatch(x, batch.labels, batch.weight, objective.totals(batch)))
     groups = {name: list(model.groups([name]).values()) for name in GROUPS if name != "embedding"}
     named: dict[str, Sequence[Tensor]] = {"embedding": x.tensors(), **{n: p for n, p in groups.items() if p}}
     found = []

@@ -27,9 +27,9 @@ def gates(model: FunnelModel, rows: Batch, steps: tuple[str, ...]) -> dict[str, 
     bank, owners = last.gates, last.owners.tolist()
     for t, step in enumerate(steps):
         gate = min(t, len(bank.widths) - 1)  # of a gate that all steps share
-        seen = [s for s in bank.seen if s.step == gate]
-        own = shares[:, [s.column for s in seen]]
-        names = _expert_names([s.expert for s in seen], owners, t)
+        seen = [edge for edge in bank.edges if edge[0] == gate]
+        own = shares[:, [column for _, _, column in seen]]
+        names = _expert_names([expert for _, expert, _ in seen], owners, t)
         means = own.mean(0).tolist()
         found[step] = {
             "entropy": float(torch.special.entr(own).sum(1).mean()),

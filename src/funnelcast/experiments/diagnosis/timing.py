@@ -12,14 +12,13 @@ from typing import Any
 import torch
 
 from funnelcast.data.columns import Columns
-from funnelcast.layers.mode import FAST, Mode, is_half
 from funnelcast.models.network import FunnelModel
+from funnelcast.ops import Precision
 from funnelcast.training.course import Plan, course_of
 from funnelcast.training.gradients import Gradients
 from funnelcast.training.losses import LossWeights
-from funnelcast.training.objective import Objective
+from funnelcast.training.objective import Microbatch, Objective
 from funnelcast.training.stages import Stage
-from funnelcast.training.step import is_cpu
 
 ROUNDS = 5
 
@@ -49,26 +48,27 @@ def timing(model: FunnelModel, weights: LossWeights, plan: Plan, train: Columns)
             batch = next(batches, None)
         if batch is None:
             break
-        _step(objective, batch, course.optimizer, watch, is_half(plan.optimizer.precision, model.device))
+        _step(objective, batch, course.optimizer, watch, plan.optimizer.precision)
     seconds = {name: median(own[1:] or own) for name, own in watch.seconds.items()}
     total = sum(seconds.values())
     slowest = sorted(seconds.items(), key=lambda each: -each[1])
     return [{"part": name, "seconds": own, "share": own / total} for name, own in slowest]
 
 
-def _step(objective: Objective, batch: Any, optimizer: Any, watch: _Watch, half: bool) -> None:
+def _step(objective: Objective, batch: Any, optimizer: Any, watch: _Watch, precision: Precision) -> None:
     model = objective.model
     batch = objective.labelled(batch.to(model.device))
-    with watch.part("looking up embeddings"), torch.no_grad():
-        looked = model.embedding(batch, FAST)
+    with watch.part("looking up embeddings"), torch.no_grad(), model.compute():
+        looked = model.embedding(batch)
     x = looked.leaves(trained=True)
     wanted = [*optimizer.dense.values(), *optimizer.loss_weights.values(), *x.tensors()]
     with watch.part("forward"):
-        whole = objective.whole(batch)
-        losses, combined = objective(batch, x, whole, Mode(fused=is_cpu(x), half=half))
+        totals = objective.totals(batch)
+        with model.compute(precision=precision):
+            losses, combined = objective(Microbatch(x, batch.labels, batch.weight, totals))
     with watch.part("backward"):
         grads = list(torch.autograd.grad(combined, wanted))
     own = len(wanted) - len(x.tensors())
     with watch.part("optimizer"):
         embedded = x.with_tensors(grads[own:])
-        optimizer.step(Gradients(batch, losses, whole.weights, [grads[:own]], [embedded]))
+        optimizer.step(Gradients(batch, losses, totals.weights, [grads[:own]], [embedded]))

@@ -1,0 +1,1 @@
+"""Compiled implementations of operations in `funnelcast.ops`, which alone imports this package."""

@@ -1,0 +1,218 @@
+"""Float32 matrices as pairs of bfloat16, the operands of products with bf16 the bits.
+
+A pair lies in a word of 32 bits, its first number in the lower bf16: two neighbours of a row, or of a column. Where
+there is no number, it is 0: a second one, and with AMX as many pairs as fill its tiles.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from funnelcast.compiled import compiled
+from funnelcast.kernels.cpu.amx import HAS_AMX, SIDE
+from funnelcast.kernels.cpu.codegen import FLOAT, LANES, ZEROS, bias_relu, broadcast, load_vector
+from funnelcast.kernels.cpu.gemm import PANEL, pack, shorts, words
+from funnelcast.kernels.cpu.tiles import BF16, HAS_BF16
+
+_LONG: Final = ir.IntType(64)
+_SHORTS: Final = ir.VectorType(ir.IntType(16), LANES)
+_WORDS: Final = ir.VectorType(ir.IntType(32), LANES)
+SHORT: Final = 2  # bytes
+MULTIPLE: Final = SIDE if HAS_AMX else 1
+"""Of which the pairs of a row are one."""
+
+
+def _each(number: int) -> Any:
+    """It in every lane."""
+    return ir.Constant(_WORDS, [number] * LANES)
+
+
+_SHIFT: Final = _each(16)
+
+
+def _rounded(builder: Any, vector: Any) -> Any:
+    """A vector of bfloat16, as words of 16 bits."""
+    if HAS_BF16:
+        return builder.bitcast(builder.fptrunc(vector, ir.VectorType(BF16, LANES)), _SHORTS)
+    bits = builder.bitcast(vector, _WORDS)  # without the instruction LLVM calls a function that there need not be
+    odd = builder.and_(builder.lshr(bits, _SHIFT), _each(1))
+    nearest = builder.add(bits, builder.add(odd, _each(0x7FFF)))
+    is_none = builder.fcmp_unordered("uno", vector, vector)
+    kept = builder.select(is_none, builder.or_(bits, _each(0x40 << 16)), nearest)
+    return builder.trunc(builder.lshr(kept, _SHIFT), _SHORTS)
+
+
+def _paired(builder: Any, first: Any, second: Any) -> Any:
+    lower, upper = (builder.zext(_rounded(builder, vector), _WORDS) for vector in (first, second))
+    return builder.or_(lower, builder.shl(upper, _SHIFT))
+
+
+def _narrow(typing: Any, source: Any, target: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        narrow = _rounded(builder, load_vector(builder, values[0]))
+        builder.store(narrow, builder.inttoptr(values[1], _SHORTS.as_pointer())).align = SHORT
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64), code
+
+
+def _pair(typing: Any, first: Any, second: Any, target: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        both = _paired(builder, *(load_vector(builder, value) for value in values[:2]))
+        builder.store(both, builder.inttoptr(values[2], _WORDS.as_pointer())).align = FLOAT
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.int64), code
+
+
+def _relu(typing: Any, y: Any, bias: Any, slope: Any, target: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        y, bias, slope, target = values
+        total = bias_relu(builder, load_vector(builder, y), load_vector(builder, bias), broadcast(builder, slope))
+        builder.store(total, builder.inttoptr(y, ZEROS.type.as_pointer())).align = FLOAT
+        builder.store(_rounded(builder, total), builder.inttoptr(target, _SHORTS.as_pointer())).align = SHORT
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.float32, types.int64), code
+
+
+def _transpose(typing: Any, x: Any, step: Any, to: Any, row: Any) -> Any:
+    """Of two gemm LANES rows, with `step` bytes to the next, LANES columns of pairs, with `row` bytes to the next."""
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        x, step, to, row = values
+        rows = [load_vector(builder, builder.add(x, builder.mul(step, _LONG(r)))) for r in range(2 * LANES)]
+        vectors = [_paired(builder, *rows[r : r + 2]) for r in range(0, 2 * LANES, 2)]
+        for _ in range(LANES.bit_length() - 1):  # the upper bf16 comes to stand between the lower bf16
+            halves = zip(vectors[: LANES // 2], vectors[LANES // 2 :], strict=True)
+            vectors = [_between(builder, *two, begin) for two in halves for begin in (0, LANES // 2)]
+        for c, vector in enumerate(vectors):
+            place = builder.add(to, builder.mul(row, _LONG(c)))
+            builder.store(vector, builder.inttoptr(place, _WORDS.as_pointer())).align = FLOAT
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), code
+
+
+def _between(builder: Any, a: Any, b: Any, begin: int) -> Any:
+    """Half of a, from its number `begin` on, and as much of b, by turns."""
+    order = [number for at in range(begin, begin + LANES // 2) for number in (at, LANES + at)]
+    return builder.shuffle_vector(a, b, ir.Constant(_WORDS, order))
+
+
+_narrow_vector, _pair_vectors, _relu_vector = intrinsic(_narrow), intrinsic(_pair), intrinsic(_relu)
+_transpose_vectors = intrinsic(_transpose)
+
+
+@compiled
+def bf16_pairs(number: int) -> int:
+    """How many pairs that many numbers make, those of zeros behind them included."""
+    return (number + 2 * MULTIPLE - 1) // (2 * MULTIPLE) * MULTIPLE
+
+
+@compiled
+def pair_columns(x: int, rows: int, columns: int, to: int) -> None:
+    """Words (rows, pairs of columns) from a matrix (rows, columns)."""
+    whole = columns // LANES * LANES
+    width = 2 * bf16_pairs(columns)
+    for r in range(rows):
+        source, target = x + r * columns * FLOAT, to + r * width * SHORT
+        for j in range(0, whole, LANES):
+            _narrow_vector(source + j * FLOAT, target + j * SHORT)
+        own, halves = words(source, 1, columns), shorts(target, 1, width)
+        for j in range(whole, columns):
+            halves[0, j] = rounded(own[0, j])
+        for j in range(columns, width):
+            halves[0, j] = 0
+
+
+@compiled
+def is_whole(columns: int) -> Any:
+    """Whether so many numbers are whole vectors, and no zeros come behind them."""
+    return columns % LANES == 0 and columns == 2 * bf16_pairs(columns)
+
+
+@compiled
+def relu_and_pair(y: int, bias: int, slope: float, rows: int, columns: int, to: int) -> None:
+    """In place, y + bias, gemm a slope where not above 0; and its words (rows, pairs of columns), which are whole."""
+    for r in range(rows):
+        for j in range(0, columns, LANES):
+            at = r * columns + j
+            _relu_vector(y + at * FLOAT, bias + j * FLOAT, slope, to + at * SHORT)
+
+
+@compiled
+def pair_rows(x: int, rows: int, columns: int, to: int) -> None:
+    """Words (pairs of rows, columns) from a matrix (rows, columns)."""
+    step = columns * FLOAT
+    for i in range(bf16_pairs(rows)):
+        _pair_row(x + 2 * i * step, x + (2 * i + 1) * step, rows - 2 * i, columns, to + i * step)
+
+
+@compiled
+def transpose_pairs(x: int, rows: int, columns: int, to: int) -> None:
+    """Words (columns, pairs of rows) from a matrix (rows, columns)."""
+    step, row = columns * FLOAT, bf16_pairs(rows) * FLOAT
+    whole = rows // (2 * LANES) * 2 * LANES if columns >= LANES else 0
+    for j in range(0, columns if whole else 0, LANES):
+        column = min(j, columns - LANES)
+        for i in range(0, whole, 2 * LANES):
+            _transpose_vectors(x + i * step + column * FLOAT, step, to + column * row + i * SHORT, row)
+    own = words(x, rows, columns)
+    for j in range(columns):
+        transposed = shorts(to + j * row, 1, 2 * bf16_pairs(rows))
+        for i in range(whole, rows):
+            transposed[0, i] = rounded(own[i, j])
+        for i in range(rows, 2 * bf16_pairs(rows)):
+            transposed[0, i] = 0
+
+
+@compiled
+def pack_pairs(w: int, depth: int, columns: int, panels: int) -> None:
+    """`pack` of a matrix (depth, columns), paired along the depth."""
+    step = columns * FLOAT
+    for begin in range(0, columns, PANEL):
+        wide = min(PANEL, columns - begin)
+        for k in range(bf16_pairs(depth)):
+            first = w + 2 * k * step + begin * FLOAT
+            target = panels + (begin * bf16_pairs(depth) + k * PANEL) * FLOAT
+            _pair_row(first, first + step, depth - 2 * k, wide, target)
+            rest = words(target, 1, PANEL)
+            for j in range(wide, (wide + LANES - 1) // LANES * LANES):
+                rest[0, j] = 0
+
+
+@compiled
+def pack_transposed_pairs(w: int, depth: int, columns: int, panels: int, scratch: int) -> None:
+    """The same of the transposed matrix, paired along its depth, which is `columns`; `scratch` for its words."""
+    pair_columns(w, depth, columns, scratch)
+    pack(scratch, FLOAT, bf16_pairs(columns) * FLOAT, bf16_pairs(columns), depth, panels)
+
+
+@compiled
+def _pair_row(first: int, second: int, rows: int, columns: int, to: int) -> None:
+    """Words (columns,) of two rows, of which there are so many."""
+    whole = columns // LANES * LANES if rows > 1 else 0
+    for j in range(0, whole, LANES):
+        _pair_vectors(first + j * FLOAT, second + j * FLOAT, to + j * FLOAT)
+    own, out = words(first, 1, columns), words(to, 1, columns)
+    for j in range(whole, columns):
+        out[0, j] = rounded(own[0, j]) if rows > 0 else 0
+    if rows > 1:
+        other = words(second, 1, columns)
+        for j in range(whole, columns):
+            out[0, j] |= rounded(other[0, j]) << 16
+
+
+@compiled
+def rounded(bits: int) -> Any:
+    """The bits of bfloat16 from those of float32, to the nearest, ties to even."""
+    whole = np.int64(bits)
+    if whole & 0x7FFFFFFF > 0x7F800000:  # nan must not round to infinity
+        return (whole >> 16) | 0x40
+    return (whole + 0x7FFF + ((whole >> 16) & 1)) >> 16
