@@ -83,7 +83,7 @@ class EmbeddingTable(nn.Module):
         self.fields = [name for _, name, _ in self.named]
         self.lists = {each.name: starts[each.vocabulary] for each in inputs.lists if each.vocabulary in starts}
         self.pools = {name: pools[name] for name in self.lists}
-        rows = ops.on_large_pages(torch.empty(sum(self.sizes.values()), width))
+        rows = torch.empty(sum(self.sizes.values()), width)
         self.weight, self.frozen = nn.Parameter(rows, requires_grad=not frozen), frozen
         self.min_rows = min_rows
         self.kept: Tensor | None

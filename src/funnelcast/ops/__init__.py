@@ -1,7 +1,7 @@
 """Operations that layers, losses and optimizers call. Each is written once in plain PyTorch; kernels take its place
 within `compute(...)` where a backend has one. Only this package knows that there are kernels."""
 
-from funnelcast.kernels.cpu.buffers import keep_freed_memory, on_large_pages
+from funnelcast.kernels.cpu.buffers import keep_freed_memory
 from funnelcast.kernels.cpu.graph import Captured
 from funnelcast.ops.adam import adam, adam_rows, bias_corrections
 from funnelcast.ops.dispatch import BACKENDS, Backend, Precision, check_precision, compute, op
@@ -29,6 +29,6 @@ __all__ = [
     "attend", "bias_corrections", "chain_reach", "check_precision", "compute", "deduplicate", "dropout", "errors",
     "expert_mixture",
     "funnel_losses", "gather", "independent_reach", "keep_freed_memory", "linear", "linear_bank", "logits", "mlp_bank",
-    "on_large_pages", "op", "random_bits", "reach", "scatter_add", "scatter_add_bags", "self_attention",
+    "op", "random_bits", "reach", "scatter_add", "scatter_add_bags", "self_attention",
     "softmax_gates", "step_attention", "step_losses", "unique",
 ]  # fmt: skip

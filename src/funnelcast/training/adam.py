@@ -115,7 +115,7 @@ class RowAdam:
         self.learning_rate = learning_rate
         self.l2 = l2
         rows, width = table.weight.shape
-        self.moments = ops.on_large_pages(table.weight.new_empty(rows, 2, width)).zero_()
+        self.moments = table.weight.new_zeros(rows, 2, width)
         self.decay = RowDecay(table.weight.detach(), learning_rate * decay) if decay else None
         self.steps = 0
 

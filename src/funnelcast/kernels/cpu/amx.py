@@ -32,11 +32,11 @@ _SUMS, _A, _B = range(4), (4, 5), (6, 7)
 
 
 def ask_permission() -> bool:
-    """Asks the system for AMX's registers, for all threads of this process; whether it has given them."""
+    """Ask the system for AMX's registers for all threads of this process, and return whether it gave them."""
     return HAS_AMX and ctypes.CDLL(None).syscall(_ARCH_PRCTL, _REQUEST_PERMISSION, _TILE_DATA) == 0
 
 
-def _perform(builder: Any, instruction: str, *values: Any) -> None:
+def _emit(builder: Any, instruction: str, *values: Any) -> None:
     """Code of an instruction; none where there is no AMX, as it could not be compiled."""
     if HAS_AMX:
         kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
@@ -66,7 +66,7 @@ def _configure(typing: Any, rows: Any, columns: Any) -> Any:
         for tile in (*_SUMS, *_A, *_B):
             put(16 + 2 * tile, _LONG(SIDE * FLOAT) if tile in _A else width, _SHORT)  # bytes of a row
             put(48 + tile, _LONG(SIDE) if tile in _B else rows, _BYTE)
-        _perform(builder, "ldtilecfg", _pointer(builder, begin))
+        _emit(builder, "ldtilecfg", _pointer(builder, begin))
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), code
@@ -74,7 +74,7 @@ def _configure(typing: Any, rows: Any, columns: Any) -> Any:
 
 def _release(typing: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        _perform(builder, "tilerelease")
+        _emit(builder, "tilerelease")
         return context.get_dummy_value()
 
     return types.void(), code
@@ -94,7 +94,7 @@ def _square(
         places = [add(start, to) for start in (c, add(c, mul(row, c_step))) for to in (_LONG(0), right)]
 
         def load(tile: int, address: Any, step: Any) -> None:
-            _perform(builder, "tileloadd64", _BYTE(tile), _pointer(builder, address), step)
+            _emit(builder, "tileloadd64", _BYTE(tile), _pointer(builder, address), step)
 
         with builder.if_else(builder.icmp_signed("!=", beta, _LONG(0))) as (kept, begun):
             with kept:
@@ -102,7 +102,7 @@ def _square(
                     load(tile, place, c_step)
             with begun:
                 for tile in _SUMS:
-                    _perform(builder, "tilezero", _BYTE(tile))
+                    _emit(builder, "tilezero", _BYTE(tile))
         with cgutils.for_range(builder, builder.sdiv(depth, _LONG(SIDE))) as loop:
             of_a, of_b = mul(loop.index, _LONG(SIDE * FLOAT)), add(b, mul(loop.index, mul(b_step, _LONG(SIDE))))
             load(_A[0], add(a, of_a), a_step)
@@ -110,9 +110,9 @@ def _square(
             load(_A[1], add(lower, of_a), a_step)
             load(_B[1], add(of_b, right), b_step)
             for tile in _SUMS:
-                _perform(builder, "tdpbf16ps", *map(_BYTE, (tile, _A[tile // 2], _B[tile % 2])))
+                _emit(builder, "tdpbf16ps", *map(_BYTE, (tile, _A[tile // 2], _B[tile % 2])))
         for tile, place in zip(_SUMS, places, strict=True):
-            _perform(builder, "tilestored64", _BYTE(tile), _pointer(builder, place), c_step)
+            _emit(builder, "tilestored64", _BYTE(tile), _pointer(builder, place), c_step)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 10), code

@@ -18,7 +18,7 @@ from funnelcast.kernels.cpu.bank_kernels import BLOCK
 from funnelcast.kernels.cpu.bf16 import bf16_pairs
 from funnelcast.kernels.cpu.buffers import Buffer, address
 from funnelcast.kernels.cpu.gemm import gemm_tn_scratch
-from funnelcast.kernels.cpu.graph import launch
+from funnelcast.kernels.cpu.graph import launch, once
 from funnelcast.kernels.cpu.records import ATTENTION, TARGET, TRANSFER
 
 
@@ -107,8 +107,7 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # what `once_differentiable` returns would be taken for a constant
-            raise RuntimeError("kernels have no second derivative; take ops.compute(order=2)")
+        once()
         x, _, *parameters = ctx.saved_tensors
         records, grad, grad_x = _Records(*(each.copy() for each in ctx.records)), grad.contiguous(), torch.empty_like(x)
         make = torch.empty_like if x.shape[1] else torch.zeros_like  # a sum over no rows is never written

@@ -19,7 +19,7 @@ from funnelcast.kernels.cpu.codegen import FLOAT, LANES
 from funnelcast.kernels.cpu.dedup import deduplicated
 from funnelcast.kernels.cpu.dropout import PER_WORD
 from funnelcast.kernels.cpu.gemm import PANEL, gemm_tn_scratch
-from funnelcast.kernels.cpu.graph import launch
+from funnelcast.kernels.cpu.graph import launch, once
 from funnelcast.kernels.cpu.records import BANK, EDGE, LAYER
 
 Edges = tuple[tuple[int, int, int], ...]
@@ -106,8 +106,7 @@ class _Bank(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        if torch.is_grad_enabled():  # what `once_differentiable` returns would be taken for a constant
-            raise RuntimeError("kernels have no second derivative; take ops.compute(order=2)")
+        once()
         x, gates, tables, _, *parameters = ctx.saved_tensors
         wants_x, _, wants_tables, _, *wanted = ctx.needs_input_grad
         weights, biases = parameters[0::2], parameters[1::2]

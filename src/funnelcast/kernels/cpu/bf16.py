@@ -1,7 +1,7 @@
-"""Float32 matrices as pairs of bfloat16, the operands of products with bf16 the bits.
+"""Float32 matrices packed as pairs of bfloat16 (the VNNI layout), the operands of products with half the bits.
 
-A pair lies in a word of 32 bits, its first number in the lower bf16: two neighbours of a row, or of a column. Where
-there is no number, it is 0: a second one, and with AMX as many pairs as fill its tiles.
+A pair lies in a word of 32 bits, its first element in the lower 16: two neighbours of a row, or of a column. Padding is
+0: of a pair without a second element, and with AMX as many pairs as fill its tiles.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _SHORTS: Final = ir.VectorType(ir.IntType(16), LANES)
 _WORDS: Final = ir.VectorType(ir.IntType(32), LANES)
 SHORT: Final = 2  # bytes
 MULTIPLE: Final = SIDE if HAS_AMX else 1
-"""Of which the pairs of a row are one."""
+"""The pairs of a row are a multiple of it."""
 
 
 def _each(number: int) -> Any:
-    """It in every lane."""
+    """A constant in every lane."""
     return ir.Constant(_WORDS, [number] * LANES)
 
 
@@ -42,8 +42,8 @@ def _rounded(builder: Any, vector: Any) -> Any:
     bits = builder.bitcast(vector, _WORDS)  # without the instruction LLVM calls a function that there need not be
     odd = builder.and_(builder.lshr(bits, _SHIFT), _each(1))
     nearest = builder.add(bits, builder.add(odd, _each(0x7FFF)))
-    is_none = builder.fcmp_unordered("uno", vector, vector)
-    kept = builder.select(is_none, builder.or_(bits, _each(0x40 << 16)), nearest)
+    is_nan = builder.fcmp_unordered("uno", vector, vector)
+    kept = builder.select(is_nan, builder.or_(bits, _each(0x40 << 16)), nearest)
     return builder.trunc(builder.lshr(kept, _SHIFT), _SHORTS)
 
 
@@ -82,13 +82,13 @@ def _relu(typing: Any, y: Any, bias: Any, slope: Any, target: Any) -> Any:
 
 
 def _transpose(typing: Any, x: Any, step: Any, to: Any, row: Any) -> Any:
-    """Of two gemm LANES rows, with `step` bytes to the next, LANES columns of pairs, with `row` bytes to the next."""
+    """Of 2 · LANES rows, with `step` bytes to the next, LANES columns of pairs, with `row` bytes to the next."""
 
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         x, step, to, row = values
         rows = [load_vector(builder, builder.add(x, builder.mul(step, _LONG(r)))) for r in range(2 * LANES)]
         vectors = [_paired(builder, *rows[r : r + 2]) for r in range(0, 2 * LANES, 2)]
-        for _ in range(LANES.bit_length() - 1):  # the upper bf16 comes to stand between the lower bf16
+        for _ in range(LANES.bit_length() - 1):  # interleave the upper half with the lower one
             halves = zip(vectors[: LANES // 2], vectors[LANES // 2 :], strict=True)
             vectors = [_between(builder, *two, begin) for two in halves for begin in (0, LANES // 2)]
         for c, vector in enumerate(vectors):
@@ -100,7 +100,7 @@ def _transpose(typing: Any, x: Any, step: Any, to: Any, row: Any) -> Any:
 
 
 def _between(builder: Any, a: Any, b: Any, begin: int) -> Any:
-    """Half of a, from its number `begin` on, and as much of b, by turns."""
+    """Half of a, from its element `begin` on, interleaved with as much of b."""
     order = [number for at in range(begin, begin + LANES // 2) for number in (at, LANES + at)]
     return builder.shuffle_vector(a, b, ir.Constant(_WORDS, order))
 
@@ -110,9 +110,9 @@ _transpose_vectors = intrinsic(_transpose)
 
 
 @compiled
-def bf16_pairs(number: int) -> int:
-    """How many pairs that many numbers make, those of zeros behind them included."""
-    return (number + 2 * MULTIPLE - 1) // (2 * MULTIPLE) * MULTIPLE
+def bf16_pairs(count: int) -> int:
+    """Pairs of so many elements, padding included."""
+    return (count + 2 * MULTIPLE - 1) // (2 * MULTIPLE) * MULTIPLE
 
 
 @compiled
@@ -133,13 +133,13 @@ def pair_columns(x: int, rows: int, columns: int, to: int) -> None:
 
 @compiled
 def is_whole(columns: int) -> Any:
-    """Whether so many numbers are whole vectors, and no zeros come behind them."""
+    """Whether so many elements are whole vectors without padding."""
     return columns % LANES == 0 and columns == 2 * bf16_pairs(columns)
 
 
 @compiled
 def relu_and_pair(y: int, bias: int, slope: float, rows: int, columns: int, to: int) -> None:
-    """In place, y + bias, gemm a slope where not above 0; and its words (rows, pairs of columns), which are whole."""
+    """In place, y + bias, times a slope where not above 0; and its words (rows, pairs of columns), which are whole."""
     for r in range(rows):
         for j in range(0, columns, LANES):
             at = r * columns + j
@@ -196,7 +196,7 @@ def pack_transposed_pairs(w: int, depth: int, columns: int, panels: int, scratch
 
 @compiled
 def _pair_row(first: int, second: int, rows: int, columns: int, to: int) -> None:
-    """Words (columns,) of two rows, of which there are so many."""
+    """Words (columns,) of two rows, of which `rows` exist."""
     whole = columns // LANES * LANES if rows > 1 else 0
     for j in range(0, whole, LANES):
         _pair_vectors(first + j * FLOAT, second + j * FLOAT, to + j * FLOAT)

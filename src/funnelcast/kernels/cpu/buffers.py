@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import mmap
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -19,8 +18,6 @@ from funnelcast.kernels.cpu.codegen import FLOAT
 
 ALIGNED: Final = 16
 """Elements to whose multiples a buffer is aligned, as torch's are."""
-LARGE: Final = 4 << 20
-"""Bytes from which on large pages gain something."""
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # of mallopt in glibc
 
 Pool = dict[int, list[Tensor]]
@@ -62,18 +59,7 @@ def _take(size: int, *shelves: list[Tensor]) -> Tensor:
         except IndexError:
             continue
     with torch.inference_mode(mode=False):  # a later pass may be one that is differentiated
-        return on_large_pages(torch.empty(2**size))
-
-
-def on_large_pages(memory: Tensor) -> Tensor:
-    """Return the same tensor; what of it was not yet written to will be on large pages, where Linux has some."""
-    size = memory.numel() * memory.element_size()
-    advice = getattr(mmap, "MADV_HUGEPAGE", None)
-    if advice is not None and memory.device.type == "cpu" and size >= LARGE:
-        first = -(-memory.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE  # of whole pages
-        whole = (memory.data_ptr() + size - first) // mmap.PAGESIZE * mmap.PAGESIZE
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(whole), advice)
-    return memory
+        return torch.empty(2**size)
 
 
 @cache

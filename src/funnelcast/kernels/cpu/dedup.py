@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import cache, cached_property
-from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -166,48 +165,41 @@ def _fields_of(spans: tuple[_Span, ...]) -> tuple[NDArray[np.int64], list[int]]:
 
 @cache
 def _spans(fields: tuple[Field, ...], columns: int) -> tuple[_Span, ...]:
-    """All columns of x by the groups that cost least; () where there is nothing to gain."""
-    chosen = _within_limit(_cheapest(tuple(sorted(fields, key=lambda field: field[2]))))
+    """All columns of x by groups; () where there is nothing to gain."""
+    chosen, codes = list[Group](), 0
+    for group in sorted(_neighbours(fields), key=_saved, reverse=True):
+        if _saved(group) > 0 and codes + _size(group) <= _MOST:
+            chosen, codes = [*chosen, group], codes + _size(group)
     if sum(map(_width, chosen)) == columns:
-        chosen = chosen[:-1]  # a product has some columns
+        chosen.pop()  # a product has some columns
     spans, done = list[_Span](), 0
-    for group in chosen:
-        start = group[0][2]
-        spans += [_Span(done, start - done, ())] if start > done else []
-        spans.append(_Span(start, _width(group), group))
-        done = start + _width(group)
+    for group in sorted(chosen, key=_start):
+        spans += [_Span(done, _start(group) - done, ())] if _start(group) > done else []
+        spans.append(_Span(_start(group), _width(group), group))
+        done = _start(group) + _width(group)
     spans += [_Span(done, columns - done, ())] if done < columns else []
     return tuple(spans) if chosen else ()
 
 
-def _cheapest(fields: Group) -> tuple[Group, ...]:
-    """By the best choice for each leading part of the fields, in the unit of a row times a column."""
-    best: list[tuple[int, tuple[Group, ...]]] = [(0, ())]
-    for end in range(1, len(fields) + 1):
-        cost, groups = best[end - 1]
-        options = [(cost + _ROWS * fields[end - 1][3], groups)]
-        for group in _groups_before(fields, end):
-            cost, groups = best[end - len(group)]
-            options.append((cost + _GATHER * _ROWS + _size(group) * _width(group), (*groups, group)))
-        best.append(min(options, key=lambda option: option[0]))
-    return best[-1][1]
-
-
-def _within_limit(groups: tuple[Group, ...]) -> tuple[Group, ...]:
-    """Those that save most for each code, up to `_MOST` codes."""
-    ordered = sorted(groups, key=lambda group: (_GATHER - _width(group)) / _size(group))
-    counts = accumulate(_size(group) for group in ordered)
-    kept = {group for group, count in zip(ordered, counts, strict=True) if count <= _MOST}
-    return tuple(group for group in groups if group in kept)
-
-
-def _groups_before(fields: Group, end: int) -> Iterator[Group]:
-    """Neighbours of which the last is `fields[end - 1]`."""
-    for begin in range(end - 1, -1, -1):
-        group = fields[begin:end]
-        if _size(group) > _LARGEST or (len(group) > 1 and group[0][2] + group[0][3] != group[1][2]):
-            return
+def _neighbours(fields: Group) -> Iterator[Group]:
+    """Fields side by side, taken together up to `_LARGEST` codes."""
+    group: Group = ()
+    for field in sorted(fields, key=lambda field: field[2]):
+        if group and (_size((*group, field)) > _LARGEST or _start(group) + _width(group) != field[2]):
+            yield group
+            group = ()
+        group = (*group, field)
+    if group:
         yield group
+
+
+def _saved(group: Group) -> float:
+    """Elements of work for each code that looking a group up saves in a usual batch."""
+    return (_ROWS * (_width(group) - _GATHER)) / _size(group) - _width(group)
+
+
+def _start(group: Group) -> int:
+    return group[0][2]
 
 
 def _size(group: Group) -> int:

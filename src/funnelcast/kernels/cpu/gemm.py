@@ -1,9 +1,8 @@
-"""Matrix products from compiled loops: C = A B, or C + A B, tile by tile.
+"""Matrix products, C = A B + beta · C, tile by tile, for kernels to call between their other work on a block.
 
-Matrices are float32 and given by address, with the bytes from one row, or one column, to the next: that turns A and C
-at no cost. B is read in panels of `PANEL` columns, which `pack` makes. Why not a BLAS: numba calls scipy's; torch's is
-exported on Linux alone; and on the AMD machine where we measure it does 100 of the 118 billion operations a second that
-there are, and this does 114.
+Matrices are float32 and given by address, with the bytes from one row, or one column, to the next, so that transposes
+cost nothing. B is read in panels of `PANEL` columns, which `pack` makes. A BLAS has no such function that a kernel
+could call: numba calls scipy's, and torch's is exported on Linux alone.
 """
 
 from __future__ import annotations
@@ -66,9 +65,9 @@ def words(address: int, rows: int, columns: int) -> Any:
 
 
 @compiled_for_speed
-def longs(address: int, numbers: int) -> Any:
-    """The int64 numbers (numbers,) at an address."""
-    return carray(_pointer(address), (numbers,), np.int64)
+def longs(address: int, count: int) -> Any:
+    """The int64 elements (count,) at an address."""
+    return carray(_pointer(address), (count,), np.int64)
 
 
 @compiled_for_speed
@@ -127,7 +126,7 @@ def gemm(x: int, packed: int, y: int, rows: int, depth: int, columns: int, beta:
 def gemm_bias_relu(
     x: int, packed: int, y: int, rows: int, depth: int, columns: int, bias: int, slope: float
 ) -> None:  # fmt: skip
-    """Y = X B + bias, gemm a slope where not above 0; as `gemm`, of float32, `columns` a multiple of LANES."""
+    """Y = X B + bias, times a slope where not above 0; as `gemm`, of float32, `columns` a multiple of LANES."""
     own, panel = depth * FLOAT, depth * PANEL * FLOAT
     for begin in range(0, columns, PANEL):
         vectors, b, skipped = min(PANEL, columns - begin) // LANES, packed + begin // PANEL * panel, begin * FLOAT
@@ -142,7 +141,7 @@ def gemm_mask(
     x: int, packed: int, y: int, rows: int, depth: int, columns: int, output: int, grad_bias: int, scale: float,
     slope: float,
 ) -> None:  # fmt: skip
-    """Y = scale · X B, gemm a slope where a matrix like it, `output`, is not above 0; as `gemm`, of float32,
+    """Y = scale · X B, times a slope where a matrix like it, `output`, is not above 0; as `gemm`, of float32,
     `columns` a multiple of LANES. Adds Y's rows to `grad_bias` (columns,)."""
     own, panel = depth * FLOAT, depth * PANEL * FLOAT
     for begin in range(0, columns, PANEL):
@@ -178,13 +177,13 @@ def gemm_tn(x: int, g: int, w: int, rows: int, depth: int, columns: int, beta: i
 
 @compiled_for_speed
 def gemm_tn_scratch(rows: int, depth: int) -> int:
-    """How many numbers `gemm_tn` has scratch for: a tile of W, a panel of G, and all of X."""
+    """Elements of `gemm_tn`'s scratch: a tile of W, a panel of G, and all of X."""
     return (ROWS + depth) * PANEL + depth * (rows + ROWS) + LANES
 
 
 @compiled_for_speed
 def _copy_tiles(x: int, rows: int, depth: int, to: int) -> None:
-    """Of row-major X (depth, rows) ROWS columns at a time, those of a tile in one piece. A vector may be longer:
+    """Of row-major X (depth, rows) ROWS columns at a time, those of a tile one after the other. A vector may be longer:
     what is too much is overwritten by what comes next."""
     for k in range(depth - 1):
         for r in range(0, rows, ROWS):
@@ -198,7 +197,7 @@ def _copy_tiles(x: int, rows: int, depth: int, to: int) -> None:
 
 @compiled_for_speed
 def _copy_panel(b: int, row: int, depth: int, columns: int, panel: int) -> None:
-    """A panel of a matrix, with `row` bytes to its next row; up to LANES numbers too many are read."""
+    """A panel of a matrix, with `row` bytes to its next row; up to LANES elements too many are read."""
     for k in range(depth):
         for j in range(0, columns, LANES):
             _copy_vector(b + k * row + j * FLOAT, panel + (k * PANEL + j) * FLOAT)

@@ -44,6 +44,13 @@ def launch(kernel: Callable[..., Any], *arguments: Any) -> None:
     graph.listens = True
 
 
+def once() -> None:
+    """Raise RuntimeError where a backward pass is to be differentiated: kernels have no second derivative. What
+    `torch.autograd.function.once_differentiable` returns would be taken for a constant."""
+    if torch.is_grad_enabled():
+        raise RuntimeError("kernels have no second derivative; take ops.compute(order=2)")
+
+
 class Graph:
     """A function's calls on tensors, and the memory that they work in."""
 

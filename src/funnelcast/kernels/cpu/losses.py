@@ -17,8 +17,8 @@ from torch import Tensor
 
 from funnelcast.compiled import compiled_for_speed
 from funnelcast.kernels.cpu.buffers import arrays
-from funnelcast.kernels.cpu.graph import launch
-from funnelcast.kernels.cpu.pointwise import ONE, first_order, reach_step
+from funnelcast.kernels.cpu.graph import launch, once
+from funnelcast.kernels.cpu.reach import ONE, reach_step
 
 UNOBSERVED: Final = 255
 
@@ -50,7 +50,7 @@ class _FunnelLosses(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        first_order(torch.is_grad_enabled())
+        once()
         (slopes,) = ctx.saved_tensors
         return (grad.contiguous() @ slopes.transpose(0, 1).reshape(len(grad), -1)).view(-1, len(grad)), *[None] * 4
 

@@ -99,21 +99,3 @@ def _add_rows(sums: Any, index: Any, values: Any) -> None:
         row, own = sums[index[i]], values[i]
         for j in range(len(own)):
             row[j] += own[j]
-
-
-def scatter_add_bags(sums: Tensor, index: Tensor, values: Tensor, offsets: Tensor, factors: Tensor) -> Any:
-    """`ops.scatter_add_bags`."""
-    _add_bags(*arrays(sums, index, values, offsets, factors))
-    return sums
-
-
-@compiled
-def _add_bags(sums: Any, index: Any, values: Any, offsets: Any, factors: Any) -> None:
-    for i in range(len(values)):
-        own = values[i]
-        for k in range(offsets[i], offsets[i + 1]):
-            if index[k] < 0:
-                continue
-            row = sums[index[k]]
-            for j in range(len(own)):
-                row[j] += factors[k] * own[j]
