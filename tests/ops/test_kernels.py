@@ -13,9 +13,8 @@ from torch.utils._pytree import tree_map
 
 from funnelcast import ops
 from funnelcast.data.columns import UNOBSERVED
-from funnelcast.kernels.cpu import BFLOAT16, FLOAT32
+from funnelcast.kernels.cpu import BFLOAT16, FLOAT32, why_no_bfloat16
 from funnelcast.kernels.cpu.bank_kernels import BLOCK
-from funnelcast.kernels.cpu.tiles import HAS_BF16
 from funnelcast.layers.gates import own_and_shared
 from tests.layers.inputs import source
 from tests.layers.reference import draw
@@ -240,7 +239,7 @@ def test_the_same_values_and_gradients(name: str, case: Case, rows: int) -> None
     assert_near(found, case.results(reference(name), rows, torch.float64))
 
 
-@pytest.mark.skipif(not HAS_BF16, reason="this processor does not multiply bfloat16")
+@pytest.mark.skipif(bool(why_no_bfloat16()), reason="this processor does not multiply bfloat16")
 @pytest.mark.parametrize(("name", "case"), WITH_PRODUCTS)
 def test_bfloat16_is_near_float32_and_not_the_same(name: str, case: Case) -> None:
     """An activation near 0 may come to lie on its other side, and change a gradient by much."""
@@ -287,6 +286,29 @@ def test_without_a_gradient_the_same_bits(name: str, case: Case) -> None:
     kept = FLOAT32[name](*args, **named)
     with torch.no_grad():
         assert torch.equal(FLOAT32[name](*args, **named), kept)
+
+
+@pytest.mark.parametrize(("name", "case"), ONE_EACH)
+def test_elements_of_another_type_are_left_to_the_reference(name: str, case: Case) -> None:
+    """Which kernels would read as if they were float32."""
+    args, named, _ = case.drawn(9, torch.float64)
+    with ops.compute(torch.device("cpu")):
+        found = getattr(ops, name)(*args, **named)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found, reference(name)(*args, **named), rtol=1e-12, atol=1e-12)
+
+
+def test_logits_and_tables_of_another_type_too() -> None:
+    logits, weight, rows = draw(0, 4, 2), draw(1, 9, 3), torch.arange(5, dtype=torch.int32)
+    moments, found = draw(2, 9, 2, 3).abs(), list[list[Tensor]]()
+    named: dict[str, Any] = {"rate": 0.1, "scale": 1.0, "l2": 0.0}
+    for order in (0, 2):
+        own = [each.clone() for each in (weight, moments, weight, weight.abs(), weight.abs())]
+        with ops.compute(torch.device("cpu"), order=order):
+            ops.adam_rows(*own[:2], rows, draw(3, 5, 3), **named, last=None, lost=None, step=1)
+            ops.adam(own[2:3], own[3:4], own[4:], [[draw(4, 9, 3)]], **named, decay=[0.0])
+            found.append([*own, *ops.reach(logits, (-1, 0))])
+    assert all(map(torch.equal, *found))
 
 
 def test_some_arguments_are_left_to_the_reference() -> None:

@@ -10,10 +10,10 @@ import pytest
 import torch
 from llvmlite import binding
 
-from funnelcast.layers.amx import HAS_AMX, ask_permission
-from funnelcast.layers.halves import pack_pairs, pair_columns, pair_rows, pairs, turn_pairs
-from funnelcast.layers.products import PANEL, packed_size, times, turned_times
-from funnelcast.layers.tiles import HAS
+from funnelcast.kernels.cpu.amx import HAS_AMX, ask_permission
+from funnelcast.kernels.cpu.bf16 import bf16_pairs, pack_pairs, pair_columns, pair_rows, transpose_pairs
+from funnelcast.kernels.cpu.codegen import HAS
+from funnelcast.kernels.cpu.gemm import PANEL, gemm, gemm_tn, packed_size
 from tests.layers.reference import draw
 
 pytestmark = pytest.mark.skipif(not ask_permission(), reason="no AMX here, or the system keeps it back")
@@ -21,9 +21,8 @@ SHAPES = [(1, 1, 1), (16, 32, 16), (17, 33, 40), (33, 90, PANEL + 3), (50, 7, 2 
 """Rows, depth, columns."""
 WITHOUT = """
 import sys, pytest
-from funnelcast.layers.amx import HAS_AMX
-from funnelcast.layers.mode import HAS_BFLOAT16
-assert HAS_BFLOAT16 and not HAS_AMX
+from funnelcast.kernels.cpu import HAS_AMX, HAS_BF16
+assert HAS_BF16 and not HAS_AMX
 sys.exit(pytest.main(sys.argv[1:]))
 """
 
@@ -36,40 +35,41 @@ def rounded(x: torch.Tensor) -> torch.Tensor:
     return x.bfloat16().double()
 
 
-@pytest.mark.parametrize("keep", [0, 1])
+@pytest.mark.parametrize("beta", [0, 1])
 @pytest.mark.parametrize(("rows", "depth", "columns"), SHAPES)
-def test_a_product(rows: int, depth: int, columns: int, keep: int) -> None:
+def test_a_product(rows: int, depth: int, columns: int, beta: int) -> None:
     x, w, before = draw(0, rows, depth).float(), draw(1, depth, columns).float(), draw(2, rows + 1, columns).float()
-    words, panels = torch.empty(rows, pairs(depth)), torch.empty(packed_size(pairs(depth), columns) // 4)
+    words, panels = torch.empty(rows, bf16_pairs(depth)), torch.empty(packed_size(bf16_pairs(depth), columns) // 4)
     pair_columns(x.data_ptr(), rows, depth, words.data_ptr())
     pack_pairs(w.data_ptr(), depth, columns, panels.data_ptr())
     y = before.clone()
-    times(words.data_ptr(), panels.data_ptr(), y.data_ptr(), rows, pairs(depth), columns, keep, 0, 1)
-    near(y[:-1], rounded(x) @ rounded(w) + keep * before[:-1].double())
+    gemm(words.data_ptr(), panels.data_ptr(), y.data_ptr(), rows, bf16_pairs(depth), columns, beta, 0, 1)
+    near(y[:-1], rounded(x) @ rounded(w) + beta * before[:-1].double())
     assert torch.equal(y[-1], before[-1])
 
 
-@pytest.mark.parametrize("keep", [0, 1])
+@pytest.mark.parametrize("beta", [0, 1])
 @pytest.mark.parametrize(("rows", "depth", "columns"), SHAPES)
-def test_a_product_over_rows(rows: int, depth: int, columns: int, keep: int) -> None:
+def test_a_product_over_rows(rows: int, depth: int, columns: int, beta: int) -> None:
     """Xᵀ G, as of a weight's gradient."""
     x, g, before = draw(0, depth, rows).float(), draw(1, depth, columns).float(), draw(2, rows + 1, columns).float()
-    of_x, of_g = torch.empty(rows, pairs(depth)), torch.empty(pairs(depth), columns)
-    turn_pairs(x.data_ptr(), depth, rows, of_x.data_ptr())
+    of_x, of_g = torch.empty(rows, bf16_pairs(depth)), torch.empty(bf16_pairs(depth), columns)
+    transpose_pairs(x.data_ptr(), depth, rows, of_x.data_ptr())
     pair_rows(g.data_ptr(), depth, columns, of_g.data_ptr())
     w = before.clone()
-    turned_times(of_x.data_ptr(), of_g.data_ptr(), w.data_ptr(), rows, pairs(depth), columns, keep, 0, 1)
-    near(w[:-1], rounded(x).t() @ rounded(g) + keep * before[:-1].double())
+    gemm_tn(of_x.data_ptr(), of_g.data_ptr(), w.data_ptr(), rows, bf16_pairs(depth), columns, beta, 0, 1)
+    near(w[:-1], rounded(x).t() @ rounded(g) + beta * before[:-1].double())
     assert torch.equal(w[-1], before[-1])
 
 
-def test_what_is_no_number_stays_in_its_row() -> None:
+def test_nan_and_infinity_stay_in_their_rows() -> None:
     x, w = draw(0, 40, 50).float(), draw(1, 50, 20).float()
     x[3, 7], x[21, 0] = np.nan, np.inf
-    words, panels, y = torch.empty(40, pairs(50)), torch.empty(packed_size(pairs(50), 20) // 4), torch.empty(40, 20)
+    words, y = torch.empty(40, bf16_pairs(50)), torch.empty(40, 20)
+    panels = torch.empty(packed_size(bf16_pairs(50), 20) // 4)
     pair_columns(x.data_ptr(), 40, 50, words.data_ptr())
     pack_pairs(w.data_ptr(), 50, 20, panels.data_ptr())
-    times(words.data_ptr(), panels.data_ptr(), y.data_ptr(), 40, pairs(50), 20, 0, 0, 1)
+    gemm(words.data_ptr(), panels.data_ptr(), y.data_ptr(), 40, bf16_pairs(50), 20, 0, 0, 1)
     assert (~y.isfinite()).any(1).nonzero().flatten().tolist() == [3, 21] and y[3].isnan().all()
 
 
@@ -83,7 +83,7 @@ def test_the_same_without_it(tmp_path: Path) -> None:
         "NUMBA_CPU_FEATURES": lesser,
         "NUMBA_CACHE_DIR": str(tmp_path),
     }
-    tests = str(Path(__file__).with_name("test_halves.py"))
+    tests = str(Path(__file__).with_name("test_bf16.py"))
     command = [sys.executable, "-c", WITHOUT, "-q", "-p", "no:cacheprovider", "-p", "no:xdist", tests]
     run = subprocess.run(command, env=os.environ | own, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout[-3000:]

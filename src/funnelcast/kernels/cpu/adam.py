@@ -15,7 +15,7 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from funnelcast.compiled import compiled_for_speed
-from funnelcast.kernels.cpu.buffers import address, arrays
+from funnelcast.kernels.cpu.buffers import address, are_float32, arrays
 from funnelcast.kernels.cpu.codegen import FLOAT, HALVING, Chunk, for_each_chunk
 from funnelcast.kernels.cpu.gemm import matrix
 from funnelcast.kernels.cpu.sparse import prefetch
@@ -35,6 +35,8 @@ def adam(
     *, rate: float, scale: float, l2: float, decay: Sequence[float],
 ) -> Any:  # fmt: skip
     """`ops.adam`."""
+    if not are_float32(*parameters):
+        return NotImplemented
     held = [[each.contiguous() for each in own] for own in grads]
     every = [parameters, means, squares, *held]
     addresses = np.array([[address(each) for each in own] for own in every], np.int64)
@@ -84,6 +86,8 @@ def adam_rows(
     last: Tensor | None, lost: Tensor | None, step: int,
 ) -> Any:  # fmt: skip
     """`ops.adam_rows`."""
+    if not are_float32(weight):
+        return NotImplemented
     none = np.empty(0, np.int32), np.zeros(1, np.float32)
     decays = none if last is None or lost is None else arrays(last, lost)
     tensors = arrays(weight, moments, rows, grad.contiguous())

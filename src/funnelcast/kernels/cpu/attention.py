@@ -16,7 +16,7 @@ from funnelcast.kernels.cpu.attention_kernels import attend, attend_backward
 from funnelcast.kernels.cpu.bank import size_of_panels
 from funnelcast.kernels.cpu.bank_kernels import BLOCK
 from funnelcast.kernels.cpu.bf16 import bf16_pairs
-from funnelcast.kernels.cpu.buffers import Buffer, address
+from funnelcast.kernels.cpu.buffers import Buffer, address, are_float32
 from funnelcast.kernels.cpu.gemm import gemm_tn_scratch
 from funnelcast.kernels.cpu.graph import launch, once
 from funnelcast.kernels.cpu.records import ATTENTION, TARGET, TRANSFER
@@ -64,7 +64,7 @@ def step_attention(
     query: Sequence[Tensor], key: Sequence[Tensor], value: Sequence[Tensor], *, bf16: bool = False,
 ) -> Any:  # fmt: skip
     """`ops.step_attention`. ⟨Q u, K u⟩ = ⟨u S, u⟩ with S = Kᵀ Q: one product with the tokens instead of two."""
-    if not sources:
+    if not sources or not are_float32(x, value[0]):
         return NotImplemented
     parameters = [p.contiguous() for pair in transfers for p in pair]
     for q, k, v in zip(query, key, value, strict=True):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from funnelcast.kernels.cpu.bank_kernels import BLOCK, backward, forward
 from funnelcast.kernels.cpu.bf16 import MULTIPLE, bf16_pairs
-from funnelcast.kernels.cpu.buffers import Buffer, address
+from funnelcast.kernels.cpu.buffers import Buffer, address, are_float32
 from funnelcast.kernels.cpu.codegen import FLOAT, LANES
 from funnelcast.kernels.cpu.dedup import deduplicated
 from funnelcast.kernels.cpu.dropout import PER_WORD
@@ -76,12 +76,14 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, relu: bool 
     bias = weight.new_zeros(len(weight)) if bias is None else bias
     rows = x if x.dim() == 2 else x.flatten(0, -2)
     spec = Spec([None], linear=not relu, bf16=bf16)
-    out: Tensor = _run(rows, [weight.t().unsqueeze(0)], [bias.unsqueeze(0)], None, spec)
-    return out.view(*x.shape[:-1], len(weight))
+    out = _run(rows, [weight.t().unsqueeze(0)], [bias.unsqueeze(0)], None, spec)
+    return out if out is NotImplemented else out.view(*x.shape[:-1], len(weight))
 
 
 def _run(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], gates: Tensor | None, spec: Spec) -> Any:
     first, tables = weights[0], None
+    if not are_float32(x, first):
+        return NotImplemented
     if first.shape[2] % LANES == 0 and len(first) * first.shape[2] >= WIDE and (unique := deduplicated(x)) is not None:
         x, first, tables = unique.first_layer(x, first)
         spec = spec._replace(codes=unique.codes)

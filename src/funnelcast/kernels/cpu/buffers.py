@@ -79,6 +79,11 @@ def address(tensor: Tensor | None) -> int:
     return 0 if tensor is None else tensor.data_ptr()
 
 
+def are_float32(*tensors: Tensor) -> bool:
+    """Whether tensors have the elements that kernels read by address."""
+    return all(tensor.dtype == torch.float32 for tensor in tensors)
+
+
 def arrays(*tensors: Tensor) -> list[Any]:
     """Their elements as numpy arrays, for kernels."""
     return [tensor.detach().numpy() for tensor in tensors]

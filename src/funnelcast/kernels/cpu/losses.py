@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from funnelcast.compiled import compiled_for_speed
-from funnelcast.kernels.cpu.buffers import arrays
+from funnelcast.kernels.cpu.buffers import are_float32, arrays
 from funnelcast.kernels.cpu.graph import launch, once
 from funnelcast.kernels.cpu.reach import ONE, reach_step
 
@@ -28,7 +28,7 @@ def funnel_losses(
     focal_gamma: float = 0.0,
 ) -> Any:  # fmt: skip
     """`ops.funnel_losses`, without focal loss."""
-    if focal_gamma:
+    if focal_gamma or not are_float32(logits):
         return NotImplemented
     return _FunnelLosses.apply(logits, labels, weight, np.array(parents, np.int64), factors)  # type: ignore[no-untyped-call]
 

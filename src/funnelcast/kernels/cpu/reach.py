@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from funnelcast.compiled import compiled_for_speed, inlined
-from funnelcast.kernels.cpu.buffers import arrays
+from funnelcast.kernels.cpu.buffers import are_float32, arrays
 from funnelcast.kernels.cpu.graph import launch
 
 HALF: Final = np.float32(0.5)
@@ -20,7 +20,7 @@ ZERO: Final = np.float32(0)
 
 def reach(logits: Tensor, parents: tuple[int, ...]) -> Any:
     """`ops.reach`, without a gradient."""
-    if torch.is_grad_enabled() and logits.requires_grad:
+    if not are_float32(logits) or (torch.is_grad_enabled() and logits.requires_grad):
         return NotImplemented
     log_p, log_q = torch.empty(logits.shape), torch.empty(logits.shape)
     launch(_reach, *arrays(logits.contiguous(), log_p, log_q), np.array(parents, np.int64))
