@@ -1,29 +1,32 @@
-"""Vectors that repeat in a batch: the first layer by tables against the plain one in float64."""
+"""Deduplicated inputs: a first layer by tables of few vectors against the plain one in float64."""
+
+from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from funnelcast import ops
 from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import InputSpec
+from funnelcast.kernels.cpu.dedup import Field, _neighbours, _Parts, _spans, deduplicated
 from funnelcast.layers.banks import MLPBank
-from funnelcast.layers.dropout import Noise, Seed
-from funnelcast.layers.embedding import Embedding
+from funnelcast.layers.embedding import Embedded, Embedding
 from funnelcast.layers.gates import GateBank, GatedExperts, own_and_shared
-from funnelcast.layers.leaves import Leaves
-from funnelcast.layers.mode import Mode
-from funnelcast.layers.repeats import Field, Repeats, _cheapest, _plan, repeats_of
 from funnelcast.training.overlay import laid_over
 from tests.layers.reference import randomise
 
+CPU = torch.device("cpu")
 SIZES = {
     "in between": {"user": 3000, "age": 9, "sex": 3, "item": 2500, "shop": 40, "city": 5},
     "first and last": {"sex": 3, "age": 9, "user": 3000, "shop": 100},
     "nothing else": {"sex": 3, "age": 9, "colour": 40},
 }
+MIXED = SIZES["in between"]
 WIDE, NARROW = (80, 24), (60, 24)
 """Layers of which the first is, and is not, a whole number of registers."""
 
@@ -42,26 +45,36 @@ def batch_of(sizes: dict[str, int], rows: int, seed: int = 0) -> Batch:
     return Batch(torch.from_numpy(ids), torch.from_numpy(rng.normal(size=(rows, 1)).astype(np.float32)))
 
 
-def trunk_of(width: int, widths: tuple[int, ...], dropout: tuple[float, ...] = ()) -> GatedExperts:
-    trunk = GatedExperts(MLPBank(4, width, widths, dropout), GateBank(width, own_and_shared(2, 1, 2)))
+def trunk_of(width: int, widths: tuple[int, ...]) -> GatedExperts:
+    trunk = GatedExperts(MLPBank(4, width, widths), GateBank(width, own_and_shared(2, 1, 2)))
     randomise(trunk, 1, scale=0.3)
     return trunk
 
 
-def results(embedding: Embedding, trunk: nn.Module, batch: Batch, *, by_tables: bool, seed: int = 0) -> list[Tensor]:
-    """What the trunk makes of a batch, and its gradients by all parameters, the rows of the embedding included."""
-    dtype = next(trunk.parameters()).dtype
-    embedded = embedding(batch)
-    flat = embedded.flat.to(dtype)
-    repeats = embedding.repeats(embedded, flat) if by_tables else None
-    out = trunk(flat, Mode(Noise(Seed(seed)), by_tables, repeats=repeats))
+def known(embedding: Embedding, embedded: Embedded) -> Tensor:
+    """The rows, of which it is known what repeats."""
+    return ops.deduplicate(embedded.flat, embedded.ids, embedding.id_fields)
+
+
+def results(embedding: Embedding, part: Any, batch: Batch, **named: Any) -> list[Tensor]:
+    """What a layer makes of a batch, and its gradients by all parameters, the rows of the embedding included."""
+    dtype = next(part.parameters()).dtype
+    with ops.compute(CPU, dtype=dtype):
+        embedded = embedding(Batch(batch.ids, batch.numeric.to(dtype)))
+        out = part(known(embedding, embedded), **named)
     direction = torch.randn(out.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64).to(dtype)
-    parameters = [*embedding.parameters(), *trunk.parameters()]
+    parameters = [*embedding.parameters(), *part.parameters()]
     return [out.detach(), *torch.autograd.grad((out * direction).sum(), parameters)]
 
 
-def assert_close(found: list[Tensor], expected: list[Tensor]) -> None:
-    for mine, right in zip(found, expected, strict=True):
+def check(embedding: Embedding, part: Any, batch: Batch, seed: int | None = None) -> None:
+    """Against layers in float64, which know nothing of what repeats."""
+
+    def key() -> dict[str, Any]:
+        return {} if seed is None else {"key": ops.DropoutKey(torch.tensor([seed]), 10**9)}
+
+    expected = results(copy.deepcopy(embedding).double(), copy.deepcopy(part).double(), batch, **key())
+    for mine, right in zip(results(embedding, part, batch, **key()), expected, strict=True):
         torch.testing.assert_close(mine.double(), right, rtol=2e-4, atol=2e-4)
 
 
@@ -71,164 +84,161 @@ def assert_close(found: list[Tensor], expected: list[Tensor]) -> None:
 def test_the_same_values_and_derivatives(sizes: dict[str, int], widths: tuple[int, ...], rows: int) -> None:
     """Fewer rows than a block, and more; gradients by embedding rows, so that sums over rows of an id are compared."""
     embedding = embedding_of(sizes)
-    trunk, batch = trunk_of(embedding.width, widths), batch_of(sizes, rows)
-    expected = results(copy.deepcopy(embedding).double(), copy.deepcopy(trunk).double(), batch, by_tables=False)
-    assert_close(results(embedding, trunk, batch, by_tables=True), expected)
+    check(embedding, trunk_of(embedding.width, widths), batch_of(sizes, rows))
 
 
-def test_the_same_with_dropout() -> None:
-    sizes = SIZES["in between"]
-    embedding = embedding_of(sizes)
-    trunk, batch = trunk_of(embedding.width, WIDE, (0.2, 0.1)), batch_of(sizes, 500)
-    expected = results(copy.deepcopy(embedding).double(), copy.deepcopy(trunk).double(), batch, by_tables=False, seed=7)
-    assert_close(results(embedding, trunk, batch, by_tables=True, seed=7), expected)
+@pytest.mark.parametrize("slope", [0.0, 0.2])
+@pytest.mark.parametrize("rates", [(), (0.2, 0.1)])
+def test_the_same_with_dropout_and_a_slope(rates: tuple[float, ...], slope: float) -> None:
+    embedding = embedding_of(MIXED)
+    bank = MLPBank(3, embedding.width, WIDE, rates, slope)
+    randomise(bank, 1, scale=0.3)
+    check(embedding, bank, batch_of(MIXED, 500), seed=7)
+
+
+def test_a_wide_layer_reads_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a narrow one, or one that does not fill registers, the rows as they are."""
+    embedding, read = embedding_of(MIXED), list[int]()
+    forward = _Parts.forward
+
+    def watched(ctx: Any, x: Tensor, *more: Any) -> Any:
+        read.append(len(x))
+        return forward(ctx, x, *more)
+
+    monkeypatch.setattr(_Parts, "forward", watched)
+    for widths, expected in ((WIDE, 1), (NARROW, 0), ((8,), 0)):
+        read.clear()
+        results(embedding, trunk_of(embedding.width, widths), batch_of(MIXED, 30))
+        assert len(read) == expected
 
 
 def test_no_rows() -> None:
-    sizes = SIZES["in between"]
-    embedding = embedding_of(sizes)
-    trunk, batch = trunk_of(embedding.width, WIDE), batch_of(sizes, 0)
-    assert not any(each.any() for each in results(embedding, trunk, batch, by_tables=True))
+    embedding = embedding_of(MIXED)
+    assert not any(each.any() for each in results(embedding, trunk_of(embedding.width, WIDE), batch_of(MIXED, 0)))
 
 
 def test_a_row_has_the_same_bits_whatever_rows_go_along() -> None:
-    sizes = SIZES["in between"]
-    embedding, batch = embedding_of(sizes), batch_of(sizes, 1000)
+    embedding, batch = embedding_of(MIXED), batch_of(MIXED, 1000)
     trunk = trunk_of(embedding.width, WIDE)
 
     def scored(part: Batch) -> Tensor:
-        embedded = embedding(part)
-        out: Tensor = trunk(embedded.flat, Mode(fused=True, repeats=embedding.repeats(embedded, embedded.flat)))
+        out: Tensor = trunk(known(embedding, embedding(part)))
         return out
 
-    with torch.no_grad():
+    with torch.no_grad(), ops.compute(CPU):
         whole = scored(batch)
         for start, stop in ((0, 1), (3, 50), (100, 484), (100, 485), (500, 1000)):
             assert torch.equal(scored(batch.slice(start, stop)), whole[:, start:stop])
 
 
-def test_the_parts_make_the_rows() -> None:
-    sizes = SIZES["in between"]
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES.keys())
+def test_the_parts_make_the_rows(sizes: dict[str, int]) -> None:
+    """Put together by the codes, columns of no group and vectors are x, and the gradient of one by id is that of x."""
     embedding, batch = embedding_of(sizes), batch_of(sizes, 200)
-    embedded = embedding(batch)
-    flat = embedded.flat.detach()
-    repeats = embedding.repeats(embedded, flat)
-    assert repeats is not None
-    columns: list[Tensor] = []
-    taken = 0
-    for g, (start, width, first, size, at) in enumerate(repeats.groups.tolist()):
-        columns.append(repeats.dense[:, taken : start - sum(c.shape[1] for c in columns[1::2])])
-        taken += columns[-1].shape[1]
-        vectors = repeats.vectors[at : at + size * width].reshape(size, width)
-        assert len(np.unique(vectors, axis=0)) == size
-        columns.append(torch.from_numpy(vectors[repeats.codes[:, g] - first]))
-    assert torch.equal(torch.cat([*columns, repeats.dense[:, taken:]], 1), flat)
-    readers = repeats.readers[: repeats.count]
-    assert all(c in repeats.codes[r] for c, r in enumerate(readers))
+    with ops.compute(CPU):
+        x = known(embedding, embedding(batch))
+    found = deduplicated(x)
+    assert found is not None
+    dense, *vectors = _Parts.apply(x, found._spans, found._coded[1])  # type: ignore[no-untyped-call]
+    columns, taken, first, groups = list[Tensor](), 0, 0, iter(vectors)
+    codes = iter(found.codes.long().unbind(1))
+    for span in found._spans:
+        if span.group:
+            own = next(groups)
+            columns.append(own[next(codes) - first])
+            first += len(own)
+        else:
+            columns.append(dense[:, taken : taken + span.width])
+            taken += span.width
+    assert torch.equal(torch.cat(columns, 1), x) and taken == dense.shape[1] > 0
+    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+    parameters = list(embedding.parameters())
+    mine = torch.autograd.grad((torch.cat(columns, 1) * direction).sum(), parameters, retain_graph=True)
+    for own, right in zip(mine, torch.autograd.grad((x * direction).sum(), parameters), strict=True):
+        torch.testing.assert_close(own, right, rtol=1e-5, atol=1e-5)
+
+
+def test_each_code_has_a_row_that_has_it() -> None:
+    embedding, batch = embedding_of(MIXED), batch_of(MIXED, 200)
+    with ops.compute(CPU):
+        found = deduplicated(known(embedding, embedding(batch)))
+    assert found is not None
+    codes, readers = found._coded
+    for code, reader in enumerate(readers.tolist()):
+        assert code in codes[reader] or (reader == 0 and code not in codes)
 
 
 def run_of(*sizes: int, gap: int | None = None) -> tuple[Field, ...]:
-    """Fields of five numbers each; `gap`: before which one other columns stand."""
+    """Fields of five columns each; `gap`: before which one other columns stand."""
     shifts = [3 if gap is not None and i >= gap else 0 for i in range(len(sizes))]
-    return tuple(Field(i, size, 5 * i + shift, 5) for i, (size, shift) in enumerate(zip(sizes, shifts, strict=True)))
+    return tuple((i, size, 5 * i + shift, 5) for i, (size, shift) in enumerate(zip(sizes, shifts, strict=True)))
 
 
-def chosen(fields: tuple[Field, ...]) -> list[list[int]]:
-    return [[field.size for field in group] for group in _cheapest(fields)]
+def grouped(fields: tuple[Field, ...]) -> list[list[int]]:
+    return [[size for _, size, _, _ in group] for group in _neighbours(fields)]
 
 
 def test_neighbours_of_few_combinations_are_taken_together() -> None:
-    assert chosen(run_of(4, 3, 5)) == [[4, 3, 5]]
-    assert chosen(run_of(4, 3, 5, gap=1)) == [[4], [3, 5]]  # other columns in between
-    assert chosen(run_of(100, 3)) == [[100], [3]]  # 300 combinations are too many
-    assert chosen(run_of(1000, 4, 9999)) == [[4]]
+    assert grouped(run_of(4, 3, 5)) == [[4, 3, 5]]
+    assert grouped(tuple(reversed(run_of(4, 3, 5)))) == [[4, 3, 5]]  # by columns
+    assert grouped(run_of(4, 3, 5, gap=1)) == [[4], [3, 5]]  # other columns in between
+    assert grouped(run_of(100, 3)) == [[100], [3]]  # 300 combinations are too many
+    assert grouped(()) == []
 
 
-def test_no_more_is_looked_up_than_a_cache_holds() -> None:
-    fields = run_of(*[100, 9999] * 30)
-    assert len(_cheapest(fields)) == 30
-    plan = _plan(fields, 5 * len(fields))
-    assert plan.vectors == 500 and plan.width == 25 and plan.numbers == 2500
-    first = [*run_of(*[100, 9999] * 30), Field(60, 3, 300, 5), Field(61, 4, 310, 5)]
-    assert {3, 4} <= set(_plan(tuple(first), 315).groups["size"].tolist())  # which save more for each
+@pytest.mark.parametrize("fields", [run_of(4, 3, 5), run_of(4, 9999, 5), run_of(*[100, 9999] * 30)], ids=str)
+def test_spans_are_all_columns_once_and_codes_within_the_limit(fields: tuple[Field, ...]) -> None:
+    columns = 5 * len(fields) + 1
+    spans, end = _spans(fields, columns), 0
+    for span in spans:
+        assert span.start == end and span.width > 0
+        end += span.width
+        assert not span.group or [field[2] for field in span.group][0] == span.start
+    assert end == columns
+    assert sum(int(np.prod([size for _, size, _, _ in span.group])) for span in spans if span.group) <= 512
 
 
-def test_the_cheapest_choice_is_found() -> None:
-    """Against all ways to cut a run into groups and fields that are in none."""
-
-    def costs(fields: tuple[Field, ...]) -> list[int]:
-        if not fields:
-            return [0]
-        found = [2048 * fields[0].width + rest for rest in costs(fields[1:])]
-        size = 1
-        for n, field in enumerate(fields, start=1):
-            size *= field.size
-            if size <= 128:
-                own = 2 * 2048 + size * 5 * n
-                found += [own + rest for rest in costs(fields[n:])]
-        return found
-
-    fields = run_of(7, 30, 2, 500, 3, 3, 90, 2)
-    groups = _cheapest(fields)
-    grouped = {field for group in groups for field in group}
-    cost = sum(2048 * field.width for field in fields if field not in grouped)
-    for group in groups:
-        size = int(np.prod([field.size for field in group]))
-        cost += 2 * 2048 + size * 5 * len(group)
-    assert cost == min(costs(fields))
+def test_what_saves_most_for_each_code_is_looked_up() -> None:
+    fields = (*run_of(*[100, 9999] * 30), (60, 3, 300, 5), (61, 4, 310, 5))
+    groups = [span.group for span in _spans(fields, 315) if span.group]
+    assert [[size for _, size, _, _ in group] for group in groups] == [[100]] * 5 + [[3], [4]]
 
 
-def test_repeats_of_other_rows_are_left_aside() -> None:
-    sizes = SIZES["in between"]
-    embedding, batch = embedding_of(sizes), batch_of(sizes, 300)
-    trunk, embedded = trunk_of(embedding.width, WIDE), embedding(batch)
-    flat = embedded.flat.detach()
-    repeats = embedding.repeats(embedded, flat)
-    other = flat.flip(0).contiguous()
-    with torch.no_grad():
-        found = trunk(other, Mode(fused=True, repeats=repeats))
-        torch.testing.assert_close(found, trunk(other, Mode(fused=True)), rtol=0, atol=0)
+def test_nothing_is_looked_up_where_nothing_is_saved() -> None:
+    assert _spans(run_of(9999, 5000), 10) == () == _spans((), 7)
+    assert _spans(((0, 3, 0, 1),), 9) == ()  # one column is read faster than a code
 
 
-@pytest.mark.parametrize("by", ["gates", "experts"])
-@pytest.mark.parametrize("rows", [3, 420])
-def test_second_derivatives(rows: int, by: str) -> None:
-    sizes = SIZES["in between"]
-    embedding, batch = embedding_of(sizes), batch_of(sizes, rows)
-    trunk = trunk_of(embedding.width, WIDE)
-
-    def second(embedding: Embedding, trunk: GatedExperts, *, by_tables: bool) -> list[Tensor]:
-        flat = embedding(batch).flat.to(next(trunk.parameters()).dtype)
-        inner = list(getattr(trunk, by).parameters())
-        outer = [*embedding.parameters(), *trunk.parameters()]
-        repeats = repeats_of(embedding._fields, batch.ids, flat) if by_tables else None
-        mode = Mode(fused=by_tables, wanted=Leaves(outer), again=Leaves(inner), repeats=repeats)
-        first = torch.autograd.grad(trunk(flat, mode).square().sum() / 100, inner, create_graph=True)
-        of = torch.stack([each.square().sum() for each in first]).sum()
-        return list(torch.autograd.grad(of, outer, allow_unused=True, materialize_grads=True))
-
-    expected = second(copy.deepcopy(embedding).double(), copy.deepcopy(trunk).double(), by_tables=False)
-    for mine, right in zip(second(embedding, trunk, by_tables=True), expected, strict=True):
-        scale = right.abs().max().item() + 1e-30
-        torch.testing.assert_close(mine.double() / scale, right / scale, rtol=1e-3, atol=1e-4)
+def test_a_product_has_some_columns() -> None:
+    spans = _spans(run_of(4, 9, 90), 15)
+    assert [bool(span.group) for span in spans].count(False) == 1
+    assert _spans(run_of(4), 5) == ()
 
 
-def test_the_order_of_rows_changes_nothing() -> None:
-    sizes = SIZES["first and last"]
-    embedding = embedding_of(sizes)
-    batch = batch_of(sizes, 64)
-    turned = Batch(batch.ids.flip(0), batch.numeric.flip(0))
-    one, other = (embedding.repeats(e, e.flat) for e in (embedding(batch), embedding(turned)))
-    assert isinstance(one, Repeats) and isinstance(other, Repeats)
-    assert one.count == other.count and torch.equal(one.dense, other.dense.flip(0))
+def test_other_tensors_know_nothing_of_what_repeats() -> None:
+    """Rows in another order, or new tensors with the same elements."""
+    embedding, batch = embedding_of(MIXED), batch_of(MIXED, 300)
+    with ops.compute(CPU):
+        x = known(embedding, embedding(batch))
+    assert deduplicated(x) is not None
+    assert all(deduplicated(other) is None for other in (x.flip(0), x.detach(), x[:9], x.clone()))
+
+
+@pytest.mark.parametrize("order", [0, 1, 2])
+def test_without_kernels_nothing_is_deduplicated(order: int) -> None:
+    embedding, batch = embedding_of(MIXED), batch_of(MIXED, 30)
+    with ops.compute(CPU, order=order):
+        embedded = embedding(batch)
+        x = known(embedding, embedded)
+        assert x is embedded.flat and (deduplicated(x) is None) == (order == 2)
+        assert deduplicated(ops.deduplicate(x.clone(), None, embedding.id_fields)) is None
 
 
 def test_rows_that_something_was_added_to_have_no_repeats() -> None:
     """As vectors of new ids are to rows of unknown ones: ids tell nothing of them."""
-    sizes = SIZES["in between"]
-    embedding, batch = embedding_of(sizes), batch_of(sizes, 64)
+    embedding, batch = embedding_of(MIXED), batch_of(MIXED, 64)
     embedded = embedding(batch).leaves(trained=True).slice(2, 60)
     assert embedded.ids is not None and torch.equal(embedded.ids, batch.ids[2:60])
-    assert embedding.repeats(embedded, embedded.flat) is not None
-    changed = laid_over(embedded, embedded)
-    assert embedding.repeats(changed, changed.flat) is None
+    with ops.compute(CPU):
+        assert deduplicated(known(embedding, embedded)) is not None
+        assert deduplicated(known(embedding, laid_over(embedded, embedded))) is None
