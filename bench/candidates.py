@@ -15,7 +15,7 @@ import torch
 from bench.adapting import bundle_of, rows_of
 from bench.proofs.show import show
 from bench.training import VOCABULARIES
-from funnelcast.layers.mode import HAS_BFLOAT16
+from bench.turns import PRECISIONS
 from funnelcast.serving.predictor import Predictor
 
 FIELDS = [f"field_{i}" for i in range(len(VOCABULARIES))]
@@ -34,11 +34,8 @@ def main() -> int:
     found = []
     for name in asked.models:
         bundle = bundle_of(name, asked.embedding)
-        ways = {
-            "float32": Predictor(bundle),
-            **({"bfloat16": Predictor(bundle, (), "bfloat16")} if HAS_BFLOAT16 else {}),
-        }
-        for precision, predictor in ways.items():
+        for precision in PRECISIONS:
+            predictor = Predictor(bundle, (), precision)
             once, each = (_calls(predictor, asked, OF_CANDIDATE, shared=way) for way in (True, False))
             last = _calls(predictor, asked, FIELDS[: len(OF_CANDIDATE)], shared=True)
             times = [ms for calls in (once, last, each) for ms in np.quantile(calls, (0.5, 0.99))]

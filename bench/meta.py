@@ -5,7 +5,7 @@ of the matrix products alone: with c of a first layer and d of the others in one
 3 c + 3 d; the support 6 c + 9 d when all dense parameters adapt (forward, backward, and for the second derivative two
 products more per direction, but for those that would lead below the embedded rows); the query 3 c + 3 d. When the top
 adapts, it is 9 of the top, 6 of its first layer where no gates adapt below it, and 3 of what is below. Columns whose
-vectors repeat in a batch (`layers/repeats.py`) are not counted in first layers.
+vectors repeat in a batch (`ops.deduplicate`) are not counted in first layers.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from bench.proofs.show import show
 from bench.training import RATES, build, draw
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
-from funnelcast.layers.fused import NARROW
-from funnelcast.layers.mode import EVALUATE
-from funnelcast.layers.workspace import keep_freed_memory
+from funnelcast.kernels.cpu.bank import WIDE
+from funnelcast.kernels.cpu.dedup import deduplicated
 from funnelcast.models.network import FunnelModel
+from funnelcast.ops import deduplicate, keep_freed_memory
 from funnelcast.training.course import Plan, course_of
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.optimizers import OptimizerConfig
@@ -91,16 +91,14 @@ def _products(model: FunnelModel, columns: Columns) -> list[float]:
     batch = Batch.of(columns)
 
     def below_top(batch: Batch) -> object:
-        return model.trunk(model.pooling(model.embedding(batch), EVALUATE), EVALUATE)
+        return model.trunk(model.pooling(model.embedding(batch)))
 
     def sized(product: Products) -> tuple[int, bool]:
         """Its size, and whether it is of a first layer; of one by tables, of the columns that do not repeat."""
         wide, is_first = product.networks * product.width_out, product.width_in == model.embedding.width
-        return wide * (product.width_in - grouped * (is_first and wide >= NARROW)), is_first
+        return wide * (product.width_in - grouped * (is_first and wide >= WIDE)), is_first
 
-    embedded = model.embedding(batch)
-    repeats = model.embedding.repeats(embedded, embedded.flat)
-    grouped = 0 if repeats is None else int(repeats.groups["width"].sum())
+    grouped = _repeating(model, batch)
     below, every = ([sized(product) for product in products_of(part, batch)] for part in (below_top, model))
     ordinary = sum(3 * size for size, _ in every)
     top = [size for size, _ in every[len(below) :]]
@@ -108,6 +106,19 @@ def _products(model: FunnelModel, columns: Columns) -> list[float]:
     by_top = sum(3 * size for size, _ in below) + sum(9 * size for size in top) - (0 if leads_on else 3 * top[0])
     by_all = sum((6 if is_first else 9) * size for size, is_first in every)
     return [(support + ordinary) / (2 * ordinary) for support in (by_top, by_all)]
+
+
+@torch.no_grad()
+def _repeating(model: FunnelModel, batch: Batch) -> int:
+    """Columns whose vectors repeat in a batch."""
+    with model.compute():
+        x = model.embedding(batch)
+        flat = deduplicate(x.flat, x.ids, model.embedding.id_fields)
+    found = deduplicated(flat)
+    if found is None:
+        return 0
+    dense, *_ = found.first_layer(flat, flat.new_empty(1, flat.shape[1], 1))
+    return flat.shape[1] - dense.shape[1]
 
 
 if __name__ == "__main__":

@@ -28,14 +28,14 @@ from bench.peers.work import (
     timed,
 )
 from bench.rival import Rival
-from bench.turns import scoring, training
+from bench.turns import PRECISIONS, scoring, training
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.data.encoder import InputSpec
 from funnelcast.data.loader import generator_of
-from funnelcast.layers.mode import HAS_BFLOAT16, Precision
 from funnelcast.models.network import FunnelModel
 from funnelcast.models.registry import recipe_of
+from funnelcast.ops import Precision
 from funnelcast.schema.funnel import Funnel
 from funnelcast.training.course import Plan
 from funnelcast.training.losses import LossConfig, build_loss_weights
@@ -44,7 +44,6 @@ from funnelcast.training.stages import Stage
 
 FUNNEL = Funnel.parse("click; conversion after click")
 RATES = (0.04, 0.002)
-PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16") if HAS_BFLOAT16 else ("float32",)
 WORK = ("train", "score")
 TURNS = 11
 SCORED = 32_768

@@ -1,6 +1,6 @@
-"""Billion operations a second of layers, forward: our compiled loops, and PyTorch's products alone; on one core.
+"""Billion operations a second of layers, forward: our kernels, and PyTorch's products alone; on one core.
 
-Ours add a bias and rectify on the way; PyTorch's write into memory that is there. In turns, medians.
+Ours add a bias and take a ReLU on the way; PyTorch's write into memory that is there. In turns, medians.
 """
 
 from __future__ import annotations
@@ -9,17 +9,14 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from statistics import median
 
 import torch
 from torch import Tensor
 
 from bench.proofs.show import show
-from funnelcast.layers.dropout import LoopDropout
-from funnelcast.layers.fused import fused_bank
-from funnelcast.layers.mode import FAST, HALF, HAS_BFLOAT16
-from funnelcast.layers.workspace import keep_freed_memory
+from bench.turns import PRECISIONS
+from funnelcast import ops
 
 SHAPES = ((90, 256), (288, 256), (256, 128), (128, 128))
 """Of the first layer of an expert with embeddings of 5 and 16, its second one, and of a tower."""
@@ -34,7 +31,7 @@ def main() -> int:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    keep_freed_memory()
+    ops.keep_freed_memory()
     found = []
     for width_in, width in SHAPES:
         x, weight = torch.randn(asked.rows, width_in), torch.randn(NETWORKS, width_in, width)
@@ -52,9 +49,14 @@ def _works(x: Tensor, weight: Tensor, bias: Tensor) -> dict[str, Callable[[], ob
         for n, own in enumerate(weight):
             torch.mm(x, own, out=out[n])
 
-    modes = {"ours": FAST, **({"ours, bfloat16": HALF} if HAS_BFLOAT16 else {})}
-    layers = {name: partial(fused_bank, x, [LoopDropout()], [weight, bias], mode) for name, mode in modes.items()}
-    return {"PyTorch, its product": alone, **layers}
+    def ours(precision: ops.Precision) -> Callable[[], object]:
+        def run() -> Tensor:
+            with ops.compute(x.device, precision=precision, order=0):
+                return ops.mlp_bank(x, [weight], [bias])
+
+        return run
+
+    return {"PyTorch, its product": alone, **{f"ours, {precision}": ours(precision) for precision in PRECISIONS}}
 
 
 def _times(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:

@@ -16,13 +16,12 @@ import torch
 from bench.floor import Floor, products_of
 from bench.proofs.show import show
 from bench.training import RATES, build, draw
+from funnelcast import ops
 from funnelcast.data.batch import Batch
+from funnelcast.kernels.cpu.graph import Graph
 from funnelcast.layers.embedding import Embedding
-from funnelcast.layers.passes import Passes
-from funnelcast.layers.tape import Tape
-from funnelcast.layers.workspace import keep_freed_memory
 from funnelcast.models.registry import RECIPES
-from funnelcast.training import adam, optimizers, step
+from funnelcast.training import optimizers, step
 from funnelcast.training.adam import DenseAdam, RowAdam
 from funnelcast.training.course import Course, Plan, course_of
 from funnelcast.training.losses import LossConfig, build_loss_weights
@@ -60,7 +59,7 @@ def main() -> int:
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    keep_freed_memory()
+    ops.keep_freed_memory()
     for name in asked.models:
         config = OptimizerConfig(precision=asked.precision)
         course = course_on(name, asked.embedding, config)
@@ -85,54 +84,50 @@ def course_on(name: str, dim: int, config: OptimizerConfig) -> Course:
 
 def profile(course: Course) -> dict[str, float]:
     """Seconds of a batch by part."""
-    clock = Clock()
+    clock, as_it_is = Clock(), Graph.replay
 
-    def play(tape: Tape) -> None:
-        for call in tape.calls:
-            clock.around(_part_of(call), call)()
+    def replay(graph: Graph, inputs: Any) -> None:
+        timed = [clock.around(_part_of(call), call) for call in graph.calls]
+        with mock.patch.object(graph, "calls", timed):
+            as_it_is(graph, inputs)
 
     places: list[tuple[Any, str, str]] = [
         (Embedding, "forward", "looking up embeddings"),
-        (Passes, "__call__", "handing a recorded pass its rows"),
-        (step, "add_up", "adding up pieces, and what is between"),
+        (ops.Captured, "__call__", "handing a captured step its rows"),
+        (step, "add_up", "adding up microbatches, and what is between"),
         (optimizers, "row_gradients", "gradients of embedding rows"),
         (RowAdam, "step", "Adam of embedding rows"),
         (DenseAdam, "shares", "Adam of other parameters"),
-        (adam, "move_all", "Adam of other parameters"),
+        (ops, "adam", "Adam of other parameters"),
     ]
     with ExitStack() as patched:
         for owner, name, part in places:
             patched.enter_context(mock.patch.object(owner, name, clock.around(part, getattr(owner, name))))
-        patched.enter_context(mock.patch.object(Tape, "play", torch.no_grad()(play)))
+        patched.enter_context(mock.patch.object(Graph, "replay", replay))
         _epoch(course, clock, 0)
         clock.seconds.clear()
         _epoch(course, clock, 1)
     return {part: own / BATCHES for part, own in clock.seconds.items()}
 
 
-LOOPS = {
-    "forward": "compiled loops of layers, forward",
-    "attend": "compiled loops of layers, forward",
-    "add_products": "compiled loops of layers, forward",
-    "backward": "compiled loops of layers, backward",
-    "attend_back": "compiled loops of layers, backward",
-    "add_gradients": "compiled loops of layers, backward",
-    "add_losses": "losses",
-    "weigh_slopes": "losses",
-    "_weigh": "losses",
-    "_weigh_back": "losses",
-    "share_out": "gates' softmaxes",
-    "share_out_back": "gates' softmaxes",
-    "_split": "telling vectors that repeat",
-    "_begin": "noise",
-    "tell": "noise",
+KERNELS = {
+    "forward": "kernels of layers, forward",
+    "attend": "kernels of layers, forward",
+    "_dot": "kernels of layers, forward",
+    "backward": "kernels of layers, backward",
+    "attend_backward": "kernels of layers, backward",
+    "_dot_backward": "kernels of layers, backward",
+    "_add_losses": "losses",
+    "_softmaxes": "gates' softmaxes",
+    "_softmaxes_backward": "gates' softmaxes",
+    "_code": "finding vectors that repeat",
 }
-"""What of a recorded pass is timed as what; anything else is an operation of torch's."""
+"""What of a captured step is timed as what; anything else is an operation of torch's."""
 
 
 def _part_of(call: Any) -> str:
     name = getattr(getattr(call, "func", call), "__name__", "")
-    return LOOPS.get(name, "operations of torch's beside them")
+    return KERNELS.get(name, "operations of torch's beside them")
 
 
 def _epoch(course: Course, clock: Clock, number: int) -> None:

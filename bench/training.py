@@ -18,9 +18,9 @@ from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns, Ragged
 from funnelcast.data.encoder import InputSpec, ListSpec
 from funnelcast.data.loader import generator_of
-from funnelcast.ops import Precision
 from funnelcast.models.network import FunnelModel
 from funnelcast.models.registry import RECIPES, recipe_of
+from funnelcast.ops import Precision
 from funnelcast.schema.funnel import Funnel
 from funnelcast.training.course import Plan
 from funnelcast.training.losses import LossConfig, build_loss_weights

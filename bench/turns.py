@@ -18,8 +18,9 @@ from bench.floor import Floor
 from bench.rival import Rival
 from funnelcast.data.columns import Columns
 from funnelcast.evaluation.score import score
-from funnelcast.ops import Precision
+from funnelcast.kernels.cpu import why_no_bfloat16
 from funnelcast.models.network import FunnelModel
+from funnelcast.ops import Precision
 from funnelcast.schema.funnel import Funnel
 from funnelcast.training.course import Plan
 from funnelcast.training.losses import LossWeights
@@ -28,6 +29,8 @@ from funnelcast.training.trainer import Trainer
 
 SPELL = 0.25
 """Seconds."""
+PRECISIONS: tuple[Precision, ...] = ("float32",) if why_no_bfloat16() else ("float32", "bfloat16")
+"""Those that this processor multiplies."""
 
 
 @dataclass

@@ -8,17 +8,32 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
+from numpy.typing import NDArray
 
 from funnelcast.compiled import borrowed, compiled
-from funnelcast.layers.exponentials import exponentiate
+
+
+@compiled
+def kernel(sums: Any, numbers: Any) -> None:
+    """Sums of rows, in their order."""
+    for i in range(len(numbers)):
+        total = np.float32(0)
+        for j in range(numbers.shape[1]):
+            total += numbers[i, j]
+        sums[i] = total
+
+
+def arguments() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    numbers = 10.0 ** np.random.default_rng(0).uniform(-6, 6, (50, 1001))
+    return np.zeros(50, np.float32), numbers.astype(np.float32)
 
 
 def test_the_first_call_needs_no_linear_algebra_and_takes_none_away() -> None:
     """numba imports scipy's to know whether it is there; who multiplies matrices by numba still finds it."""
     code = (
         "import sys; import numpy as np; from numba import njit\n"
-        "from funnelcast.layers.exponentials import exponentiate\n"
-        "exponentiate(np.zeros(1, np.float32)); print('scipy.linalg' in sys.modules)\n"
+        "from tests.test_compiled import arguments, kernel\n"
+        "kernel(*arguments()); print('scipy.linalg' in sys.modules)\n"
         "print(njit(lambda a, b: a @ b)(np.ones((2, 3)), np.ones((3, 2))).tolist())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -61,15 +76,13 @@ def test_nobody_counts_who_holds_an_array_that_is_borrowed() -> None:
 
 def test_who_calls_first_changes_nothing() -> None:
     """Not even one that is free to reorder sums, which numba hands down."""
-    dispatcher: Any = exponentiate
-    first = njit(fastmath=dispatcher.targetoptions["fastmath"])(dispatcher.py_func)
+    first = njit(fastmath=kernel.targetoptions["fastmath"])(kernel.py_func)
 
     @njit(fastmath=True)  # type: ignore[untyped-decorator]
-    def call(numbers: Any) -> None:
-        first(numbers)
+    def call(sums: Any, numbers: Any) -> None:
+        first(sums, numbers)
 
-    x = -np.linspace(0, 80, 10_001, dtype=np.float32)
-    found, expected = x.copy(), x.copy()
-    call(found)
-    exponentiate(expected)
+    (found, numbers), (expected, _) = arguments(), arguments()
+    call(found, numbers)
+    kernel(expected, numbers)
     np.testing.assert_array_equal(found, expected)

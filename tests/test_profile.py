@@ -12,20 +12,20 @@ from funnelcast.training.optimizers import OptimizerConfig
 def test_every_part_of_a_step_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """MAN has all of them: attention, dropout, vectors that repeat."""
     monkeypatch.setattr(profile, "BATCHES", 3)
-    loops, part_of = set[str](), profile._part_of
+    kernels, part_of = set[str](), profile._part_of
 
     def noted(call: Any) -> str:
-        loop = getattr(call, "func", None)
-        if isinstance(loop, Dispatcher):
-            loops.add(loop.py_func.__name__)
+        kernel = getattr(call, "func", None)
+        if isinstance(kernel, Dispatcher):
+            kernels.add(kernel.py_func.__name__)
         return part_of(call)
 
     monkeypatch.setattr(profile, "_part_of", noted)
     found = profile.profile(profile.course_on("man", 5, OptimizerConfig(batch_size=256, micro_batch=128)))
     around = {
         "looking up embeddings",
-        "handing a recorded pass its rows",
-        "adding up pieces, and what is between",
+        "handing a captured step its rows",
+        "adding up microbatches, and what is between",
         "gradients of embedding rows",
         "Adam of embedding rows",
         "Adam of other parameters",
@@ -33,6 +33,6 @@ def test_every_part_of_a_step_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         "reading rows",
         "all else",
     }
-    assert loops == profile.LOOPS.keys() - {"_begin", "tell"}  # of noise, which Python does
-    assert found.keys() == {*profile.LOOPS.values(), *around}
+    assert kernels == profile.KERNELS.keys()
+    assert found.keys() == {*profile.KERNELS.values(), *around}
     assert all(seconds > 0 for seconds in found.values())

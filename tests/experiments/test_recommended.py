@@ -32,7 +32,7 @@ from funnelcast.experiments.predict import predict_file
 from funnelcast.experiments.report.write import report
 from funnelcast.experiments.run import Run, train
 from funnelcast.experiments.statistics import with_statistics
-from funnelcast.layers.mode import HAS_BFLOAT16
+from funnelcast.kernels.cpu import why_no_bfloat16
 from funnelcast.layers.statistics import StatisticsLayer
 from funnelcast.models.network import FunnelModel, NetworkRecipe
 from funnelcast.models.stacked import network_of
@@ -124,7 +124,7 @@ def test_what_is_unknown_missing_or_empty_reads_as_all_rows_do(run: Run, rows: p
     assert np.isfinite(p).all() and ((p > 0) & (p < 1)).all()
 
 
-@pytest.mark.skipif(not HAS_BFLOAT16, reason="no such instructions here")
+@pytest.mark.skipif(bool(why_no_bfloat16()), reason=why_no_bfloat16())
 def test_bfloat16_has_about_two_digits(run: Run, rows: pa.Table) -> None:
     exact, rough = (
         Predictor(run.bundle, precision=p).predict(rows)["p_click"].to_numpy() for p in ("float32", "bfloat16")

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor
 
 from funnelcast.errors import ConfigError
-from funnelcast.layers.dropout import Noise, Seed
-from funnelcast.layers.mode import Mode
 from funnelcast.models.network import GROUPS, TOP, FunnelModel, NetworkRecipe
 from funnelcast.models.registry import RECIPES, recipe_of
+from funnelcast.ops import DropoutKey
 from tests.models.reference import FUNNELS, LISTED, PLAIN, build, draw_batch, small
 
 NETWORKS = [name for name, recipe in RECIPES.items() if issubclass(recipe, NetworkRecipe)]
@@ -80,13 +79,17 @@ def test_embeddings_of_every_step_start_as_wide_as_shared_ones() -> None:
         assert 0.9 * bound < rows.abs().max() <= bound, name
 
 
+def key_of(seed: int) -> DropoutKey:
+    return DropoutKey(torch.tensor([seed]), 1000)
+
+
 @every_network
-def test_evaluation_has_no_dropout_and_noise_decides_it_in_training(name: str) -> None:
+def test_evaluation_has_no_dropout_and_the_key_decides_it_in_training(name: str) -> None:
     batch = draw_batch(40)
     model = build(small(name, tower_dropout=[0.5, 0.5]), CHAIN)
 
     def noisy(seed: int) -> Tensor:
-        log_p: Tensor = model(batch, Mode(noise=Noise(Seed(seed)))).log_p
+        log_p: Tensor = model(batch, key_of(seed)).log_p
         return log_p
 
     plain = build(small(name), CHAIN)(batch).log_p
@@ -95,11 +98,23 @@ def test_evaluation_has_no_dropout_and_noise_decides_it_in_training(name: str) -
     assert not torch.equal(noisy(1), noisy(2)) and not torch.equal(noisy(1), plain)
 
 
-def test_the_transformers_dropout_is_noise_too() -> None:
+def test_the_transformers_dropout_is_by_the_key_too() -> None:
     pooling = {"bought": {"kind": "transformer", "dropout": 0.5}}
     model, batch = build(small("esmm", pooling=pooling), CHAIN, LISTED), draw_batch(20, inputs=LISTED)
-    one, two = (model(batch, Mode(noise=Noise(Seed(seed)))).log_p for seed in (1, 2))
+    one, two = (model(batch, key_of(seed)).log_p for seed in (1, 2))
     assert not torch.equal(one, two) and torch.equal(model.train()(batch).log_p, model.eval()(batch).log_p)
+
+
+@every_network
+def test_blocks_of_rows_have_the_dropout_that_they_have_alone(name: str) -> None:
+    """The last one is shorter; what one block samples changes no other's."""
+    pooling = {"bought": {"kind": "transformer", "dropout": 0.5}}
+    model = build(small(name, tower_dropout=[0.5, 0.5], pooling=pooling), CHAIN, LISTED)
+    batch, seeds = draw_batch(600, inputs=LISTED), torch.tensor([3, 1])
+    found = model(batch, DropoutKey(seeds, 400)).log_p
+    parts = [batch.slice(0, 400), batch.slice(400, 600)]
+    expected = [model(part, DropoutKey(seed, 400)).log_p for part, seed in zip(parts, seeds.split(1), strict=True)]
+    torch.testing.assert_close(found, torch.cat(expected))
 
 
 @every_network

@@ -18,7 +18,7 @@ from funnelcast.data.vocabulary import Vocabulary
 from funnelcast.errors import FunnelcastError, InputError
 from funnelcast.evaluation.funnel import conditional
 from funnelcast.evaluation.score import score
-from funnelcast.layers.mode import HAS_BFLOAT16
+from funnelcast.kernels.cpu import why_no_bfloat16
 from funnelcast.schema.dataset import Schema
 from funnelcast.serving.predictor import Predictor, load
 from tests import tiny
@@ -188,7 +188,7 @@ def test_a_cold_process_loads_neither_pandas_nor_the_engine(tmp_path: Path) -> N
         assert subprocess.check_output([sys.executable, "-c", code], text=True, cwd=tmp_path).split() == ["50", "set()"]
 
 
-@pytest.mark.skipif(not HAS_BFLOAT16, reason="no such instructions here")
+@pytest.mark.skipif(bool(why_no_bfloat16()), reason=why_no_bfloat16())
 def test_products_of_bfloat16_are_near(predictor: Predictor) -> None:
     near, exact = Predictor(bundle_of(), precision="bfloat16").predict(LOG), predictor.predict(LOG)
     for name in COLUMNS:

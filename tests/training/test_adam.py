@@ -1,16 +1,19 @@
-"""Compiled passes against torch's: over dense parameters its Adam, over rows its operations."""
+"""Adam of dense parameters against torch's; of rows, the kernel against the reference."""
 
-import numpy as np
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
 
+from funnelcast import ops
 from funnelcast.data.encoder import InputSpec
+from funnelcast.kernels.cpu.adam import CHUNK
 from funnelcast.layers.embedding import EmbeddingTable
-from funnelcast.layers.mode import is_simple
 from funnelcast.threads import called, helpers, together
 from funnelcast.training import adam as module
-from funnelcast.training.adam import DenseAdam, Group, RowAdam, move, move_plain
+from funnelcast.training.adam import DenseAdam, Group, RowAdam
 
 
 def draw(seed: int, *shape: int) -> Tensor:
@@ -20,7 +23,12 @@ def draw(seed: int, *shape: int) -> Tensor:
 SHAPES = [(3, 40), (1,), (0, 4), (), (2, 3, 5)]
 RATES = [(0.02, 0.1), (0.5, 0.0), (0.1, 0.0)]
 """Learning rate and l2 of three groups: of two, three and no parameters."""
-NO_DECAY = (np.empty(0, np.int32), np.zeros(1, np.float32), 0)
+NO_DECAY: dict[str, Any] = {"last": None, "lost": None, "step": 1}
+BY = ["kernel", "reference"]
+
+
+def computing(by: str) -> AbstractContextManager[None]:
+    return ops.compute(torch.device("cpu")) if by == "kernel" else nullcontext()
 
 
 def pair(dtype: torch.dtype) -> tuple[DenseAdam, torch.optim.Adam]:
@@ -80,26 +88,26 @@ def test_dense_parameters_move_as_torchs_adam_moves_them(dtype: torch.dtype) -> 
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_threads_that_share_numbers_move_what_pieces_add_up_to(
+def test_threads_that_share_parameters_move_what_microbatches_add_up_to(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In shares of a few numbers, added up a few at a time."""
+    """In shares of a few elements."""
     alone, _ = pair(dtype)
     for seed in (0, 10):
         alone.step([[a + b + c for a, b, c in zip(*(gradients(seed + i, dtype) for i in range(3)), strict=True)]])
-    monkeypatch.setattr(module, "NUMBERS", 16)
-    module._shares.cache_clear()
+    monkeypatch.setattr(module, "ELEMENTS", 16)
     shared, _ = pair(dtype)
     with helpers(3) as pool:
         for seed in (0, 10):
-            together(pool, called, shared.shares([gradients(seed + i, dtype) for i in range(3)]))
-    module._shares.cache_clear()
+            jobs = shared.shares([gradients(seed + i, dtype) for i in range(3)])
+            assert len(jobs) > 2
+            together(pool, called, jobs)
     assert shared.steps == 2
     assert all(torch.equal(a, b) for a, b in zip(alone.parameters, shared.parameters, strict=True))
 
 
-def test_numbers_beyond_a_piece_move_too() -> None:
-    size = 2 * module.PIECE + 3
+def test_elements_beyond_a_chunk_move_too() -> None:
+    size = 2 * CHUNK + 3
     both = [DenseAdam([Group([torch.ones(size)], 0.1, 0.0)]) for _ in range(2)]
     grads = [draw(seed, size) for seed in range(2)]
     both[0].step([[grads[0]], [grads[1]]])
@@ -128,23 +136,28 @@ def test_it_goes_on_from_its_state_bit_for_bit(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("width", [1, 5, 15, 16, 33])
-def test_compiled_and_plain_move_the_same_rows_alike(width: int) -> None:
-    compiled = [draw(0, 40, width), torch.stack([draw(1, 40, width), draw(2, 40, width).square()], 1)]
-    plain = [tensor.clone() for tensor in compiled]
-    rows, grad = torch.tensor([3, 0, 39, 17]), draw(3, 4, width)
-    weight, moments = (tensor.numpy() for tensor in compiled)
-    move(weight, moments, rows.numpy(), grad.numpy(), 0.1, 0.02, 1.5, *NO_DECAY)
-    move_plain(plain[0], plain[1], rows, grad, 0.1, 0.02, 1.5)
-    for found, expected in zip(compiled, plain, strict=True):
+@pytest.mark.parametrize("decays", [False, True])
+def test_kernel_and_reference_move_the_same_rows_alike(width: int, decays: bool) -> None:
+    rows, grad = torch.tensor([3, 0, 39, 17]), draw(3, width, 4).t()  # whose columns lie one after the other
+    moved = []
+    for by in BY:
+        weight, moments = draw(0, 40, width), torch.stack([draw(1, 40, width), draw(2, 40, width).square()], 1)
+        last, lost = torch.arange(40, dtype=torch.int32) % 5, torch.linspace(0, 0.5, 8)
+        decay = {"last": last, "lost": lost, "step": 6} if decays else NO_DECAY
+        with computing(by):
+            ops.adam_rows(weight, moments, rows, grad, rate=0.02, scale=1.5, l2=0.1, **decay)
+        assert (weight != draw(0, 40, width)).any(1).nonzero().flatten().tolist() == [0, 3, 17, 39]
+        moved.append([weight, moments, last])
+    for found, expected in zip(*moved, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
-    assert (compiled[0] != draw(0, 40, width)).any(1).nonzero().flatten().tolist() == [0, 3, 17, 39]
 
 
-def test_a_row_without_a_gradient_ever_does_not_move() -> None:
+@pytest.mark.parametrize("by", BY)
+def test_a_row_without_a_gradient_ever_does_not_move(by: str) -> None:
     """0 / (0 + ε), not nan."""
     weight, moments = draw(0, 3, 4), torch.zeros(3, 2, 4)
-    rows, grad = torch.tensor([1]).numpy(), torch.zeros(1, 4).numpy()
-    move(weight.numpy(), moments.numpy(), rows, grad, 0.0, 0.1, 1.0, *NO_DECAY)
+    with computing(by):
+        ops.adam_rows(weight, moments, torch.tensor([1]), torch.zeros(1, 4), rate=0.1, scale=1.0, l2=0.0, **NO_DECAY)
     assert torch.equal(weight, draw(0, 3, 4))
 
 
@@ -170,11 +183,6 @@ def test_threads_that_share_rows_move_each_of_them(rows: int) -> None:
     alone, shared = (table.weight.detach() for table in tables)
     assert torch.equal(alone, shared) and torch.equal(adams[0].moments, adams[1].moments)
     assert int((alone != 1).all(1).sum()) == rows
-
-
-def test_compiled_loops_take_float32_on_the_cpu() -> None:
-    assert is_simple(torch.zeros(1)) and not is_simple(torch.zeros(1, dtype=torch.float64))
-    assert not is_simple(torch.zeros(1, device="meta"))
 
 
 TINIES = [0.0, 1e-40, 9e-31, 1.2e-30, 1e-20, 1.0]
@@ -208,14 +216,11 @@ def test_tiny_dense_weights_and_moments_become_0_and_nan_stays(dtype: torch.dtyp
 
 
 @pytest.mark.parametrize("width", [1, 5, 16, 33])
-@pytest.mark.parametrize("by", ["loop", "torch"])
+@pytest.mark.parametrize("by", BY)
 def test_tiny_rows_and_moments_become_0_and_nan_stays(width: int, by: str) -> None:
     weight, mean, square = tiny(width)
     own, rows = (weight.clone(), torch.stack([mean, square], 1)), torch.arange(len(weight))
-    grad = torch.zeros_like(weight)
-    if by == "loop":
-        move(own[0].numpy(), own[1].numpy(), rows.numpy(), grad.numpy(), 0.0, 0.0, 1.5, *NO_DECAY)
-    else:
-        move_plain(*own, rows, grad, 0.0, 0.0, 1.5)
+    with computing(by):
+        ops.adam_rows(*own, rows, torch.zeros_like(weight), rate=0.0, scale=1.5, l2=0.0, **NO_DECAY)
     for found, right in zip([own[0], *own[1].unbind(1)], settled(weight, mean, square), strict=True):
         torch.testing.assert_close(found, right, rtol=1e-6, atol=0, equal_nan=True)

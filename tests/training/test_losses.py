@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from funnelcast import ops
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import UNOBSERVED
 from funnelcast.errors import ConfigError
-from funnelcast.ops.reach import Reach, chain_reach, independent_reach
+from funnelcast.ops import Reach, chain_reach, independent_reach
 from funnelcast.schema.funnel import Funnel
 from funnelcast.training.losses import (
     LossConfig,
@@ -22,10 +23,8 @@ from funnelcast.training.losses import (
     given_parent,
     observed_weight,
     rates_given_parent,
-    rise_along_edges,
-    step_losses,
 )
-from funnelcast.training.objective import Whole
+from funnelcast.training.objective import BatchTotals
 
 PARENTS = (-1, 0, 1)
 FUNNEL = Funnel.parse("click; cart after click; buy after cart")
@@ -39,6 +38,10 @@ def draw(seed: int, rows: int = 60) -> tuple[Tensor, Tensor, Tensor]:
     weight = rng.integers(0, 4, rows).astype(np.float64)
     logits = rng.normal(0, 2, (rows, 3))
     return torch.from_numpy(logits), torch.from_numpy(labels.astype(np.uint8)), torch.from_numpy(weight)
+
+
+def step_losses(reach: Reach, labels: Tensor, weight: Tensor | None, config: LossConfig) -> Tensor:
+    return ops.step_losses(reach, labels, weight, config.factors(labels.shape[1]), config.focal_gamma)
 
 
 def slow_losses(
@@ -91,12 +94,12 @@ def test_a_step_that_no_row_observes_has_loss_and_weight_zero() -> None:
 
 
 @pytest.mark.parametrize("rows", [0, 1, 500])
-def test_a_batch_is_counted_by_a_loop_as_by_torch(rows: int) -> None:
+def test_totals_count_what_was_observed(rows: int) -> None:
     """What no row observes counts a tiny bit, to divide by."""
     ids, labels = torch.zeros(rows, 1, dtype=torch.int32), draw(rows, rows)[1].clone()
     labels[:, 2] = UNOBSERVED
     batch = Batch(ids, torch.empty(rows, 0), labels)
-    found, weighted = Whole.of(batch), Whole.of(replace(batch, weight=torch.ones(rows)))
+    found, weighted = BatchTotals.of(batch), BatchTotals.of(replace(batch, weight=torch.ones(rows)))
     assert torch.equal(found.weights, weighted.weights) and found.weights[2] == torch.finfo(torch.float32).tiny
     assert found.rows == rows and found.weight == weighted.weight and found.weights.dtype == torch.float32
 
@@ -197,31 +200,6 @@ def test_the_rate_of_a_step_whose_parent_nobody_reached_is_none() -> None:
     rows = Batch(torch.zeros(2, 1), torch.zeros(2, 0), torch.tensor([[0, 0], [U, 1]], dtype=torch.uint8))
     first, second = rates_given_parent(rows, (-1, 0))
     assert first == 0 and math.isnan(second)
-
-
-@pytest.mark.parametrize("weighted", [True, False])
-def test_the_calibrator_is_aitms_formula(weighted: bool) -> None:
-    """Σ max(p(child) − p(parent), 0) over edges and rows, by weight; and its slope by each logit."""
-    logits, _, weight = draw(4)
-    logits = torch.cat([logits, logits.flip(0)[:, :2]], 1).requires_grad_()
-    found = rise_along_edges(independent_reach(logits, GIVEN), GIVEN, weight if weighted else None)
-    (grad,) = torch.autograd.grad(found, logits)
-    total, slopes = 0.0, np.zeros(logits.shape)
-    for i, row in enumerate(logits.tolist()):
-        p, w = [1 / (1 + math.exp(-z)) for z in row], weight[i].item() if weighted else 1.0
-        for child, parent in enumerate(GIVEN):
-            if parent >= 0 and p[child] > p[parent]:
-                total += w * (p[child] - p[parent])
-                slopes[i, child] += w * p[child] * (1 - p[child])
-                slopes[i, parent] -= w * p[parent] * (1 - p[parent])
-    assert found.item() == pytest.approx(total, rel=1e-12)
-    np.testing.assert_allclose(grad, slopes, rtol=1e-10, atol=1e-13)
-
-
-def test_there_is_nothing_to_calibrate_without_an_edge_or_under_a_chain() -> None:
-    logits, _, weight = draw(4)
-    assert rise_along_edges(independent_reach(logits, (-1,) * 3), (-1,) * 3, weight) == 0
-    assert rise_along_edges(chain_reach(logits, PARENTS), PARENTS, weight) == 0
 
 
 def double_weights(config: LossConfig, rates: tuple[float, ...] = (0.5, 0.2, 0.01)) -> LossWeights:

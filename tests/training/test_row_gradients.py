@@ -1,18 +1,20 @@
-"""The gradients of rows against autograd's dense ones, by compiled loops and by torch's operations."""
+"""The gradients of rows against autograd's dense ones, by kernels and by the reference."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from funnelcast import ops
 from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import InputSpec, ListSpec
 from funnelcast.layers.embedding import Embedded, Embedding
 from funnelcast.layers.lists import Pool
-from funnelcast.training import row_gradients as module
-from funnelcast.training.row_gradients import Reading, add_bags, add_up, row_gradients, spans_of
+from funnelcast.training.row_gradients import Reading, row_gradients, spans_of
 from tests.layers.inputs import DIMS, INPUTS, draw_batch, lists_of, of_row
 from tests.layers.reference import draw, randomise
 
@@ -22,6 +24,12 @@ POOLS: dict[str, dict[str, Pool | None]] = {
     "all attended": {"tags": None, "seen": None, "history": None, "visited": None},
 }
 TYPES = [torch.float32, torch.float64]
+
+
+@pytest.fixture
+def reference(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Leave operations to the reference from now on."""
+    return lambda: monkeypatch.setattr(ops.dispatch, "BACKENDS", [])
 
 
 def embedding(pools: str, dtype: torch.dtype, copies: int = 1, frozen: str = "") -> Embedding:
@@ -100,47 +108,36 @@ def test_rows_have_the_gradients_of_autograd(pools: str, copies: int, dtype: tor
 
 
 @pytest.mark.parametrize("pools", POOLS)
-def test_compiled_and_plain_add_up_the_same(pools: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Number by number in one order, so that only a fused multiplication may change the last bit."""
+def test_kernels_and_reference_add_up_the_same(pools: str, reference: Callable[[], None]) -> None:
+    """In one order, so that only a fused multiplication may change the last bit; rows may come in another order."""
     built, batch = embedding(pools, torch.float32), draw_batch(40, dtype=torch.float32)
-    grad = gradient_of(built(batch))
-    compiled = [row_gradients(span, Reading.of(span, batch), [grad]) for span in spans_of(built.all_tables())]
-    monkeypatch.setattr(module, "is_simple", lambda x: False)
-    for (rows, found), span in zip(compiled, spans_of(built.all_tables()), strict=True):
-        plain_rows, plain = row_gradients(span, Reading.of(span, batch), [grad])
-        assert torch.equal(rows, plain_rows)
-        torch.testing.assert_close(found, plain, rtol=1e-6, atol=1e-6)
+    grad, spans = gradient_of(built(batch)), spans_of(built.all_tables())
+    by_kernel = [row_gradients(span, Reading.of(span, batch), [grad]) for span in spans]
+    reference()
+    for (rows, found), span in zip(by_kernel, spans, strict=True):
+        expected_rows, expected = row_gradients(span, Reading.of(span, batch), [grad])
+        assert torch.equal(rows.sort().values, expected_rows.sort().values)
+        torch.testing.assert_close(found[rows.argsort()], expected[expected_rows.argsort()], rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("by", ["kernels", "reference"])
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("pools", POOLS)
 def test_only_rows_that_some_of_the_batch_read_and_what_all_of_it_adds_to_them(
-    pools: str, dtype: torch.dtype, compiled: bool, monkeypatch: pytest.MonkeyPatch
+    pools: str, dtype: torch.dtype, by: str, reference: Callable[[], None]
 ) -> None:
-    if not compiled:
-        monkeypatch.setattr(module, "is_simple", lambda x: False)
+    if by == "reference":
+        reference()
     built, batch = embedding(pools, dtype), draw_batch(12, dtype=dtype)
     grad, touching = gradient_of(built(batch)), torch.arange(12) % 5 == 3
     for span in spans_of(built.all_tables()):
-        rows, found = row_gradients(span, Reading.of(span, batch), [grad], touching)
-        read = Reading.of(span, batch.take(touching.nonzero().squeeze(1))).rows
-        every, expected = row_gradients(span, Reading.of(span, batch), [grad])
-        kept = torch.isin(every, read)
-        assert 0 < len(read) <= len(every)
-        assert torch.equal(rows, every[kept]) and torch.equal(found, expected[kept])
-
-
-@pytest.mark.parametrize("pools", POOLS)
-def test_what_some_of_a_batch_read_is_told_the_same_without_loops(pools: str) -> None:
-    """As on a GPU."""
-    built, batch, touching = embedding(pools, torch.float32), draw_batch(12), torch.arange(12) % 5 == 3
-    for span in spans_of(built.all_tables()):
         reading = Reading.of(span, batch)
-        found = reading.by(touching)
-        plain = reading.plainly_by(touching)
-        assert torch.equal(found.rows, plain.rows) and torch.equal(found.places, plain.places)
-        assert found.places.dtype == plain.places.dtype == reading.places.dtype
+        rows, found = row_gradients(span, reading, [grad], touching)
+        read = Reading.of(span, batch.take(touching.nonzero().squeeze(1))).rows
+        every, expected = row_gradients(span, reading, [grad])
+        kept = torch.isin(every, read)
+        assert 0 < len(read) <= len(every) and reading.by(touching).places.dtype == reading.places.dtype
+        assert torch.equal(rows, every[kept]) and torch.equal(found, expected[kept])
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -203,19 +200,23 @@ def test_gradients_of_a_row_add_up_over_the_places_where_it_stands() -> None:
     ]  # fmt: skip
 
 
-def test_compiled_loops_are_their_formulas() -> None:
-    rng = np.random.default_rng(0)
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+@pytest.mark.parametrize("by", ["kernel", "reference"])
+def test_rows_and_bags_are_added_up_by_their_formulas(by: str, dtype: torch.dtype) -> None:
+    """An index of -1 adds to none."""
     lists = draw_batch(9, dtype=torch.float32).lists["tags"]
     assert lists.weights is not None
-    grad, place = rng.normal(size=(9, 3)).astype(np.float32), rng.integers(0, 4, len(lists.ids))
-    sums, expected = np.ones((4, 3), np.float32), np.ones((4, 3))
-    add_bags(sums, place, grad, lists.offsets.numpy(), lists.weights.numpy())
-    at = iter(place)
+    grad, sums = draw(0, 9, 3).float(), torch.ones(4, 3)
+    index = (torch.arange(len(lists.ids)) * 7 % 5 - 1).to(dtype)
+    with ops.compute(torch.device("cpu"), order=1 if by == "kernel" else 2):
+        ops.scatter_add_bags(sums, index, grad, lists.offsets, lists.weights)
+        ops.scatter_add(sums, index[:9], grad)
+    expected, at = np.ones((4, 3)), iter(index.tolist())
     for row in range(9):
         for weight in of_row(lists, row)[1]:
-            expected[next(at)] += weight * grad[row]
-    np.testing.assert_allclose(sums, expected, rtol=1e-5, atol=1e-5)
-    add_up(sums, place[:9], grad)
-    for row in range(9):
-        expected[place[row]] += grad[row]
+            if (place := next(at)) >= 0:
+                expected[place] += weight * grad[row].numpy()
+    for row, place in enumerate(index[:9].tolist()):
+        if place >= 0:
+            expected[place] += grad[row].numpy()
     np.testing.assert_allclose(sums, expected, rtol=1e-5, atol=1e-5)

@@ -93,7 +93,7 @@ def slow(
 def run(logits: Tensor, labels: Tensor, weight: Tensor | None, config: LossConfig, imputing: Any = IMPUTING) -> Any:
     head = torch.tensor(imputing, dtype=torch.float64) if config.correction == "doubly_robust" else None
     whole = Selected.of(labels, weight, PARENTS)
-    return selected_losses(logits, labels, weight, PARENTS, config, whole, imputing=head)
+    return selected_losses(logits, labels, weight, PARENTS, config, whole, config.factors(4), imputing=head)
 
 
 @pytest.mark.parametrize("weighted", [True, False])
@@ -112,13 +112,13 @@ def test_losses_are_the_formulas(name: str, weighted: bool) -> None:
 def test_the_gradient_leads_neither_through_propensities_nor_through_what_is_imputed(name: str) -> None:
     """Central differences of the formulas with these held fixed; and of the imputation's loss by its numbers alone."""
     (logits, labels, weight), config = draw(12), CONFIGS[name]
-    z, factors = logits.clone().requires_grad_(), torch.tensor([1.0, 0.7, 1.3, 0.4], dtype=torch.float64)
+    z, by_step = logits.clone().requires_grad_(), torch.tensor([1.0, 0.7, 1.3, 0.4], dtype=torch.float64)
     head = torch.tensor(IMPUTING, dtype=torch.float64).requires_grad_()
     is_robust = config.correction == "doubly_robust"
     whole = Selected.of(labels, weight, PARENTS)
-    numbers_of_head = head if is_robust else None
-    found, of_head = selected_losses(z, labels, weight, PARENTS, config, whole, imputing=numbers_of_head)
-    (gradient,) = torch.autograd.grad(found @ factors, z, retain_graph=True)
+    own, factors = head if is_robust else None, config.factors(4)
+    found, of_head = selected_losses(z, labels, weight, PARENTS, config, whole, factors, imputing=own)
+    (gradient,) = torch.autograd.grad(found @ by_step, z, retain_graph=True)
     arrays, h = (labels.tolist(), weight.tolist(), config), 1e-6
     for i in range(len(logits)):
         for t in range(4):
@@ -126,7 +126,7 @@ def test_the_gradient_leads_neither_through_propensities_nor_through_what_is_imp
             for size in (h, -h):
                 moved = logits.clone()
                 moved[i, t] += size
-                ends.append(np.dot(slow(moved.tolist(), *arrays, logits.tolist())[0], factors.numpy()))
+                ends.append(np.dot(slow(moved.tolist(), *arrays, logits.tolist())[0], by_step.numpy()))
             assert float(gradient[i, t]) == pytest.approx((ends[0] - ends[1]) / (2 * h), rel=1e-6, abs=1e-9)
     if of_head is not None:
         by_wrong = torch.autograd.grad(found.sum(), head, allow_unused=True, retain_graph=True)
@@ -161,7 +161,8 @@ def test_derivatives_are_finite_at_extreme_logits_and_where_nobody_is_left(name:
         labels = torch.tensor(y, dtype=torch.uint8).expand(len(z), 4)
         head = torch.zeros(3, 4, requires_grad=True) if CONFIGS[name].correction == "doubly_robust" else None
         whole = Selected.of(labels, None, PARENTS)
-        losses, of_head = selected_losses(z, labels, None, PARENTS, CONFIGS[name], whole, imputing=head)
+        factors = CONFIGS[name].factors(4)
+        losses, of_head = selected_losses(z, labels, None, PARENTS, CONFIGS[name], whole, factors, imputing=head)
         (first,) = torch.autograd.grad(losses.sum(), z, create_graph=True)
         assert losses.isfinite().all() and first.isfinite().all()
         assert of_head is None or head is None or torch.autograd.grad(of_head, head)[0].isfinite().all()
@@ -278,10 +279,10 @@ def test_members_weigh_rows_by_what_they_predict_together(name: str) -> None:
     own, labels = logits.reshape(-1, 2), labels[:, :2]
     head = torch.tensor(IMPUTING, dtype=torch.float64)[:, :2] if name != "ipw" else None
     whole, twice = Selected.of(labels, None, (-1, 0)), labels.repeat_interleave(2, 0)
-    found, _ = selected_losses(own, twice, None, (-1, 0), config, whole, 2, head)
+    found, _ = selected_losses(own, twice, None, (-1, 0), config, whole, None, 2, head)
     together = torch.logit(torch.sigmoid(own[:, 0]).reshape(-1, 2).mean(1))
     alone = [
-        selected_losses(torch.stack([together, own[k::2, 1]], 1), labels, None, (-1, 0), config, whole, 1, head)[0][1]
+        selected_losses(torch.stack([together, own[k::2, 1]], 1), labels, None, (-1, 0), config, whole, None, 1, head)[0][1]
         for k in range(2)
     ]
     torch.testing.assert_close(found[1], (alone[0] + alone[1]) / 2)

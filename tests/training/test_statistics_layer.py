@@ -8,12 +8,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from funnelcast import ops
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import UNOBSERVED, Columns, Ragged
 from funnelcast.data.encoder import InputSpec
 from funnelcast.data.statistics import FARTHEST, STRONGEST, Tally, TargetStatistics, prior_strength, targets_of
 from funnelcast.evaluation.auc import auc
-from funnelcast.layers.mode import FAST
 from funnelcast.layers.statistics import StatisticsLayer
 from funnelcast.training.statistics import add_up, fit_layer, folds_by_key, folds_by_time, folds_of
 from tests.data.listed import FUNNEL, INPUTS, draw
@@ -115,10 +115,12 @@ def test_what_is_unknown_reads_as_all_rows_do() -> None:
         assert not numbers[:, start : start + size - 1].any(), name
 
 
-def test_the_fast_form_and_saving_change_nothing(tmp_path: Path) -> None:
+def test_kernels_and_saving_change_nothing(tmp_path: Path) -> None:
     folds = folds_of(ROWS, FOLDS, 5)
     layer, batch = layer_of(folds), batch_of(replace(COLUMNS, fold=folds))
-    assert torch.equal(layer(batch), layer(batch, FAST))
+    plain = layer(batch)
+    with ops.compute(torch.device("cpu")):
+        assert torch.equal(layer(batch), plain)
     layer.fitted.save(tmp_path / "statistics.safetensors")
     again = StatisticsLayer(INPUTS, FUNNEL.parents, NAMES, [("user", "item")], bins=3)
     assert not again(batch_of(COLUMNS)).any()

@@ -11,6 +11,7 @@ from funnelcast.data.batch import Batch
 from funnelcast.data.columns import UNOBSERVED
 from funnelcast.layers.embedding import Embedded
 from funnelcast.models.network import FunnelModel
+from funnelcast.models.penalties import RiseAlongEdges
 from funnelcast.models.registry import recipe_of
 from funnelcast.schema.funnel import Funnel
 from funnelcast.threads import helpers
@@ -115,7 +116,8 @@ def losses_by_hand(model: FunnelModel, x: Embedded, batch: Batch) -> tuple[Tenso
         for t, parent in enumerate(FUNNEL.parents)
         if parent >= 0
     ]
-    return torch.stack(means), torch.stack(totals), model.calibrator * torch.stack(rises).sum() / weight.sum()
+    factors = [each.factor for each in model.penalties if isinstance(each, RiseAlongEdges)]
+    return torch.stack(means), torch.stack(totals), sum(factors) * torch.stack(rises).sum() / weight.sum()
 
 
 def entropy(rate: float) -> Tensor:
@@ -226,7 +228,7 @@ def test_vectors_that_repeat_are_multiplied_once(name: str) -> None:
 def test_how_many_rows_go_through_the_network_together(at_once: Any, workers: int, rows: int, expected: int) -> None:
     model, weights = build("shared bottom")
     step = PlainStep(Objective(model, weights, LEARNED), Trained([], False), 1024, at_once, workers)
-    assert step.piece_rows(rows) == expected
+    assert step.rows_at_once(rows) == expected
 
 
 def test_the_seed_decides_the_noise_and_every_piece_has_its_own() -> None:

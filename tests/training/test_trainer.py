@@ -69,9 +69,11 @@ def test_a_stage_that_only_makes_it_worse_leaves_the_state_it_began_with(table: 
 
 
 def test_the_second_stage_moves_all_that_it_trains(table: Table, tmp_path: Path) -> None:
-    stages: Any = [{"epochs": 1}, {"train": "top", "epochs": 1, "metric": "log_loss"}]
-    one = run(tiny.experiment(stages=stages[:1]), table, tmp_path / "one").model
-    two = run(tiny.experiment(stages=stages), table, tmp_path / "two").model
+    stages: Any = [{"epochs": 1}, {"train": "top", "epochs": 3, "metric": "log_loss"}]
+    slow = {**FAST, "learning_rate": 0.003}
+    one = run(tiny.experiment(optimizer=slow, stages=stages[:1]), table, tmp_path / "one").model
+    two = run(tiny.experiment(optimizer=slow, stages=stages), table, tmp_path / "two").model
+    assert log_of(tmp_path / "two")[-1]["is_best"], "the second stage no longer finds a better state"
     moved = {name for name, p in one.named_parameters() if not torch.equal(p, two.get_parameter(name))}
     assert moved == set(one.groups(["gates", "attention", "towers"]))
 

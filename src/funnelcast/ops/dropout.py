@@ -7,7 +7,6 @@ A word of 64 bits has four draws of 16; an element is dropped where its draw is 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from itertools import count
 from typing import Final
 
@@ -28,18 +27,20 @@ _STREAM: Final = 0xD1B54A32D192ED03
 class DropoutKey:
     """The source of a forward pass's dropout masks: one layer draws after the other."""
 
-    def __init__(self, seeds: Tensor, rows: int, streams: Iterator[int] | None = None) -> None:
-        """seeds (blocks,) int64; `rows` of the batch have the first one, the next `rows` the second, and so on.
-        `streams`: numbers of layers; from 1 by default."""
-        self.seeds, self.rows, self._streams = seeds, rows, streams or count(1)
+    def __init__(self, seeds: Tensor, rows: int) -> None:
+        """seeds (blocks,) int64; `rows` of the batch have the first one, the next `rows` the second, and so on."""
+        self.seeds, self.rows, self._streams = seeds, rows, count(1)
 
     def next(self) -> int:
         """Return the number of the next layer's stream."""
         return next(self._streams)
 
     def blocks(self) -> list[DropoutKey]:
-        """Return a key for each block, for any number of rows; they draw one after the other."""
-        return [DropoutKey(seed, sys.maxsize, self._streams) for seed in self.seeds.split(1)]
+        """Return a key for each block, for any number of rows. However many masks one samples, those of the others and
+        of later layers stay the same: blocks may go through a network together or one by one."""
+        stream = self.next()
+        seeds = [random_bits(torch.empty_like(own), own, 0, stream) for own in self.seeds.split(1)]
+        return [DropoutKey(seed, sys.maxsize) for seed in seeds]
 
     @staticmethod
     def limit(rate: float) -> tuple[int, float]:

@@ -35,9 +35,10 @@ class BatchTotals(NamedTuple):
         """`batch` with labels."""
         assert batch.labels is not None
         tiny = torch.finfo(torch.float32).tiny
-        weights = observed_weight(batch.labels, batch.weight).to(torch.float32).clamp(min=tiny)
+        observed = observed_weight(batch.labels, batch.weight)
+        weights = observed if batch.weight is not None else observed.to(torch.float32)
         weight = weights.new_tensor(len(batch)) if batch.weight is None else batch.weight.sum()
-        return cls(len(batch), weights, weight.clamp(min=tiny))
+        return cls(len(batch), weights.clamp(min=tiny), weight.clamp(min=tiny))
 
 
 class Microbatch(NamedTuple):

@@ -13,9 +13,8 @@ from funnelcast.experiments.diagnosis.calibration import bins_of
 from funnelcast.experiments.diagnosis.conflict import conflict
 from funnelcast.experiments.diagnosis.frequency import buckets
 from funnelcast.experiments.diagnosis.parts import attention, gates
-from funnelcast.layers.mode import Mode
 from funnelcast.training.losses import LossConfig, build_loss_weights
-from funnelcast.training.objective import Objective, Whole
+from funnelcast.training.objective import BatchTotals, Microbatch, Objective
 from tests.training.test_step import FUNNEL, RATES, build, drawn
 
 
@@ -62,7 +61,9 @@ def test_cosines_are_those_of_the_losses_gradients() -> None:
 
     found = {(c["a"], c["b"], c["group"]): c["cosine"] for c in conflict(objective, One(), FUNNEL.names)}  # type: ignore[arg-type]
     batch = objective.labelled(drawn())
-    losses, _ = objective(batch, model.embedding(batch), Whole.of(batch), Mode())
+    assert batch.labels is not None
+    rows = Microbatch(model.embedding(batch), batch.labels, batch.weight, BatchTotals.of(batch))
+    losses, _ = objective(rows)
     towers = list(model.groups(["experts"]).values())
     flat = []
     for t in (0, 1):
@@ -78,16 +79,20 @@ def test_shares_of_gates_and_attention_are_the_models_own() -> None:
     model, _ = build("man")
     rows = drawn(8)
     told, edges = gates(model, rows, FUNNEL.names), attention(model, rows, FUNNEL.names)
-    x = model.pooling(model.embedding(rows), Mode())
+    x = model.pooling(model.embedding(rows))
     for t, step in enumerate(FUNNEL.names):
         gate = model.trunk.gates.logits[t](x).softmax(1).detach().numpy()  # type: ignore[union-attr, index, operator]
         assert [e["share"] for e in told[step]["experts"]] == pytest.approx(gate.mean(0).tolist())
         assert told[step]["entropy"] == pytest.approx(-(gate * np.log(gate)).sum(1).mean())
         assert [e["name"] for e in told[step]["experts"]] == ["own 1", "shared 1"]
     assert [(e["parent"], e["child"]) for e in edges] == [("click", "conversion"), ("click", "like")]
-    vectors = model.trunk(x, Mode())
-    weights, _ = model.attention.weigh(list(vectors), 1)  # type: ignore[operator]
-    assert edges[0]["mean"] == pytest.approx(weights[0].mean().item())
+    vectors = model.trunk(x)
+    p, own = vectors[0], vectors[1]
+    weight = {name: each.detach() for name, each in model.attention.state_dict().items()}
+    tokens = torch.stack([torch.relu(p @ weight["information.0_1.weight"].T + weight["information.0_1.bias"]), own])
+    scores = ((tokens @ weight["query.1.weight"].T) * (tokens @ weight["key.1.weight"].T)).sum(-1)
+    shares = (scores / math.sqrt(own.shape[1])).softmax(0)
+    assert edges[0]["mean"] == pytest.approx(shares[0].mean().item())
     assert edges[0]["quantiles"] == sorted(edges[0]["quantiles"])
 
 
