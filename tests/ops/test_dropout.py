@@ -115,14 +115,17 @@ def test_each_block_of_rows_has_the_masks_of_its_own_seed(before: tuple[int, ...
         assert torch.equal(found, torch.cat(parts, -2))
 
 
-def test_blocks_have_their_seeds_and_draw_one_after_the_other() -> None:
-    both = key(3, 4, rows=4)
-    first, second = both.blocks()
-    x = torch.ones(9, 8)
-    one, two = ops.dropout(x, 0.5, first), ops.dropout(x, 0.5, second)
-    alone = key(4)
-    alone.next()
-    assert torch.equal(one, ops.dropout(x, 0.5, key(3))) and torch.equal(two, ops.dropout(x, 0.5, alone))
+def test_blocks_sample_without_each_other() -> None:
+    """However many masks one samples, those of the others and of later layers stay; each has its seed's own."""
+    x, masks = torch.ones(9, 8), list[list[Tensor]]()
+    for layers in (1, 3):
+        both = key(3, 4, rows=4)
+        first, second = both.blocks()
+        found = [ops.dropout(x, 0.5, first) for _ in range(layers)]
+        masks.append([found[0], ops.dropout(x, 0.5, second), ops.dropout(x[:7], 0.5, both)])
+    assert all(map(torch.equal, *masks)) and not torch.equal(masks[0][0], masks[0][1])
+    (alone,) = key(4).blocks()
+    assert torch.equal(ops.dropout(x, 0.5, alone), masks[0][1])
 
 
 @pytest.mark.parametrize(("rows", "seed_rows"), [(1, 1), (9, 9), (9, 4), (BLOCK + 50, 100), (BLOCK + 50, 10**9)])

@@ -1,4 +1,4 @@
-"""A step that is captured and rereplayed finds what the step itself would, to the bit."""
+"""A step that is captured and replayed finds what the step itself would, to the bit."""
 
 import subprocess
 import sys
