@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from funnelcast import ops
 from funnelcast.layers.banks import LinearBank, MLPBank
-from funnelcast.layers.dropout import Noise, Seed
-from funnelcast.layers.mode import Mode
 from tests.layers.reference import arrays, draw, has_derivatives, linear, perceptron, randomise
 
 WIDTHS = [(4,), (5, 3), (4, 3, 2)]
@@ -31,18 +30,14 @@ def test_linear_bank(num: int, bias: bool) -> None:
     assert sum(p.numel() for p in bank.parameters()) == num * (4 * 2 + 2 * bias)
 
 
-@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("widths", WIDTHS)
 @pytest.mark.parametrize("num", [1, 3])
-def test_mlp_bank(num: int, widths: tuple[int, ...], fused: bool) -> None:
+def test_mlp_bank(num: int, widths: tuple[int, ...]) -> None:
     bank = MLPBank(num, 4, widths).double()
     randomise(bank)
     weights = arrays(bank)
     shared, own = draw(1, 6, 4), draw(2, num, 6, 4)
-    for x, found in (
-        (shared.expand(num, -1, -1), bank(shared, Mode(fused=fused))),
-        (own, bank(own, Mode(fused=fused))),
-    ):
+    for x, found in ((shared.expand(num, -1, -1), bank(shared)), (own, bank(own))):
         assert found.shape == (num, 6, widths[-1])
         for n in range(num):
             for row in range(6):
@@ -55,11 +50,12 @@ def test_mlp_bank(num: int, widths: tuple[int, ...], fused: bool) -> None:
     )
 
 
-@pytest.mark.parametrize("fused", [False, True])
-def test_no_rows(fused: bool) -> None:
+@pytest.mark.parametrize("order", [1, 2])
+def test_no_rows(order: int) -> None:
     bank = MLPBank(2, 4, (3,))
     randomise(bank)
-    out = bank(torch.empty(0, 4), Mode(fused=fused))
+    with ops.compute(torch.device("cpu"), order=order):
+        out = bank(torch.empty(0, 4))
     assert out.shape == (2, 0, 3)
     assert all(not g.any() for g in torch.autograd.grad(out.sum(), list(bank.parameters())))
 
@@ -90,8 +86,12 @@ def test_reset_is_xavier_uniform(bias: bool) -> None:
     assert not torch.equal(bank.weight[0], bank.weight[1])
 
 
-@pytest.mark.parametrize("fused", [False, True])
-def test_dropout_after_every_layer(fused: bool) -> None:
+def key(seed: int) -> ops.DropoutKey:
+    return ops.DropoutKey(torch.tensor([seed]), 10**9)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_dropout_after_every_layer(order: int) -> None:
     """All weights 0 and biases 1: an output is dropped, or 1 / (1 - rate)."""
     bank = MLPBank(3, 4, (5, 100), dropout=(0.9, 0.4))
     for layer in bank.layers:
@@ -101,7 +101,8 @@ def test_dropout_after_every_layer(fused: bool) -> None:
     x = draw(0, 2000, 4, dtype=torch.float32)
 
     def run(seed: int) -> Tensor:
-        out: Tensor = bank(x, Mode(noise=Noise(Seed(seed)), fused=fused))
+        with ops.compute(torch.device("cpu"), order=order):
+            out: Tensor = bank(x, key(seed))
         return out
 
     out, n = run(0), 3 * 2000 * 100
@@ -109,7 +110,7 @@ def test_dropout_after_every_layer(fused: bool) -> None:
     torch.testing.assert_close(out[out != 0], torch.full_like(out[out != 0], 1 / 0.6), rtol=1e-4, atol=0)
     assert torch.equal(out, run(0)) and not torch.equal(out, run(1))
     assert not torch.equal(out[0], out[1])
-    assert torch.all(bank(x, Mode(fused=fused)) == 1)
+    assert torch.all(bank(x) == 1)
     (bias,) = torch.autograd.grad(run(0).sum(), [dict(bank.named_parameters())["layers.1.bias"]])
     torch.testing.assert_close(bias, out.sum(1), rtol=1e-4, atol=0)
 
@@ -118,19 +119,22 @@ def test_the_first_layers_dropout_reaches_the_second() -> None:
     bank = MLPBank(1, 2, (1000, 1), dropout=(0.5, 0.0))
     for parameter in bank.parameters():
         torch.nn.init.ones_(parameter)
-    out = bank(torch.zeros(400, 2), Mode(noise=Noise(Seed(0))))
+    out = bank(torch.zeros(400, 2), key(0))
     # One plus the sum of 1,000 halves that are kept, doubled: mean 1001 and standard deviation √1000.
     assert abs(out.mean().item() - 1001) < 4 * math.sqrt(1000 / 400)
     assert out.std().item() == pytest.approx(math.sqrt(1000), rel=0.15)
 
 
-@pytest.mark.parametrize("fused", [False, True])
-def test_a_leaky_bank_keeps_its_slope_under_dropout(fused: bool) -> None:
-    """Where compiled loops could not tell what was dropped from what is below 0."""
-    bank, x = MLPBank(2, 4, (6, 3), (0.5, 0.5), slope=0.1), draw(1, 200, 4).float()
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_leaky_bank_keeps_its_slope_under_dropout(order: int) -> None:
+    """What is dropped has no gradient, what is below 0 has a tenth: both are told apart."""
+    bank, x = MLPBank(2, 4, (6,), (0.5,), slope=0.1), draw(1, 200, 4).float()
     randomise(bank)
-    x.requires_grad_()
-    out = bank(x, Mode(Noise(Seed(1)), fused=fused))
-    plain = bank(x, Mode(Noise(Seed(1))))
-    assert torch.equal(out, plain)
+    with ops.compute(torch.device("cpu"), order=order):
+        out = bank(x, key(1))
+    linear_part = x @ bank.weights[0] + bank.biases[0].unsqueeze(1)
+    slopes = torch.where(linear_part > 0, 1.0, 0.1) * (out != 0) * 2
+    torch.testing.assert_close(out, slopes * linear_part)
     assert (out < 0).any() and (out == 0).any()
+    (bias,) = torch.autograd.grad(out.sum(), bank.biases)
+    torch.testing.assert_close(bias, slopes.sum(1))

@@ -13,7 +13,7 @@ from funnelcast.data.batch import Batch, Lists
 from funnelcast.data.encoder import InputSpec, ListSpec
 from funnelcast.layers.embedding import Block, Embedded, Embedding, EmbeddingTable, Init
 from funnelcast.layers.lists import Pool
-from funnelcast.layers.mode import EVALUATE, FAST
+from funnelcast.ops import compute
 from funnelcast.training.row_gradients import Reading, spans_of
 from tests.layers.inputs import DIMS, INPUTS, draw_batch, draw_ids, of_row
 from tests.layers.reference import draw, has_derivatives, pooled, randomise
@@ -271,16 +271,17 @@ def test_no_rows() -> None:
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 3, 50])
 @pytest.mark.parametrize("copies", [1, 2])
-def test_the_fast_way_looks_up_the_same_numbers(rows: int, copies: int) -> None:
+def test_kernels_look_up_the_same_rows(rows: int, copies: int) -> None:
     module = embedding(copies=copies).float()
     batch = draw_batch(rows, dtype=torch.float32)
     with torch.no_grad():
-        for found, expected in zip(module(batch, FAST).tensors(), module(batch).tensors(), strict=True):
-            assert torch.equal(found, expected)
+        with compute(torch.device("cpu"), order=0):
+            found = module(batch)
+        assert all(map(torch.equal, found.tensors(), module(batch).tensors()))
 
 
 def test_rare_ids_read_the_row_of_unknown_ids() -> None:
-    """In fields and lists, in both forms, and in the rows that get gradients."""
+    """In fields and lists, by kernels and by references, and in the rows that get gradients."""
     inputs = InputSpec(
         (("user", "user"), ("item", "item")), {"user": 4, "item": 3}, (), (ListSpec("seen", "item", "multi"),)
     )
@@ -297,9 +298,9 @@ def test_rare_ids_read_the_row_of_unknown_ids() -> None:
             torch.cat([user[2], item[0], torch.zeros(2)]),
         ]
     )
-    with torch.no_grad():
-        for mode in (EVALUATE, FAST):
-            torch.testing.assert_close(module(batch, mode).flat, expected)
+    for order in (0, 2):
+        with torch.no_grad(), compute(torch.device("cpu"), order=order):
+            torch.testing.assert_close(module(batch).flat, expected)
     rows = Reading.of(spans_of([table])[0], batch).rows
     assert sorted(rows.tolist()) == [0, 2, 4, 5]
     module.keep({"user": torch.tensor([0, 9, 0]), "item": torch.tensor([0])}, started=True)

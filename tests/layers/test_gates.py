@@ -20,9 +20,8 @@ from funnelcast.layers.gates import (
     extraction_levels,
     own_and_shared,
     owners_of,
-    sum_of,
 )
-from funnelcast.layers.mode import Mode
+from funnelcast.ops import compute
 from tests.layers.reference import Floats, arrays, draw, has_derivatives, linear, perceptron, randomise, softmax
 
 
@@ -56,7 +55,7 @@ VISIBLE = [
 ]
 
 
-def mix_by_hand(x: Floats, weights: dict[str, Floats], visible: list[list[bool]]) -> list[Floats]:
+def mix_by_loops(x: Floats, weights: dict[str, Floats], visible: list[list[bool]]) -> list[Floats]:
     """m_t (H,) per step of one row."""
     mixed = []
     for t, row in enumerate(visible):
@@ -67,26 +66,26 @@ def mix_by_hand(x: Floats, weights: dict[str, Floats], visible: list[list[bool]]
     return mixed
 
 
-@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("visible", VISIBLE)
-def test_mixtures(visible: list[list[bool]], fused: bool) -> None:
+def test_mixtures(visible: list[list[bool]]) -> None:
     trunk = GatedExperts(MLPBank(len(visible[0]), 4, (5, 3)), GateBank(4, visible)).double()
     randomise(trunk)
     x, weights = draw(1, 6, 4), arrays(trunk)
-    found = trunk(x, Mode(fused=fused))
+    found = trunk(x)
     assert found.shape == (len(visible), 6, 3)
     for row in range(6):
-        for t, expected in enumerate(mix_by_hand(x[row].numpy(), weights, visible)):
+        for t, expected in enumerate(mix_by_loops(x[row].numpy(), weights, visible)):
             np.testing.assert_allclose(found[t, row].detach(), expected, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("fused", [False, True])
-def test_a_step_depends_on_what_it_sees_alone(fused: bool) -> None:
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_step_depends_on_what_it_sees_alone(order: int) -> None:
     visible = own_and_shared(3, 2, 1)
     trunk = GatedExperts(MLPBank(7, 4, (5, 3)), GateBank(4, visible))
     randomise(trunk)
     for t, row in enumerate(visible):
-        out = trunk(draw(1, 50, 4, dtype=torch.float32), Mode(fused=fused))[t]
+        with compute(torch.device("cpu"), order=order):
+            out = trunk(draw(1, 50, 4, dtype=torch.float32))[t]
         grads = torch.autograd.grad(out.sum(), list(trunk.experts.parameters()))
         for n, sees in enumerate(row):
             assert all(bool(g[n].any()) == sees for g in grads)
@@ -115,7 +114,7 @@ def test_a_gate_may_read_an_input_of_its_own(gates: int) -> None:
             np.testing.assert_allclose(found[row, 2 * t : 2 * t + 2].detach(), softmax(list(own)), rtol=1e-12)
 
 
-def extract_by_hand(x: Floats, weights: dict[str, Floats], shape: tuple[int, int, int, int]) -> list[Floats]:
+def extract_by_loops(x: Floats, weights: dict[str, Floats], shape: tuple[int, int, int, int]) -> list[Floats]:
     """PLE's vectors (H,) per step of one row; `shape`: steps, experts of each, shared ones, levels."""
     steps, own, shared, levels = shape
     read = [x] * (steps + 1)
@@ -156,15 +155,14 @@ def levels_of(shape: tuple[int, int, int, int], width: int = 4, expert: tuple[in
     return trunk
 
 
-@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_levels_of_extraction_are_ples(shape: tuple[int, int, int, int], fused: bool) -> None:
+def test_levels_of_extraction_are_ples(shape: tuple[int, int, int, int]) -> None:
     trunk, x = levels_of(shape), draw(1, 6, 4)
-    found, weights = trunk(x, Mode(fused=fused)), arrays(trunk)
+    found, weights = trunk(x), arrays(trunk)
     assert found.shape == (shape[0], 6, 3)
     assert isinstance(trunk, ExtractionLevels) == (shape[3] > 1)
     for row in range(6):
-        for t, expected in enumerate(extract_by_hand(x[row].numpy(), weights, shape)):
+        for t, expected in enumerate(extract_by_loops(x[row].numpy(), weights, shape)):
             np.testing.assert_allclose(found[t, row].detach(), expected, rtol=1e-12, atol=1e-13)
 
 
@@ -179,17 +177,18 @@ def test_levels_have_the_parameters_that_ple_names(shape: tuple[int, int, int, i
     assert sum(p.numel() for p in levels_of(shape).parameters()) == count
 
 
-@pytest.mark.parametrize("fused", [False, True])
-@pytest.mark.parametrize(("shared", "levels", "heard"), [(1, 1, False), (1, 2, True), (0, 2, False), (0, 3, False)])
-def test_other_steps_experts_are_heard_through_a_shared_gate_below(
-    shared: int, levels: int, heard: bool, fused: bool
+@pytest.mark.parametrize("order", [1, 2])
+@pytest.mark.parametrize(("shared", "levels", "read"), [(1, 1, False), (1, 2, True), (0, 2, False), (0, 3, False)])
+def test_other_steps_experts_are_read_through_a_shared_gate_below(
+    shared: int, levels: int, read: bool, order: int
 ) -> None:
     """Of an expert that is another step's: by way of the shared part of a level below, and by no other way."""
     trunk = levels_of((2, 1, shared, levels)).float()
-    out = trunk(draw(1, 40, 4, dtype=torch.float32), Mode(fused=fused))[0]
+    with compute(torch.device("cpu"), order=order):
+        out = trunk(draw(1, 40, 4, dtype=torch.float32))[0]
     first = trunk if levels == 1 else trunk.levels[0]
     for weight in torch.autograd.grad(out.sum(), list(first.experts.parameters())):
-        assert bool(weight[0].any()) and bool(weight[1].any()) == heard
+        assert bool(weight[0].any()) and bool(weight[1].any()) == read
         assert shared == 0 or bool(weight[2].any())
 
 
@@ -221,14 +220,13 @@ def test_shared_trunk_is_one_network_for_all() -> None:
         np.testing.assert_allclose(out[0, row].detach(), expected, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("fused", [False, True])
-def test_own_experts_read_the_columns_that_are_theirs(fused: bool) -> None:
+def test_own_experts_read_the_columns_that_are_theirs() -> None:
     """Column 2 is read by both, columns 4 and 5 by nobody."""
     columns = [[0, 2], [3, 2], [2, 1]]
     trunk = OwnExperts(MLPBank(3, 2, (5, 3)), columns).double()
     randomise(trunk)
     x, weights = draw(0, 6, 6).requires_grad_(), arrays(trunk)
-    out = trunk(x, Mode(fused=fused))
+    out = trunk(x)
     assert out.shape == (3, 6, 3) and not any("columns" in name for name in trunk.state_dict())
     for row in range(6):
         for n in range(3):
@@ -243,9 +241,3 @@ def test_own_experts_read_the_columns_that_are_theirs(fused: bool) -> None:
 def test_no_trunk_hands_the_input_on() -> None:
     x = draw(0, 6, 4)
     assert NoTrunk()(x) is x and not list(NoTrunk().parameters())
-
-
-def test_sum_of() -> None:
-    terms = [draw(seed, 2, 3) for seed in range(3)]
-    torch.testing.assert_close(sum_of(terms), torch.stack(terms).sum(0))
-    assert torch.equal(sum_of(terms[:1]), terms[0])

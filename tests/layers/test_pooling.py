@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from funnelcast import ops
 from funnelcast.layers import pooling as module
-from funnelcast.layers.dropout import Noise, Seed
 from funnelcast.layers.embedding import Block, Embedded
 from funnelcast.layers.lists import Elements
-from funnelcast.layers.mode import Mode
 from funnelcast.layers.pooling import Norm, Positions, SequencePooling, TargetAttention, TransformerPooling
 from tests.layers.inputs import source
 from tests.layers.reference import (
@@ -115,23 +113,35 @@ def test_transformer_pooling_is_vaswanis_layers_and_the_mean(copies: int, layers
         np.testing.assert_allclose(found[row].detach(), expected, rtol=1e-11, atol=1e-12)
 
 
-@dataclass(frozen=True)
-class Trebled(Mode):
-    """Dropout that falls on every number alike, so that a formula can follow it."""
-
-    def dropout(self, x: Tensor, rate: float) -> Tensor:
-        assert rate == 0.25
-        return 3 * x
+def key_of(*seeds: int, rows: int = 10**9) -> ops.DropoutKey:
+    return ops.DropoutKey(torch.tensor(seeds), rows)
 
 
-def test_dropout_stands_after_attention_and_in_the_network() -> None:
+def trebled(x: Tensor, rate: float, key: ops.DropoutKey | None) -> Tensor:
+    """As if dropout multiplied every element by 3, so that a formula can follow it."""
+    assert rate == 0.25 and key is not None
+    return 3 * x
+
+
+def test_dropout_is_after_attention_and_in_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     pool, elements = transformer(2, layers=2, dropout=0.25), sequences(LENGTHS, 2)
-    found = pool(flat_of(len(LENGTHS)), elements, Trebled())
+    with monkeypatch.context() as patch:
+        patch.setattr(ops, "dropout", trebled)
+        found = pool(flat_of(len(LENGTHS)), elements, key_of(0))
     for row in range(len(LENGTHS)):
         expected = encode_all(of_row(elements, row), arrays(pool), (2, 1), kept=3.0)
         np.testing.assert_allclose(found[row].detach(), expected, rtol=1e-11, atol=1e-12)
-    noisy = [pool(flat_of(len(LENGTHS)), elements, Mode(noise=Noise(Seed(seed)))) for seed in (0, 0, 1)]
-    assert torch.equal(noisy[0], noisy[1]) and not torch.equal(noisy[0], noisy[2])
+    first, same, other = (pool(flat_of(len(LENGTHS)), elements, key_of(seed)) for seed in (0, 0, 1))
+    assert torch.equal(first, same) and not torch.equal(first, other)
+
+
+def test_blocks_of_rows_are_pooled_by_their_own_seeds() -> None:
+    """As if each block was alone, whatever the lengths of sequences in the others."""
+    pool, elements, flat = transformer(dropout=0.25), sequences(LENGTHS), flat_of(len(LENGTHS))
+    found = pool(flat, elements, key_of(3, 4, rows=3))
+    parts = [pool(flat[s], elements.slice(s.start, s.stop), key_of(k)) for k, s in ((3, slice(0, 3)), (4, slice(3, 5)))]
+    torch.testing.assert_close(found, torch.cat(parts), rtol=1e-12, atol=1e-13)
+    assert not torch.allclose(found, pool(flat, elements))
 
 
 POOLS: dict[str, TargetAttention | TransformerPooling] = {
@@ -211,17 +221,16 @@ def test_places_are_counted_from_the_newest() -> None:
     assert torch.equal(positions.of(ages), positions.weight[torch.tensor([[0, 1, 2], [2, 0, 0]])])
 
 
-@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("heads", [1, 2])
-def test_what_stands_in_padding_never_matters(heads: int, fused: bool) -> None:
-    """A layer of three sequences in room for four, with anything where nothing stands."""
-    layer, mode = transformer(2, heads=heads).layers[0], Mode(fused=fused)
+def test_what_is_in_padding_never_matters(heads: int) -> None:
+    """A layer of three sequences padded to four elements, with anything in the padding."""
+    layer = transformer(2, heads=heads).layers[0]
     held = torch.arange(4) < torch.tensor([4, 1, 2])[:, None]
     x, other = draw(1, 2, 3, 4, WIDTH), draw(2, 2, 3, 4, WIDTH) * 1e6
-    found, changed = (layer(y, held, mode)[:, held] for y in (x, torch.where(held[..., None], x, other)))
+    found, changed = (layer(y, held, None)[:, held] for y in (x, torch.where(held[..., None], x, other)))
     torch.testing.assert_close(changed, found, rtol=1e-12, atol=1e-13)
     x = x.requires_grad_()
-    (grad,) = torch.autograd.grad(layer(x, held, mode)[:, held].square().sum(), x)
+    (grad,) = torch.autograd.grad(layer(x, held, None)[:, held].square().sum(), x)
     assert bool(grad[:, held].any(1).all()) and not grad[:, ~held].any()
 
 
@@ -252,31 +261,20 @@ def test_derivatives(name: str) -> None:
 
 @pytest.mark.parametrize("lengths", [LENGTHS, [0, 0, 0], []])
 @pytest.mark.parametrize("name", POOLS)
-def test_fused_is_plain(name: str, lengths: list[int]) -> None:
+def test_kernels_pool_alike(name: str, lengths: list[int]) -> None:
     """The same values and first derivatives in float32, as training takes them."""
 
-    def results(dtype: torch.dtype, fused: bool) -> list[Tensor]:
+    def results(dtype: torch.dtype) -> list[Tensor]:
         pool = copy.deepcopy(POOLS[name]).to(dtype)
         vectors = sequences(lengths, pool.copies).vectors.to(dtype).requires_grad_()
         flat = flat_of(len(lengths), pool.copies, dtype)
-        out = pool(flat, Elements(vectors, sequences(lengths).offsets), Mode(fused=fused))
+        with ops.compute(torch.device("cpu"), dtype=dtype):
+            out = pool(flat, Elements(vectors, sequences(lengths).offsets))
         return [out.detach(), *torch.autograd.grad((out * draw(9, *out.shape)).sum(), [vectors, *pool.parameters()])]
 
-    for mine, right in zip(results(torch.float32, True), results(torch.float64, False), strict=True):
+    for mine, right in zip(results(torch.float32), results(torch.float64), strict=True):
         assert mine.dtype == torch.float32
         torch.testing.assert_close(mine.double(), right, rtol=2e-4, atol=2e-5)
-
-
-@pytest.mark.parametrize("name", ["transformer", "din of two layers"])
-def test_the_fast_form_has_no_second_derivative_and_says_so(name: str) -> None:
-    pool, dtype = transformer() if name == "transformer" else din(hidden=(4, 3)), torch.float32
-    vectors = sequences(LENGTHS, dtype=dtype).vectors.requires_grad_()
-    out = pool.to(dtype)(
-        flat_of(len(LENGTHS), dtype=dtype), Elements(vectors, sequences(LENGTHS).offsets), Mode(fused=True)
-    )
-    with pytest.raises(RuntimeError, match="not implemented|no second derivative"):
-        (first,) = torch.autograd.grad(out.square().sum(), vectors, create_graph=True)
-        torch.autograd.grad(first.square().sum(), vectors)
 
 
 def appending(copies: int) -> SequencePooling:

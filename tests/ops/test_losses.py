@@ -39,7 +39,12 @@ def weights_of(rows: int, *, weighted: bool) -> Tensor | None:
 
 
 def by_loops(
-    logits: Tensor, labels: Tensor, weight: Tensor | None, parents: tuple[int, ...], factors: Tensor | None, gamma: float
+    logits: Tensor,
+    labels: Tensor,
+    weight: Tensor | None,
+    parents: tuple[int, ...],
+    factors: Tensor | None,
+    gamma: float,
 ) -> list[float]:
     """From probabilities, row by row."""
     sums = [0.0] * len(parents)
@@ -60,7 +65,11 @@ def by_loops(
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("parents", CHAINS.values(), ids=CHAINS)
 def test_the_formula(parents: tuple[int, ...], weighted: bool, factored: bool, gamma: float) -> None:
-    logits, labels, weight = 2 * draw(0, 60, len(parents)), labels_of(60, len(parents)), weights_of(60, weighted=weighted)
+    logits, labels, weight = (
+        2 * draw(0, 60, len(parents)),
+        labels_of(60, len(parents)),
+        weights_of(60, weighted=weighted),
+    )
     factors = torch.linspace(0.5, 2, len(parents)) if factored else None
     found = ops.funnel_losses(logits, labels, weight, parents, factors, gamma)
     expected = torch.tensor(by_loops(logits, labels, weight, parents, factors, gamma)).double()

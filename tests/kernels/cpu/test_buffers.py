@@ -67,7 +67,8 @@ def test_memory_that_is_freed_may_be_kept() -> None:
 @pytest.mark.parametrize("trained", [True, False])
 @pytest.mark.parametrize(("name", "of"), [
     ("step_attention", "chain of 4, 32 wide"), ("step_attention", "several edges into one step, 5 wide"),
-    ("expert_mixture", "whole tiles"), ("expert_mixture", "tiles in part"), ("mlp_bank", "dropout by seeds of 100 rows"),
+    ("expert_mixture", "whole tiles"), ("expert_mixture", "tiles in part"),
+    ("mlp_bank", "dropout by seeds of 100 rows"),
 ])  # fmt: skip
 def test_kernels_write_into_no_memory_but_their_own(
     name: str, of: str, trained: bool, monkeypatch: pytest.MonkeyPatch

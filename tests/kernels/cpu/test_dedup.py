@@ -193,7 +193,7 @@ def test_spans_are_all_columns_once_and_codes_within_the_limit(fields: tuple[Fie
     for span in spans:
         assert span.start == end and span.width > 0
         end += span.width
-        assert not span.group or [field[2] for field in span.group][0] == span.start
+        assert not span.group or span.group[0][2] == span.start
     assert end == columns
     assert sum(int(np.prod([size for _, size, _, _ in span.group])) for span in spans if span.group) <= 512
 

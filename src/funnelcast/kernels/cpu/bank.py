@@ -55,8 +55,8 @@ def mlp_bank(
     x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], *, slope: float = 0.0,
     rates: Sequence[float] = (), key: Any = None, bf16: bool = False,
 ) -> Any:  # fmt: skip
-    """`ops.mlp_bank`, without dropout after a leaky activation: backward, an output of 0 is one that was dropped, or one
-    below 0."""
+    """`ops.mlp_bank`, without dropout after a leaky activation: the backward pass could not tell an output that was
+    dropped from one below 0."""
     if slope and key is not None and any(rates):
         return NotImplemented
     return _run(x, weights, biases, None, Spec(_dropout(weights, rates, key), slope=slope, bf16=bf16))
