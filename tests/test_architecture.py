@@ -15,8 +15,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src"
 LAYERS = [
-    "errors", "garbage", "compiled", "subnormals", "threads", "schema", "data", "layers", "models", "evaluation",
-    "training", "serving", "experiments", "testing", "cli",
+    "errors", "garbage", "compiled", "subnormals", "threads", "schema", "data", "kernels", "ops", "layers", "models",
+    "evaluation", "training", "serving", "experiments", "testing", "cli",
 ]  # fmt: skip
 """Lowest first; a module imports from its own layer and those below."""
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -90,6 +90,11 @@ def test_imports_run_one_way() -> None:
     assert not upward
 
 
+def test_only_operations_import_kernels() -> None:
+    importers = {name for name in modules() if any(other.startswith("funnelcast.kernels") for other in imports(name))}
+    assert {".".join(name.split(".")[:2]) for name in importers} == {"funnelcast.kernels", "funnelcast.ops"}
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     graph = {module: imports(module) for module in modules()}
     assert sum(map(len, graph.values())) > len(graph), "the imports are not found"
@@ -106,6 +111,13 @@ def used_names(tree: ast.Module) -> Iterator[str]:
             yield from [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         elif isinstance(node, ast.keyword):
             yield f"{node.arg}={ast.unparse(node.value)}"
+
+
+def test_no_processor_feature_is_named_outside_of_kernels() -> None:
+    """In code, that is; settings say what they are for."""
+    feature = re.compile(r"(^|[._])(has_)?(avx|amx|sse|vnni|bf16)", re.IGNORECASE)
+    named = {path for path in files("src") for name in used_names(tree_of(path)) if feature.search(name)}
+    assert named and not [path for path in named if "kernels" not in path.relative_to(SRC).parts]
 
 
 @cache

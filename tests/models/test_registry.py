@@ -11,7 +11,7 @@ from funnelcast.models.man import MAN
 from funnelcast.models.registry import RECIPES, recipe_of
 from funnelcast.models.shared_bottom import SharedBottom
 
-PARTS = {"parts", "base", "boosted", "network", "reading", "registry", "stacked"}
+PARTS = {"penalties", "parts", "base", "boosted", "network", "reading", "registry", "stacked"}
 """Files that are no recipe."""
 
 
