@@ -76,7 +76,8 @@ def test_nobody_counts_who_holds_an_array_that_is_borrowed() -> None:
 
 def test_who_calls_first_changes_nothing() -> None:
     """Not even one that is free to reorder sums, which numba hands down."""
-    first = njit(fastmath=kernel.targetoptions["fastmath"])(kernel.py_func)
+    dispatcher: Any = kernel
+    first = njit(fastmath=dispatcher.targetoptions["fastmath"])(dispatcher.py_func)
 
     @njit(fastmath=True)  # type: ignore[untyped-decorator]
     def call(sums: Any, numbers: Any) -> None:

@@ -101,6 +101,7 @@ def test_threads_do_not_meet() -> None:
 
 def held() -> int:
     """Bytes of all tensors."""
+    gc.collect()
     storages = [each.untyped_storage() for each in gc.get_objects() if type(each) in (torch.Tensor, torch.nn.Parameter)]
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 

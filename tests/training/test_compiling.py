@@ -15,7 +15,7 @@ from funnelcast.training.objective import Objective
 from funnelcast.training.optimizers import OptimizerConfig
 from funnelcast.training.stages import Stage
 from funnelcast.training.step import PlainStep, Trained
-from tests.training.test_step import LEARNED, build, dense_parameters, drawn
+from tests.training.test_step import LEARNED, READING, build, dense_parameters, drawn
 
 
 def step_of(model: str, **changes: Any) -> PlainStep:
@@ -32,10 +32,11 @@ def tensors_of(found: Gradients) -> list[torch.Tensor]:
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["man", "aitm"])
 def test_the_same_gradients(model: str) -> None:
-    """With dropout, pieces of two sizes, and in a second batch, which nothing is compiled for."""
+    """With dropout, in lists too, microbatches of two sizes, and a second batch, which nothing is compiled for."""
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    plain = step_of(model, tower_dropout=[0.3, 0.2])
+    visited = {"kind": "transformer", "hidden": 3, "dropout": 0.3}
+    plain = step_of(model, tower_dropout=[0.3, 0.2], pooling={**READING["pooling"], "visited": visited})
     compiled = CompiledStep.of(plain, "aot_eager")
     for batch in (drawn(32), drawn(30)):
         found, expected = (tensors_of(step(batch, 7, None)) for step in (compiled, plain))

@@ -281,10 +281,10 @@ def test_members_weigh_rows_by_what_they_predict_together(name: str) -> None:
     whole, twice = Selected.of(labels, None, (-1, 0)), labels.repeat_interleave(2, 0)
     found, _ = selected_losses(own, twice, None, (-1, 0), config, whole, None, 2, head)
     together = torch.logit(torch.sigmoid(own[:, 0]).reshape(-1, 2).mean(1))
-    alone = [
-        selected_losses(torch.stack([together, own[k::2, 1]], 1), labels, None, (-1, 0), config, whole, None, 1, head)[0][1]
-        for k in range(2)
-    ]
+    alone = []
+    for k in range(2):
+        logits = torch.stack([together, own[k::2, 1]], 1)
+        alone.append(selected_losses(logits, labels, None, (-1, 0), config, whole, None, 1, head)[0][1])
     torch.testing.assert_close(found[1], (alone[0] + alone[1]) / 2)
 
 

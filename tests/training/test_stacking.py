@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from funnelcast.ops.reach import HEADS, Reach, logits_given_parent
 from funnelcast.models.stacked import Share, mix
+from funnelcast.ops.reach import HEADS, Reach, logits_given_parent
 from funnelcast.training.stacking import PRIOR, best_share, share_of
 
 PARENTS = (-1, 0, 1, 0, -1)

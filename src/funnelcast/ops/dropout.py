@@ -7,7 +7,6 @@ A word of 64 bits has four draws of 16; an element is dropped where its draw is 
 from __future__ import annotations
 
 import sys
-from itertools import count
 from typing import Final
 
 import torch
@@ -29,11 +28,12 @@ class DropoutKey:
 
     def __init__(self, seeds: Tensor, rows: int) -> None:
         """seeds (blocks,) int64; `rows` of the batch have the first one, the next `rows` the second, and so on."""
-        self.seeds, self.rows, self._streams = seeds, rows, count(1)
+        self.seeds, self.rows, self.streams = seeds, rows, 0
 
     def next(self) -> int:
         """Return the number of the next layer's stream."""
-        return next(self._streams)
+        self.streams += 1
+        return self.streams
 
     def blocks(self) -> list[DropoutKey]:
         """Return a key for each block, for any number of rows. However many masks one samples, those of the others and

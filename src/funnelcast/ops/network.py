@@ -117,7 +117,8 @@ def attend(
 
     ⟨Q u, K u⟩ = ⟨Qᵀ K u, u⟩ is one product with the tokens instead of two, and Σ a V u = V Σ a u.
     """
-    vectors, shares, remaining = list(x.unbind()), dict[int, Tensor](), iter(transfers)
+    vectors, remaining = list(x.unbind()), iter(transfers)
+    shares: dict[int, Tensor] = {}
     for i, (target, own) in enumerate(sources.items()):
         pairs = [(vectors[source], next(remaining)) for source in own]
         tokens = torch.stack([*(functional.linear(p, *transfer).relu() for p, transfer in pairs), vectors[target]])

@@ -31,7 +31,8 @@ class CompiledStep:
         compiled = torch.compile(objective.of_pooled, backend=backend)
 
         def run(rows: Microbatch) -> tuple[Tensor, Tensor]:
-            found: tuple[Tensor, Tensor] = compiled(objective.model.pooling(rows.x, rows.key), rows)
+            key = rows.key
+            found: tuple[Tensor, Tensor] = compiled(objective.model.pooling(rows.x, key), rows, key)
             return found
 
         return cls(replace(step, compiled=run, workers=1))

@@ -104,9 +104,10 @@ class Objective(nn.Module):
         """Return the rows' part in the mean losses (T,) of the batch, and in what is minimised."""
         return self.of(self.model.logits(rows.x, rows.key), rows)
 
-    def of_pooled(self, pooled: Tensor, rows: Microbatch) -> tuple[Tensor, Tensor]:
-        """The same from what pooling made of the rows; no size in it depends on what rows hold."""
-        return self.of(self.model.logits_of(pooled, rows.key), rows)
+    def of_pooled(self, pooled: Tensor, rows: Microbatch, key: DropoutKey | None) -> tuple[Tensor, Tensor]:
+        """The same from what pooling made of the rows, with the key that it sampled from; no size in it depends on
+        what rows hold."""
+        return self.of(self.model.logits_of(pooled, key), rows)
 
     def of(self, logits: Tensor, rows: Microbatch) -> tuple[Tensor, Tensor]:
         """The same from the rows' logits (B × K, T), in the mean over the K members of the model."""
