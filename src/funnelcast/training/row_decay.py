@@ -40,12 +40,6 @@ class RowDecay:
             self._lost = self._powers(self._lost.new_empty(2 * needed))
         return self._lost
 
-    def of(self, rows: Tensor, step: int) -> Tensor:
-        """Return (U, 1) the share that rows (U,) lose, which move in this step."""
-        found = self.lost(step)[step - self.last[rows]]
-        self.last[rows] = step
-        return found[:, None]
-
     def settle(self, weight: Tensor, step: int) -> None:
         """Let all rows (V, E) lose what is owed after a step, in place."""
         weight.addcmul_(weight, self.lost(step)[step - self.last][:, None], value=-1)
