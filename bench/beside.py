@@ -61,7 +61,7 @@ def main() -> int:
     parser.add_argument("--vocabulary", default="small", choices=VOCABULARIES)
     parser.add_argument("--python", type=Path, default=Path(".venv-peers/bin/python"), help="with the peers installed")
     parser.add_argument("--folder", type=Path, default=Path("runs/bench-peers"), help="of data and results")
-    parser.add_argument("--page", type=Path, default=Path("docs/measured/peers.md"))
+    parser.add_argument("--page", type=Path, default=Path("docs/results/peers.md"))
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
     data = asked.folder / f"{asked.vocabulary}-{asked.rows}.npz"
