@@ -14,15 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from docs.generate import FOLDER, PAGES
 from funnelcast.cli.main import app
 from funnelcast.experiments.experiment import Experiment
-from funnelcast.experiments.reference import reference
 from funnelcast.experiments.search.config import Search
 from funnelcast.schema.dataset import Schema
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-GUIDES = sorted((ROOT / "docs" / "guide").glob("*.md"))
+GUIDES = sorted((ROOT / "docs").glob("[thre]*/*.md"))
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -60,15 +60,15 @@ def test_the_readme_and_the_guide_to_adapting_run_on_a_log_of_ones_own(
     (schema,) = blocks(README, "toml")
     Path("schema.toml").write_text(schema)
     run(README, "README.md")
-    run((ROOT / "docs/guide/adapting.md").read_text(), "adapting.md")
+    run((ROOT / "docs/how-to/adapt.md").read_text(), "adapt.md")
     printed = capsys.readouterr().out
     assert all(name in printed for name in ("p_click", "p_conversion", "p_conversion_given_click"))
 
 
 def test_the_guide_to_your_data_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (code,) = blocks((ROOT / "docs/guide/your-data.md").read_text(), "python")
-    exec(compile(code, "your-data.md", "exec"), {})
+    (code,) = blocks((ROOT / "docs/how-to/prepare.md").read_text(), "python")
+    exec(compile(code, "prepare.md", "exec"), {})
 
 
 def test_the_readme_is_short_and_names_scripts_and_guides_that_exist() -> None:
@@ -95,5 +95,13 @@ def test_shipped_experiments_are_valid_and_short() -> None:
         assert len(path.read_text().splitlines()) <= 25
 
 
-def test_the_settings_page_is_made_from_the_code() -> None:
-    assert (ROOT / "docs/guide/settings.md").read_text() == reference()
+@pytest.mark.parametrize("page", PAGES)
+def test_generated_pages_are_up_to_date(page: str) -> None:
+    assert (FOLDER / page).read_text(encoding="utf-8") == PAGES[page](), "write them with: scripts/docs --write"
+
+
+@pytest.mark.slow
+def test_the_page_on_adding_a_model_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    code = "\n".join(blocks((ROOT / "docs/how-to/add-a-model.md").read_text(), "python"))
+    exec(compile(code, "add-a-model.md", "exec", dont_inherit=True), {"__name__": "model_of_the_page"})
+    assert "promises kept" in capsys.readouterr().out

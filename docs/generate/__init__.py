@@ -1,4 +1,5 @@
-"""The reference pages that are generated from the code: `python -m docs.generate` writes them, `scripts/docs --write` too."""
+"""The reference pages that are generated from the code: `python -m docs.generate` writes them, as does
+`scripts/docs --write`."""
 
 from __future__ import annotations
 
