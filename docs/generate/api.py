@@ -56,10 +56,15 @@ def _entry(name: str, item: Any) -> Iterator[str]:
     for member, value in _members(item):
         yield f"#### {name}.{member}\n"
         if isinstance(value, property):
-            yield f"Property. {_text(value)}\n"
+            yield f"{_kind(value)} {_text(value)}".strip() + "\n"
         else:
             yield f"```python\n{_signature(member, value)}\n```\n"
             yield f"{_text(value)}\n"
+
+
+def _kind(value: property) -> str:
+    annotation = value.fget.__annotations__.get("return") if value.fget else None
+    return f"Property, `{_annotation(annotation)}`." if annotation else "Property."
 
 
 def _members(item: type) -> Iterator[tuple[str, Any]]:
