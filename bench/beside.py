@@ -130,21 +130,25 @@ def page(known: dict[Work, dict[str, Any]], title: str, arguments: str, vocabula
     told = {(peer, w.model): own for w, f in known.items() for peer, own in f["peers"].items()}
     parts = [
         f"# {title}\n",
-        f"Written by `scripts/bench peers {arguments}` on {machine()}. All libraries train the same architecture without "
-        f"dropout in batches of {BATCH}, each with its own loader, trainer and predict. The data are {rows:,} rows of 18 "
-        f"fields with {sum(VOCABULARIES[vocabulary]):,} ids; 80 % of the rows are trained on and all are scored.\n",
-        "Rates are rows per second, median over rounds (lowest – highest). The floor is that of the model's matrix products "
-        "alone. What is compared alternates every quarter of a second: funnelcast, floor and libraries; bfloat16 "
-        "alternates with the floor only, and its ratio to float32 is that of their shares of the floor. The last column is "
-        "the rate of funnelcast over that of the line: above 1, funnelcast is faster. "
-        f"{len(known) - len(counted)} of {len(known)} measurements do not count, as other processes had more than {LOST:.0%} of "
-        f"the cores; of the others that share was at most {max(map(lost_by, counted.values()), default=0):.1%}.\n",
+        f"Written by `scripts/bench peers {arguments}` on {machine()}. All libraries train the same architecture "
+        f"without dropout in batches of {BATCH}, each with its own loader, trainer and predict. The data are {rows:,} rows "
+        f"of 18 fields with {sum(VOCABULARIES[vocabulary]):,} ids; 80 % of the rows are trained on and all are scored.\n",
+        "Rates are rows per second, median over rounds (lowest – highest). The floor is that of the model's matrix "
+        "products alone. What is compared alternates every quarter of a second: funnelcast, floor and libraries; "
+        "bfloat16 alternates with the floor only, and its ratio to float32 is that of their shares of the floor. The "
+        "last column is the rate of funnelcast over that of the line: above 1, funnelcast is faster. "
+        f"{len(known) - len(counted)} of {len(known)} measurements do not count, as other processes had more than "
+        f"{LOST:.0%} of the cores; of the others that share was at most "
+        f"{max(map(lost_by, counted.values()), default=0):.1%}.\n",
         "Versions: " + ", ".join(sorted({f"{peer} {own['version']}" for (peer, _), own in told.items()})) + ".\n",
     ]
     for threads in sorted({w.threads for w in counted}):
         for what in WORK:
             parts += [f"## {what.capitalize()}, {threads} {'cores' if threads > 1 else 'core'}\n"]
-            parts += ["| model | embedding | floor | library | rows/s | of the floor | funnelcast / line |", "|---" * 7 + "|"]
+            parts += [
+                "| model | embedding | floor | library | rows/s | of the floor | funnelcast / line |",
+                "|---" * 7 + "|",
+            ]
             parts += [*lines(counted, what, threads), ""]
     notes = [f"- {peer}, {model}: {own['note']}" for (peer, model), own in told.items()]
     return "\n".join([*parts, "## Differences from the common architecture\n", *notes]) + "\n"

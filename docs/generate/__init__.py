@@ -1,4 +1,4 @@
-"""The reference pages that are generated from the code: `python -m docs.generate` writes them, `scripts/docs --write` too."""
+"""The reference pages that are generated from the code; `scripts/docs --write` writes them."""
 
 from __future__ import annotations
 

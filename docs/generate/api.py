@@ -16,13 +16,14 @@ _HEAD = """# Python API
 
 Generated from the code by `scripts/docs --write`; do not edit.
 
-All names are attributes of `funnelcast`. Importing the package imports no heavy library; a name is imported when it is first
-used. Folders and files are given as paths or as texts. A mistake of the user raises `funnelcast.FunnelcastError` or a subclass of it.
+All names are attributes of `funnelcast`. Importing the package imports no heavy library; a name is imported when it is
+first used. Folders and files are given as paths or as texts. A mistake of the user raises
+`funnelcast.FunnelcastError` or a subclass of it.
 """
 _GROUPS = {
     "Verbs": (
-        "prepare", "doctor", "train", "train_seeds", "evaluate", "compare", "load", "predict_file", "adapt_file", "few_shot",
-        "benchmark", "search", "report", "diagnose",
+        "prepare", "doctor", "train", "train_seeds", "evaluate", "compare", "load", "predict_file", "adapt_file",
+        "few_shot", "benchmark", "search", "report", "diagnose",
     ),
     "Data sets": ("generate", "prepare_funnel", "prepare_census", "prepare_aliccp", "prepare_aliexpress"),
     "Objects": ("Predictor", "Table", "Bundle", "Delta"),
@@ -107,7 +108,9 @@ def _parameter(parameter: inspect.Parameter) -> str:
 
 
 def _annotation(annotation: Any) -> str:
-    return annotation if isinstance(annotation, str) else re.sub(r"\w+\.(?=\w)", "", inspect.formatannotation(annotation))
+    return (
+        annotation if isinstance(annotation, str) else re.sub(r"\w+\.(?=\w)", "", inspect.formatannotation(annotation))
+    )
 
 
 def _text(item: Any) -> str:

@@ -43,7 +43,7 @@ def _entries(body: str) -> str:
     """Return the list of a section: an entry begins where a line is least indented."""
     entries: list[str] = []
     for line in inspect.cleandoc(body).splitlines():
-        if line and not line.startswith(" ") or not entries:
+        if (line and not line.startswith(" ")) or not entries:
             entries.append(line)
         else:
             entries[-1] += f" {line.strip()}"
