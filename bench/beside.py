@@ -131,8 +131,9 @@ def page(known: dict[Work, dict[str, Any]], title: str, arguments: str, vocabula
     parts = [
         f"# {title}\n",
         f"Written by `scripts/bench peers {arguments}` on {machine()}. All libraries train the same architecture "
-        f"without dropout in batches of {BATCH}, each with its own loader, trainer and predict. The data are {rows:,} rows "
-        f"of 18 fields with {sum(VOCABULARIES[vocabulary]):,} ids; 80 % of the rows are trained on and all are scored.\n",
+        f"without dropout in batches of {BATCH}, each with its own loader, trainer and predict. The data are {rows:,} "
+        f"rows of 18 fields with {sum(VOCABULARIES[vocabulary]):,} ids; 80 % of the rows are trained on and all are "
+        "scored.\n",
         "Rates are rows per second, median over rounds (lowest – highest). The floor is that of the model's matrix "
         "products alone. What is compared alternates every quarter of a second: funnelcast, floor and libraries; "
         "bfloat16 alternates with the floor only, and its ratio to float32 is that of their shares of the floor. The "
