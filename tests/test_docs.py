@@ -73,7 +73,6 @@ def test_the_guide_to_preparing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     exec(compile(code, "prepare.md", "exec"), {})
 
 
-@pytest.mark.slow
 def test_the_model_of_the_guide_keeps_its_promises_and_can_be_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     text = page("how-to/add-a-model.md")
     recipe, suite = blocks(text, "python")

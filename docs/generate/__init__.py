@@ -1,5 +1,4 @@
-"""The reference pages that are generated from the code: `python -m docs.generate` writes them, as does
-`scripts/docs --write`."""
+"""The reference pages that are generated from the code; `scripts/docs --write` writes them."""
 
 from __future__ import annotations
 

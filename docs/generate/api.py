@@ -16,8 +16,8 @@ _HEAD = """# Python API
 
 Generated from the code by `scripts/docs --write`; do not edit.
 
-All names are attributes of `funnelcast`. Importing the package imports no heavy library; a name is imported when it
-is first used. Folders and files are given as paths or as texts. A mistake of the user raises
+All names are attributes of `funnelcast`. Importing the package imports no heavy library; a name is imported when it is
+first used. Folders and files are given as paths or as texts. A mistake of the user raises
 `funnelcast.FunnelcastError` or a subclass of it.
 """
 _GROUPS = {
@@ -57,10 +57,15 @@ def _entry(name: str, item: Any) -> Iterator[str]:
     for member, value in _members(item):
         yield f"#### {name}.{member}\n"
         if isinstance(value, property):
-            yield f"Property. {_text(value)}\n"
+            yield f"{_kind(value)} {_text(value)}".strip() + "\n"
         else:
             yield f"```python\n{_signature(member, value)}\n```\n"
             yield f"{_text(value)}\n"
+
+
+def _kind(value: property) -> str:
+    annotation = value.fget.__annotations__.get("return") if value.fget else None
+    return f"Property, `{_annotation(annotation)}`." if annotation else "Property."
 
 
 def _members(item: type) -> Iterator[tuple[str, Any]]:
@@ -92,10 +97,7 @@ def _signature(name: str, function: Any) -> str:
 
 
 def _parameter(parameter: inspect.Parameter) -> str:
-    star = (
-        "*" if parameter.kind is parameter.VAR_POSITIONAL else "**" if parameter.kind is parameter.VAR_KEYWORD else ""
-    )
-    text = star + parameter.name
+    text = str(parameter.replace(annotation=parameter.empty, default=parameter.empty))  # with its stars
     if parameter.annotation is not parameter.empty:
         text += f": {_annotation(parameter.annotation)}"
     if parameter.default is parameter.empty:
@@ -105,8 +107,9 @@ def _parameter(parameter: inspect.Parameter) -> str:
 
 
 def _annotation(annotation: Any) -> str:
-    text: str = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-    return text if isinstance(annotation, str) else re.sub(r"\w+\.(?=\w)", "", text)
+    return (
+        annotation if isinstance(annotation, str) else re.sub(r"\w+\.(?=\w)", "", inspect.formatannotation(annotation))
+    )
 
 
 def _text(item: Any) -> str:

@@ -29,7 +29,7 @@ def escaped(text: str) -> str:
 
 def _paragraphs(text: str) -> str:
     blocks = []
-    for block in re.split(r"\n{2,}", text.strip()):
+    for block in re.findall(r"(?:.+\n?)+", text.strip()):
         if all(line.startswith("    ") for line in block.splitlines()):
             blocks.append(f"```text\n{inspect.cleandoc(block)}\n```")
         elif re.match(r"[A-Z]+/\S*  ", block):  # a folder's files, one a line
