@@ -91,11 +91,11 @@ def patched(diff: str) -> str:
     added, old, new = (line[1:] for line in diff.splitlines())
     code = (ROOT / "src/funnelcast/models/registry.py").read_text()
     assert old in code
-    return code.replace(old, f"{new}").replace("from pydantic import Field", f"from pydantic import Field\n{added}")
+    return code.replace(old, new).replace("from pydantic import Field", f"from pydantic import Field\n{added}")
 
 
 def test_the_readme_is_short_and_names_scripts_and_pages_that_exist() -> None:
-    assert len(README.splitlines()) <= 120
+    assert len(README.splitlines()) < 120
     for name in re.findall(r"scripts/\w+", README):
         assert (ROOT / name).is_file(), name
     for target in re.findall(r"\]\(((?!http)[^)]+)\)", README):
