@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -61,7 +62,8 @@ def main() -> int:
     parser.add_argument("--vocabulary", default="small", choices=VOCABULARIES)
     parser.add_argument("--python", type=Path, default=Path(".venv-peers/bin/python"), help="with the peers installed")
     parser.add_argument("--folder", type=Path, default=Path("runs/bench-peers"), help="of data and results")
-    parser.add_argument("--page", type=Path, default=Path("docs/measured/peers.md"))
+    parser.add_argument("--page", type=Path, default=Path("docs/results/peers.md"))
+    parser.add_argument("--title", default="Other libraries", help="of the page")
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
     data = asked.folder / f"{asked.vocabulary}-{asked.rows}.npz"
@@ -72,7 +74,7 @@ def main() -> int:
         if work not in results.known or lost_by(results.known[work]) > LOST:
             results.add(work, measured(work, data, asked.python))
     asked.page.parent.mkdir(parents=True, exist_ok=True)
-    asked.page.write_text(page(results.known, " ".join(sys.argv[1:]), asked.vocabulary, asked.rows))
+    asked.page.write_text(page(results.known, asked.title, shlex.join(sys.argv[1:]), asked.vocabulary, asked.rows))
     return 0
 
 
@@ -122,31 +124,35 @@ def digest() -> str:
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:8]
 
 
-def page(known: dict[Work, dict[str, Any]], arguments: str, vocabulary: str, rows: int) -> str:
+def page(known: dict[Work, dict[str, Any]], title: str, arguments: str, vocabulary: str, rows: int) -> str:
     """All tables, and what they are of."""
     counted = {w: f for w, f in known.items() if lost_by(f) <= LOST}
     told = {(peer, w.model): own for w, f in known.items() for peer, own in f["peers"].items()}
     parts = [
-        "# funnelcast beside its peers\n",
-        f"Written by `scripts/bench peers {arguments}`. {machine()}. Batch {BATCH}, {rows:,} rows of 18 fields with "
-        f"{sum(VOCABULARIES[vocabulary]):,} ids, of which 80 % are trained on and all are scored; the same "
-        "architecture for all, without dropout; each through its own loader, trainer and predict. Rows per second: "
-        "median over rounds (lowest – highest). The floor is that of the model's matrix products alone. All that is of "
-        "one model, embedding and number of cores takes turns of a quarter of a second: what is held against one "
-        "another is of the same turns; but bfloat16 takes turns with the floor alone, and is held against float32 by "
-        "their shares of it. "
-        f"{len(known) - len(counted)} of {len(known)} measurements do not count, as others had "
-        f"more than {LOST:.0%} of their cores; of the others that share was at most "
+        f"# {title}\n",
+        f"Written by `scripts/bench peers {arguments}` on {machine()}. All libraries train the same architecture "
+        f"without dropout in batches of {BATCH}, each with its own loader, trainer and predict. The data are {rows:,} "
+        f"rows of 18 fields with {sum(VOCABULARIES[vocabulary]):,} ids; 80 % of the rows are trained on and all are "
+        "scored.\n",
+        "Rates are rows per second, median over rounds (lowest – highest). The floor is that of the model's matrix "
+        "products alone. What is compared alternates every quarter of a second: funnelcast, floor and libraries; "
+        "bfloat16 alternates with the floor only, and its ratio to float32 is that of their shares of the floor. The "
+        "last column is the rate of funnelcast over that of the line: above 1, funnelcast is faster. "
+        f"{len(known) - len(counted)} of {len(known)} measurements do not count, as other processes had more than "
+        f"{LOST:.0%} of the cores; of the others that share was at most "
         f"{max(map(lost_by, counted.values()), default=0):.1%}.\n",
         "Versions: " + ", ".join(sorted({f"{peer} {own['version']}" for (peer, _), own in told.items()})) + ".\n",
     ]
     for threads in sorted({w.threads for w in counted}):
         for what in WORK:
             parts += [f"## {what.capitalize()}, {threads} {'cores' if threads > 1 else 'core'}\n"]
-            parts += ["| model | embedding | floor | who | rows/s | of the floor | funnelcast / it |", "|---" * 7 + "|"]
+            parts += [
+                "| model | embedding | floor | library | rows/s | of the floor | funnelcast / line |",
+                "|---" * 7 + "|",
+            ]
             parts += [*lines(counted, what, threads), ""]
     notes = [f"- {peer}, {model}: {own['note']}" for (peer, model), own in told.items()]
-    return "\n".join([*parts, "How they differ from the common architecture:\n", *notes]) + "\n"
+    return "\n".join([*parts, "## Differences from the common architecture\n", *notes]) + "\n"
 
 
 def lines(counted: dict[Work, dict[str, Any]], what: str, threads: int) -> Iterator[str]:

@@ -34,7 +34,7 @@ def test_ratios_are_of_the_same_turns_and_what_lost_its_cores_is_left_out() -> N
     """Of three rounds, in the last one others had a part of the cores."""
     rounds = [found(50, peer=(10, 40)), found(90, peer=(30, 90)), found(900, peer=(1, 900))]
     rounds[2]["bfloat16"] = found(900, 2 * LOST)
-    text = page({Work("esmm", 5, 1, turn): each for turn, each in enumerate(rounds)}, "", "small", 1000)
+    text = page({Work("esmm", 5, 1, turn): each for turn, each in enumerate(rounds)}, "Page", "", "small", 1000)
     assert "1 of 3 measurements do not count" in text
     assert "| esmm | 5 | 100 | funnelcast | 70 (50 – 90) | 80% |  |" in text
     assert "| peer | 20 (10 – 30) | 20% | 3.50 |" in text  # 40 / 10 and 90 / 30
@@ -44,7 +44,7 @@ def test_ratios_are_of_the_same_turns_and_what_lost_its_cores_is_left_out() -> N
 def test_half_the_bits_are_held_against_all_by_their_shares_of_the_floor() -> None:
     """Not by rates, which are of other minutes."""
     own = found(80) | {"bfloat16": found(80, share=1.6)}
-    text = page({Work("mmoe", 5, 1, 0): own}, "", "small", 1000)
+    text = page({Work("mmoe", 5, 1, 0): own}, "Page", "", "small", 1000)
     assert "| funnelcast, bfloat16 | 80 (80 – 80) | 160% | 0.50 |" in text
 
 

@@ -1,77 +1,100 @@
-"""README and guides: their code and commands run, their settings exist, their files are there."""
+"""README and docs: their code and commands run, their settings exist, their files are there."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import sys
 import tomllib
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from docs.generate import FOLDER, PAGES
 from funnelcast.cli.main import app
 from funnelcast.experiments.experiment import Experiment
-from funnelcast.experiments.reference import reference
 from funnelcast.experiments.search.config import Search
 from funnelcast.schema.dataset import Schema
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-GUIDES = sorted((ROOT / "docs" / "guide").glob("*.md"))
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text()
 
 
 def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
 
 
-def write_log(path: Path, rows: int = 2500) -> None:
-    """A log with the columns that the README's schema names."""
-    rng = np.random.default_rng(0)
-    item = rng.integers(0, 40, rows)
-    click = rng.random(rows) < 0.1 + 0.4 * (item % 4 == 0)
-    conversion = click & (rng.random(rows) < 0.3)
-    columns: dict[str, Any] = {"user": rng.integers(0, 300, rows), "item": item, "hour": rng.integers(0, 24, rows)}
-    columns |= {"price": rng.gamma(2.0, 10.0, rows), "campaign": item // 8, "time": np.arange(rows)}
-    pq.write_table(pa.table({**columns, "click": click.astype(int), "conversion": conversion.astype(int)}), path)
+def run(text: str) -> None:
+    """Follow a page from top to bottom: its Python runs, its schema is written, its commands succeed."""
+    for language, block in re.findall(r"^```(python|toml|bash)\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
+        if language == "python":
+            exec(compile(block, "page", "exec"), {})
+        elif language == "toml":
+            Path("schema.toml").write_text(block)
+        else:
+            for command in block.strip().splitlines():
+                call(command)
 
 
-def run(text: str, name: str) -> None:
-    """The commands of a page, then its Python."""
-    (commands,), (code,) = blocks(text, "bash"), blocks(text, "python")
-    for command in commands.strip().splitlines():
-        program, *arguments = shlex.split(command)
-        assert program == "funnelcast"
-        result = CliRunner().invoke(app, arguments)
-        assert result.exit_code == 0, (command, result.output, result.exception)
-    exec(compile(code, name, "exec"), {})
+def call(command: str) -> None:
+    program, *arguments = shlex.split(command)
+    assert program == "funnelcast"
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, (command, result.output, result.exception)
 
 
 @pytest.mark.slow
-def test_the_readme_and_the_guide_to_adapting_run_on_a_log_of_ones_own(
+def test_the_tutorial_and_the_guide_to_adapting_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_log(Path("log.parquet"))
-    (schema,) = blocks(README, "toml")
-    Path("schema.toml").write_text(schema)
-    run(README, "README.md")
-    run((ROOT / "docs/guide/adapting.md").read_text(), "adapting.md")
+    run(page("tutorials/own-log.md"))
+    run(page("how-to/adapt.md"))
     printed = capsys.readouterr().out
     assert all(name in printed for name in ("p_click", "p_conversion", "p_conversion_given_click"))
 
 
-def test_the_guide_to_your_data_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("language", ["toml", "bash", "python"])
+def test_the_readme_has_the_code_of_the_tutorial(language: str) -> None:
+    """Which runs: see above."""
+    assert blocks(README, language) == blocks(page("tutorials/own-log.md"), language)[-1:]
+
+
+def test_the_guide_to_preparing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (code,) = blocks((ROOT / "docs/guide/your-data.md").read_text(), "python")
-    exec(compile(code, "your-data.md", "exec"), {})
+    (code,) = blocks(page("how-to/prepare.md"), "python")
+    exec(compile(code, "prepare.md", "exec"), {})
 
 
-def test_the_readme_is_short_and_names_scripts_and_guides_that_exist() -> None:
+def test_the_model_of_the_guide_keeps_its_promises_and_can_be_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = page("how-to/add-a-model.md")
+    recipe, suite = blocks(text, "python")
+    module = ModuleType("funnelcast.models.staircase")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(compile(recipe, "staircase.py", "exec"), vars(module))
+    exec(compile(suite, "suite.py", "exec"), dict(vars(module)))
+    registry = ModuleType("registry")
+    monkeypatch.setitem(sys.modules, "registry", registry)
+    exec(compile(patched(blocks(text, "diff")[0]), "registry.py", "exec"), vars(registry))
+    assert registry.recipe_of({"name": "staircase", "experts_per_level": 2}).experts_per_level == 2
+
+
+def patched(diff: str) -> str:
+    """The registry with the lines of a guide: an import on its own, and a line in place of another."""
+    added, old, new = (line[1:] for line in diff.splitlines())
+    code = (ROOT / "src/funnelcast/models/registry.py").read_text()
+    assert old in code
+    return code.replace(old, new).replace("from pydantic import Field", f"from pydantic import Field\n{added}")
+
+
+def test_the_readme_is_short_and_names_scripts_and_pages_that_exist() -> None:
     assert len(README.splitlines()) < 120
     for name in re.findall(r"scripts/\w+", README):
         assert (ROOT / name).is_file(), name
@@ -79,12 +102,19 @@ def test_the_readme_is_short_and_names_scripts_and_guides_that_exist() -> None:
         assert (ROOT / target).exists(), target
 
 
-@pytest.mark.parametrize("guide", GUIDES, ids=lambda path: path.stem)
-def test_settings_in_guides_are_valid(guide: Path) -> None:
-    for block in blocks(guide.read_text(), "toml"):
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.stem)
+def test_settings_in_docs_are_valid(path: Path) -> None:
+    for block in blocks(path.read_text(), "toml"):
         declared = tomllib.loads(block)
         kind = Schema if "features" in declared else Search if "models" in declared else Experiment
         kind.from_dict(declared)
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.stem)
+def test_docs_name_scripts_files_and_folders_that_exist(path: Path) -> None:
+    text = path.read_text()
+    for name in re.findall(r"`((?:scripts|experiments|bench|tests)/[\w./-]+)", text):
+        assert (ROOT / name).exists(), name
 
 
 def test_shipped_experiments_are_valid_and_short() -> None:
@@ -95,5 +125,6 @@ def test_shipped_experiments_are_valid_and_short() -> None:
         assert len(path.read_text().splitlines()) <= 25
 
 
-def test_the_settings_page_is_made_from_the_code() -> None:
-    assert (ROOT / "docs/guide/settings.md").read_text() == reference()
+@pytest.mark.parametrize("name", PAGES)
+def test_a_generated_page_is_up_to_date(name: str) -> None:
+    assert (FOLDER / name).read_text() == PAGES[name](), "run scripts/docs --write"

@@ -1,4 +1,4 @@
-"""A bundle that version 0.1 wrote before the operations were written anew predicts as it did then."""
+"""A bundle that is on a user's disk predicts as when it was written, whatever changes in the package."""
 
 from __future__ import annotations
 

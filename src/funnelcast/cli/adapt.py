@@ -23,7 +23,7 @@ def adapt(
     ] = None,
     by: Annotated[str | None, typer.Option(help="A column: one delta for each of its values.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="NAME=VALUE, such as steps=5; docs/guide/settings.md has all.")
+        list[str] | None, typer.Option("--set", help="NAME=VALUE, such as steps=5; docs/reference/settings.md has all.")
     ] = None,
     replace: Replace = False,
     as_json: AsJson = False,

@@ -46,7 +46,7 @@ def demo(
         f"funnelcast predict {to}/run/bundle {to}/table --out predictions.parquet",
         "funnelcast datasets census-income census",
         "funnelcast train experiments/census/man.toml --data census",
-        "funnelcast prepare SCHEMA.toml --train LOG.parquet --out TABLE     (docs/guide/your-data.md)",
+        "funnelcast prepare SCHEMA.toml --train LOG.parquet --out TABLE     (docs/tutorials/own-log.md)",
     ):
         out.print(f"  .venv/bin/{command}")
 

@@ -27,8 +27,8 @@ def doctor(
 
     Example: [bold]funnelcast doctor table[/]
 
-    Exit 0 when nothing was found, or notes alone; 1 when there are warnings or errors. docs/guide/doctor.md says what
-    each finding means.
+    Exit 0 when nothing was found, or notes alone; 1 when there are warnings or errors. docs/how-to/find-leaks.md says
+    what each finding means.
     """
     from funnelcast.experiments.doctor.examine import doctor as examine
 

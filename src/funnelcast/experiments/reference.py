@@ -1,8 +1,7 @@
-"""The reference page of settings, from the settings themselves: `python -m funnelcast.experiments.reference`."""
+"""The reference page of settings, from the settings themselves: `scripts/docs --write` writes it."""
 
 from __future__ import annotations
 
-import sys
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -66,7 +65,7 @@ _PAGES: dict[str, list[tuple[str, type[BaseModel]]]] = {
 
 def reference() -> str:
     """The page as Markdown: a table per section with name, default, values, and the sentence in the code."""
-    lines = ["# Settings", "", "Made from the code by `python -m funnelcast.experiments.reference`; do not edit.", ""]
+    lines = ["# Settings", "", "Generated from the code by `scripts/docs --write`; do not edit.", ""]
     for page, sections in _PAGES.items():
         lines += [f"## {page}", ""]
         for title, model in sections:
@@ -127,7 +126,3 @@ def _choices(annotation: Any) -> str:
         return ""
     found = [choice for member in members for choice in get_args(member)]
     return f" One of {', '.join(f'`{choice}`' for choice in found)}." if len(found) > 1 else ""
-
-
-if __name__ == "__main__":
-    sys.stdout.write(reference())

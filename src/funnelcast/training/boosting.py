@@ -80,7 +80,7 @@ class Boosting:
         """Train and dev, with the target statistics of either; those of dev are the model's.
 
         Folds are drawn at random, also where the split is by key or time. Were all rows of a key in one fold, the rates
-        without that fold would tell what became of them, which trees find within an id: see docs/measured/funnels.md.
+        without that fold would tell what became of them, which trees find within an id: see bench/NOTES.md.
         """
         rows, matrix, recipe = Batch.of(train), model.matrix, self.recipe
         used = _weighted(train)

@@ -10,7 +10,7 @@ import pytest
 
 from bench.proofs.calls import call
 
-GUIDE = (Path(__file__).parents[3] / "docs/guide/doctor.md").read_text()
+GUIDE = (Path(__file__).parents[3] / "docs/how-to/find-leaks.md").read_text()
 
 
 def block(language: str) -> str:
@@ -22,7 +22,7 @@ def test_the_guide_shows_what_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     """But for the fingerprint, which new versions of what reads Parquet may change."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
-    exec(compile(block("python"), "doctor.md", "exec"), {})
+    exec(compile(block("python"), "find-leaks.md", "exec"), {})
     Path("schema.toml").write_text(block("toml"))
     answers = [call(*shlex.split(command)[1:]) for command in block("bash").splitlines()]
     assert [answer.code for answer in answers] == [0, 1], answers

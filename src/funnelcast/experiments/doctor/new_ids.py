@@ -98,5 +98,5 @@ def _advice(found: _Ids, schema: Schema) -> str:
     apart = f"`funnelcast evaluate --by {found.feature}` tells their rows apart, and "
     return (
         "normal where new ids come up with time; figures are of them too: "
-        f"{'' if found.feature in schema.lists else apart}docs/guide/adapting.md says how they get rows of their own"
+        f"{'' if found.feature in schema.lists else apart}docs/how-to/adapt.md says how they get rows of their own"
     )

@@ -1,0 +1,1 @@
+"""The documentation: pages, the configuration of the site, and what generates the reference pages."""
