@@ -113,13 +113,9 @@ def profile(course: Course) -> dict[str, float]:
 KERNELS = {
     "forward": "kernels of layers, forward",
     "attend": "kernels of layers, forward",
-    "_dot": "kernels of layers, forward",
     "backward": "kernels of layers, backward",
     "attend_backward": "kernels of layers, backward",
-    "_dot_backward": "kernels of layers, backward",
     "_add_losses": "losses",
-    "_softmaxes": "gates' softmaxes",
-    "_softmaxes_backward": "gates' softmaxes",
     "_code": "finding vectors that repeat",
 }
 """What of a captured step is timed as what; anything else is an operation of torch's."""
