@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import sys
@@ -10,12 +11,14 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from docs.generate import FOLDER, PAGES
 from funnelcast.cli.main import app
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.search.config import Search
+from funnelcast.ops import Reach, dispatch
 from funnelcast.schema.dataset import Schema
 
 ROOT = Path(__file__).parent.parent
@@ -84,6 +87,21 @@ def test_the_model_of_the_guide_keeps_its_promises_and_can_be_registered(monkeyp
     monkeypatch.setitem(sys.modules, "registry", registry)
     exec(compile(patched(blocks(text, "diff")[0]), "registry.py", "exec"), vars(registry))
     assert registry.recipe_of({"name": "staircase", "experts_per_level": 2}).experts_per_level == 2
+
+
+@pytest.mark.parametrize("name", ["loss", "backend"])
+def test_the_guide_to_adding_one_runs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The backend's holds its kernel against the reference; the loss's penalty is that of a probability of 1/2."""
+    monkeypatch.setattr(dispatch, "BACKENDS", [*dispatch.BACKENDS])
+    module = ModuleType("guide")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    for code in blocks(page(f"how-to/add-a-{name}.md"), "python"):
+        exec(compile(code, f"add-a-{name}.md", "exec"), vars(module))
+    if name == "loss":
+        halves = module.penalty(Reach(*[torch.full((8, 2), -math.log(2))] * 2), (-1, 0), None)
+        assert halves.item() == pytest.approx(-0.1 * 16 * math.log(2))
+    else:
+        assert dispatch.BACKENDS[0].kernels["linear"] is module.linear
 
 
 def patched(diff: str) -> str:
