@@ -61,6 +61,14 @@ def linear(*shape: int, bias: bool = True, relu: bool = False) -> Case:
     return Case(lambda rows: ((draw(0, *shape, rows, 5), draw(1, 21, 5), *[draw(2, 21)] * bias), {"relu": relu}))
 
 
+def output(steps: int, width: int) -> Case:
+    return Case(lambda rows: ((draw(0, steps, rows, width), draw(1, steps, width, 1), draw(2, steps, 1)), {}))
+
+
+def softmaxes(widths: list[int]) -> Case:
+    return Case(lambda rows: ((5 * draw(0, rows, sum(widths)), widths), {}))
+
+
 def bank(networks: int, widths: tuple[int, ...], *, transposed: bool = False) -> tuple[list[Tensor], list[Tensor]]:
     """Weights and biases of perceptrons that read seven columns; `transposed`: other strides in memory."""
     sizes = list(zip([7, *widths], widths, strict=False))
@@ -199,6 +207,8 @@ CASES: dict[str, dict[str, Case]] = {
         for name, sources in FUNNELS.items()
         for width in (1, 5, 32, 40)
     },
+    "logits": {f"{steps} of {width}": output(steps, width) for steps in (2, 1, 3) for width in (5, 1, 32)},
+    "softmax_gates": {str(widths): softmaxes(widths) for widths in ([8, 8], [1], [3, 1, 20])},
     "self_attention": {"one head": self_attention(1), "two heads": self_attention(2)},
     "funnel_losses": {
         "one step": losses((-1,)),

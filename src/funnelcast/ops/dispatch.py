@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Final, Literal, ParamSpec, TypeVar, get_args
@@ -90,8 +90,9 @@ def compute(
     before = _kernels()
     backend = next((each for each in BACKENDS if each.supports(device, dtype, precision, order)), None)
     _thread.kernels = {} if backend is None else backend.kernels
+    rounds = backend is None and precision == "bfloat16"
     try:
-        with torch.autocast(device.type, torch.bfloat16, enabled=backend is None and precision == "bfloat16"):
+        with torch.autocast(device.type, torch.bfloat16) if rounds else nullcontext():
             yield
     finally:
         _thread.kernels = before

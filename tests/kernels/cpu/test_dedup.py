@@ -13,7 +13,7 @@ from torch import Tensor
 from funnelcast import ops
 from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import InputSpec
-from funnelcast.kernels.cpu.dedup import Field, _neighbours, _Parts, _spans, deduplicated
+from funnelcast.kernels.cpu.dedup import Field, _FirstLayer, _neighbours, _spans, deduplicated
 from funnelcast.layers.banks import MLPBank
 from funnelcast.layers.embedding import Embedded, Embedding
 from funnelcast.layers.gates import GateBank, GatedExperts, own_and_shared
@@ -99,13 +99,13 @@ def test_the_same_with_dropout_and_a_slope(rates: tuple[float, ...], slope: floa
 def test_a_wide_layer_reads_the_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """And a narrow one, or one that does not fill registers, the rows as they are."""
     embedding, read = embedding_of(MIXED), list[int]()
-    forward = _Parts.forward
+    forward = _FirstLayer.forward
 
     def watched(ctx: Any, x: Tensor, *more: Any) -> Any:
         read.append(len(x))
         return forward(ctx, x, *more)
 
-    monkeypatch.setattr(_Parts, "forward", watched)
+    monkeypatch.setattr(_FirstLayer, "forward", watched)
     for widths, expected in ((WIDE, 1), (NARROW, 0), ((8,), 0)):
         read.clear()
         results(embedding, trunk_of(embedding.width, widths), batch_of(MIXED, 30))
@@ -132,30 +132,24 @@ def test_a_row_has_the_same_bits_whatever_rows_go_along() -> None:
 
 
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES.keys())
-def test_the_parts_make_the_rows(sizes: dict[str, int]) -> None:
-    """Put together by the codes, columns of no group and vectors are x, and the gradient of one by id is that of x."""
+def test_the_parts_make_the_product(sizes: dict[str, int]) -> None:
+    """That of columns of no group and what the codes read of the tables are x W, and so are the gradients."""
     embedding, batch = embedding_of(sizes), batch_of(sizes, 200)
     with ops.compute(CPU):
         x = known(embedding, embedding(batch))
     found = deduplicated(x)
     assert found is not None
-    dense, *vectors = _Parts.apply(x, found._spans, found._coded[1])  # type: ignore[no-untyped-call]
-    columns, taken, first, groups = list[Tensor](), 0, 0, iter(vectors)
-    codes = iter(found.codes.long().unbind(1))
-    for span in found._spans:
-        if span.group:
-            own = next(groups)
-            columns.append(own[next(codes) - first])
-            first += len(own)
-        else:
-            columns.append(dense[:, taken : taken + span.width])
-            taken += span.width
-    assert torch.equal(torch.cat(columns, 1), x) and taken == dense.shape[1] > 0
-    direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
-    parameters = list(embedding.parameters())
-    mine = torch.autograd.grad((torch.cat(columns, 1) * direction).sum(), parameters, retain_graph=True)
-    for own, right in zip(mine, torch.autograd.grad((x * direction).sum(), parameters), strict=True):
-        torch.testing.assert_close(own, right, rtol=1e-5, atol=1e-5)
+    source = torch.Generator().manual_seed(0)
+    weight = torch.randn(3, x.shape[1], 4, generator=source).requires_grad_()
+    dense, of_dense, tables = found.first_layer(x, weight)
+    assert 0 < dense.shape[1] == of_dense.shape[1] < x.shape[1] and tables.shape[1] > int(found.codes.max())
+    product = dense @ of_dense + tables[:, found.codes.long()].sum(2)
+    torch.testing.assert_close(product, x @ weight, rtol=1e-5, atol=1e-5)
+    direction = torch.randn(product.shape, generator=source)
+    leaves = [*embedding.parameters(), weight]
+    mine = torch.autograd.grad((product * direction).sum(), leaves, retain_graph=True)
+    for own, right in zip(mine, torch.autograd.grad(((x @ weight) * direction).sum(), leaves), strict=True):
+        torch.testing.assert_close(own, right, rtol=1e-4, atol=1e-4)
 
 
 def test_each_code_has_a_row_that_has_it() -> None:

@@ -1,8 +1,7 @@
 """Deduplicated inputs: fields of few ids, whose vectors a first layer multiplies once each and not once a row.
 
 With x = [dense, v₁, v₂, …] the first layer is x W = dense W₀ + Σ_g T_g[code_g], where T_g = V_g W_g and V_g (C, width)
-holds the vector of each combination of ids of neighbouring fields g. Autograd differentiates V_g W_g; kernels look T_g
-up and add up its gradient.
+holds the vector of each combination of ids of neighbouring fields g. Kernels look T_g up and add up its gradient.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from funnelcast.compiled import compiled
 from funnelcast.kernels.cpu.buffers import arrays
-from funnelcast.kernels.cpu.graph import launch
+from funnelcast.kernels.cpu.graph import launch, once
 
 _ROWS: Final = 2048
 """Of a usual batch. What is taken together does not depend on the actual one, nor does a row's sum."""
@@ -78,10 +77,9 @@ class Deduplicated:
 
     def first_layer(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of x and a first layer (N, D, H): the input and the weight of columns of no group, and tables (N, C, H)."""
-        dense, *vectors = _Parts.apply(x, self._spans, self._coded[1])  # type: ignore[no-untyped-call]
-        of_dense, *by_group = _Rows.apply(weight, self._spans)  # type: ignore[no-untyped-call]
-        pairs = zip(vectors, by_group, strict=True)
-        return dense, of_dense, torch.cat([own.expand(len(rows), -1, -1).bmm(rows) for own, rows in pairs], 1)
+        found: tuple[Tensor, Tensor, Tensor]
+        found = _FirstLayer.apply(x, weight, self._spans, self._coded[1])  # type: ignore[no-untyped-call]
+        return found
 
 
 @compiled
@@ -98,56 +96,52 @@ def _code(fields: Any, ids: Any, codes: Any, readers: Any) -> None:
             readers[codes[r, g]] = r
 
 
-class _Parts(torch.autograd.Function):
-    """x (B, D) -> the columns of no group (B, D'), and by group the vectors (C, width) of its combinations. Backward,
-    a vector's gradient goes to one of its rows: whoever adds up by ids gets the same."""
+class _FirstLayer(torch.autograd.Function):
+    """x (B, D) and weight (N, D, H) -> both without groups, and the tables (N, C, H). Backward, a vector's gradient
+    goes to one of its rows: whoever adds up by ids gets the same."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, spans: tuple[_Span, ...], readers: Tensor) -> tuple[Tensor, ...]:
-        groups = [span for span in spans if span.group]
-        ctx.spans, ctx.shape, ctx.readers = spans, x.shape, readers.split([_size(span.group) for span in groups])
-        pairs = zip(groups, ctx.readers, strict=True)
-        vectors = [x.narrow(1, span.start, span.width).index_select(0, own) for span, own in pairs]
-        return _without_groups(x, 1, spans), *vectors
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, spans: tuple[_Span, ...], readers: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        tables = weight.new_empty(len(weight), len(readers), weight.shape[2])
+        ctx.spans, ctx.shape, ctx.readers = spans, x.shape, readers
+        vectors = [x.narrow(1, *columns).index_select(0, own) for columns, _, own in _groups(spans, readers)]
+        for of_group, (columns, codes, _) in zip(vectors, _groups(spans, readers), strict=True):
+            of_all = of_group.expand(len(weight), -1, -1)
+            torch.bmm(of_all, weight.narrow(1, *columns), out=tables.narrow(1, *codes))
+        ctx.save_for_backward(weight, *vectors)
+        return _without_groups(x, spans), _without_groups(weight, spans), tables
 
     @staticmethod
-    def backward(ctx: Any, dense: Tensor, *vectors: Tensor) -> tuple[Tensor, None, None]:
-        grad, found, at = dense.new_zeros(ctx.shape), iter(zip(vectors, ctx.readers, strict=True)), 0
-        for span in ctx.spans:
-            to = grad.narrow(1, span.start, span.width)
-            if span.group:
-                by_vector, readers = next(found)
-                to.index_add_(0, readers, by_vector)
-            else:
-                to.copy_(dense.narrow(1, at, span.width))
-                at += span.width
-        return grad, None, None
+    def backward(ctx: Any, dense: Tensor, of_dense: Tensor, tables: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        once()
+        weight, *vectors = ctx.saved_tensors
+        grad_x, grad_weight, at = dense.new_empty(ctx.shape), torch.empty_like(weight), 0
+        for span in (span for span in ctx.spans if not span.group):
+            grad_x.narrow(1, span.start, span.width).copy_(dense.narrow(1, at, span.width))
+            grad_weight.narrow(1, span.start, span.width).copy_(of_dense.narrow(1, at, span.width))
+            at += span.width
+        for of_group, (columns, codes, readers) in zip(vectors, _groups(ctx.spans, ctx.readers), strict=True):
+            grad, of_all = tables.narrow(1, *codes), of_group.t().expand(len(weight), -1, -1)
+            torch.bmm(of_all, grad, out=grad_weight.narrow(1, *columns))
+            by_vector = grad.bmm(weight.narrow(1, *columns).transpose(1, 2)).sum(0)
+            grad_x.narrow(1, *columns).zero_().index_add_(0, readers, by_vector)
+        return grad_x, grad_weight, None, None
 
 
-class _Rows(torch.autograd.Function):
-    """Weight (N, D, H) -> the rows of no group (N, D', H), and those of each group (N, width, H)."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, spans: tuple[_Span, ...]) -> tuple[Tensor, ...]:
-        ctx.spans, ctx.shape = spans, weight.shape
-        groups = [weight.narrow(1, span.start, span.width).clone() for span in spans if span.group]
-        return _without_groups(weight, 1, spans), *groups
-
-    @staticmethod
-    def backward(ctx: Any, dense: Tensor, *groups: Tensor) -> tuple[Tensor, None]:
-        grad, own, at = dense.new_empty(ctx.shape), iter(groups), 0
-        for span in ctx.spans:
-            to = grad.narrow(1, span.start, span.width)
-            if span.group:
-                to.copy_(next(own))
-            else:
-                to.copy_(dense.narrow(1, at, span.width))
-                at += span.width
-        return grad, None
+def _groups(spans: tuple[_Span, ...], readers: Tensor) -> Iterator[tuple[tuple[int, int], tuple[int, int], Tensor]]:
+    """Of each group: (start, number) of its columns of x, and of its codes, and a row that has each code."""
+    at = 0
+    for span in spans:
+        if span.group:
+            size = _size(span.group)
+            yield (span.start, span.width), (at, size), readers.narrow(0, at, size)
+            at += size
 
 
-def _without_groups(x: Tensor, dim: int, spans: tuple[_Span, ...]) -> Tensor:
-    return torch.cat([x.narrow(dim, span.start, span.width) for span in spans if not span.group], dim)
+def _without_groups(x: Tensor, spans: tuple[_Span, ...]) -> Tensor:
+    return torch.cat([x.narrow(1, span.start, span.width) for span in spans if not span.group], 1)
 
 
 @cache

@@ -41,7 +41,7 @@ class _FunnelLosses(torch.autograd.Function):
         ctx: Any, logits: Tensor, labels: Tensor, weight: Tensor | None, parents: Any, factors: Tensor | None
     ) -> Tensor:
         rows, steps = logits.shape
-        slopes, sums = logits.new_empty(rows, steps, steps), logits.new_empty(steps)
+        slopes, sums = logits.new_empty(steps, rows, steps), logits.new_empty(steps)
         weight = logits.new_empty(0) if weight is None else weight.contiguous()
         factors = logits.new_ones(steps) if factors is None else factors
         launch(_add_losses, *arrays(logits.contiguous(), labels.contiguous(), weight, factors, sums, slopes), parents)
@@ -52,12 +52,12 @@ class _FunnelLosses(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         once()
         (slopes,) = ctx.saved_tensors
-        return (grad.contiguous() @ slopes.transpose(0, 1).reshape(len(grad), -1)).view(-1, len(grad)), *[None] * 4
+        return (grad.contiguous() @ slopes.flatten(1)).view(-1, len(grad)), *[None] * 4
 
 
 @compiled_for_speed
 def _add_losses(logits: Any, labels: Any, weight: Any, factors: Any, sums: Any, slopes: Any, parents: Any) -> None:
-    """Fill `sums` (T,), and in `slopes` (B, T, T) the derivative of the loss of a row and step by each logit."""
+    """Fill `sums` (T,), and in `slopes` (T, B, T) the derivative of a step's loss of a row by each logit."""
     steps = logits.shape[1]
     log_p, log_q, log_stop, p, stop = np.empty((5, steps), np.float32)
     exact = np.zeros(steps)  # float64, as there are many rows
@@ -65,7 +65,7 @@ def _add_losses(logits: Any, labels: Any, weight: Any, factors: Any, sums: Any, 
         for t in range(steps):
             parent = parents[t]
             reach_step(logits[b, t], t, parent, log_p, log_q, log_stop, p, stop)
-            slopes[b, t, :] = 0
+            slopes[t, b, :] = 0
             if labels[b, t] == UNOBSERVED:
                 continue
             factor = weight[b] if len(weight) else ONE
@@ -77,10 +77,10 @@ def _add_losses(logits: Any, labels: Any, weight: Any, factors: Any, sums: Any, 
             s = t
             while s >= 0:
                 if labels[b, t] == 1:
-                    slopes[b, t, s] = -factor * stop[s]
+                    slopes[t, b, s] = -factor * stop[s]
                 elif parent < 0:
-                    slopes[b, t, s] = factor * p[t]
+                    slopes[t, b, s] = factor * p[t]
                 else:
-                    slopes[b, t, s] = factor * math.exp(log_p[t] - log_q[t] + log_stop[s])
+                    slopes[t, b, s] = factor * math.exp(log_p[t] - log_q[t] + log_stop[s])
                 s = parents[s]
     sums[:] = exact
