@@ -386,17 +386,3 @@ def test_adam_moves_the_rows_that_it_is_given(count: int, width: int, decays: bo
     assert_near(moved[0], moved[1], 1e-6)
     untouched = torch.ones(50, dtype=torch.bool).index_fill(0, rows.long(), False)
     assert torch.equal(moved[0][0][untouched], draw(1, 50, width).float()[untouched])
-
-
-@pytest.mark.parametrize("kind", [torch.int32, torch.int64])
-@pytest.mark.parametrize("count", [0, 1, 40])
-def test_rows_are_added_to(count: int, kind: torch.dtype) -> None:
-    index, sums = torch.randint(-1, 6, (count,), generator=source(0)).to(kind), draw(1, 6, 5)
-    values, expected = draw(2, count, 10)[:, ::2], sums.clone()
-    for place, value in zip(index.tolist(), values, strict=True):
-        if place >= 0:
-            expected[place] += value
-    for function, dtype in ((FLOAT32["scatter_add"], torch.float32), (reference("scatter_add"), torch.float64)):
-        own = sums.to(dtype)
-        assert function(own, index, values.to(dtype)) is own
-        assert_near([own], [expected], 1e-6)

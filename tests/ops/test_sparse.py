@@ -60,3 +60,18 @@ def test_bags_are_added_to_the_rows_of_their_elements(
         with ops.compute(CPU, order=order, dtype=dtype):
             assert ops.scatter_add_bags(own, index, values, offsets, factors) is own
         torch.testing.assert_close(own.double(), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [torch.int32, torch.int64])
+@pytest.mark.parametrize("count", [0, 1, 40])
+def test_rows_are_added_to(count: int, kind: torch.dtype) -> None:
+    index, sums = torch.randint(-1, 6, (count,), generator=source(0)).to(kind), draw(1, 6, 5)
+    values, expected = draw(2, count, 10)[:, ::2], sums.clone()
+    for place, value in zip(index.tolist(), values, strict=True):
+        if place >= 0:
+            expected[place] += value
+    for dtype in (torch.float32, torch.float64):  # by the kernel, and by the reference
+        own = sums.to(dtype)
+        with ops.compute(CPU):
+            assert ops.scatter_add(own, index, values.to(dtype)) is own
+        torch.testing.assert_close(own.double(), expected, rtol=1e-6, atol=1e-6)
