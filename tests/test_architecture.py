@@ -12,11 +12,14 @@ from statistics import median
 
 import pytest
 
+import funnelcast
+
 ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src"
 LAYERS = [
     "errors", "garbage", "compiled", "subnormals", "threads", "schema", "data", "layers", "models", "evaluation",
-    "training", "serving", "experiments", "testing", "cli",
+    "training", "serving", "experiments", "benchmarks", "reports", "fewshot", "data_checks", "reference", "testing",
+    "cli",
 ]  # fmt: skip
 """Lowest first; a module imports from its own layer and those below."""
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -88,6 +91,11 @@ def test_imports_run_one_way() -> None:
         if other == "funnelcast" or layer_of(other) > layer_of(module)
     ]
     assert not upward
+
+
+def test_no_package_has_the_name_of_a_public_function() -> None:
+    """Importing `funnelcast.report` as a package would put it in the place of the function."""
+    assert not set(LAYERS) & set(funnelcast.__all__)
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

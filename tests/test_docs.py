@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from funnelcast.benchmarks.search.config import Search
 from funnelcast.cli.main import app
 from funnelcast.experiments.experiment import Experiment
-from funnelcast.experiments.reference import reference
-from funnelcast.experiments.search.config import Search
+from funnelcast.reference import reference
 from funnelcast.schema.dataset import Schema
 
 ROOT = Path(__file__).parent.parent

@@ -16,8 +16,8 @@ from funnelcast.data.files import new_folder
 from funnelcast.data.table import PARTS, Table
 from funnelcast.data.table_writer import TableWriter
 from funnelcast.data.vocabulary import Vocabulary
-from funnelcast.experiments.few_shot.protocol import SIZES, Figures, Measured
-from funnelcast.experiments.few_shot.standard import META, META_ADAPTED, OFFSET, PLAIN
+from funnelcast.fewshot.protocol import SIZES, Figures, Measured
+from funnelcast.fewshot.standard import META, META_ADAPTED, OFFSET, PLAIN
 from funnelcast.schema.dataset import Schema
 
 STATES = ["Abroad", "Iowa", "Maine", "Not in universe", "Ohio", "Utah"]

@@ -18,13 +18,13 @@ from bench.proofs.few_shot_census import census_states
 from bench.proofs.show import show
 from funnelcast.data.table import Table
 from funnelcast.evaluation.auc import Interval
-from funnelcast.experiments.few_shot.methods import Method
-from funnelcast.experiments.few_shot.protocol import SIZES, Measured, measure
-from funnelcast.experiments.few_shot.report import gains, measured_of
-from funnelcast.experiments.few_shot.run import write
-from funnelcast.experiments.few_shot.standard import META, META_ADAPTED, OFFSET, PLAIN, standard_methods
-from funnelcast.experiments.few_shot.tasks import Asked
 from funnelcast.experiments.groups import group_by
+from funnelcast.fewshot.methods import Method
+from funnelcast.fewshot.protocol import SIZES, Measured, measure
+from funnelcast.fewshot.report import gains, measured_of
+from funnelcast.fewshot.run import write
+from funnelcast.fewshot.standard import META, META_ADAPTED, OFFSET, PLAIN, standard_methods
+from funnelcast.fewshot.tasks import Asked
 from funnelcast.serving.bundle import Bundle
 from funnelcast.testing.campaign_bayes import ExactBayes
 from funnelcast.testing.campaign_law import ALIKE, CampaignLaw, Differences

@@ -14,9 +14,9 @@ from funnelcast.data.columns import Columns
 from funnelcast.data.files import new_folder
 from funnelcast.data.table import PARTS, Table
 from funnelcast.data.table_writer import TableWriter
-from funnelcast.experiments.few_shot.protocol import Measured, measure
-from funnelcast.experiments.few_shot.standard import standard_methods
-from funnelcast.experiments.few_shot.tasks import Asked, Task
+from funnelcast.fewshot.protocol import Measured, measure
+from funnelcast.fewshot.standard import standard_methods
+from funnelcast.fewshot.tasks import Asked, Task
 from funnelcast.serving.bundle import Bundle
 
 STATE = "state_prev_res"

@@ -11,8 +11,8 @@ import pytest
 
 from bench.proofs.calls import call
 from tests.cli.test_main import loads, refused
-from tests.experiments.doctor import logs
-from tests.experiments.doctor.logs import FEATURES
+from tests.data_checks import logs
+from tests.data_checks.logs import FEATURES
 
 
 @pytest.fixture(scope="module")

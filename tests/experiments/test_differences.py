@@ -12,7 +12,7 @@ from funnelcast.experiments import differences as module
 from funnelcast.experiments.differences import differences
 from funnelcast.models.network import FunnelModel
 from funnelcast.training.information import UNMEASURED
-from tests.experiments.few_shot.tiny import bundle, network, training_rows
+from tests.fewshot.tiny import bundle, network, training_rows
 
 TASKS, ROWS = 150, 30_000
 

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from funnelcast.benchmarks.estimate import probe
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.data.loader import Loader
@@ -21,21 +22,20 @@ from funnelcast.data.table import Table
 from funnelcast.evaluation.funnel import measure_funnel
 from funnelcast.evaluation.score import score
 from funnelcast.experiments import starting
-from funnelcast.experiments.benchmark.estimate import probe
-from funnelcast.experiments.diagnosis.of_run import diagnose_run
 from funnelcast.experiments.evaluate import evaluate, measure_part
-from funnelcast.experiments.few_shot.run import few_shot
-from funnelcast.experiments.few_shot.scratch import Scratch
-from funnelcast.experiments.few_shot.tasks import Asked
 from funnelcast.experiments.fit import build_model
 from funnelcast.experiments.predict import predict_file
-from funnelcast.experiments.report.write import report
 from funnelcast.experiments.run import Run, train
 from funnelcast.experiments.statistics import with_statistics
+from funnelcast.fewshot.run import few_shot
+from funnelcast.fewshot.scratch import Scratch
+from funnelcast.fewshot.tasks import Asked
 from funnelcast.layers.mode import HAS_BFLOAT16
 from funnelcast.layers.statistics import StatisticsLayer
 from funnelcast.models.network import FunnelModel, NetworkRecipe
 from funnelcast.models.stacked import network_of
+from funnelcast.reports.diagnosis.of_run import diagnose_run
+from funnelcast.reports.write import report
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor, load, probabilities
 from funnelcast.training.adapting import Adapting
@@ -202,7 +202,7 @@ def test_steps_are_compared_on_rows_that_do_not_read_their_own_labels(
         seen.append((objective.model, next(loader.epoch(0))))
         return []
 
-    monkeypatch.setattr("funnelcast.experiments.diagnosis.diagnose.conflict", compare)
+    monkeypatch.setattr("funnelcast.reports.diagnosis.diagnose.conflict", compare)
     diagnose_run(run.folder, table.folder)
     ((model, batch),) = seen
     own, expected = (

@@ -20,9 +20,9 @@ from funnelcast.data.table import Table
 from funnelcast.data.table_writer import TableWriter
 from funnelcast.evaluation.score import score
 from funnelcast.experiments.adapt import adapt_file
-from funnelcast.experiments.few_shot.methods import Adapted
-from funnelcast.experiments.few_shot.tasks import Asked
 from funnelcast.experiments.run import train
+from funnelcast.fewshot.methods import Adapted
+from funnelcast.fewshot.tasks import Asked
 from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.statistics import StatisticsLayer
 from funnelcast.serving.delta import Delta

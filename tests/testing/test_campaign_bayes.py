@@ -6,9 +6,9 @@ import pytest
 from funnelcast.data.columns import Columns
 from funnelcast.evaluation.logistic import sigmoid
 from funnelcast.evaluation.rows import Floats
-from funnelcast.experiments.few_shot.methods import Method
-from funnelcast.experiments.few_shot.protocol import measure
-from funnelcast.experiments.few_shot.tasks import Asked
+from funnelcast.fewshot.methods import Method
+from funnelcast.fewshot.protocol import measure
+from funnelcast.fewshot.tasks import Asked
 from funnelcast.schema.funnel import Funnel
 from funnelcast.testing.campaign_bayes import ExactBayes, NotAdapted, draw_posterior
 from funnelcast.testing.campaign_law import ALIKE, CampaignLaw, Differences

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from funnelcast.experiments.few_shot.tasks import Asked
+from funnelcast.fewshot.tasks import Asked
 from funnelcast.schema.funnel import Funnel
 from funnelcast.testing.campaign_law import SIZES, CampaignLaw
 from funnelcast.testing.campaign_tasks import CampaignTasks

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from funnelcast.data.columns import Columns
 from funnelcast.evaluation.logistic import posterior_mode
 from funnelcast.evaluation.rows import Array, Floats
-from funnelcast.experiments.few_shot.tasks import Asked, Logs
+from funnelcast.fewshot.tasks import Asked, Logs
 from funnelcast.testing.campaign_law import SIZES, CampaignLaw
 
 FREEDOM = 8.0

@@ -10,7 +10,7 @@ from typing import overload
 import numpy as np
 
 from funnelcast.data.columns import Columns
-from funnelcast.experiments.few_shot.tasks import Asked, Task
+from funnelcast.fewshot.tasks import Asked, Task
 from funnelcast.testing.campaign_law import CampaignLaw, Floats, Sample
 
 CHUNK = 4096
