@@ -35,7 +35,7 @@ from funnelcast.data.encoder import InputSpec
 from funnelcast.data.loader import generator_of
 from funnelcast.layers.mode import HAS_BFLOAT16, Precision
 from funnelcast.models.network import FunnelModel
-from funnelcast.models.registry import recipe_of
+from funnelcast.registry import recipe_of
 from funnelcast.schema.funnel import Funnel
 from funnelcast.training.course import Plan
 from funnelcast.training.losses import LossConfig, build_loss_weights

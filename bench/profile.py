@@ -21,7 +21,7 @@ from funnelcast.layers.embedding import Embedding
 from funnelcast.layers.passes import Passes
 from funnelcast.layers.tape import Tape
 from funnelcast.layers.workspace import keep_freed_memory
-from funnelcast.models.registry import RECIPES
+from funnelcast.registry import RECIPES
 from funnelcast.training import adam, optimizers, step
 from funnelcast.training.adam import DenseAdam, RowAdam
 from funnelcast.training.course import Course, Plan, course_of

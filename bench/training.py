@@ -20,7 +20,7 @@ from funnelcast.data.encoder import InputSpec, ListSpec
 from funnelcast.data.loader import generator_of
 from funnelcast.layers.mode import Precision
 from funnelcast.models.network import FunnelModel
-from funnelcast.models.registry import RECIPES, recipe_of
+from funnelcast.registry import RECIPES, recipe_of
 from funnelcast.schema.funnel import Funnel
 from funnelcast.training.course import Plan
 from funnelcast.training.losses import LossConfig, build_loss_weights

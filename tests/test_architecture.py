@@ -18,8 +18,8 @@ ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src"
 LAYERS = [
     "errors", "garbage", "compiled", "subnormals", "threads", "schema", "data", "layers", "models", "evaluation",
-    "training", "serving", "experiments", "benchmarks", "reports", "fewshot", "data_checks", "reference", "testing",
-    "cli",
+    "training", "boosting", "registry", "serving", "experiments", "benchmarks", "reports", "fewshot", "data_checks",
+    "reference", "testing", "cli",
 ]  # fmt: skip
 """Lowest first; a module imports from its own layer and those below."""
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from funnelcast.boosting.fit import Boosting
 from funnelcast.data.batch import Batch
 from funnelcast.data.table import Table
 from funnelcast.evaluation.auc import auc
@@ -24,7 +25,6 @@ from funnelcast.experiments.predict import predict_file
 from funnelcast.experiments.run import Run, train
 from funnelcast.models.network import GROUPS, FunnelModel
 from funnelcast.models.ple import PLE
-from funnelcast.training.boosting import Boosting
 from funnelcast.training.gradients import Gradients
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.objective import Objective

@@ -16,7 +16,7 @@ from funnelcast.experiments.experiment import Experiment
 from funnelcast.models.base import Recipe
 from funnelcast.models.network import ExpertRecipe, NetworkRecipe
 from funnelcast.models.reading import Pretrained, StatisticsConfig, Target, Transformer
-from funnelcast.models.registry import RECIPES
+from funnelcast.registry import RECIPES
 from funnelcast.schema.dataset import Schema, Split
 from funnelcast.schema.features import Categorical, MultiValued, Numeric, Sequence
 from funnelcast.schema.funnel import Funnel

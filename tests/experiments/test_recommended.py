@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from funnelcast.benchmarks.estimate import probe
+from funnelcast.boosting.stacked import network_of
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.data.loader import Loader
@@ -33,7 +34,6 @@ from funnelcast.fewshot.tasks import Asked
 from funnelcast.layers.mode import HAS_BFLOAT16
 from funnelcast.layers.statistics import StatisticsLayer
 from funnelcast.models.network import FunnelModel, NetworkRecipe
-from funnelcast.models.stacked import network_of
 from funnelcast.reports.diagnosis.of_run import diagnose_run
 from funnelcast.reports.write import report
 from funnelcast.serving.bundle import Bundle

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.proofs.calls import call
+from funnelcast.boosting.stacked import network_of
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.data.log.prepare import prepare
@@ -22,7 +23,6 @@ from funnelcast.experiments.fit import build_model
 from funnelcast.experiments.run import Run, train
 from funnelcast.experiments.warm import grown_encoder, warm_start
 from funnelcast.layers.statistics import StatisticsLayer
-from funnelcast.models.stacked import network_of
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor
 from tests.experiments import recommended

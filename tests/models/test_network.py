@@ -11,7 +11,7 @@ from funnelcast.errors import ConfigError
 from funnelcast.layers.dropout import Noise, Seed
 from funnelcast.layers.mode import Mode
 from funnelcast.models.network import GROUPS, TOP, FunnelModel, NetworkRecipe
-from funnelcast.models.registry import RECIPES, recipe_of
+from funnelcast.registry import RECIPES, recipe_of
 from tests.models.reference import FUNNELS, LISTED, PLAIN, build, draw_batch, small
 
 NETWORKS = [name for name, recipe in RECIPES.items() if issubclass(recipe, NetworkRecipe)]

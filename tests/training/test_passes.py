@@ -15,7 +15,7 @@ from funnelcast.data.episodes import TaskBatch
 from funnelcast.layers.passes import KINDS
 from funnelcast.layers.tape import RecordingError, Tape, perform
 from funnelcast.models.network import FunnelModel
-from funnelcast.models.registry import recipe_of
+from funnelcast.registry import recipe_of
 from funnelcast.threads import helpers
 from funnelcast.training.algorithms import Inner
 from funnelcast.training.gradients import Gradients

@@ -11,7 +11,7 @@ from funnelcast.data.batch import Batch
 from funnelcast.data.columns import UNOBSERVED
 from funnelcast.layers.embedding import Embedded
 from funnelcast.models.network import FunnelModel
-from funnelcast.models.registry import recipe_of
+from funnelcast.registry import recipe_of
 from funnelcast.schema.funnel import Funnel
 from funnelcast.threads import helpers
 from funnelcast.training.gradients import Gradients

@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from funnelcast.boosting.stacked import network_of
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.statistics import TargetStatistics
 from funnelcast.errors import FunnelcastError
 from funnelcast.layers.lists import Pool
 from funnelcast.layers.statistics import StatisticsLayer
 from funnelcast.models.network import FunnelModel
-from funnelcast.models.registry import AnyRecipe, recipe_of
-from funnelcast.models.stacked import network_of
+from funnelcast.registry import AnyRecipe, recipe_of
 from funnelcast.serving.bundle import Bundle
 
 

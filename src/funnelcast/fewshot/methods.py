@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor, nn
 
+from funnelcast.boosting.stacked import Stacked, network_of
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.evaluation.recalibration import OffsetPrior, recalibrated
@@ -19,7 +20,6 @@ from funnelcast.evaluation.smoothing import RatePrior
 from funnelcast.fewshot.tasks import Asked, Logs
 from funnelcast.models.base import Model
 from funnelcast.models.network import FunnelModel
-from funnelcast.models.stacked import Stacked, network_of
 from funnelcast.training.adaptation import adapt
 from funnelcast.training.adapting import Adapting, Starting
 from funnelcast.training.added_statistics import with_added

@@ -9,6 +9,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from funnelcast.boosting.stacked import Stacked, network_of
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.errors import DeltaError
@@ -18,7 +19,6 @@ from funnelcast.layers.heads import undo_downsampling
 from funnelcast.layers.mode import FAST, HALF, Precision, is_half
 from funnelcast.layers.statistics import StatisticsLayer
 from funnelcast.models.network import FunnelModel
-from funnelcast.models.stacked import Stacked, network_of
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.delta import Delta
 from funnelcast.serving.few_rows import FEW, FewRows

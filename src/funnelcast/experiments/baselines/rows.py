@@ -1,6 +1,6 @@
 """Rows as baselines read them: every column by the rate of each step given the step before, out of fold in training.
 
-All that is known here of target statistics is `fit_statistics` and the order of columns in `Matrix`.
+All that is known here of target statistics is `fit_id_rates` and the order of columns in `Matrix`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from funnelcast.boosting.id_rates import IdRates, fit_id_rates
+from funnelcast.boosting.matrix import Matrix
 from funnelcast.data.columns import Columns
 from funnelcast.data.encoder import InputSpec
-from funnelcast.data.matrix import Matrix
-from funnelcast.data.statistics import Statistics
 from funnelcast.experiments.baselines.reader import Reader
-from funnelcast.training.statistics import fit_statistics, folds_of
+from funnelcast.training.statistics import folds_of
 
 SEED = 0
 """Decides which rows are sampled and the folds: the same table always has the same baselines."""
@@ -42,8 +42,8 @@ class Rates:
 
     reader: Reader
     matrix: Matrix
-    whole: Statistics
-    of_others: Statistics
+    whole: IdRates
+    of_others: IdRates
     train: Columns
     folds: NDArray[np.uint8]
     steps: int
@@ -56,7 +56,7 @@ class Rates:
         folds = folds_of(len(train), FOLDS, SEED) if train.fold is None else train.fold
         used = np.arange(len(train)) if train.weight is None else np.flatnonzero(train.weight)
         of_rows = reader(train)
-        whole, others = fit_statistics(reader.inputs, matrix.by_statistics, of_rows, used, folds, parents, SMOOTHING)
+        whole, others = fit_id_rates(reader.inputs, matrix.by_statistics, of_rows, used, folds, parents, SMOOTHING)
         return cls(reader, matrix, whole, others, train, folds, len(parents))
 
     @property
@@ -75,7 +75,7 @@ class Rates:
         """Of rows that are no training rows."""
         return self._view(rows, self.whole, None)
 
-    def _view(self, rows: Columns, statistics: Statistics, folds: NDArray[np.uint8] | None) -> View:
+    def _view(self, rows: Columns, statistics: IdRates, folds: NDArray[np.uint8] | None) -> View:
         values = self.matrix(self.reader(rows), statistics, folds)
         places, counts = self._places
         rates = np.stack([values[:, start : start + self.steps] for start in places], 1)

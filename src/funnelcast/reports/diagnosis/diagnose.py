@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from funnelcast.boosting.stacked import network_of
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.data.loader import Loader
@@ -17,7 +18,6 @@ from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.fit import trainer_of
 from funnelcast.experiments.statistics import with_statistics
 from funnelcast.models.network import FunnelModel
-from funnelcast.models.stacked import network_of
 from funnelcast.reports.diagnosis.calibration import calibration
 from funnelcast.reports.diagnosis.conflict import conflict
 from funnelcast.reports.diagnosis.distribution import distribution

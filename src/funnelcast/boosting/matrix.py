@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from funnelcast.boosting.id_rates import IdRates
 from funnelcast.data.batch import Batch, Lists
 from funnelcast.data.encoder import InputSpec
-from funnelcast.data.statistics import Statistics
 
 Ids = Literal["categorical", "target_statistics", "both"]
 
@@ -38,7 +38,7 @@ class Matrix:
         return fields + [each.name for each in self.inputs.lists]
 
     def __call__(
-        self, batch: Batch, statistics: Statistics, folds: NDArray[np.uint8] | None = None
+        self, batch: Batch, statistics: IdRates, folds: NDArray[np.uint8] | None = None
     ) -> NDArray[np.float64]:
         """(B, columns). `folds` (B,): of training rows, whose statistics are those of the other folds."""
         of_fold = np.zeros(len(batch), np.intp) if folds is None else folds.astype(np.intp)
@@ -51,7 +51,7 @@ class Matrix:
             parts.append(lists.offsets.diff().numpy()[:, None])
         return np.concatenate(parts, 1, dtype=np.float64)
 
-    def _fields(self, batch: Batch, statistics: Statistics, of_fold: NDArray[np.intp]) -> Iterator[NDArray[Any]]:
+    def _fields(self, batch: Batch, statistics: IdRates, of_fold: NDArray[np.intp]) -> Iterator[NDArray[Any]]:
         ids = batch.ids.numpy()
         if self.ids != "target_statistics":
             yield ids

@@ -10,10 +10,10 @@ from typing import NamedTuple, Protocol, cast, final
 
 import torch
 
+from funnelcast.boosting.model import BoostedModel
 from funnelcast.data.batch import Batch
 from funnelcast.layers.heads import HEADS, Reach, logits_given_parent
 from funnelcast.models.base import Model
-from funnelcast.models.boosted import BoostedModel
 from funnelcast.models.network import FunnelModel
 
 
@@ -38,7 +38,7 @@ class Scorer(Protocol):
 @final
 class Stacked:
     """logit_t = (1 − s_t) · network_t + s_t · trees_t, of each step given its parent; reach is their product along the
-    path. `training.stacking` decides the shares s; where all are 0, it is the network's own reach."""
+    path. `boosting.shares` decides the shares s; where all are 0, it is the network's own reach."""
 
     def __init__(self, network: FunnelModel, trees: BoostedModel) -> None:
         self.network, self.trees, self.parents = network, trees, network.parents

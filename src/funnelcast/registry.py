@@ -6,11 +6,11 @@ from typing import Annotated, Any, get_args
 
 from pydantic import Field
 
+from funnelcast.boosting.lightgbm import LightGBM
 from funnelcast.errors import ConfigError, Fault, did_you_mean
 from funnelcast.models.aitm import AITM
 from funnelcast.models.base import Recipe
 from funnelcast.models.esmm import ESMM
-from funnelcast.models.lightgbm import LightGBM
 from funnelcast.models.man import MAN
 from funnelcast.models.mmoe import MMoE
 from funnelcast.models.omoe import OMoE

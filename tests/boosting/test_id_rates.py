@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from funnelcast.boosting.id_rates import IdRates, fit_id_rates
+from funnelcast.boosting.matrix import Matrix
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import UNOBSERVED, Columns
-from funnelcast.data.matrix import Matrix
-from funnelcast.data.statistics import Statistics
-from funnelcast.training.statistics import fit_statistics, folds_of, step_rows
+from funnelcast.training.statistics import folds_of, step_rows
 from tests.data.listed import FUNNEL, INPUTS, draw
 
 NAMES = ("user", "item", "tags", "history")
@@ -20,8 +20,8 @@ ENTIRE, GIVEN = (-1, -1, -1), FUNNEL.parents
 FOLDS, SMOOTHING = 3, 2.5
 
 
-def fitted(columns: Columns, of: tuple[int, ...], used: NDArray[np.int64]) -> tuple[Statistics, Statistics]:
-    return fit_statistics(INPUTS, NAMES, Batch.of(columns), used, folds_of(len(columns), FOLDS, 5), of, SMOOTHING)
+def fitted(columns: Columns, of: tuple[int, ...], used: NDArray[np.int64]) -> tuple[IdRates, IdRates]:
+    return fit_id_rates(INPUTS, NAMES, Batch.of(columns), used, folds_of(len(columns), FOLDS, 5), of, SMOOTHING)
 
 
 def ids_of(columns: Columns, name: str, row: int) -> list[int]:
@@ -119,17 +119,10 @@ def test_without_a_row_every_id_has_a_rate() -> None:
         assert all(not rates.any() for rates in statistics.rates.values())
 
 
-def test_folds_are_equal_parts_that_the_seed_decides() -> None:
-    folds = folds_of(1003, 4, 1)
-    assert sorted(np.bincount(folds).tolist()) == [250, 251, 251, 251]
-    assert np.array_equal(folds, folds_of(1003, 4, 1)) and not np.array_equal(folds, folds_of(1003, 4, 2))
-    assert len(set(folds[:20].tolist())) > 1
-
-
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     whole, _ = fitted(draw(50), ENTIRE, np.arange(50))
     whole.save(tmp_path / "file")
-    found, expected = Statistics.load(tmp_path / "file").arrays(), whole.arrays()
+    found, expected = IdRates.load(tmp_path / "file").arrays(), whole.arrays()
     assert found.keys() == expected.keys() and all(np.array_equal(found[n], expected[n]) for n in found)
-    Statistics({}, {}).save(tmp_path / "none")
-    assert not Statistics.load(tmp_path / "none").arrays()
+    IdRates({}, {}).save(tmp_path / "none")
+    assert not IdRates.load(tmp_path / "none").arrays()

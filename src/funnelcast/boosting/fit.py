@@ -16,6 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from funnelcast.boosting.id_rates import fit_id_rates
+from funnelcast.boosting.lightgbm import LightGBM
+from funnelcast.boosting.model import BoostedModel
+from funnelcast.boosting.step_rows import Part, StepRows
+from funnelcast.boosting.trees import Constant, StepScore, Trees, load_step, require_lightgbm
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.data.files import new_folder, sha256, write_atomic
@@ -24,13 +29,9 @@ from funnelcast.data.progress import Progress, silent
 from funnelcast.errors import DataError, FunnelcastError
 from funnelcast.evaluation.auc import auc
 from funnelcast.evaluation.metrics import log_loss
-from funnelcast.layers.trees import Constant, StepScore, Trees, load_step, require_lightgbm
-from funnelcast.models.boosted import BoostedModel
-from funnelcast.models.lightgbm import LightGBM
 from funnelcast.schema.funnel import Funnel
 from funnelcast.training.interrupt import Interruption
-from funnelcast.training.statistics import fit_statistics, folds_of
-from funnelcast.training.step_rows import Part, StepRows
+from funnelcast.training.statistics import folds_of
 
 
 class Finished(NamedTuple):
@@ -88,7 +89,7 @@ class Boosting:
         if sampled is not None:
             used = np.intersect1d(used, sampled.numpy(), assume_unique=True)
         folds = folds_of(len(train), recipe.folds, self.seed)
-        model.statistics, of_others = fit_statistics(
+        model.statistics, of_others = fit_id_rates(
             matrix.inputs, matrix.by_statistics, rows, used, folds, recipe.given(self.funnel), recipe.smoothing
         )
         own = Part(rows, used, train.weight, matrix, of_others, folds)

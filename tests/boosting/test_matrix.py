@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 import torch
 
+from funnelcast.boosting.id_rates import fit_id_rates
+from funnelcast.boosting.matrix import Ids, Matrix
 from funnelcast.data.batch import Batch
-from funnelcast.data.matrix import Ids, Matrix
-from funnelcast.training.statistics import fit_statistics, folds_of
+from funnelcast.training.statistics import folds_of
 from tests.data.listed import INPUTS, draw
 
 COLUMNS, ROWS = draw(60), np.arange(60)
 FOLDS = folds_of(60, 3, 0)
 NAMES = ("user", "item", "tags", "history")
-WHOLE, OTHERS = fit_statistics(INPUTS, NAMES, Batch.of(COLUMNS), ROWS, FOLDS, (-1, -1, -1), 1.0)
+WHOLE, OTHERS = fit_id_rates(INPUTS, NAMES, Batch.of(COLUMNS), ROWS, FOLDS, (-1, -1, -1), 1.0)
 
 
 def expected(row: int, ids: Ids, fold: int | None) -> list[float]:

@@ -6,12 +6,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from funnelcast.boosting.matrix import Ids, Matrix
+from funnelcast.boosting.model import BoostedModel
+from funnelcast.boosting.trees import require_lightgbm
 from funnelcast.data.encoder import InputSpec
-from funnelcast.data.matrix import Ids, Matrix
 from funnelcast.errors import Fault, FunnelcastError
-from funnelcast.layers.trees import require_lightgbm
 from funnelcast.models.base import Recipe
-from funnelcast.models.boosted import BoostedModel
 from funnelcast.schema.funnel import Funnel
 
 Share = Annotated[float, Field(gt=0, le=1)]

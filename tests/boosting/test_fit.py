@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from funnelcast.boosting.trees import Constant, Trees
 from funnelcast.data.columns import UNOBSERVED, Columns, Ragged
 from funnelcast.data.encoder import InputSpec, ListSpec
 from funnelcast.data.files import new_folder
@@ -22,11 +23,10 @@ from funnelcast.errors import DataError, FunnelcastError
 from funnelcast.evaluation.auc import auc
 from funnelcast.evaluation.funnel import measure_funnel
 from funnelcast.evaluation.score import score
-from funnelcast.layers.trees import Constant, Trees
 from funnelcast.schema.funnel import Funnel
 from tests import tiny
+from tests.boosting.fitted import fitted
 from tests.data.listed import FUNNEL, INPUTS, draw
-from tests.training.boosted import fitted
 from tests.training.runs import log_of
 
 CHAIN = Funnel.parse("click; conversion after click")
@@ -272,7 +272,7 @@ def test_ctrl_c_at_the_end_of_a_step_is_heard(tmp_path: Path, monkeypatch: pytes
         os.kill(os.getpid(), signal.SIGINT)
         return new_folder(*arguments, **options)
 
-    monkeypatch.setattr("funnelcast.training.boosting.new_folder", saved)
+    monkeypatch.setattr("funnelcast.boosting.fit.new_folder", saved)
     for finished in (1, 2, 3):
         with pytest.raises(KeyboardInterrupt):
             fitted(tmp_path, INPUTS, FUNNEL, PARTS)

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from funnelcast.boosting.lightgbm import LightGBM
 from funnelcast.data.encoder import InputSpec
 from funnelcast.errors import ConfigError, FunnelcastError
-from funnelcast.models.lightgbm import LightGBM
-from funnelcast.models.registry import recipe_of
+from funnelcast.registry import recipe_of
 from funnelcast.schema.funnel import Funnel
 from tests.data.listed import INPUTS
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from funnelcast.boosting.id_rates import IdRates
+from funnelcast.boosting.lightgbm import LightGBM
+from funnelcast.boosting.model import BoostedModel
+from funnelcast.boosting.trees import Constant, Trees
 from funnelcast.data.batch import Batch
-from funnelcast.data.statistics import Statistics
-from funnelcast.layers.trees import Constant, Trees
-from funnelcast.models.boosted import BoostedModel
-from funnelcast.models.lightgbm import LightGBM
+from tests.boosting.fitted import fitted
 from tests.data.listed import FUNNEL, INPUTS, draw
-from tests.training.boosted import fitted
 
 ROWS = 400
 PARTS = draw(2000, 1), draw(300, 2)
@@ -117,7 +117,7 @@ def test_the_fingerprint_is_of_all_that_is_learned(model: BoostedModel) -> None:
             found.add(model.fingerprint)
         model.steps, name = steps, next(iter(statistics.rates))
         changed_rates = {**statistics.rates, name: statistics.rates[name] + np.float32(1e-3)}
-        model.statistics = Statistics(changed_rates, statistics.counts)
+        model.statistics = IdRates(changed_rates, statistics.counts)
         assert len(found | {model.fingerprint}) == 5
     finally:
         model.steps, model.statistics = steps, statistics

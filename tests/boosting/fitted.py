@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+from funnelcast.boosting.fit import Boosting
+from funnelcast.boosting.lightgbm import LightGBM
+from funnelcast.boosting.model import BoostedModel
 from funnelcast.data.columns import Columns
 from funnelcast.data.encoder import InputSpec
 from funnelcast.data.progress import Progress, silent
-from funnelcast.models.boosted import BoostedModel
-from funnelcast.models.lightgbm import LightGBM
 from funnelcast.schema.funnel import Funnel
-from funnelcast.training.boosting import Boosting
 
 FAST: dict[str, Any] = {
     "rounds": 12,

@@ -10,21 +10,21 @@ from typing import final
 import numpy as np
 import torch
 
+from funnelcast.boosting.id_rates import IdRates
+from funnelcast.boosting.matrix import Matrix
+from funnelcast.boosting.trees import StepScore, load_step, require_lightgbm
 from funnelcast.data.batch import Batch
-from funnelcast.data.matrix import Matrix
-from funnelcast.data.statistics import Statistics
 from funnelcast.layers.heads import HEADS, Reach
-from funnelcast.layers.trees import StepScore, load_step, require_lightgbm
 from funnelcast.models.base import Head
 
 
 @final
 class BoostedModel:
-    """matrix -> a booster per step -> logits (B, T) -> head. It knows nothing before `training.boosting` fits it."""
+    """matrix -> a booster per step -> logits (B, T) -> head. It knows nothing before `boosting.fit` fits it."""
 
     def __init__(self, matrix: Matrix, parents: tuple[int, ...], head: Head) -> None:
         self.matrix, self.parents, self.head = matrix, parents, head
-        self.statistics = Statistics({}, {})
+        self.statistics = IdRates({}, {})
         self.steps: tuple[StepScore, ...] = ()
 
     @property
@@ -65,4 +65,4 @@ class BoostedModel:
     def load(self, folder: Path) -> None:
         described = json.loads((folder / "boosters.json").read_text())
         self.steps = tuple(load_step(folder, each) for each in described["steps"])
-        self.statistics = Statistics.load(folder / "statistics.safetensors")
+        self.statistics = IdRates.load(folder / "statistics.safetensors")

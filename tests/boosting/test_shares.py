@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from funnelcast.boosting.shares import PRIOR, best_share, share_of
+from funnelcast.boosting.stacked import Share, mix
 from funnelcast.layers.heads import HEADS, Reach, logits_given_parent
-from funnelcast.models.stacked import Share, mix
-from funnelcast.training.stacking import PRIOR, best_share, share_of
 
 PARENTS = (-1, 0, 1, 0, -1)
 

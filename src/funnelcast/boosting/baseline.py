@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from funnelcast.boosting.fit import Boosting
+from funnelcast.boosting.lightgbm import LightGBM
 from funnelcast.data.table import Table
 from funnelcast.errors import FunnelcastError
-from funnelcast.experiments.baselines.rows import SEED
 from funnelcast.models.base import Model
-from funnelcast.models.lightgbm import LightGBM
-from funnelcast.training.boosting import Boosting
 
 LIMIT = 1_000_000
 """LightGBM is fitted below so many training rows."""
@@ -15,13 +14,13 @@ SETTINGS = LightGBM(ids="target_statistics", loss_space="given_parent", learning
 """The better of our settings on real funnels, with larger steps: it is to take seconds."""
 
 
-def fit_boosted(table: Table, workers: int) -> Model | None:
+def fit_baseline(table: Table, seed: int, workers: int) -> Model | None:
     """Early stopping by the dev rows. None where lightgbm is missing, training rows are too many, or the dev rows lack
     those of a step."""
     train, dev, inputs, funnel = table.part("train"), table.part("dev"), table.encoder.inputs, table.schema.funnel
     if len(train) >= LIMIT or SETTINGS.check(inputs, funnel):
         return None
-    boosting = Boosting(SETTINGS, funnel, None, SEED, workers=workers)
+    boosting = Boosting(SETTINGS, funnel, None, seed, workers=workers)
     try:
         return boosting.run(SETTINGS.build(inputs, funnel), train, dev)
     except FunnelcastError:

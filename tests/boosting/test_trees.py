@@ -7,7 +7,7 @@ import lightgbm
 import numpy as np
 import pytest
 
-from funnelcast.layers.trees import Constant, Trees, load_step
+from funnelcast.boosting.trees import Constant, Trees, load_step
 
 
 @pytest.mark.parametrize(("counts", "logit"), [((0, 0), 0.0), ((0, 9), math.log(0.5 / 9.5)), ((9, 0), math.log(19))])

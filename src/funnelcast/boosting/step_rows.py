@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from funnelcast.boosting.id_rates import IdRates
+from funnelcast.boosting.matrix import Matrix
 from funnelcast.data.batch import Batch
-from funnelcast.data.matrix import Matrix
-from funnelcast.data.statistics import Statistics
 from funnelcast.training.statistics import step_rows
 
 
@@ -23,7 +23,7 @@ class Part:
     used: NDArray[np.int64]  # (n,)
     weight: NDArray[np.float32] | None  # (N,)
     matrix: Matrix
-    statistics: Statistics
+    statistics: IdRates
     folds: NDArray[np.uint8] | None = None  # (N,)
 
     def of_step(self, step: int, given: tuple[int, ...]) -> StepRows:

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from funnelcast.boosting.model import BoostedModel
+from funnelcast.boosting.stacked import Share, Stacked
+from funnelcast.boosting.trees import Constant
 from funnelcast.data.columns import Columns
 from funnelcast.evaluation.score import score
 from funnelcast.layers.heads import Reach, logits_given_parent
-from funnelcast.layers.trees import Constant
-from funnelcast.models.boosted import BoostedModel
 from funnelcast.models.network import FunnelModel
-from funnelcast.models.stacked import Share, Stacked
 from funnelcast.training.statistics import folds_of, step_rows
 
 PRIOR: Final = 40.0
@@ -23,7 +23,7 @@ PRIOR: Final = 40.0
 Floats = NDArray[np.float64]
 
 
-def stacked(
+def stack(
     network: FunnelModel, trees: BoostedModel, dev: Columns, seed: int, keep_negatives: float, workers: int
 ) -> Stacked:
     """Both, mixed by shares that the dev rows decide. A step that trees do not help has none of them.
