@@ -26,7 +26,7 @@ from bench.proofs.show import say, show
 from bench.training import FUNNEL, RATES, build, draw
 from funnelcast.data.columns import Columns
 from funnelcast.registry import RECIPES
-from funnelcast.threads import cores
+from funnelcast.runtime.threads import cores
 from funnelcast.training.course import Plan
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.optimizers import OptimizerConfig

@@ -22,7 +22,7 @@ import torch
 from bench.proofs.show import say, show
 from bench.training import RATES, build, mapped_rows, rows_on_disk
 from funnelcast.layers.workspace import keep_freed_memory
-from funnelcast.threads import helpers
+from funnelcast.runtime.threads import helpers
 from funnelcast.training.course import Plan, course_of
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.optimizers import OptimizerConfig

@@ -23,7 +23,7 @@ from torch import distributed
 from bench.proofs.show import show
 from bench.training import RATES, build, draw
 from funnelcast.layers.workspace import keep_freed_memory
-from funnelcast.threads import helpers
+from funnelcast.runtime.threads import helpers
 from funnelcast.training.course import Course, Plan, course_of
 from funnelcast.training.gradients import Gradients, joined
 from funnelcast.training.losses import LossConfig, build_loss_weights

@@ -21,7 +21,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from funnelcast.garbage import no_search
+from funnelcast.runtime.garbage import no_search
 
 if TYPE_CHECKING:
     from funnelcast.benchmarks.run import benchmark

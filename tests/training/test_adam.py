@@ -8,7 +8,7 @@ from torch import Tensor
 from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.embedding import EmbeddingTable
 from funnelcast.layers.mode import is_simple
-from funnelcast.threads import called, helpers, together
+from funnelcast.runtime.threads import called, helpers, together
 from funnelcast.training import adam as module
 from funnelcast.training.adam import DenseAdam, Group, RowAdam, move, move_plain
 

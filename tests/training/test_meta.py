@@ -14,7 +14,7 @@ from funnelcast.data.batch import Batch
 from funnelcast.data.episodes import TaskBatch
 from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.mode import Mode
-from funnelcast.threads import helpers
+from funnelcast.runtime.threads import helpers
 from funnelcast.training.algorithms import Inner
 from funnelcast.training.meta import MetaStep
 from funnelcast.training.objective import Objective, Whole

@@ -16,7 +16,7 @@ from funnelcast.layers.passes import KINDS
 from funnelcast.layers.tape import RecordingError, Tape, perform
 from funnelcast.models.network import FunnelModel
 from funnelcast.registry import recipe_of
-from funnelcast.threads import helpers
+from funnelcast.runtime.threads import helpers
 from funnelcast.training.algorithms import Inner
 from funnelcast.training.gradients import Gradients
 from funnelcast.training.losses import LossConfig, build_loss_weights

@@ -15,7 +15,7 @@ from typing import Any
 from funnelcast.benchmarks.tied import tied_command
 from funnelcast.data.files import write_atomic
 from funnelcast.experiments.experiment import Experiment
-from funnelcast.threads import cores
+from funnelcast.runtime.threads import cores
 
 PAUSE = 0.05
 LAST_LINES = 12

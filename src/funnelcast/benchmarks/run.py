@@ -33,7 +33,7 @@ from funnelcast.data.table import Table
 from funnelcast.errors import ConfigError, FunnelcastError
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.published import Published
-from funnelcast.threads import cores
+from funnelcast.runtime.threads import cores
 
 LEFT_OUT = {"data", "workers", "checkpoint_seconds", "device"}
 """Settings of an experiment that do not decide its figures."""

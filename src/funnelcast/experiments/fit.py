@@ -27,7 +27,7 @@ from funnelcast.experiments.warm import grown_encoder, warm_start
 from funnelcast.models.base import Model
 from funnelcast.models.network import FunnelModel, NetworkRecipe
 from funnelcast.serving.bundle import Bundle
-from funnelcast.threads import cores
+from funnelcast.runtime.threads import cores
 from funnelcast.training.adapting import Starting
 from funnelcast.training.course import Plan
 from funnelcast.training.losses import build_loss_weights, rates_given_parent

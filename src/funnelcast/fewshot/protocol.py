@@ -15,7 +15,7 @@ from funnelcast.evaluation.metrics import log_loss, observed_over_predicted
 from funnelcast.evaluation.rows import Floats
 from funnelcast.fewshot.methods import Method
 from funnelcast.fewshot.tasks import Asked, Task
-from funnelcast.threads import threads
+from funnelcast.runtime.threads import threads
 
 SIZES = (0, 16, 64, 256, 1024)
 """Rows that count, of which a method sees so many and all that do not count between them."""

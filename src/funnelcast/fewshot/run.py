@@ -24,7 +24,7 @@ from funnelcast.fewshot.standard import PLAIN, methods_of, standard_methods
 from funnelcast.fewshot.tasks import Asked, unseen_tasks
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor, bundle_of
-from funnelcast.threads import cores
+from funnelcast.runtime.threads import cores
 from funnelcast.training.adapting import Adapting
 
 QUERY = 100

@@ -25,7 +25,7 @@ from funnelcast.serving.few_rows import FEW, FewRows
 from funnelcast.serving.keys import Keys
 from funnelcast.serving.network import Replicas
 from funnelcast.serving.new_rows import NewRows
-from funnelcast.subnormals import flush_to_zero
+from funnelcast.runtime.subnormals import flush_to_zero
 from funnelcast.training.added_statistics import AddedStatistics
 from funnelcast.training.overlay import laid_over
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from funnelcast.data.arrow import array_of
 from funnelcast.errors import InputError
 from funnelcast.evaluation.funnel import conditional
-from funnelcast.garbage import no_search
+from funnelcast.runtime.garbage import no_search
 from funnelcast.layers.mode import Precision
 from funnelcast.schema.funnel import Funnel
 from funnelcast.serving.bundle import Bundle

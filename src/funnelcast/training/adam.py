@@ -22,7 +22,7 @@ from funnelcast.layers.large_pages import on_large_pages
 from funnelcast.layers.mode import is_simple
 from funnelcast.layers.products import matrix
 from funnelcast.layers.tiles import FLOAT
-from funnelcast.threads import Workers, together
+from funnelcast.runtime.threads import Workers, together
 from funnelcast.training.move_row import BETAS, EPSILON, TINY, move_row
 from funnelcast.training.row_decay import RowDecay
 

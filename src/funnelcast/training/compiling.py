@@ -14,7 +14,7 @@ from funnelcast.data.batch import Batch
 from funnelcast.errors import FunnelcastError
 from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.mode import Mode
-from funnelcast.threads import Workers
+from funnelcast.runtime.threads import Workers
 from funnelcast.training.gradients import Gradients
 from funnelcast.training.objective import Whole
 from funnelcast.training.step import PlainStep

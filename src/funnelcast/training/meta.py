@@ -16,7 +16,7 @@ from funnelcast.data.episodes import TaskBatch
 from funnelcast.layers.dropout import Seed
 from funnelcast.layers.gates import sum_of
 from funnelcast.layers.passes import Passes
-from funnelcast.threads import Workers, together
+from funnelcast.runtime.threads import Workers, together
 from funnelcast.training.algorithms import Inner, Outer, Share, TaskRows, outer_gradient
 from funnelcast.training.gradients import Gradients, Told, Watched
 from funnelcast.training.inner import InnerLoop

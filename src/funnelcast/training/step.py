@@ -24,7 +24,7 @@ from funnelcast.layers.hashing import HashedIds
 from funnelcast.layers.leaves import Leaves
 from funnelcast.layers.mode import FAST, Mode, is_simple
 from funnelcast.layers.passes import KINDS, Passes, put_numbers
-from funnelcast.threads import Workers, called, together
+from funnelcast.runtime.threads import Workers, called, together
 from funnelcast.training.gradients import Gradients, add_up
 from funnelcast.training.objective import Objective, Whole
 from funnelcast.training.row_gradients import Reading

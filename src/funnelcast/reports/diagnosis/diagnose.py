@@ -27,7 +27,7 @@ from funnelcast.reports.diagnosis.parts import attention, gates
 from funnelcast.reports.diagnosis.scored import Scored
 from funnelcast.reports.diagnosis.timing import timing
 from funnelcast.serving.bundle import Bundle
-from funnelcast.subnormals import flush_to_zero
+from funnelcast.runtime.subnormals import flush_to_zero
 from funnelcast.training.objective import Objective
 
 ROWS = 20_000

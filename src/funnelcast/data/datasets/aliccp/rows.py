@@ -24,7 +24,7 @@ from funnelcast.data.datasets.aliccp.words import find_line_ends
 from funnelcast.data.in_order import in_order
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.quarantine import Quarantine
-from funnelcast.threads import cores
+from funnelcast.runtime.threads import cores
 
 MOST_BLOCKS = 8
 """At a time, however many cores there are: they are what memory goes into."""

@@ -12,8 +12,8 @@ import torch
 from funnelcast.compiled import compiled
 from funnelcast.data.table import Table
 from funnelcast.models.network import FunnelModel
-from funnelcast.subnormals import flush_to_zero, is_flushing
-from funnelcast.threads import ahead, helpers, threads, together
+from funnelcast.runtime.subnormals import flush_to_zero, is_flushing
+from funnelcast.runtime.threads import ahead, helpers, threads, together
 from funnelcast.training.adam import DenseAdam
 from tests import tiny
 from tests.serving.adapted import FEW, base, delta, support

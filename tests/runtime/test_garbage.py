@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from funnelcast.garbage import no_search
+from funnelcast.runtime.garbage import no_search
 
 
 @pytest.fixture(autouse=True)

@@ -49,7 +49,7 @@ def _threads(number: int) -> Iterator[Workers | None]:
     two or more the last bits of a product differ. Flush to zero is a thread's own as well."""
     import torch  # takes most of a second, and data are prepared without it
 
-    from funnelcast.subnormals import flush_to_zero
+    from funnelcast.runtime.subnormals import flush_to_zero
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -12,7 +12,7 @@ from threading import Barrier, get_ident
 import pytest
 import torch
 
-from funnelcast.threads import ahead, helpers, mapped, threads, together
+from funnelcast.runtime.threads import ahead, helpers, mapped, threads, together
 
 
 def _numbers(made: list[object], fault_at: int = -1) -> Generator[int]:
@@ -146,7 +146,7 @@ def test_the_callers_number_comes_back_after_an_error() -> None:
 
 
 def test_cores_are_those_that_the_process_may_use() -> None:
-    ask = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); import funnelcast.threads as t"
+    ask = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); import funnelcast.runtime.threads as t"
     said = subprocess.run([sys.executable, "-c", f"{ask}; print(t.cores())"], stdout=subprocess.PIPE, check=True)
     assert said.stdout.strip() == b"1"
 
