@@ -17,7 +17,7 @@ import funnelcast
 ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src"
 LAYERS = [
-    "errors", "garbage", "compiled", "subnormals", "threads", "schema", "data", "layers", "models", "evaluation",
+    "errors", "compiled", "runtime", "schema", "data", "layers", "models", "evaluation",
     "training", "boosting", "registry", "serving", "experiments", "benchmarks", "reports", "fewshot", "data_checks",
     "reference", "testing", "cli",
 ]  # fmt: skip

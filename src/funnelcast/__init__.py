@@ -21,7 +21,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from funnelcast.runtime.garbage import no_search
+from funnelcast.runtime.garbage import paused_gc
 
 if TYPE_CHECKING:
     from funnelcast.benchmarks.run import benchmark
@@ -123,7 +123,7 @@ def __getattr__(name: str) -> Any:
         return version("funnelcast")
     if name not in _HOMES:
         raise AttributeError(f"module 'funnelcast' has no attribute {name!r}")
-    with no_search():
+    with paused_gc():
         return getattr(importlib.import_module(f"funnelcast.{_HOMES[name]}"), name)
 
 

@@ -1,4 +1,4 @@
-"""While what stays is made nothing looks for garbage, and afterwards all is as it was."""
+"""Within the block the collector is off, and afterwards as it was before."""
 
 import gc
 import weakref
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from funnelcast.runtime.garbage import no_search
+from funnelcast.runtime.garbage import paused_gc
 
 
 @pytest.fixture(autouse=True)
@@ -17,11 +17,11 @@ def as_it_was() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("is_on", [True, False])
-def test_it_is_off_meanwhile_and_then_as_before(is_on: bool) -> None:
+def test_the_collector_is_off_within_the_block_and_then_as_before(is_on: bool) -> None:
     if not is_on:
         gc.disable()
-    with pytest.raises(ValueError, match="x"), no_search():
-        with no_search():
+    with pytest.raises(ValueError, match="x"), paused_gc():
+        with paused_gc():
             assert not gc.isenabled()
         assert not gc.isenabled()
         raise ValueError("x")
@@ -29,14 +29,14 @@ def test_it_is_off_meanwhile_and_then_as_before(is_on: bool) -> None:
 
 
 class Made:
-    """Of a cycle, which only a search finds."""
+    """An object in a cycle, which the collector alone frees."""
 
     def __init__(self) -> None:
         self.itself = self
 
 
 def test_what_was_made_is_among_the_oldest_and_can_still_be_garbage() -> None:
-    with no_search():
+    with paused_gc():
         made = Made()
     assert any(each is made for each in gc.get_objects(generation=2))
     alive = weakref.ref(made)
@@ -46,9 +46,9 @@ def test_what_was_made_is_among_the_oldest_and_can_still_be_garbage() -> None:
 
 
 def test_what_somebody_froze_stays_frozen() -> None:
-    """Frozen objects are not among those that a search goes through."""
+    """The collector does not go through frozen objects."""
     made = Made()
     gc.freeze()
-    with no_search():
+    with paused_gc():
         pass
     assert gc.get_freeze_count() > 0 and not any(each is made for each in gc.get_objects())

@@ -26,8 +26,8 @@ from funnelcast.experiments.statistics import with_statistics
 from funnelcast.experiments.warm import grown_encoder, warm_start
 from funnelcast.models.base import Model
 from funnelcast.models.network import FunnelModel, NetworkRecipe
-from funnelcast.serving.bundle import Bundle
 from funnelcast.runtime.threads import cores
+from funnelcast.serving.bundle import Bundle
 from funnelcast.training.adapting import Starting
 from funnelcast.training.course import Plan
 from funnelcast.training.losses import build_loss_weights, rates_given_parent

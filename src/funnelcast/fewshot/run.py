@@ -22,9 +22,9 @@ from funnelcast.fewshot.protocol import SIZES, Measured, measure
 from funnelcast.fewshot.report import gains, report
 from funnelcast.fewshot.standard import PLAIN, methods_of, standard_methods
 from funnelcast.fewshot.tasks import Asked, unseen_tasks
+from funnelcast.runtime.threads import cores
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor, bundle_of
-from funnelcast.runtime.threads import cores
 from funnelcast.training.adapting import Adapting
 
 QUERY = 100

@@ -1,4 +1,4 @@
-"""Python's search for garbage, put off while what is made stays."""
+"""A pause of Python's garbage collector, for objects that stay."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def no_search() -> Iterator[None]:
-    """Modules and a loaded model are some hundred thousand objects; while they are made Python would look through them
-    again and again, for a sixth of a second. Afterwards they are among the oldest, which it seldom looks through."""
+def paused_gc() -> Iterator[None]:
+    """Turn the cyclic collector off within the block, and move what was made there to the oldest generation.
+
+    Modules and a loaded model are some hundred thousand objects. While they are made the collector would go through
+    them several times, for a sixth of a second in all. It seldom goes through the oldest generation.
+    """
     is_on = gc.isenabled()
     gc.disable()
     try:

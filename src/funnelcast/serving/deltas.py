@@ -19,13 +19,13 @@ from funnelcast.layers.heads import undo_downsampling
 from funnelcast.layers.mode import FAST, HALF, Precision, is_half
 from funnelcast.layers.statistics import StatisticsLayer
 from funnelcast.models.network import FunnelModel
+from funnelcast.runtime.subnormals import flush_to_zero
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.delta import Delta
 from funnelcast.serving.few_rows import FEW, FewRows
 from funnelcast.serving.keys import Keys
 from funnelcast.serving.network import Replicas
 from funnelcast.serving.new_rows import NewRows
-from funnelcast.runtime.subnormals import flush_to_zero
 from funnelcast.training.added_statistics import AddedStatistics
 from funnelcast.training.overlay import laid_over
 

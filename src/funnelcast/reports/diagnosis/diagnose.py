@@ -26,8 +26,8 @@ from funnelcast.reports.diagnosis.frequency import frequency
 from funnelcast.reports.diagnosis.parts import attention, gates
 from funnelcast.reports.diagnosis.scored import Scored
 from funnelcast.reports.diagnosis.timing import timing
-from funnelcast.serving.bundle import Bundle
 from funnelcast.runtime.subnormals import flush_to_zero
+from funnelcast.serving.bundle import Bundle
 from funnelcast.training.objective import Objective
 
 ROWS = 20_000
