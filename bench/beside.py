@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from bench.ours import SETTINGS, WORK
 from bench.peers.work import BATCH, VOCABULARIES, make
-from bench.proofs.show import say
+from harness.show import say
 
 PEERS = {
     "torch-rechub": ("mmoe", "ple", "shared_bottom", "esmm", "aitm"),

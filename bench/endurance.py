@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.proofs.show import say, show
 from bench.training import FUNNEL, RATES, build, draw
 from funnelcast.data.columns import Columns
 from funnelcast.registry import RECIPES
@@ -32,6 +31,7 @@ from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.optimizers import OptimizerConfig
 from funnelcast.training.stages import Stage
 from funnelcast.training.trainer import Trainer
+from harness.show import say, show
 
 MODELS = [name for name, recipe in RECIPES.items() if recipe.differentiable]
 WARM, DEV = 8192, 4096

@@ -20,7 +20,6 @@ from statistics import median
 import torch
 from torch import distributed
 
-from bench.proofs.show import show
 from bench.training import RATES, build, draw
 from funnelcast.layers.workspace import keep_freed_memory
 from funnelcast.runtime.threads import helpers
@@ -29,6 +28,7 @@ from funnelcast.training.gradients import Gradients, joined
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.optimizers import OptimizerConfig
 from funnelcast.training.stages import Stage
+from harness.show import show
 
 BATCH, BATCHES, WARM = 2048, 120, 20
 

@@ -15,11 +15,11 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from bench.proofs.show import show
 from funnelcast.layers.dropout import LoopDropout
 from funnelcast.layers.fused import fused_bank
 from funnelcast.layers.mode import FAST, HALF, HAS_BFLOAT16
 from funnelcast.layers.workspace import keep_freed_memory
+from harness.show import show
 
 SHAPES = ((90, 256), (288, 256), (256, 128), (128, 128))
 """Of the first layer of an expert with embeddings of 5 and 16, its second one, and of a tower."""

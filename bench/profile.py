@@ -14,7 +14,6 @@ from unittest import mock
 import torch
 
 from bench.floor import Floor, products_of
-from bench.proofs.show import show
 from bench.training import RATES, build, draw
 from funnelcast.data.batch import Batch
 from funnelcast.layers.embedding import Embedding
@@ -28,6 +27,7 @@ from funnelcast.training.course import Course, Plan, course_of
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.optimizers import OptimizerConfig
 from funnelcast.training.stages import Stage
+from harness.show import show
 
 BATCHES = 80
 

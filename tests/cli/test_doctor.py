@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.proofs.calls import call
+from harness.calls import call
 from tests.cli.test_main import loads, refused
 from tests.data_checks import logs
 from tests.data_checks.logs import FEATURES

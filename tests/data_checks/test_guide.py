@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.proofs.calls import call
+from harness.calls import call
 
 GUIDE = (Path(__file__).parents[3] / "docs/guide/doctor.md").read_text()
 

@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 
 import funnelcast
-from bench.proofs.killed import content
 from funnelcast.boosting.fit import Boosting
 from funnelcast.boosting.trees import Trees
 from funnelcast.data.table import Table
@@ -23,6 +22,7 @@ from funnelcast.experiments.evaluate import evaluate
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.run import Run, train
 from funnelcast.serving.bundle import Bundle
+from proofs.killed import content
 from tests import tiny
 from tests.kill import kills
 

@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.proofs.calls import call
 from funnelcast.boosting.stacked import network_of
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
@@ -25,6 +24,7 @@ from funnelcast.experiments.warm import grown_encoder, warm_start
 from funnelcast.layers.statistics import StatisticsLayer
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor
+from harness.calls import call
 from tests.experiments import recommended
 
 QUICK: dict[str, Any] = {"parts": (), "baselines": False}

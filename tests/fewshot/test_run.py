@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.proofs.calls import call
 from funnelcast.data.table import Table
 from funnelcast.errors import ComparisonError, FunnelcastError
 from funnelcast.fewshot.protocol import measure
@@ -17,8 +16,9 @@ from funnelcast.fewshot.report import report
 from funnelcast.fewshot.run import few_shot
 from funnelcast.fewshot.standard import META, META_ADAPTED, PLAIN, methods_of, standard_methods
 from funnelcast.fewshot.tasks import unseen_tasks
-from funnelcast.testing.campaign_law import encoder
 from funnelcast.training.adapting import Adapting
+from harness.calls import call
+from proofs.simulators.campaigns import encoder
 from tests.fewshot.tiny import CLICK, CONVERSION, bundle, write_table
 
 FEW = Adapting(steps=2, folds=2)

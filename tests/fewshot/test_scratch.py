@@ -10,10 +10,10 @@ from funnelcast.fewshot import scratch as scratch_module
 from funnelcast.fewshot.scratch import Scratch
 from funnelcast.fewshot.tasks import Asked
 from funnelcast.models.network import FunnelModel, NetworkRecipe
-from funnelcast.testing.campaign_law import encoder
 from funnelcast.training.course import Course
 from funnelcast.training.losses import LossConfig
 from funnelcast.training.stages import Stage
+from proofs.simulators.campaigns import encoder
 from tests.fewshot.tiny import CLICK, CONVERSION, MODEL, tasks
 
 

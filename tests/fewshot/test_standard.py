@@ -22,9 +22,9 @@ from funnelcast.fewshot.standard import (
 )
 from funnelcast.fewshot.tasks import Asked
 from funnelcast.serving.bundle import Bundle
-from funnelcast.testing.campaign_law import encoder
 from funnelcast.training.adapting import Adapting
 from funnelcast.training.algorithms import Inner
+from proofs.simulators.campaigns import encoder
 from tests.fewshot.tiny import CLICK, CONVERSION, bundle, tasks, training_rows
 
 SIZES = (0, 40)

@@ -17,10 +17,10 @@ from funnelcast.fewshot.tasks import Asked
 from funnelcast.models.network import FunnelModel, NetworkRecipe
 from funnelcast.schema.funnel import Funnel
 from funnelcast.serving.bundle import Bundle
-from funnelcast.testing.campaign_law import CampaignLaw, Differences, Ints, encoder
-from funnelcast.testing.campaign_tasks import CampaignTasks
 from funnelcast.training.adapting import Starting
 from funnelcast.training.losses import LossConfig
+from proofs.simulators.campaign_tasks import CampaignTasks
+from proofs.simulators.campaigns import CampaignSimulator, Differences, Ints, encoder
 
 FUNNEL = Funnel.parse("click; conversion after click")
 CLICK, CONVERSION = (Asked.of(FUNNEL, name) for name in ("click", "conversion_given_click"))
@@ -30,9 +30,9 @@ MODEL: dict[str, Any] = {
 
 
 @cache
-def law() -> CampaignLaw:
+def law() -> CampaignSimulator:
     """With differences that few rows can tell."""
-    return CampaignLaw(0, Differences(offset=1.5, taste=0.5))
+    return CampaignSimulator(0, Differences(offset=1.5, taste=0.5))
 
 
 def tasks(asked: Asked, number: int = 4, support: int = 40, query: int = 60) -> CampaignTasks:
