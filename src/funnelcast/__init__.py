@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from funnelcast.data.datasets.funnels.prepare import prepare_funnel
     from funnelcast.data.datasets.generator.generate import generate
     from funnelcast.data.table import Table
-    from funnelcast.data_checks.examine import doctor
+    from funnelcast.data_checks.doctor import doctor
     from funnelcast.errors import FunnelcastError
     from funnelcast.experiments.adapt import adapt_file
     from funnelcast.experiments.compare import compare
@@ -66,7 +66,7 @@ _HOMES = {
     "benchmark": "benchmarks.run",
     "compare": "experiments.compare",
     "diagnose": "reports.diagnosis.diagnose",
-    "doctor": "data_checks.examine",
+    "doctor": "data_checks.doctor",
     "evaluate": "experiments.evaluate",
     "few_shot": "fewshot.run",
     "generate": "data.datasets.generator.generate",

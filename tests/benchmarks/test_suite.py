@@ -11,7 +11,7 @@ from funnelcast.benchmarks.suite import Suite, slug
 from funnelcast.errors import ConfigError
 from tests.benchmarks.suites import write_suite
 
-TABLES = sorted((Path(__file__).parents[3] / "experiments/tables").glob("*.toml"))
+TABLES = sorted((Path(__file__).parents[2] / "experiments/tables").glob("*.toml"))
 
 
 def test_models_are_read_from_beside_the_file_or_by_the_names_of_presets(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from funnelcast.data.numeric import Bins, Standard
 from funnelcast.data.table import Table
 from funnelcast.data.table_writer import TableWriter
 from funnelcast.data.vocabulary import Vocabulary
-from funnelcast.data_checks.examine import doctor
+from funnelcast.data_checks.doctor import doctor
 from funnelcast.data_checks.finding import Finding
 from funnelcast.schema.dataset import Schema
 

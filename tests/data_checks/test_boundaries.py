@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from funnelcast.data_checks import duplicates, reading, sample
-from funnelcast.data_checks.examine import doctor
+from funnelcast.data_checks import column, duplicates, sample
+from funnelcast.data_checks.doctor import doctor
 from funnelcast.data_checks.finding import AFTER, ALONE, COPY, DRIFT, ROWS
 from funnelcast.errors import TableError
 from tests.data_checks import logs
@@ -170,7 +170,7 @@ def test_large_parts_are_looked_at_in_blocks(tmp_path: Path, monkeypatch: pytest
         part["x"], part["late"] = part["click"], [[1, 2] if click else [] for click in part["click"]]
     monkeypatch.setattr(sample, "MOST_ROWS", 3000)
     monkeypatch.setattr(sample, "BLOCK", 64)
-    monkeypatch.setattr(reading, "MOST_IDS", 4000)
+    monkeypatch.setattr(column, "MOST_IDS", 4000)
     monkeypatch.setattr(duplicates, "MOST_HASHES", 2000)
     monkeypatch.setattr(duplicates, "CHUNK", 1000)
     features = {**FEATURES, "x": "categorical", "late": {"kind": "sequence"}}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from funnelcast.data.columns import Columns
-from funnelcast.data_checks.drift import Drift, frequent, measure_drift
-from funnelcast.data_checks.reading import bins, edges
+from funnelcast.data_checks.column import bins, edges
+from funnelcast.data_checks.feature_drift import Drift, frequent, measure_drift
 from funnelcast.data_checks.sample import Sample
 
 Codes = np.ndarray

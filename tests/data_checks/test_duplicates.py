@@ -8,7 +8,7 @@ import pytest
 from funnelcast.data.columns import Columns
 from funnelcast.data.progress import silent
 from funnelcast.data_checks import duplicates
-from funnelcast.data_checks.compared import Compared
+from funnelcast.data_checks.comparable_rows import Compared
 from funnelcast.data_checks.duplicates import hash_parts
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from harness.calls import call
 
-GUIDE = (Path(__file__).parents[3] / "docs/guide/doctor.md").read_text()
+GUIDE = (Path(__file__).parents[2] / "docs/guide/doctor.md").read_text()
 
 
 def block(language: str) -> str:

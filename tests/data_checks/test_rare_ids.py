@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from funnelcast.data.table import Table
-from funnelcast.data_checks.examine import doctor
+from funnelcast.data_checks.doctor import doctor
 from funnelcast.data_checks.finding import ROWS
 from tests.data_checks import logs
 from tests.data_checks.logs import Log

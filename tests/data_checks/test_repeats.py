@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from funnelcast.data_checks.repeats import excess_repeats
+from funnelcast.data_checks.duplicates import excess_repeats
 
 
 def counts(values: np.ndarray) -> np.ndarray:

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from funnelcast.data.columns import Columns
-from funnelcast.data_checks.sample import BLOCK, Sample, spread
-from funnelcast.data_checks.shares import by_stretches
+from funnelcast.data_checks.sample import BLOCK, Sample, by_stretches, spread
 
 
 def sample(rows: int) -> Sample:

@@ -30,7 +30,7 @@ def doctor(
     Exit 0 when nothing was found, or notes alone; 1 when there are warnings or errors. docs/guide/doctor.md says what
     each finding means.
     """
-    from funnelcast.data_checks.examine import doctor as examine
+    from funnelcast.data_checks.doctor import doctor as examine
 
     with progress_bars(as_json) as progress:
         report = examine(data, progress=progress)

@@ -6,17 +6,17 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from funnelcast.data.progress import Progress
 from funnelcast.data.unknown_values import Hashes, mix
-from funnelcast.data_checks import words
-from funnelcast.data_checks.compared import Compared
+from funnelcast.data_checks.comparable_rows import Compared
 from funnelcast.data_checks.finding import ROWS, Finding, Severity
+from funnelcast.data_checks.formatting import percent
 from funnelcast.data_checks.hashing import RowHasher
-from funnelcast.data_checks.repeats import excess_repeats
 from funnelcast.evaluation.auc import TOO_FEW
 
 MOST_HASHES = 8_000_000
@@ -107,8 +107,8 @@ def _taken(part: str, other: Hashed, shared: float, own: float, excess: float) -
         ROWS,
         part,
         _severity(excess),
-        f"{words.percent(shared)} of the {other.total:,} {part} rows stand in train with the same features and "
-        f"labels; of the training rows, {words.percent(own)} have such a twin among the others",
+        f"{percent(shared)} of the {other.total:,} {part} rows stand in train with the same features and "
+        f"labels; of the training rows, {percent(own)} have such a twin among the others",
         f"look how train and {part} were made: some rows seem to be in both; take them out of one",
     )
 
@@ -118,7 +118,7 @@ def _spread(part: str, other: Hashed, shared: float, copied: str) -> Finding:
         ROWS,
         part,
         _severity(shared),
-        f"{copied}; so {words.percent(shared)} of the {other.total:,} {part} rows stand in train too",
+        f"{copied}; so {percent(shared)} of the {other.total:,} {part} rows stand in train too",
         'drop the copies before the log is split, or keep equal rows in one part: [split] by = "group"',
     )
 
@@ -152,3 +152,42 @@ def _labels_agree(train: Hashed, times: int) -> bool:
     shares = np.bincount(labels.ravel()) / max(1, labels.size)
     expected = len(labels) * (1 - float((shares**times).sum()))
     return expected < TOO_FEW or differ < expected / 2
+
+
+HIGHEST = 8
+MARGIN = 2.0
+
+
+class Repeats(NamedTuple):
+    """Rows that stand `times` times, more than independent rows would."""
+
+    times: int
+    values: int
+    most: float
+    """How many values independent rows would have so often, at most."""
+
+    @property
+    def excess(self) -> float:
+        """Rows beyond."""
+        return self.times * (self.values - self.most)
+
+
+def excess_repeats(counts: NDArray[np.int64]) -> Repeats | None:
+    """The gravest excess in the counts (V,) of V distinct values; none where there is none beyond chance.
+
+    f_k values that stand k times each, of independent rows, are a mixture of Poisson laws, E f_k = ∫ e^-λ λ^k / k! dν,
+    so by Cauchy and Schwarz (E f_k)² <= (k + 1) / k · E f_(k-1) · E f_(k+1). Copies break it: where every row stands
+    twice, f_2 is large and f_1 and f_3 are 0.
+    """
+    f = np.bincount(np.minimum(counts, HIGHEST + 2), minlength=HIGHEST + 3).astype(np.float64)
+    found = []
+    for k in range(2, HIGHEST + 1):
+        most = MARGIN * math.sqrt((k + 1) / k * _at_most(f[k - 1]) * _at_most(f[k + 1]))
+        if f[k] - 3 * math.sqrt(f[k]) > most:
+            found.append(Repeats(k, int(f[k]), most))
+    return max(found, key=lambda each: each.excess, default=None)
+
+
+def _at_most(count: float) -> float:
+    """The mean of a Poisson law of which `count` was seen, at most."""
+    return count + 3 * math.sqrt(count) + 5

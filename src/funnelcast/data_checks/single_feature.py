@@ -1,4 +1,4 @@
-"""A feature that predicts a step too well by itself."""
+"""A feature that predicts a step too well by itself: its value, or the rates of its values in other rows."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from funnelcast.data_checks import words
+from funnelcast.data.columns import Ragged
+from funnelcast.data_checks.column import Column
 from funnelcast.data_checks.finding import ALONE, Finding, Severity
-from funnelcast.data_checks.reading import Column
+from funnelcast.data_checks.formatting import output_name
 from funnelcast.data_checks.sample import Sample
-from funnelcast.data_checks.scores import Rows, scores
 from funnelcast.evaluation.auc import TOO_FEW, Interval, auc_interval
 from funnelcast.evaluation.funnel import sample_space
 from funnelcast.schema.dataset import Schema
@@ -63,7 +63,7 @@ def measure_alone(column: Column, outputs: tuple[Output, ...]) -> list[Alone]:
 def too_few(sample: Sample, funnel: Funnel) -> list[str]:
     """The outputs that are not measured for want of rows of a class."""
     return [
-        f"{words.named(output, funnel)} has under {TOO_FEW} rows of a class in half of the training rows"
+        f"{output_name(output, funnel)} has under {TOO_FEW} rows of a class in half of the training rows"
         for output in funnel.outputs
         if _halves(sample, output) is None
     ]
@@ -132,7 +132,7 @@ def _distance(auc: float) -> float:
 
 
 def _finding(found: Alone, severity: Severity, schema: Schema, next_best: Alone | None = None) -> Finding:
-    name = words.named(found.output, schema.funnel)
+    name = output_name(found.output, schema.funnel)
     beside = f"; the next best feature, {next_best.feature}, has {next_best.auc.estimate:.3f}" if next_best else ""
     return Finding(
         ALONE,
@@ -143,3 +143,42 @@ def _finding(found: Alone, severity: Severity, schema: Schema, next_best: Alone 
         f"reached it{beside}",
         "find out when and from what it is made: what is made of the outcome, or of rows that came later, must go",
     )
+
+
+Rows = NDArray[np.int64]
+STRENGTH = 10.0
+"""A value's rate is drawn to that of all rows as by so many of them."""
+
+
+def scores(
+    column: Column, fit: Rows, labels: NDArray[np.bool_], held: Rows
+) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """How rows `held` (h,) are scored, and their scores; rates are those of the rows `fit` (f,) with `labels` (f,)."""
+    if column.numbers is not None:
+        yield "length" if column.lists else "value", column.numbers[held]
+    codes = column.binned
+    yield "rate of each value", _rates(codes[fit], labels, int(codes.max()) + 1)[codes[held]]
+    if column.lists is not None and len(column.lists.ids):
+        lists = column.lists.take(fit)
+        of_ids = np.repeat(labels, np.diff(lists.offsets))
+        rates = _rates(lists.ids, of_ids, int(column.lists.ids.max()) + 1)
+        yield from _of_lists(column.lists.take(held), rates, float(labels.mean()))
+
+
+def _rates(codes: NDArray[np.int32] | Rows, labels: NDArray[np.bool_], count: int) -> NDArray[np.float64]:
+    """(count,) the rate of each code, drawn to that of all."""
+    rate = float(labels.mean()) if len(labels) else 0.0
+    rows, reached = np.bincount(codes, minlength=count), np.bincount(codes[labels], minlength=count)
+    return np.asarray((reached + STRENGTH * rate) / (rows + STRENGTH))
+
+
+def _of_lists(lists: Ragged, rates: NDArray[np.float64], empty: float) -> Iterator[tuple[str, NDArray[np.float64]]]:
+    """Mean and highest rate of the ids of each list; `empty` of one without."""
+    each, lengths = rates[lists.ids], np.diff(lists.offsets)
+    starts = lists.offsets[:-1][lengths > 0]
+    for how, ufunc, shares in (("mean rate of its ids", np.add, lengths), ("highest rate of its ids", np.maximum, 1)):
+        found = np.full(len(lengths), empty)
+        if len(starts):
+            found[lengths > 0] = ufunc.reduceat(each, starts)
+            found[lengths > 0] /= shares[lengths > 0] if isinstance(shares, np.ndarray) else shares
+        yield how, found

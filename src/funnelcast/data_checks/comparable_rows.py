@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from funnelcast.data.columns import Columns, Ragged
 from funnelcast.data.table import Table, Unknown
-from funnelcast.data_checks import words
 from funnelcast.data_checks.finding import ROWS
+from funnelcast.data_checks.formatting import percent
 from funnelcast.schema.features import IdFeature
 
 Mask = NDArray[np.bool_]
@@ -45,7 +45,7 @@ def not_compared(parts: dict[str, Compared]) -> Iterator[str]:
     """How many rows are left out, and why."""
     for part, rows in parts.items():
         if rows.left_out is not None and rows.left_out.any():
-            share = words.percent(float(rows.left_out.mean()))
+            share = percent(float(rows.left_out.mean()))
             yield (
                 f"{ROWS}: {share} of the {len(rows):,} {part} rows have an id that "
                 "is missing, or too rare for its vocabulary, and the table does not hold which: they are left out; a "

@@ -9,19 +9,18 @@ from pathlib import Path
 
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import PARTS, Table
-from funnelcast.data_checks.after import known_after
-from funnelcast.data_checks.alone import Alone, measure_alone, too_few, too_good
-from funnelcast.data_checks.compared import Compared, compared, not_compared
-from funnelcast.data_checks.copies import label_copy
-from funnelcast.data_checks.drifts import feature_drift
+from funnelcast.data_checks.column import Column, read
+from funnelcast.data_checks.comparable_rows import Compared, compared, not_compared
 from funnelcast.data_checks.duplicates import duplicates, hash_parts
+from funnelcast.data_checks.feature_drift import feature_drift
 from funnelcast.data_checks.finding import ALONE, DRIFT, IDS, ROWS, TIME, Finding, Report, ordered
-from funnelcast.data_checks.new_ids import new_ids
-from funnelcast.data_checks.rates import rate_drift
-from funnelcast.data_checks.reading import Column, read
+from funnelcast.data_checks.known_after_step import known_after
+from funnelcast.data_checks.label_copies import label_copy
+from funnelcast.data_checks.label_drift import rate_drift
 from funnelcast.data_checks.sample import Sample, look_at
-from funnelcast.data_checks.time_order import of_the_future, time_order
-from funnelcast.data_checks.times import Times, find_times
+from funnelcast.data_checks.single_feature import Alone, measure_alone, too_few, too_good
+from funnelcast.data_checks.time_order import Times, find_times, of_the_future, time_order
+from funnelcast.data_checks.unknown_ids import new_ids
 
 
 def doctor(table: Table | Path | str, *, progress: Progress = silent) -> Report:

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from funnelcast.data.encoder import Encoder
-from funnelcast.data_checks import words
+from funnelcast.data_checks.column import Column
 from funnelcast.data_checks.finding import COPY, Finding
+from funnelcast.data_checks.formatting import percent, raw_value
 from funnelcast.data_checks.hashing import combinations
-from funnelcast.data_checks.reading import Column
 
 NEARLY_ALL = 0.99
 """Of the rows of either class, not of all: a constant agrees with a rare label in 99.8 % of all rows."""
@@ -46,8 +46,8 @@ def label_copy(column: Column, encoder: Encoder) -> Finding | None:
         COPY,
         column.name,
         "error",
-        f"it is {reached} in {words.percent(first.share)} of the {rows:,} training rows that reached {step}, and "
-        f"{other} in {words.percent(first.rest)} of the {rest:,} others: it says who reached {' and '.join(steps)}, "
+        f"it is {reached} in {percent(first.share)} of the {rows:,} training rows that reached {step}, and "
+        f"{other} in {percent(first.rest)} of the {rest:,} others: it says who reached {' and '.join(steps)}, "
         "and nothing else",
         "take it out of [features]: when a prediction is made, nobody knows it yet",
     )
@@ -82,4 +82,4 @@ def _usual(groups: NDArray[np.int64], codes: NDArray[np.int64]) -> NDArray[np.in
 def _values(column: Column, encoder: Encoder, codes: list[int]) -> str:
     if column.lists is not None:
         return "one certain list" if len(codes) == 1 else f"one of {len(codes)} lists"
-    return " or ".join(words.value(encoder, column.name, column.values[code]) or "no value" for code in codes)
+    return " or ".join(raw_value(encoder, column.name, column.values[code]) or "no value" for code in codes)

@@ -1,10 +1,10 @@
-"""Numbers and values in words."""
+"""Shares and values as findings show them."""
 
 from __future__ import annotations
 
 import pytest
 
-from funnelcast.data_checks import words
+from funnelcast.data_checks.formatting import output_name, percent, percent_range, raw_value
 from tests.tiny import fitted_encoder
 
 
@@ -16,11 +16,11 @@ from tests.tiny import fitted_encoder
     ],
 )  # fmt: skip
 def test_shares(share: float, said: str) -> None:
-    assert words.percent(share) == said
+    assert percent(share) == said
 
 
 def test_intervals() -> None:
-    assert words.between(0.1, 0.25) == "10.0 – 25.0 %"
+    assert percent_range(0.1, 0.25) == "10.0 – 25.0 %"
 
 
 @pytest.mark.parametrize(
@@ -31,12 +31,12 @@ def test_intervals() -> None:
     ],
 )  # fmt: skip
 def test_values_as_the_log_has_them(feature: str, raw: float, said: str) -> None:
-    assert words.value(fitted_encoder(), feature, raw) == said
+    assert raw_value(fitted_encoder(), feature, raw) == said
 
 
 def test_outputs() -> None:
     funnel = fitted_encoder().schema.funnel
-    assert [words.named(output, funnel) for output in funnel.outputs] == [
+    assert [output_name(output, funnel) for output in funnel.outputs] == [
         "click",
         "conversion",
         "conversion given click",

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from funnelcast.data.columns import Ragged
-from funnelcast.data_checks import unknown
-from funnelcast.data_checks.unknown import expected_unknown, unknown_in_lists, unknown_share
+from funnelcast.data_checks import unknown_ids
+from funnelcast.data_checks.unknown_ids import expected_unknown, unknown_in_lists, unknown_share
 
 
 def encoded(ids: np.ndarray, train: np.ndarray, min_count: int) -> np.ndarray:
@@ -33,7 +33,7 @@ def test_the_expected_share_is_that_of_a_random_split(run: int, min_count: int) 
 def test_pieces_of_a_column_count_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     ids = np.random.default_rng(0).integers(0, 300, 5000).astype(np.int32)
     whole = expected_unknown(ids, 2)
-    monkeypatch.setattr(unknown, "CHUNK", 700)
+    monkeypatch.setattr(unknown_ids, "CHUNK", 700)
     assert expected_unknown(ids, 2).elsewhere == whole.elsewhere and unknown_share(ids) == whole.train
     lists = Ragged(np.array([0, 600, 600, 1500, 2000]), ids[:2000])
     shared = Ragged(lists.offsets, lists.ids, index=np.array([3, 0, 0, 1], np.int32))

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from funnelcast.data.encoder import Encoder
-from funnelcast.data_checks import words
-from funnelcast.data_checks.copies import FEWEST
+from funnelcast.data_checks.column import Column
 from funnelcast.data_checks.finding import AFTER, Finding
-from funnelcast.data_checks.reading import Column
+from funnelcast.data_checks.formatting import percent, raw_value
+from funnelcast.data_checks.label_copies import FEWEST
 from funnelcast.evaluation.funnel import sample_space
 from funnelcast.evaluation.spread import wilson
 from funnelcast.schema.funnel import Funnel, Output
@@ -90,7 +90,7 @@ def _is_empty(column: Column, encoder: Encoder, code: int) -> bool:
     """Of a number, whatever value so many rows have."""
     if column.lists is not None:
         return _length(column, code) == 0
-    return column.numbers is not None or words.value(encoder, column.name, column.values[code]).lower() in EMPTY
+    return column.numbers is not None or raw_value(encoder, column.name, column.values[code]).lower() in EMPTY
 
 
 def _length(column: Column, code: int) -> int:
@@ -102,7 +102,7 @@ def _told(column: Column, encoder: Encoder, default: int) -> str:
     """What a feature is where it has another value than its default."""
     if column.lists is not None:
         return "another than its usual list" if _length(column, default) else "a list that is not empty"
-    value = words.value(encoder, column.name, column.values[default])
+    value = raw_value(encoder, column.name, column.values[default])
     return f"other than {value!r}" if value else "known"
 
 
@@ -115,7 +115,7 @@ def _finding(column: Column, encoder: Encoder, found: _Known) -> Finding:
         AFTER,
         column.name,
         "error" if found.share >= NEARLY_ALWAYS else "warning",
-        f"it is {is_known} in {words.percent(found.share)} of the {found.reached:,} training rows that "
-        f"reached {step}, and in {words.percent(found.share_others)} of the {found.others:,} others{space}",
+        f"it is {is_known} in {percent(found.share)} of the {found.reached:,} training rows that "
+        f"reached {step}, and in {percent(found.share_others)} of the {found.others:,} others{space}",
         f"if it comes to be known with {step} or later, take it out of [features]; if it is known before, keep it",
     )

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from funnelcast.data_checks.times import Times, find_times
+from funnelcast.data_checks.time_order import Times, find_times
 from tests.data_checks import logs
 
 DAY = 86_400e6

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from funnelcast.data_checks import words
 from funnelcast.data_checks.finding import DRIFT, Finding
-from funnelcast.data_checks.sample import Sample
-from funnelcast.data_checks.shares import Share, by_stretches
+from funnelcast.data_checks.formatting import output_name, percent, percent_range
+from funnelcast.data_checks.sample import Sample, Share, by_stretches
 from funnelcast.evaluation.auc import TOO_FEW
 from funnelcast.evaluation.funnel import sample_space
 from funnelcast.schema.funnel import Funnel, Output
@@ -30,7 +29,7 @@ def rate_drift(train: Sample, other: Sample, funnel: Funnel) -> Iterator[Finding
         before, after = _rate(train, output), _rate(other, output)
         if before is not None and after is not None and output.step not in told and _differ(before, after):
             told.add(output.step)
-            yield _finding(words.named(output, funnel), other.part, before, after)
+            yield _finding(output_name(output, funnel), other.part, before, after)
 
 
 def _rate(sample: Sample, output: Output) -> Share | None:
@@ -52,7 +51,7 @@ def _odds(share: float) -> float:
 
 
 def _finding(name: str, part: str, before: Share, after: Share) -> Finding:
-    told = [f"{words.percent(rate.value)} ({words.between(rate.low, rate.high)})" for rate in (before, after)]
+    told = [f"{percent(rate.value)} ({percent_range(rate.low, rate.high)})" for rate in (before, after)]
     return Finding(
         DRIFT,
         name,

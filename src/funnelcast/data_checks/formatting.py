@@ -1,4 +1,4 @@
-"""Numbers and values in words."""
+"""Shares and values of features as they stand in findings."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ def percent(share: float) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
-def between(low: float, high: float) -> str:
+def percent_range(low: float, high: float) -> str:
     """Of an interval of shares."""
     return f"{percent(low).removesuffix(' %')} – {percent(high)}"
 
 
-def named(output: Output, funnel: Funnel) -> str:
+def output_name(output: Output, funnel: Funnel) -> str:
     """`conversion`, or `conversion given click`."""
     step = funnel.names[output.step]
     return step if output.given is None else f"{step} given {funnel.names[output.given]}"
 
 
-def value(encoder: Encoder, feature: str, raw: Any) -> str:
+def raw_value(encoder: Encoder, feature: str, raw: Any) -> str:
     """What an id or a scaled number of a feature, or an id of its lists, stands for in the log; empty for what is
     missing or unknown, of scaled numbers the mean too.
     """
