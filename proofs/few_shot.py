@@ -20,8 +20,8 @@ from funnelcast.fewshot.methods import Method
 from funnelcast.fewshot.protocol import SIZES, Measured, measure
 from funnelcast.fewshot.report import gains, measured_of
 from funnelcast.fewshot.run import write
-from funnelcast.fewshot.standard import META, META_ADAPTED, OFFSET, PLAIN, standard_methods
-from funnelcast.fewshot.tasks import Asked
+from funnelcast.fewshot.standard_methods import META, META_ADAPTED, OFFSET, PLAIN, standard_methods
+from funnelcast.fewshot.tasks import TaskOutput
 from funnelcast.serving.bundle import Bundle
 from harness.show import show
 from proofs.compared import EXPERIMENTS, kept, train
@@ -87,18 +87,18 @@ def _measure(law: CampaignSimulator, output: str, runs: Path, share: Share) -> M
     if not (folder / "manifest.json").is_file():
         law.write_table(folder, **share.table)
     table = Table.open(folder)
-    asked = Asked.of(table.schema.funnel, output)
-    tasks = CampaignTasks(law, asked, share.tasks, max(share.sizes), share.query)
-    methods = campaign_methods(table, runs, asked) | {CEILING: ExactBayes(law, asked)}
-    return measure(tasks, methods, asked, share.sizes, os.cpu_count() or 1)
+    target = TaskOutput.of(table.schema.funnel, output)
+    tasks = CampaignTasks(law, target, share.tasks, max(share.sizes), share.query)
+    methods = campaign_methods(table, runs, target) | {CEILING: ExactBayes(law, target)}
+    return measure(tasks, methods, target, share.sizes, os.cpu_count() or 1)
 
 
-def campaign_methods(table: Table, runs: Path, asked: Asked) -> dict[str, Method]:
+def campaign_methods(table: Table, runs: Path, target: TaskOutput) -> dict[str, Method]:
     """With both networks trained by the command line, unless they are."""
     meta, plain = (_bundle(EXPERIMENTS / "campaigns" / f"{name}.toml", table, runs) for name in ("meta", "plain"))
     rows = table.part("train")
     groups = group_by(table, rows, table.side("train"), "campaign")
-    return standard_methods(meta, plain, asked, rows, groups.keys)
+    return standard_methods(meta, plain, target, rows, groups.keys)
 
 
 def _bundle(experiment: Path, table: Table, runs: Path) -> Bundle:

@@ -13,8 +13,8 @@ from funnelcast.data.files import new_folder
 from funnelcast.data.table import PARTS, Table
 from funnelcast.data.table_writer import TableWriter
 from funnelcast.fewshot.protocol import Measured, measure
-from funnelcast.fewshot.standard import standard_methods
-from funnelcast.fewshot.tasks import Asked, Task
+from funnelcast.fewshot.standard_methods import standard_methods
+from funnelcast.fewshot.tasks import Task, TaskOutput
 from funnelcast.serving.bundle import Bundle
 from harness.cost import cost
 from proofs.compared import EXPERIMENTS, train
@@ -33,13 +33,13 @@ def census_states(folder: Path) -> Measured:
     place = [name for name, _ in whole.encoder.inputs.fields].index(STATE)
     held_out = states_kept_out(whole, place)
     table = without(whole, place, held_out, folder / "table")
-    asked, rows = Asked.of(table.schema.funnel, "income"), table.part("train")
+    target, rows = TaskOutput.of(table.schema.funnel, "income"), table.part("train")
     names = {"meta": "states-meta", "plain": "shared-bottom"}
     runs = {k: train(EXPERIMENTS / "census" / f"{name}.toml", table.folder, folder / k, 1) for k, name in names.items()}
     meta, plain = (Bundle.load(runs[kind].bundles[0]) for kind in names)
-    methods = standard_methods(meta, plain, asked, rows, np.asarray(rows.ids[:, place]))
+    methods = standard_methods(meta, plain, target, rows, np.asarray(rows.ids[:, place]))
     tasks = [task_of(whole, place, state) for state in held_out]
-    return measure(tasks, methods, asked, SIZES, os.cpu_count() or 1)
+    return measure(tasks, methods, target, SIZES, os.cpu_count() or 1)
 
 
 def _prepared(folder: Path) -> Table:

@@ -10,7 +10,7 @@ from typing import overload
 import numpy as np
 
 from funnelcast.data.columns import Columns
-from funnelcast.fewshot.tasks import Asked, Task
+from funnelcast.fewshot.tasks import Task, TaskOutput
 from proofs.simulators.campaigns import CampaignSimulator, Floats, Sample
 
 CHUNK = 4096
@@ -22,7 +22,7 @@ class CampaignTasks(Sequence[Task]):
     """Held-out campaigns, drawn when they are asked for: of rare clicks, 1,024 stand in very many rows."""
 
     law: CampaignSimulator
-    asked: Asked
+    target: TaskOutput
     number: int = 200
     support: int = 1024
     """Rows that count, in the support of each; all others that come before the last of them are in it too."""
@@ -57,13 +57,13 @@ class CampaignTasks(Sequence[Task]):
 
     def _query(self, i: int) -> Sample:
         drawn = self._until(i, 1, self.query)
-        return drawn.take(np.flatnonzero(self.asked.space(drawn.columns)))
+        return drawn.take(np.flatnonzero(self.target.space(drawn.columns)))
 
     def _until(self, i: int, part: int, size: int) -> Sample:
         """Rows of a campaign up to the one with which `size` count."""
         found, have = list[Sample](), 0
         for drawn in self._chunks(i, part):
-            counted = np.cumsum(self.asked.space(drawn.columns)) + have
+            counted = np.cumsum(self.target.space(drawn.columns)) + have
             have = int(counted[-1])
             if have >= size:
                 found.append(drawn.take(np.arange(np.searchsorted(counted, size) + 1)))

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from funnelcast.data.columns import Columns
 from funnelcast.evaluation.logistic import posterior_mode
 from funnelcast.evaluation.rows import Array, Floats
-from funnelcast.fewshot.tasks import Asked, Logs
+from funnelcast.fewshot.tasks import Logs, TaskOutput
 from proofs.simulators.campaigns import SIZES, CampaignSimulator
 
 FREEDOM = 8.0
@@ -77,7 +77,7 @@ class ExactBayes:
     """The few-shot method that knows the law of campaigns, and learns from the support what is a campaign's own."""
 
     law: CampaignSimulator
-    asked: Asked
+    target: TaskOutput
     seed: int = 0
 
     def posterior(self, support: Columns) -> Draws:
@@ -96,10 +96,10 @@ class ExactBayes:
     def __call__(self, support: Columns, query: Columns) -> Logs:
         found = self.posterior(support)
         weights = np.tile(found.weights.astype(np.float32)[:, None], len(query))
-        if self.asked.output.given is not None:
+        if self.target.output.given is not None:
             clicks = probabilities(self.law, found.at, query.ids, 0)
             weights *= clicks / probabilities(self.law, found.at, self._pilot, 0).mean(1, keepdims=True)
-        return _means(weights, probabilities(self.law, found.at, query.ids, self.asked.output.step))
+        return _means(weights, probabilities(self.law, found.at, query.ids, self.target.output.step))
 
     @cached_property
     def _root(self) -> Floats:
@@ -118,14 +118,14 @@ class NotAdapted:
     """The few-shot method that knows the law, and nothing of the campaign: the best that training on a log can give."""
 
     law: CampaignSimulator
-    asked: Asked
+    target: TaskOutput
 
     def __call__(self, support: Columns, query: Columns) -> Logs:
         clicks = probabilities(self.law, self._own, query.ids, 0)
-        given = self.asked.output.given is not None  # of a log's rows with a click, more are of campaigns with many
+        given = self.target.output.given is not None  # of a log's rows with a click, more are of campaigns with many
         return _means(
             clicks if given else np.ones_like(clicks),
-            probabilities(self.law, self._own, query.ids, self.asked.output.step),
+            probabilities(self.law, self._own, query.ids, self.target.output.step),
         )
 
     @cached_property

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from funnelcast.benchmarks.cell import run_cell
-from funnelcast.benchmarks.pool import Cell
+from funnelcast.benchmarks.model_run import run_model
+from funnelcast.benchmarks.run_pool import ModelRun
 from funnelcast.benchmarks.suite import slug
 from funnelcast.data.table import Table
 from funnelcast.experiments.experiment import Experiment
@@ -32,15 +32,15 @@ def write_suite(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def finished_cells(folder: Path, table: Table, models: dict[str, str], seeds: int = 2) -> list[Cell]:
+def finished_cells(folder: Path, table: Table, models: dict[str, str], seeds: int = 2) -> list[ModelRun]:
     """Cells that were run in this process."""
     cells = []
     for model, text in models.items():
         (folder / "e.toml").write_text(text)
         for seed in range(seeds):
             experiment = Experiment.from_toml(folder / "e.toml", seed=seed, workers=1)
-            cell = Cell(model, seed, experiment, folder / "cells" / slug(model) / str(seed), table.folder)
+            cell = ModelRun(model, seed, experiment, folder / "cells" / slug(model) / str(seed), table.folder)
             cell.folder.mkdir(parents=True)
-            run_cell(experiment, table, cell.folder)
+            run_model(experiment, table, cell.folder)
             cells.append(cell)
     return cells

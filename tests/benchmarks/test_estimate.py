@@ -12,8 +12,8 @@ import pytest
 
 from funnelcast.benchmarks import estimate as module
 from funnelcast.benchmarks.estimate import Estimate, estimate, main, probe
-from funnelcast.benchmarks.pool import Cell
 from funnelcast.benchmarks.run import Plan
+from funnelcast.benchmarks.run_pool import ModelRun
 from funnelcast.data.table import Table
 from funnelcast.experiments.experiment import Experiment
 from tests import tiny
@@ -24,9 +24,9 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
     return tiny.write_table(tmp_path_factory.mktemp("estimate") / "table")
 
 
-def cells_of(folder: Path, table: Table, *seconds: float) -> list[Cell]:
+def cells_of(folder: Path, table: Table, *seconds: float) -> list[ModelRun]:
     """One model; those with `seconds` above 0 are finished."""
-    cells = [Cell("M", seed, tiny.experiment(), folder / str(seed), table.folder) for seed in range(len(seconds))]
+    cells = [ModelRun("M", seed, tiny.experiment(), folder / str(seed), table.folder) for seed in range(len(seconds))]
     for cell, own in zip(cells, seconds, strict=True):
         cell.folder.mkdir()
         if own:
@@ -42,7 +42,7 @@ def test_memory_is_that_of_the_largest_cells_side_by_side(table: Table, tmp_path
     cells = cells_of(tmp_path, table, 1, 0, 0, 0)
     plans = [Plan(cells, {"M": Estimate(1, 100)}, jobs, table) for jobs in (1, 2, 4)]
     assert [plan.bytes for plan in plans] == [100, 200, 300]
-    other = Cell("N", 0, tiny.experiment(), tmp_path / "N", table.folder)
+    other = ModelRun("N", 0, tiny.experiment(), tmp_path / "N", table.folder)
     both = {"M": Estimate(1, 100), "N": Estimate(1, 7)}
     assert [Plan([*cells, other], both, jobs, table).bytes for jobs in (3, 4, 5)] == [300, 307, 307]
     assert Plan([*cells, other], {"N": Estimate(1, 7)}, 4, table).bytes == 7

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from funnelcast.benchmarks.cell import scores_of
 from funnelcast.benchmarks.markdown import markdown
-from funnelcast.benchmarks.pool import Cell
+from funnelcast.benchmarks.model_run import scores_of
 from funnelcast.benchmarks.results import results_of
+from funnelcast.benchmarks.run_pool import ModelRun
 from funnelcast.benchmarks.suite import Suite
 from funnelcast.data.table import Table
 from funnelcast.errors import ComparisonError
@@ -33,16 +33,16 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
 
 
 @pytest.fixture(scope="module")
-def cells(table: Table, tmp_path_factory: pytest.TempPathFactory) -> list[Cell]:
+def cells(table: Table, tmp_path_factory: pytest.TempPathFactory) -> list[ModelRun]:
     return finished_cells(tmp_path_factory.mktemp("cells"), table, MODELS)
 
 
 @pytest.fixture(scope="module")
-def results(table: Table, cells: list[Cell]) -> dict[str, Any]:
+def results(table: Table, cells: list[ModelRun]) -> dict[str, Any]:
     return results_of(SUITE, cells, table)
 
 
-def test_figures_are_those_of_the_scores(table: Table, cells: list[Cell], results: dict[str, Any]) -> None:
+def test_figures_are_those_of_the_scores(table: Table, cells: list[ModelRun], results: dict[str, Any]) -> None:
     rows = table.part("test")
     assert rows.labels is not None and rows.weight is not None
     observed, reached = rows.labels[:, 1] != 255, rows.labels[:, 0] == 1
@@ -70,7 +70,7 @@ def test_gains_are_over_the_reference_and_of_the_means(results: dict[str, Any]) 
 
 
 def test_the_best_is_compared_with_all_others_and_counts_all_of_them(
-    table: Table, cells: list[Cell], tmp_path: Path
+    table: Table, cells: list[ModelRun], tmp_path: Path
 ) -> None:
     models = [*MODELS, "third"]
     more = finished_cells(tmp_path, table, {"third": MMOE.replace("experts = 2", "experts = 3")})
@@ -91,7 +91,7 @@ def test_the_best_is_compared_with_all_others_and_counts_all_of_them(
     assert sum(is_base) == len(is_base) / 3  # each reference was tried with each output
 
 
-def test_seeds_are_paired_by_their_number(table: Table, cells: list[Cell]) -> None:
+def test_seeds_are_paired_by_their_number(table: Table, cells: list[ModelRun]) -> None:
     """Where one of a model failed, the others keep their pairs."""
     left = [cell for cell in cells if (cell.model, cell.seed) != ("MMoE", 0)]
     found = results_of(SUITE, left, table)["models"]
@@ -100,14 +100,14 @@ def test_seeds_are_paired_by_their_number(table: Table, cells: list[Cell]) -> No
         assert gain["seeds"]["estimate"] == pytest.approx(own - others[1])
 
 
-def test_a_cell_of_another_protocol_is_refused(table: Table, cells: list[Cell], tmp_path: Path) -> None:
+def test_a_cell_of_another_protocol_is_refused(table: Table, cells: list[ModelRun], tmp_path: Path) -> None:
     other = tiny.write_table(tmp_path / "table", seed=7)
     (odd,) = finished_cells(tmp_path, other, {"MMoE": MMOE}, seeds=1)
     with pytest.raises(ComparisonError, match="different protocols"):
         results_of(SUITE, [*cells, replace(odd, seed=9)], table)
 
 
-def test_nothing_finished_is_no_error(table: Table, cells: list[Cell], tmp_path: Path) -> None:
+def test_nothing_finished_is_no_error(table: Table, cells: list[ModelRun], tmp_path: Path) -> None:
     waiting = [replace(cell, folder=tmp_path / str(i)) for i, cell in enumerate(cells)]
     found = results_of(SUITE, waiting, table)
     assert found["protocol"] == {} and "No cell is finished" in markdown(found, None)

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from funnelcast.benchmarks import run
-from funnelcast.benchmarks.pool import Cell
 from funnelcast.benchmarks.run import Plan, benchmark
-from funnelcast.benchmarks.source import open_data
+from funnelcast.benchmarks.run_pool import ModelRun
 from funnelcast.benchmarks.suite import Suite
+from funnelcast.benchmarks.table_source import open_data
 from funnelcast.data.progress import silent
 from funnelcast.errors import ConfigError, FunnelcastError
 from funnelcast.experiments.experiment import Experiment
@@ -37,7 +37,8 @@ def columns_of(results: dict[str, Any], out: Path) -> tuple[Any, dict[str, Any]]
 
 @pytest.mark.slow
 def test_it_goes_on_and_takes_more_models(tmp_path: Path) -> None:
-    table, out, ended, plans = tiny.write_table(tmp_path / "table").folder, tmp_path / "out", list[Cell](), list[Plan]()
+    table, out = tiny.write_table(tmp_path / "table").folder, tmp_path / "out"
+    ended, plans = list[ModelRun](), list[Plan]()
     one = write_suite(tmp_path, seeds=1, models={"Shared bottom": "models/bottom.toml"})
     benchmark(one, table, out, on_end=ended.append, on_plan=plans.append)
     made = {path: path.stat().st_mtime_ns for path in out.glob("cells/**/*.json")}
@@ -111,7 +112,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 def test_the_claim_has_the_options_as_a_shell_takes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = tiny.write_table(tmp_path / "my table").folder
     monkeypatch.setattr(run, "estimate", lambda *_: {})
-    monkeypatch.setattr(run, "run_cells", lambda *_: None)
+    monkeypatch.setattr(run, "run_models", lambda *_: None)
     benchmark(write_suite(tmp_path), data, tmp_path / "out")
     said = json.loads((tmp_path / "out/benchmark.json").read_text())
     assert shlex.split(said["options"]) == ["--data", str(data)]
@@ -171,7 +172,7 @@ def test_threads_decide_no_figure_of_a_cell(tmp_path: Path) -> None:
     """Micro-batches go one by one, but for a file that says how many."""
     for said, expected in (({}, 1), ({"at_once": 2}, 2)):
         experiment = tiny.experiment(optimizer={**tiny.experiment().optimizer.model_dump(), **said})
-        asked = Cell("MMoE", 0, experiment, tmp_path, tmp_path).asked(3)
+        asked = ModelRun("MMoE", 0, experiment, tmp_path, tmp_path).settings(3)
         assert (asked.workers, asked.optimizer.at_once) == (3, expected)
         assert asked.model_dump(exclude={"workers", "optimizer"}) == experiment.model_dump(
             exclude={"workers", "optimizer"}
@@ -180,5 +181,5 @@ def test_threads_decide_no_figure_of_a_cell(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["lightgbm", "mmoe"])
 def test_what_a_cell_is_asked_stands_with_its_model(name: str, tmp_path: Path) -> None:
-    asked = Cell(name, 0, Experiment.from_dict({"model": {"name": name}}), tmp_path, tmp_path).asked(3)
+    asked = ModelRun(name, 0, Experiment.from_dict({"model": {"name": name}}), tmp_path, tmp_path).settings(3)
     asked.check(tiny.write_table(tmp_path / "table").encoder)

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from funnelcast.benchmarks.cell import run_cell
 from funnelcast.benchmarks.markdown import markdown
-from funnelcast.benchmarks.pool import Cell
+from funnelcast.benchmarks.model_run import run_model
 from funnelcast.benchmarks.results import results_of
+from funnelcast.benchmarks.run_pool import ModelRun
 from funnelcast.benchmarks.splits import PARTS, split_tables
 from funnelcast.benchmarks.suite import Suite, slug
 from funnelcast.data.table import Table
@@ -77,9 +77,9 @@ def test_gains_are_over_the_splits(table: Table, tables: list[Table], tmp_path: 
         for model, text in {"B": BOTTOM, "M": MMOE}.items():
             (tmp_path / "e.toml").write_text(text)
             experiment = Experiment.from_toml(tmp_path / "e.toml", seed=seed, workers=1)
-            cells.append(Cell(model, seed, experiment, tmp_path / slug(model) / str(seed), own.folder))
+            cells.append(ModelRun(model, seed, experiment, tmp_path / slug(model) / str(seed), own.folder))
             cells[-1].folder.mkdir(parents=True)
-            run_cell(experiment, own, cells[-1].folder)
+            run_model(experiment, own, cells[-1].folder)
     results = results_of(suite, cells, table)
     aucs = {m: results["models"][m]["figures"]["click"]["auc"]["values"] for m in ("B", "M")}
     expected = resampled_interval(np.subtract(aucs["M"], aucs["B"]), 0.2)

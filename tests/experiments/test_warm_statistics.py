@@ -20,7 +20,7 @@ from funnelcast.experiments.evaluate import evaluate
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.fit import build_model
 from funnelcast.experiments.run import Run, train
-from funnelcast.experiments.warm import grown_encoder, warm_start
+from funnelcast.experiments.warm_start import grown_encoder, warm_start
 from funnelcast.layers.statistics import StatisticsLayer
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor

@@ -11,24 +11,24 @@ from funnelcast.evaluation.recalibration import OffsetPrior, recalibrated
 from funnelcast.evaluation.score import score
 from funnelcast.evaluation.smoothing import RatePrior
 from funnelcast.fewshot.methods import Adapted, Recalibrated, SmoothedRate, Unadapted, with_parameters
-from funnelcast.fewshot.tasks import Asked
+from funnelcast.fewshot.tasks import TaskOutput
 from funnelcast.training.adaptation import adapt
 from funnelcast.training.adapting import Adapting
 from tests.fewshot.tiny import CLICK, CONVERSION, bundle, network, tasks, training_rows
 
-either = pytest.mark.parametrize("asked", [CLICK, CONVERSION], ids=["click", "conversion"])
+either = pytest.mark.parametrize("target", [CLICK, CONVERSION], ids=["click", "conversion"])
 FAST = Adapting(learning_rate=0.5, steps=6, prior=0.0, offsets=False)
 
 
 @either
-def test_a_model_as_it_is(asked: Asked) -> None:
-    task, model = tasks(asked)[0], network(bundle())
-    log_p, log_q = Unadapted(model, asked)(task.support, task.query)
+def test_a_model_as_it_is(target: TaskOutput) -> None:
+    task, model = tasks(target)[0], network(bundle())
+    log_p, log_q = Unadapted(model, target)(task.support, task.query)
     reach, _ = score(model, task.query)
-    expected = reach[:, 0] if asked is CLICK else reach[:, 1] - reach[:, 0]
+    expected = reach[:, 0] if target is CLICK else reach[:, 1] - reach[:, 0]
     np.testing.assert_allclose(log_p, expected, rtol=1e-6)
     np.testing.assert_allclose(np.exp(log_p) + np.exp(log_q), 1, rtol=1e-6)
-    np.testing.assert_allclose(Unadapted(model, asked).logits(task.query), log_p - log_q)
+    np.testing.assert_allclose(Unadapted(model, target).logits(task.query), log_p - log_q)
 
 
 def test_negatives_that_were_left_out_in_training_are_put_back() -> None:
@@ -38,20 +38,20 @@ def test_negatives_that_were_left_out_in_training_are_put_back() -> None:
 
 
 @either
-def test_an_adapted_network_is_the_one_with_adapted_parameters(asked: Asked) -> None:
-    task, of = tasks(asked)[0], bundle()
+def test_an_adapted_network_is_the_one_with_adapted_parameters(target: TaskOutput) -> None:
+    task, of = tasks(target)[0], bundle()
     assert of.starting is not None
     before = network(of).fingerprint
     found = adapt(network(of), of.starting, Batch.of(task.support), FAST)
     assert found.steps > 0
-    log_p, _ = Adapted(network(of), of.starting, FAST, asked)(task.support, task.query)
+    log_p, _ = Adapted(network(of), of.starting, FAST, target)(task.support, task.query)
     other = network(bundle())
     other.load_state_dict(other.state_dict() | found.parameters)
-    np.testing.assert_allclose(log_p, Unadapted(other, asked)(task.support, task.query)[0])
+    np.testing.assert_allclose(log_p, Unadapted(other, target)(task.support, task.query)[0])
     assert network(of).fingerprint == before
-    plain, _ = Unadapted(network(of), asked)(task.support, task.query)
+    plain, _ = Unadapted(network(of), target)(task.support, task.query)
     assert np.abs(log_p - plain).max() > 0.001
-    none, _ = Adapted(network(of), of.starting, FAST, asked)(task.support.take(np.arange(0)), task.query)
+    none, _ = Adapted(network(of), of.starting, FAST, target)(task.support.take(np.arange(0)), task.query)
     assert np.array_equal(none, plain)
 
 
@@ -76,10 +76,10 @@ def test_other_parameters_stand_beside_the_network() -> None:
 
 
 @either
-def test_an_offset_of_the_logit_by_the_rows_that_count(asked: Asked) -> None:
-    task, unadapted, prior = tasks(asked)[1], Unadapted(network(bundle()), asked), OffsetPrior(-0.1, 0.8)
-    known = asked.counted(task.support)
-    labels = known.labels[:, asked.output.step]  # type: ignore[index]
+def test_an_offset_of_the_logit_by_the_rows_that_count(target: TaskOutput) -> None:
+    task, unadapted, prior = tasks(target)[1], Unadapted(network(bundle()), target), OffsetPrior(-0.1, 0.8)
+    known = target.counted(task.support)
+    labels = known.labels[:, target.output.step]  # type: ignore[index]
     expected = recalibrated(prior, unadapted.logits(known), labels, unadapted.logits(task.query))
     found = Recalibrated(unadapted, prior)(task.support, task.query)
     np.testing.assert_array_equal(found, expected)

@@ -9,7 +9,7 @@ import pytest
 from funnelcast.data.columns import Columns
 from funnelcast.errors import DataError
 from funnelcast.fewshot.protocol import measure
-from funnelcast.fewshot.tasks import Asked, Logs
+from funnelcast.fewshot.tasks import Logs, TaskOutput
 from tests.fewshot.tiny import CLICK, CONVERSION, tasks
 
 SIZES = (0, 3, 20)
@@ -18,25 +18,25 @@ SIZES = (0, 3, 20)
 class Counting:
     """Predicts the positives among its support, plus one, over two more rows than that; notes what it was shown."""
 
-    def __init__(self, asked: Asked) -> None:
-        self.asked, self.seen = asked, list[tuple[Columns, Columns]]()
+    def __init__(self, target: TaskOutput) -> None:
+        self.target, self.seen = target, list[tuple[Columns, Columns]]()
 
     def __call__(self, support: Columns, query: Columns) -> Logs:
         self.seen.append((support, query))
-        labels = self.asked.labels(self.asked.counted(support))
+        labels = self.target.labels(self.target.counted(support))
         p = np.full(len(query), (labels.sum() + 1) / (len(labels) + 2))
         return np.log(p), np.log1p(-p)
 
 
-@pytest.mark.parametrize("asked", [CLICK, CONVERSION], ids=["click", "conversion"])
-def test_what_is_measured_by_hand(asked: Asked) -> None:
-    method, given = Counting(asked), tasks(asked, number=3)
-    measured = measure(given, {"counting": method}, asked, SIZES)
-    assert measured.output == asked.output.name and measured.tasks == ("held-out 0", "held-out 1", "held-out 2")
+@pytest.mark.parametrize("target", [CLICK, CONVERSION], ids=["click", "conversion"])
+def test_what_is_measured_by_hand(target: TaskOutput) -> None:
+    method, given = Counting(target), tasks(target, number=3)
+    measured = measure(given, {"counting": method}, target, SIZES)
+    assert measured.output == target.output.name and measured.tasks == ("held-out 0", "held-out 1", "held-out 2")
     figures = measured.figures["counting"]
     assert figures.log_loss.shape == (3, 3)
     for i, task in enumerate(given):
-        y, known = asked.labels(task.query), asked.labels(asked.counted(task.support))
+        y, known = target.labels(task.query), target.labels(target.counted(task.support))
         for s, size in enumerate(SIZES):
             p = (known[:size].sum() + 1) / (size + 2)
             loss = -(y.sum() * np.log(p) + (len(y) - y.sum()) * np.log(1 - p)) / len(y)

@@ -14,7 +14,7 @@ from funnelcast.errors import ComparisonError, FunnelcastError
 from funnelcast.fewshot.protocol import measure
 from funnelcast.fewshot.report import report
 from funnelcast.fewshot.run import few_shot
-from funnelcast.fewshot.standard import META, META_ADAPTED, PLAIN, methods_of, standard_methods
+from funnelcast.fewshot.standard_methods import META, META_ADAPTED, PLAIN, methods_of, standard_methods
 from funnelcast.fewshot.tasks import unseen_tasks
 from funnelcast.training.adapting import Adapting
 from harness.calls import call

@@ -6,7 +6,7 @@ import pytest
 from funnelcast.data.columns import UNOBSERVED, Columns
 from funnelcast.data.table import Table
 from funnelcast.errors import DataError, TableError
-from funnelcast.fewshot.tasks import Asked, unseen_tasks
+from funnelcast.fewshot.tasks import TaskOutput, unseen_tasks
 from tests.fewshot.tiny import CLICK, CONVERSION, FUNNEL, write_table
 
 LABELS = [[0, 0], [1, 0], [UNOBSERVED, 0], [1, 1], [1, UNOBSERVED], [0, 0], [1, 0]]
@@ -38,7 +38,7 @@ def test_the_logs_of_an_output() -> None:
 
 def test_an_unknown_output_is_named() -> None:
     with pytest.raises(DataError, match="'conversions' is no output of this funnel; did you mean 'conversion'"):
-        Asked.of(FUNNEL, "conversions")
+        TaskOutput.of(FUNNEL, "conversions")
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from funnelcast.data.files import new_folder
 from funnelcast.data.table import Table
 from funnelcast.data.table_writer import TableWriter
 from funnelcast.experiments.experiment import Experiment
-from funnelcast.fewshot.tasks import Asked
+from funnelcast.fewshot.tasks import TaskOutput
 from funnelcast.models.network import FunnelModel, NetworkRecipe
 from funnelcast.schema.funnel import Funnel
 from funnelcast.serving.bundle import Bundle
@@ -23,7 +23,7 @@ from proofs.simulators.campaign_tasks import CampaignTasks
 from proofs.simulators.campaigns import CampaignSimulator, Differences, Ints, encoder
 
 FUNNEL = Funnel.parse("click; conversion after click")
-CLICK, CONVERSION = (Asked.of(FUNNEL, name) for name in ("click", "conversion_given_click"))
+CLICK, CONVERSION = (TaskOutput.of(FUNNEL, name) for name in ("click", "conversion_given_click"))
 MODEL: dict[str, Any] = {
     "name": "shared_bottom", "head": "chain", "embedding_dim": 2, "expert": [6], "tower": [4], "tower_dropout": [],
 }  # fmt: skip
@@ -35,8 +35,8 @@ def law() -> CampaignSimulator:
     return CampaignSimulator(0, Differences(offset=1.5, taste=0.5))
 
 
-def tasks(asked: Asked, number: int = 4, support: int = 40, query: int = 60) -> CampaignTasks:
-    return CampaignTasks(law(), asked, number, support, query)
+def tasks(target: TaskOutput, number: int = 4, support: int = 40, query: int = 60) -> CampaignTasks:
+    return CampaignTasks(law(), target, number, support, query)
 
 
 @cache

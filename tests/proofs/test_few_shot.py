@@ -14,7 +14,7 @@ from funnelcast.data.table import PARTS, Table
 from funnelcast.data.table_writer import TableWriter
 from funnelcast.data.vocabulary import Vocabulary
 from funnelcast.fewshot.protocol import SIZES, Figures, Measured
-from funnelcast.fewshot.standard import META, META_ADAPTED, OFFSET, PLAIN
+from funnelcast.fewshot.standard_methods import META, META_ADAPTED, OFFSET, PLAIN
 from funnelcast.schema.dataset import Schema
 from proofs import few_shot_census
 from proofs.few_shot import BETTER, _is_better, _is_harmless, few_shot

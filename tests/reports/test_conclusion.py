@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from scipy.stats import t
 
-from funnelcast.reports.best import best_of
-from funnelcast.reports.conclusion import conclude, headline
+from funnelcast.reports.conclusion import best_of, conclude, headline
 from funnelcast.reports.verdict import judge
 
 REFERENCE = "base"
@@ -62,7 +61,7 @@ def test_without_intervals_nothing_is_told_apart() -> None:
     found = results(a=model(0.65, 0.05), b=model(0.5, 0.0))
     found["best"]["click"]["others"]["b"]["p_adjusted"] = None
     best = best_of(found, "click")
-    assert best is not None and best.p["b"] is None and not best.is_apart("b") and best.is_apart("base")
+    assert best is not None and best.p["b"] is None and not best.beats("b") and best.beats("base")
     assert best_of(found, "conversion") is None
 
 

@@ -17,16 +17,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 
 from funnelcast.errors import FunnelcastError
-from funnelcast.reports.compared_figures import compared
-from funnelcast.reports.courses import kept_of, stages_of
-from funnelcast.reports.diagnosed import pictures
+from funnelcast.reports.benchmark_figures import benchmark_figures
+from funnelcast.reports.diagnosis_figures import diagnosis_figures
 from funnelcast.reports.diagnosis_tables import numbers_of
-from funnelcast.reports.drawing.calibration import _limits
-from funnelcast.reports.drawing.dots import Dot, paint_dots
-from funnelcast.reports.drawing.scores import label_of, paint_scores, ticks_of
+from funnelcast.reports.drawing.diagnosis_charts import _limits, label_of, paint_scores, ticks_of
+from funnelcast.reports.drawing.row_charts import Dot, paint_dots
 from funnelcast.reports.drawing.style import LIGHT
 from funnelcast.reports.drawing.svg import Picture, _as_attributes, picture
-from funnelcast.reports.reading import BenchmarkRun, read_run
+from funnelcast.reports.run_folder import BenchmarkRun, read_run
+from funnelcast.reports.training_curves import kept_of, stages_of
 from tests.reports.runs import ODD, bins, diagnosis, epoch
 
 pytestmark = pytest.mark.slow
@@ -45,7 +44,7 @@ FIGURES = {
 
 @pytest.fixture(scope="module")
 def drawn() -> list[Picture]:
-    return pictures(diagnosis(), "m-", "m")
+    return diagnosis_figures(diagnosis(), "m-", "m")
 
 
 def texts(found: Picture) -> list[str]:
@@ -65,10 +64,10 @@ def test_every_part_has_its_figures(drawn: list[Picture]) -> None:
 
 @pytest.mark.parametrize("part", FIGURES)
 def test_a_part_that_is_missing_is_left_out(part: str) -> None:
-    alone = pictures({part: diagnosis()[part]}, "", "m")
+    alone = diagnosis_figures({part: diagnosis()[part]}, "", "m")
     assert len(alone) == FIGURES[part] and alone[0].is_first
     nothings: list[Any] = [None, [], {}]
-    assert [pictures({part: nothing}, "", "m") for nothing in nothings] == [[], [], []]
+    assert [diagnosis_figures({part: nothing}, "", "m") for nothing in nothings] == [[], [], []]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +76,7 @@ def test_a_part_that_is_missing_is_left_out(part: str) -> None:
 )
 def test_another_structure_is_told(part: str, value: Any) -> None:
     with pytest.raises(FunnelcastError, match=f"diagnosis of m has another structure .* at '{part}'"):
-        pictures({part: value}, "", "m")
+        diagnosis_figures({part: value}, "", "m")
 
 
 def test_svgs_are_small_strict_and_named(drawn: list[Picture]) -> None:
@@ -105,7 +104,7 @@ def test_in_the_page_figures_have_its_colours_and_alone_their_own(drawn: list[Pi
 
 @pytest.mark.slow
 def test_the_same_numbers_give_the_same_bytes(drawn: list[Picture]) -> None:
-    assert [each.svg for each in pictures(diagnosis(), "m-", "m")] == [each.svg for each in drawn]
+    assert [each.svg for each in diagnosis_figures(diagnosis(), "m-", "m")] == [each.svg for each in drawn]
 
 
 @pytest.mark.parametrize(
@@ -142,7 +141,7 @@ def test_buckets_with_too_few_rows_have_no_dot(drawn: list[Picture]) -> None:
     assert "too few" in found and {"1.2M rows", "40k pos.", "90 rows"} <= set(found)
     few = diagnosis()["frequency"]
     few["outputs"] = {"click": few["outputs"]["click"][:1]}
-    assert pictures({"frequency": few}, "", "m") == []
+    assert diagnosis_figures({"frequency": few}, "", "m") == []
 
 
 def test_small_rates_stand_on_logarithmic_axes(drawn: list[Picture]) -> None:
@@ -193,13 +192,16 @@ def test_stages_and_kept_epochs() -> None:
 
 def test_weights_that_never_change_are_not_drawn() -> None:
     fixed = [{**epoch(i), "task_weights": {"click": 1.0}} for i in range(3)]
-    assert [each.title for each in pictures({"epochs": fixed}, "", "m")] == ["AUC on the dev rows", "Training loss"]
+    assert [each.title for each in diagnosis_figures({"epochs": fixed}, "", "m")] == [
+        "AUC on the dev rows",
+        "Training loss",
+    ]
 
 
 def test_a_benchmark_has_aucs_then_gains(benchmark_run: Path) -> None:
     run = read_run(benchmark_run)
     assert isinstance(run, BenchmarkRun)
-    found = list(compared(run))
+    found = list(benchmark_figures(run))
     outputs = ["click", "conversion", "conversion_given_click"]
     assert [each.stem for each in found] == [f"auc-{o}" for o in outputs] + [f"gain-{o}" for o in outputs]
     assert [each.is_first for each in found] == [True, False, False] * 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from funnelcast.experiments.published import Published
-from funnelcast.reports.beside import beside, published_of
+from funnelcast.reports.published_figures import published_of, published_table
 from funnelcast.reports.table import Cell, Column, Table, text
 
 HEADS = [Column("model"), Column("AUC", "click"), Column("p", "click"), Column("AUC", "buy")]
@@ -36,7 +36,7 @@ def test_published_figures_stand_beside_ours_with_reasons() -> None:
     }
     published = published_of(results)
     assert published is not None
-    table, remarks = beside(results, published)
+    table, remarks = published_table(results, published)
     assert table is not None
     rows = {(row[0].text, row[4].text): row for row in table.rows}
     ours, theirs = rows["MAN", "Luo et al. 2023, Table 1"][2:4]
@@ -44,7 +44,7 @@ def test_published_figures_stand_beside_ours_with_reasons() -> None:
     assert rows["PLE", "PLE paper"][3].text == ".6112 †"
     assert any(remark.startswith("† PLE paper: another protocol or other rows than ours:") for remark in remarks)
     assert not any(remark.startswith("† Luo") for remark in remarks)
-    table, remarks = beside(results | {"test_rows": 1000}, published)
+    table, remarks = published_table(results | {"test_rows": 1000}, published)
     assert table is not None and all(row[3].text.endswith(" †") for row in table.rows)
     assert any(remark.startswith("† Luo") for remark in remarks)
 

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from funnelcast.errors import FunnelcastError
-from funnelcast.experiments.words import spread
+from funnelcast.experiments.formatting import spread
 from funnelcast.reports import page as page_module
 from funnelcast.reports.content import of_benchmark, of_training
-from funnelcast.reports.reading import BenchmarkRun, TrainingRun, read_run
+from funnelcast.reports.run_folder import BenchmarkRun, TrainingRun, read_run
 from funnelcast.reports.write import report
 from tests.reports.runs import ODD, OUTPUTS, diagnosis
 

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from funnelcast.benchmarks.cell import peak_memory
-from funnelcast.benchmarks.pool import Cell, environment
-from funnelcast.benchmarks.tied import tied_command
+from funnelcast.benchmarks.child_process import child_command
+from funnelcast.benchmarks.model_run import peak_memory
+from funnelcast.benchmarks.run_pool import ModelRun, environment
 from funnelcast.data.columns import Columns
 from funnelcast.data.table import Table
 from funnelcast.errors import FunnelcastError
@@ -47,18 +47,18 @@ class Estimate:
     """Of a finished cell of the model."""
 
 
-def estimate(cells: Sequence[Cell], table: Path, workers: int) -> dict[str, Estimate]:
+def estimate(cells: Sequence[ModelRun], table: Path, workers: int) -> dict[str, Estimate]:
     """Of a cell, by model; a model that some rows cannot be trained on has none."""
     costs, asked = dict[str, list[dict[str, Any]]](), dict[str, Experiment]()
     for cell in cells:
         if cell.is_finished:
             costs.setdefault(cell.model, []).append(cell.read()["cost"])
         else:
-            asked.setdefault(cell.model, cell.asked(workers))
+            asked.setdefault(cell.model, cell.settings(workers))
     found = {name: _measured(own) for name, own in costs.items()}
     unknown = {name: experiment.model_dump(mode="json") for name, experiment in asked.items() if name not in found}
     if unknown:
-        command = tied_command("funnelcast.benchmarks.estimate", table, time.time())
+        command = child_command("funnelcast.benchmarks.estimate", table, time.time())
         asking = json.dumps(unknown).encode()
         told = subprocess.run(command, input=asking, stdout=subprocess.PIPE, env=environment(), check=False)
         for line in told.stdout.splitlines():

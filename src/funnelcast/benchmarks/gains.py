@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from funnelcast.benchmarks.cell import scores_of
-from funnelcast.benchmarks.pool import Cell
+from funnelcast.benchmarks.model_run import scores_of
+from funnelcast.benchmarks.run_pool import ModelRun
 from funnelcast.benchmarks.splits import TEST_SHARE
 from funnelcast.benchmarks.suite import Suite
 from funnelcast.data.table import Table
@@ -28,7 +28,7 @@ Gain = dict[str, Any]
 
 
 def gains_of(
-    suite: Suite, by_model: Mapping[str, Sequence[Cell]], bases: Sequence[str]
+    suite: Suite, by_model: Mapping[str, Sequence[ModelRun]], bases: Sequence[str]
 ) -> tuple[dict[str, dict[str, dict[str, Gain]]], dict[str, dict[str, Any]]]:
     """AUC over others', with p values that are corrected over the models.
 
@@ -58,7 +58,7 @@ def gains_of(
 class _Pairs(ABC):
     """Any two models on one output."""
 
-    def __init__(self, output: Output, known: Mapping[str, Sequence[Cell]]) -> None:
+    def __init__(self, output: Output, known: Mapping[str, Sequence[ModelRun]]) -> None:
         self.aucs = {model: {cell.seed: _auc(cell, output) for cell in cells} for model, cells in known.items()}
         """By model and seed (or split)."""
 
@@ -90,7 +90,7 @@ class _Splits(_Pairs):
 
 
 class _Rows(_Pairs):
-    def __init__(self, output: Output, known: Mapping[str, Sequence[Cell]], table: Table) -> None:
+    def __init__(self, output: Output, known: Mapping[str, Sequence[ModelRun]], table: Table) -> None:
         """Of a table's test rows."""
         super().__init__(output, known)
         rows = table.part("test")
@@ -119,12 +119,12 @@ def _told(found: Interval) -> Gain:
     return {**_interval(found), "p": _json(p_value(found)), "smallest": _json(smallest_of(found))}
 
 
-def _auc(cell: Cell, output: Output) -> float:
+def _auc(cell: ModelRun, output: Output) -> float:
     found = cell.read()["metrics"][output.name]["auc"]["estimate"]
     return math.nan if found is None else float(found)
 
 
-def _scores(cell: Cell, output: Output, where: NDArray[np.bool_]) -> NDArray[Any]:
+def _scores(cell: ModelRun, output: Output, where: NDArray[np.bool_]) -> NDArray[Any]:
     """Of the rows that the output is measured over."""
     log_p = scores_of(cell.folder)[where]
     if output.given is None:

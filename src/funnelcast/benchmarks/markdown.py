@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from funnelcast.experiments.formatting import NONE, interval, number, p_text, short, spread
 from funnelcast.experiments.published import Figure, Published
-from funnelcast.experiments.words import NONE, interval, number, p_text, short, spread
 
 Row = Sequence[str]
 

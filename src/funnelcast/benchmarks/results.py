@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from funnelcast.benchmarks.gains import gains_of
-from funnelcast.benchmarks.pool import Cell
 from funnelcast.benchmarks.protocol import require_one
+from funnelcast.benchmarks.run_pool import ModelRun
 from funnelcast.benchmarks.suite import Suite
 from funnelcast.data.table import Table
 from funnelcast.experiments.evaluate import true_metrics
@@ -22,7 +22,7 @@ TRUTH = {
 """What each interval is of."""
 
 
-def results_of(suite: Suite, cells: Sequence[Cell], table: Table) -> dict[str, Any]:
+def results_of(suite: Suite, cells: Sequence[ModelRun], table: Table) -> dict[str, Any]:
     """Everything that stands in `results.json`. Raises ComparisonError where cells are of several protocols."""
     finished = [cell for cell in cells if cell.is_finished]
     read = {cell.name: cell.read() for cell in finished}
@@ -87,7 +87,7 @@ def _spread(values: Sequence[float | None]) -> dict[str, Any]:
     return {**spread_of(values), "values": list(values)}
 
 
-def _protocol(suite: Suite, cells: Sequence[Cell], read: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _protocol(suite: Suite, cells: Sequence[ModelRun], read: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """That all cells share; of splits, what the first one's is, as each has rows of its own."""
     if not read:
         return {}
@@ -100,5 +100,5 @@ def _protocol(suite: Suite, cells: Sequence[Cell], read: Mapping[str, Mapping[st
     return {**own[0], "text": f"{suite.splits} random splits of all rows, a fifth tested; the first: {own[0]['text']}"}
 
 
-def _seeds(cells: Sequence[Cell], read: Mapping[str, Any]) -> list[int]:
+def _seeds(cells: Sequence[ModelRun], read: Mapping[str, Any]) -> list[int]:
     return sorted({cell.seed for cell in cells if cell.name in read})

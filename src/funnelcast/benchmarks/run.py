@@ -18,15 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from funnelcast.benchmarks.check import check_models
+from funnelcast.benchmarks.data_sets import LeftOut, benchmark_sets
 from funnelcast.benchmarks.estimate import Estimate, estimate
 from funnelcast.benchmarks.markdown import markdown
-from funnelcast.benchmarks.pool import Cell, run_cells
 from funnelcast.benchmarks.results import results_of
-from funnelcast.benchmarks.sets import LeftOut, benchmark_sets
-from funnelcast.benchmarks.source import check_files, check_folder, open_data, split_key
+from funnelcast.benchmarks.run_pool import ModelRun, run_models
 from funnelcast.benchmarks.splits import split_tables
 from funnelcast.benchmarks.suite import Suite, slug
+from funnelcast.benchmarks.table_source import check_files, check_folder, check_models, open_data, split_key
 from funnelcast.data.files import clear_stale, write_atomic
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
@@ -43,7 +42,7 @@ LEFT_OUT = {"data", "workers", "checkpoint_seconds", "device"}
 class Plan:
     """What is about to run, and what it will take."""
 
-    cells: list[Cell]
+    cells: list[ModelRun]
     """All of them."""
     estimates: Mapping[str, Estimate]
     """Of a cell, by model, where there is one."""
@@ -53,7 +52,7 @@ class Plan:
     """Of the benchmark."""
 
     @property
-    def left(self) -> list[Cell]:
+    def left(self) -> list[ModelRun]:
         """Cells that are not finished."""
         return [cell for cell in self.cells if not cell.is_finished]
 
@@ -83,7 +82,7 @@ class _Runner:
     command: Mapping[str, str]
     progress: Progress
     on_plan: Callable[[Plan], None]
-    on_end: Callable[[Cell], None]
+    on_end: Callable[[ModelRun], None]
 
     def run(self, suite: Suite, experiments: Mapping[str, Experiment], table: Table, folder: Path) -> dict[str, Any]:
         """Train and measure every model on one table. Raises FunnelcastError."""
@@ -93,7 +92,7 @@ class _Runner:
         if suite.splits is not None:
             tables = split_tables(table, folder / "splits", suite.splits, split_key(suite))
         cells = [
-            Cell(m, seed, e.model_copy(update={"seed": seed}), folder / "cells" / slug(m) / str(seed), own.folder)
+            ModelRun(m, seed, e.model_copy(update={"seed": seed}), folder / "cells" / slug(m) / str(seed), own.folder)
             for seed, own in enumerate(tables)
             for m, e in experiments.items()
         ]
@@ -102,14 +101,14 @@ class _Runner:
         self.on_plan(plan)
         ended = len(cells) - len(plan.left)
 
-        def tell(cell: Cell) -> None:
+        def tell(cell: ModelRun) -> None:
             nonlocal ended
             ended += 1
             note = cell.name + (" FAILED" if cell.failure else "")
             self.progress(f"benchmark {suite.name}", ended, len(cells), "cells", note)
             self.on_end(cell)
 
-        run_cells(cells, self.jobs, tell, workers)
+        run_models(cells, self.jobs, tell, workers)
         return write_results(folder, suite, cells, table)
 
 
@@ -124,7 +123,7 @@ def benchmark(
     jobs: int = 1,
     progress: Progress = silent,
     on_plan: Callable[[Plan], None] = lambda plan: None,
-    on_end: Callable[[Cell], None] = lambda cell: None,
+    on_end: Callable[[ModelRun], None] = lambda cell: None,
     on_left_out: Callable[[LeftOut], None] = lambda left: None,
 ) -> dict[str, Any]:
     """Train and measure every model of the suite `file` with every seed; returns and writes the results.
@@ -162,7 +161,7 @@ def _options(data: Path | str | None, generated: int | None, files: Mapping[str,
     return " ".join(f"{name} {shlex.quote(str(value))}" for name, value in said if value is not None)
 
 
-def write_results(folder: Path, suite: Suite, cells: list[Cell], table: Table) -> dict[str, Any]:
+def write_results(folder: Path, suite: Suite, cells: list[ModelRun], table: Table) -> dict[str, Any]:
     """`results.json` and `results.md` of the cells that are finished."""
     results = results_of(suite, cells, table)
     write_atomic(folder / "results.json", json.dumps(results, indent=1, allow_nan=False).encode())

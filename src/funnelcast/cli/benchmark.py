@@ -12,9 +12,9 @@ from funnelcast.cli.console import AsJson, number, out, resumable, show, show_js
 from funnelcast.errors import FunnelcastError
 
 if TYPE_CHECKING:
-    from funnelcast.benchmarks.pool import Cell
+    from funnelcast.benchmarks.data_sets import LeftOut
     from funnelcast.benchmarks.run import Plan
-    from funnelcast.benchmarks.sets import LeftOut
+    from funnelcast.benchmarks.run_pool import ModelRun
 
 
 def benchmark(
@@ -87,7 +87,7 @@ def show_plan(plan: Plan) -> None:
     )
 
 
-def tell_end(cell: Cell) -> None:
+def tell_end(cell: ModelRun) -> None:
     """Where stderr is no terminal, which has a bar: a line for each cell."""
     if not sys.stderr.isatty():
         aucs = {n: m["auc"]["estimate"] for n, m in cell.read()["metrics"].items()} if cell.is_finished else {}
@@ -102,7 +102,7 @@ def tell_left_out(left: LeftOut) -> None:
 
 def show_sets(results: dict[str, Any], folder: Path) -> None:
     """The table over all data sets, those of each, and what is left out."""
-    from funnelcast.benchmarks.sets_markdown import left_out, overview
+    from funnelcast.benchmarks.data_sets_markdown import left_out, overview
 
     for source, own in results["sets"].items():
         show_results(own, folder / source)

@@ -27,7 +27,7 @@ def report(
 
     Example: [bold]funnelcast report runs/generated[/]
     """
-    from funnelcast.reports.diagnosis.of_run import diagnose_run, is_due
+    from funnelcast.reports.diagnosis.diagnose import diagnose_run, is_due
     from funnelcast.reports.write import report as write
 
     with progress_bars(as_json) as progress:

@@ -18,12 +18,12 @@ from funnelcast.data.encoder import Encoder
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
 from funnelcast.errors import FunnelcastError
+from funnelcast.experiments.adaptation_start import starting_of
 from funnelcast.experiments.crosses import with_crosses
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.groups import group_by
-from funnelcast.experiments.starting import starting_of
 from funnelcast.experiments.statistics import with_statistics
-from funnelcast.experiments.warm import grown_encoder, warm_start
+from funnelcast.experiments.warm_start import grown_encoder, warm_start
 from funnelcast.models.base import Model
 from funnelcast.models.network import FunnelModel, NetworkRecipe
 from funnelcast.runtime.threads import cores

@@ -25,7 +25,7 @@ from funnelcast.experiments.baselines.measure import Baselines
 from funnelcast.experiments.evaluate import measure_part
 from funnelcast.experiments.experiment import Experiment, experiment_of
 from funnelcast.experiments.fit import fitted, workers_of
-from funnelcast.experiments.warm import require_networks
+from funnelcast.experiments.warm_start import require_networks
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor, bundle_of
 from funnelcast.training.checkpoint import drop_checkpoint

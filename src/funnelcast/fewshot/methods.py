@@ -17,7 +17,7 @@ from funnelcast.evaluation.recalibration import OffsetPrior, recalibrated
 from funnelcast.evaluation.rows import Array, Floats
 from funnelcast.evaluation.score import score
 from funnelcast.evaluation.smoothing import RatePrior
-from funnelcast.fewshot.tasks import Asked, Logs
+from funnelcast.fewshot.tasks import Logs, TaskOutput
 from funnelcast.models.base import Model
 from funnelcast.models.network import FunnelModel
 from funnelcast.training.adaptation import adapt
@@ -37,11 +37,11 @@ class Unadapted:
     """A trained model as it is."""
 
     model: Model
-    asked: Asked
+    target: TaskOutput
     keep_negatives: float = 1.0
 
     def __call__(self, support: Columns, query: Columns) -> Logs:
-        return self.asked.logs(*score(self.model, query, self.keep_negatives))
+        return self.target.logs(*score(self.model, query, self.keep_negatives))
 
     def logits(self, rows: Columns) -> Floats:
         """(N,)."""
@@ -56,7 +56,7 @@ class Adapted:
     model: Model
     starting: Starting
     config: Adapting
-    asked: Asked
+    target: TaskOutput
     seed: int = 0
 
     def __call__(self, support: Columns, query: Columns) -> Logs:
@@ -64,7 +64,7 @@ class Adapted:
         if len(support):
             network = self._adapted(network_of(model), support)
             model = model.over(network) if isinstance(model, Stacked) else network
-        return Unadapted(model, self.asked, self.starting.keep_negatives)(support, query)
+        return Unadapted(model, self.target, self.starting.keep_negatives)(support, query)
 
     def _adapted(self, network: FunnelModel, support: Columns) -> FunnelModel:
         found = adapt(network, self.starting, Batch.of(support), self.config, self.seed)
@@ -84,14 +84,14 @@ class Recalibrated:
     @classmethod
     def fit(cls, unadapted: Unadapted, rows: Columns, groups: Array) -> Recalibrated:
         """With the prior of how `groups` (N,) of other rows differ."""
-        counted = unadapted.asked.space(rows)
+        counted = unadapted.target.space(rows)
         own = rows.take(np.flatnonzero(counted))
-        prior = OffsetPrior.fit(unadapted.logits(own), unadapted.asked.labels(own), groups[counted])
+        prior = OffsetPrior.fit(unadapted.logits(own), unadapted.target.labels(own), groups[counted])
         return cls(unadapted, prior)
 
     def __call__(self, support: Columns, query: Columns) -> Logs:
-        known = self.unadapted.asked.counted(support)
-        labels = self.unadapted.asked.labels(known)
+        known = self.unadapted.target.counted(support)
+        labels = self.unadapted.target.labels(known)
         return recalibrated(self.prior, self.unadapted.logits(known), labels, self.unadapted.logits(query))
 
 
@@ -99,17 +99,17 @@ class Recalibrated:
 class SmoothedRate:
     """One probability for all rows of a task."""
 
-    asked: Asked
+    target: TaskOutput
     prior: RatePrior
 
     @classmethod
-    def fit(cls, asked: Asked, rows: Columns, groups: Array) -> SmoothedRate:
+    def fit(cls, target: TaskOutput, rows: Columns, groups: Array) -> SmoothedRate:
         """With the prior of how `groups` (N,) of other rows differ."""
-        counted = asked.space(rows)
-        return cls(asked, RatePrior.fit(asked.labels(asked.counted(rows)), groups[counted]))
+        counted = target.space(rows)
+        return cls(target, RatePrior.fit(target.labels(target.counted(rows)), groups[counted]))
 
     def __call__(self, support: Columns, query: Columns) -> Logs:
-        labels = self.asked.labels(self.asked.counted(support))
+        labels = self.target.labels(self.target.counted(support))
         rate = self.prior.smoothed(float(labels.sum()), len(labels))
         return np.full(len(query), np.log(rate)), np.full(len(query), np.log1p(-rate))
 

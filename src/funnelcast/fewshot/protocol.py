@@ -14,7 +14,7 @@ from funnelcast.evaluation.auc import auc
 from funnelcast.evaluation.metrics import log_loss, observed_over_predicted
 from funnelcast.evaluation.rows import Floats
 from funnelcast.fewshot.methods import Method
-from funnelcast.fewshot.tasks import Asked, Task
+from funnelcast.fewshot.tasks import Task, TaskOutput
 from funnelcast.runtime.threads import threads
 
 SIZES = (0, 16, 64, 256, 1024)
@@ -44,7 +44,7 @@ class Measured:
 def measure(
     tasks: Sequence[Task],
     methods: Mapping[str, Method],
-    asked: Asked,
+    target: TaskOutput,
     sizes: Sequence[int] = SIZES,
     workers: int = 1,
     progress: Progress = silent,
@@ -57,22 +57,22 @@ def measure(
     names, found = [], np.empty((len(tasks), len(methods), len(sizes), 3))
     with threads(workers) as pool:
         run = map if pool is None else pool.map
-        done = run(lambda i: _measure(tasks[i], methods, asked, sizes), range(len(tasks)))
+        done = run(lambda i: _measure(tasks[i], methods, target, sizes), range(len(tasks)))
         for i, (name, figures) in enumerate(done):
             names.append(name)
             found[i] = figures
             progress("few-shot", i + 1, len(tasks), "tasks")
     by_method = {name: Figures(*found[:, m].transpose(2, 1, 0)) for m, name in enumerate(methods)}
-    return Measured(asked.output.name, tuple(sizes), tuple(names), by_method)
+    return Measured(target.output.name, tuple(sizes), tuple(names), by_method)
 
 
-def _measure(task: Task, methods: Mapping[str, Method], asked: Asked, sizes: Sequence[int]) -> tuple[str, Floats]:
+def _measure(task: Task, methods: Mapping[str, Method], target: TaskOutput, sizes: Sequence[int]) -> tuple[str, Floats]:
     """(methods, sizes, figures)."""
-    _check(task, asked, max(sizes))
-    query, figures = asked.counted(task.query), np.empty((len(methods), len(sizes), 3))
-    labels = asked.labels(query)
+    _check(task, target, max(sizes))
+    query, figures = target.counted(task.query), np.empty((len(methods), len(sizes), 3))
+    labels = target.labels(query)
     for s, size in enumerate(sizes):
-        support = asked.first(task.support, size)
+        support = target.first(task.support, size)
         for m, method in enumerate(methods.values()):
             log_p, log_q = method(support, query)
             measured = (
@@ -84,12 +84,12 @@ def _measure(task: Task, methods: Mapping[str, Method], asked: Asked, sizes: Seq
     return task.name, figures
 
 
-def _check(task: Task, asked: Asked, size: int) -> None:
-    have, wanted = int(asked.space(task.support).sum()), asked.output.name
+def _check(task: Task, target: TaskOutput, size: int) -> None:
+    have, wanted = int(target.space(task.support).sum()), target.output.name
     if have < size:
         raise DataError(
             f"task {task.name} has {have} support rows that count for {wanted}, and a support of {size} is asked for; "
             "leave out the task, or ask for smaller sizes"
         )
-    if not asked.space(task.query).any():
+    if not target.space(task.query).any():
         raise DataError(f"task {task.name} has no query rows that count for {wanted}; leave it out")

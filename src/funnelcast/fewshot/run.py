@@ -16,12 +16,12 @@ from funnelcast.errors import DataError
 from funnelcast.evaluation.auc import Interval
 from funnelcast.experiments.evaluate import require_same_ids
 from funnelcast.experiments.groups import group_by
-from funnelcast.fewshot.figure import draw_curves
+from funnelcast.fewshot.learning_curves import draw_curves
 from funnelcast.fewshot.methods import Method
 from funnelcast.fewshot.protocol import SIZES, Measured, measure
 from funnelcast.fewshot.report import gains, report
-from funnelcast.fewshot.standard import PLAIN, methods_of, standard_methods
-from funnelcast.fewshot.tasks import Asked, unseen_tasks
+from funnelcast.fewshot.standard_methods import PLAIN, methods_of, standard_methods
+from funnelcast.fewshot.tasks import TaskOutput, unseen_tasks
 from funnelcast.runtime.threads import cores
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor, bundle_of
@@ -61,20 +61,20 @@ def few_shot(
             f"sizes {sizes} with {query} query rows tell nothing; give sizes above 0, and 1 query row or more"
         )
     check_free(out, replace=replace, mark=f"{STEM}.json")
-    asked = Asked.of(table.schema.funnel, output or table.schema.funnel.outputs[0].name)
+    target = TaskOutput.of(table.schema.funnel, output or table.schema.funnel.outputs[0].name)
     plain, meta = bundle_of(bundle), None if meta is None else bundle_of(meta)
     for each in (plain, meta) if meta else (plain,):
         require_same_ids(each.encoder, table)
-    tasks = unseen_tasks(table, by, asked, sizes[-1], query)
-    methods, over = _methods(plain, meta, table, by, asked, config)
-    measured = measure(tasks, methods, asked, sizes, cores(), progress)
+    tasks = unseen_tasks(table, by, target, sizes[-1], query)
+    methods, over = _methods(plain, meta, table, by, target, config)
+    measured = measure(tasks, methods, target, sizes, cores(), progress)
     with new_folder(out, replace=replace, mark=f"{STEM}.json") as partial:
-        write(measured, partial / STEM, rows=asked.unit(table.schema.funnel), over=over)
-    return _told(measured, asked.unit(table.schema.funnel), over)
+        write(measured, partial / STEM, rows=target.unit(table.schema.funnel), over=over)
+    return _told(measured, target.unit(table.schema.funnel), over)
 
 
 def _methods(
-    plain: Bundle, meta: Bundle | None, table: Table, by: str, asked: Asked, config: Adapting | None
+    plain: Bundle, meta: Bundle | None, table: Table, by: str, target: TaskOutput, config: Adapting | None
 ) -> tuple[dict[str, Method], str]:
     """And the one that the others are compared with. One network alone may be trained either way."""
     rows = table.part("train")
@@ -83,8 +83,8 @@ def _methods(
     if len(keys) < len(rows):
         rows = rows.take(np.flatnonzero(groups.is_known))
     if meta is not None:
-        return standard_methods(meta, plain, asked, rows, keys, config), PLAIN
-    alone = methods_of(plain, asked, rows, keys, config)
+        return standard_methods(meta, plain, target, rows, keys, config), PLAIN
+    alone = methods_of(plain, target, rows, keys, config)
     return {_alone(name): method for name, method in alone.items()}, _alone(PLAIN)
 
 

@@ -33,13 +33,13 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Asked:
+class TaskOutput:
     """The output that a few-shot figure is about: which rows count, and what is predicted of them."""
 
     output: Output
 
     @classmethod
-    def of(cls, funnel: Funnel, name: str) -> Asked:
+    def of(cls, funnel: Funnel, name: str) -> TaskOutput:
         """`name`: of an output, such as click or conversion_given_click. Raises DataError."""
         outputs = {output.name: output for output in funnel.outputs}
         if name not in outputs:
@@ -79,7 +79,7 @@ class Asked:
         return p, q
 
 
-def unseen_tasks(table: Table, by: str, asked: Asked, support: int, query: int, seed: int = 0) -> list[Task]:
+def unseen_tasks(table: Table, by: str, target: TaskOutput, support: int, query: int, seed: int = 0) -> list[Task]:
     """A task of every value of the kept column `by` that test rows alone have, with support + query rows that count.
 
     `support` of these, and the rows between them, are its support, all others its query; `seed`: of the rows' order.
@@ -92,24 +92,24 @@ def unseen_tasks(table: Table, by: str, asked: Asked, support: int, query: int, 
     mixed = np.random.default_rng(seed).permutation(new)
     keys, codes, sizes = np.unique(groups.keys[mixed], return_inverse=True, return_counts=True)
     each = np.split(mixed[np.argsort(codes, kind="stable")], np.cumsum(sizes))[:-1]
-    counted = asked.space(rows)
+    counted = target.space(rows)
     enough = [(key, own) for key, own in zip(keys, each, strict=True) if counted[own].sum() >= support + query]
     if len(enough) < TOO_FEW:
         have = [int(counted[own].sum()) for own in each]
-        raise TableError(_too_few(table.folder, by, asked, have, support, query))
-    return [_task(groups.name(key), rows.take(own), asked, support) for key, own in enough]
+        raise TableError(_too_few(table.folder, by, target, have, support, query))
+    return [_task(groups.name(key), rows.take(own), target, support) for key, own in enough]
 
 
 def _groups(table: Table, part: str, by: str) -> Groups:
     return group_by(table, table.part(part), table.side(part), by)
 
 
-def _task(name: str, rows: Columns, asked: Asked, support: int) -> Task:
-    first = asked.first(rows, support)
+def _task(name: str, rows: Columns, target: TaskOutput, support: int) -> Task:
+    first = target.first(rows, support)
     return Task(name, first, rows.take(np.arange(len(first), len(rows))))
 
 
-def _too_few(folder: Path, by: str, asked: Asked, have: list[int], support: int, query: int) -> str:
+def _too_few(folder: Path, by: str, target: TaskOutput, have: list[int], support: int, query: int) -> str:
     """`have`: rows that count, of each value."""
     if not have:
         return (
@@ -119,6 +119,6 @@ def _too_few(folder: Path, by: str, asked: Asked, have: list[int], support: int,
     enough = sum(count >= support + query for count in have)
     return (
         f"of {len(have)} values of {by!r} that test rows alone have, {enough} have {support:,} + {query:,} rows that "
-        f"count for {asked.output.name}, and {TOO_FEW} are needed (the largest has {max(have):,}); ask for smaller "
+        f"count for {target.output.name}, and {TOO_FEW} are needed (the largest has {max(have):,}); ask for smaller "
         "sizes, or for fewer query rows"
     )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from funnelcast.experiments.words import listing, p_text, repeats, short, signed
-from funnelcast.reports.best import Best, best_of
+from funnelcast.experiments.formatting import listing, p_text, repeats, short, signed
 
 SURE = 0.05
 FEW = 50
@@ -46,7 +46,7 @@ def headline(results: Mapping[str, Any]) -> str:
         own = {output: best for output, best in known.items() if best.model == leader}
         counts: dict[str, list[str]] = {}
         for output, best in own.items():
-            counts.setdefault(f"{sum(map(best.is_apart, best.p)) or 'none'} of {len(best.p)} others", []).append(output)
+            counts.setdefault(f"{sum(map(best.beats, best.p)) or 'none'} of {len(best.p)} others", []).append(output)
         sure = listing([f"over {count} on {listing(names)}" for count, names in counts.items()])
         told.append(f"{leader} has the highest mean AUC of {listing(list(own))}; for sure {sure}.")
     return " ".join(told)
@@ -76,7 +76,7 @@ def _collapsed(models: Mapping[str, Any], output: str) -> Iterator[str]:
 
 
 def _beside_the_best(models: Mapping[str, Any], best: Best, output: str) -> Iterator[str]:
-    open_, lower = ([n for n in best.p if best.is_apart(n) == apart] for apart in (False, True))
+    open_, lower = ([n for n in best.p if best.beats(n) == apart] for apart in (False, True))
     unsteady = [name for name in open_ if _is_far(models, best, output, name)]
     level = [name for name in open_ if name not in unsteady]
     if level:
@@ -116,7 +116,7 @@ def _told(name: str, gain: Mapping[str, Any]) -> str:
 
 
 def _cheapest(models: Mapping[str, Any], best: Best) -> Iterator[str]:
-    level = [best.model, *(name for name in best.p if not best.is_apart(name))]
+    level = [best.model, *(name for name in best.p if not best.beats(name))]
     seconds = {name: models[name]["cost"]["seconds"]["mean"] for name in level if models[name]["cost"]}
     if len(seconds) > 1:
         name = min(seconds, key=lambda each: seconds[each])
@@ -168,3 +168,27 @@ def _limits(results: Mapping[str, Any]) -> Iterator[str]:
         positives = next(m["figures"][output]["positives"] for m in models.values() if m["figures"])
         if positives < FEW:
             yield f"{output} has {positives:,} positives among the test rows; its intervals are rough."
+
+
+@dataclass(frozen=True)
+class Best:
+    """The highest mean AUC of an output, and how sure it is that others are lower."""
+
+    model: str
+    auc: float
+    p: dict[str, float | None]
+    """Of the other models, corrected for their number; none where a gain has no interval."""
+
+    def beats(self, model: str) -> bool:
+        """Return whether the AUC of `model` is significantly lower."""
+        p = self.p.get(model)
+        return p is not None and p < 0.05
+
+
+def best_of(results: Mapping[str, Any], output: str) -> Best | None:
+    """The best of an output; none where no model has an AUC."""
+    found = results["best"].get(output)
+    if found is None:
+        return None
+    mean = results["models"][found["model"]]["figures"][output]["auc"]["mean"]
+    return Best(found["model"], mean, {name: gain["p_adjusted"] for name, gain in found["others"].items()})

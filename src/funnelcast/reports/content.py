@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from funnelcast.benchmarks.suite import slug
-from funnelcast.reports.alarm import alarm_of_models, alarm_of_run
-from funnelcast.reports.beside import beside, published_of
-from funnelcast.reports.compared import (
+from funnelcast.reports.benchmark_figures import benchmark_figures
+from funnelcast.reports.benchmark_tables import (
     cost_table,
     failed_table,
     lift_table,
@@ -19,16 +18,16 @@ from funnelcast.reports.compared import (
     quality_table,
     sharing_table,
 )
-from funnelcast.reports.compared_figures import compared
 from funnelcast.reports.conclusion import Conclusion, conclude, headline
-from funnelcast.reports.diagnosed import pictures
+from funnelcast.reports.diagnosis_figures import diagnosis_figures
 from funnelcast.reports.diagnosis_tables import numbers_of
 from funnelcast.reports.drawing.svg import Picture
-from funnelcast.reports.logs import Log
-from funnelcast.reports.measured import baselines_table, boosters_table, metrics_table
-from funnelcast.reports.reading import BenchmarkRun, TrainingRun
+from funnelcast.reports.published_figures import published_of, published_table
+from funnelcast.reports.run_folder import BenchmarkRun, TrainingRun
 from funnelcast.reports.table import Table
-from funnelcast.reports.verdict import judge
+from funnelcast.reports.training_log import Log
+from funnelcast.reports.training_tables import baselines_table, boosters_table, metrics_table
+from funnelcast.reports.verdict import collapsed_in_models, collapsed_in_run, judge
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class Content:
 def of_benchmark(run: BenchmarkRun) -> Content:
     """A benchmark's report."""
     results, found = run.results, published_of(run.results)
-    published, remarks = beside(results, found) if found else (None, [])
+    published, remarks = published_table(results, found) if found else (None, [])
     made = (main_table, failed_table, quality_table, sharing_table, lift_table, cost_table)
     tables = [table for make in made if (table := make(results)) is not None]
     diagnoses = {name: _diagnosis(run.diagnoses.get(name, {}), run.logs.get(name)) for name in results["models"]}
@@ -84,10 +83,10 @@ def of_benchmark(run: BenchmarkRun) -> Content:
         results["title"],
         _summary(results),
         results["protocol"],
-        f"{alarm_of_models(results)} {headline(results)}".strip(),
+        f"{collapsed_in_models(results)} {headline(results)}".strip(),
         conclude(results),
         tables,
-        list(compared(run)),
+        list(benchmark_figures(run)),
         [_model(name, diagnoses[name], run.logs.get(name), run.settings.get(name, {})) for name in results["models"]],
         list(_commands(run)),
         run.files,
@@ -109,7 +108,7 @@ def of_training(run: TrainingRun) -> Content:
         name,
         f"One training run: {model}, seed {run.settings.get('seed', 0)}, measured on its {' and '.join(parts)} rows.",
         run.protocol,
-        alarm_of_run(run.results),
+        collapsed_in_run(run.results),
         judge(run.results, diagnosis.get("epochs", [])),
         [*(metrics_table(part, run.results[part]) for part in parts), *_baselines(run.results, parts)],
         [],
@@ -151,7 +150,7 @@ def _model(
     name: str, diagnosis: Mapping[str, Any], log: Log | None, settings: Mapping[str, Any], stem: str | None = None
 ) -> Model:
     place = slug(name)
-    drawn = pictures(diagnosis, f"{place}-" if stem is None else stem, name)
+    drawn = diagnosis_figures(diagnosis, f"{place}-" if stem is None else stem, name)
     boosters = boosters_table(log.boosters if log else [])
     tables = [*([boosters] if boosters else []), *numbers_of(diagnosis)]
     return Model(name, f"model-{place}", drawn, tables, settings)

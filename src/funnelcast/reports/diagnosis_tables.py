@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from funnelcast.experiments.words import number, short
+from funnelcast.experiments.formatting import number, short
 from funnelcast.reports.table import Cell, Column, Table, text
 
 Diagnosis = Mapping[str, Any]

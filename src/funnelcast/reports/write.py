@@ -15,10 +15,10 @@ from typing import Any
 
 from funnelcast.data.files import new_folder
 from funnelcast.reports.content import Content, of_benchmark, of_training
+from funnelcast.reports.data_sets import of_data_sets
+from funnelcast.reports.markdown import markdown
 from funnelcast.reports.page import page
-from funnelcast.reports.reading import BenchmarkRun, BenchmarkRuns, TrainingRun, read_run
-from funnelcast.reports.sets import of_sets
-from funnelcast.reports.text import markdown
+from funnelcast.reports.run_folder import BenchmarkRun, BenchmarkRuns, TrainingRun, read_run
 
 
 def report(
@@ -46,7 +46,7 @@ def report(
 
 def _content(run: BenchmarkRun | BenchmarkRuns | TrainingRun) -> Content:
     if isinstance(run, BenchmarkRuns):
-        return of_sets(run)
+        return of_data_sets(run)
     return of_benchmark(run) if isinstance(run, BenchmarkRun) else of_training(run)
 
 

@@ -10,7 +10,7 @@ from optuna import Study
 
 from funnelcast.benchmarks.search import study
 from funnelcast.benchmarks.search.run import search
-from funnelcast.benchmarks.search.trial import run_trial
+from funnelcast.benchmarks.search.study import run_trial
 from funnelcast.benchmarks.suite import Suite
 from funnelcast.data.table import Table
 from funnelcast.errors import ConfigError, FunnelcastError

@@ -8,14 +8,14 @@ from funnelcast.evaluation.logistic import sigmoid
 from funnelcast.evaluation.rows import Floats
 from funnelcast.fewshot.methods import Method
 from funnelcast.fewshot.protocol import measure
-from funnelcast.fewshot.tasks import Asked
+from funnelcast.fewshot.tasks import TaskOutput
 from funnelcast.schema.funnel import Funnel
 from proofs.simulators.campaign_tasks import CampaignTasks
 from proofs.simulators.campaigns import ALIKE, CampaignSimulator, Differences
 from proofs.simulators.exact_bayes import ExactBayes, NotAdapted, draw_posterior
 
 FUNNEL = Funnel.parse("click; conversion after click")
-CLICK, CONVERSION = (Asked.of(FUNNEL, name) for name in ("click", "conversion_given_click"))
+CLICK, CONVERSION = (TaskOutput.of(FUNNEL, name) for name in ("click", "conversion_given_click"))
 GRID = np.linspace(-6, 6, 4001)
 
 
@@ -41,9 +41,9 @@ def test_one_number_against_quadrature(rows: int, scale: float) -> None:
     assert found.weights @ found.at[:, 0] == pytest.approx(mean, abs=0.05 * error)
     spread = found.weights @ (found.at[:, 0] - mean) ** 2
     assert spread == pytest.approx(error**2, rel=0.07)
-    for asked in (-4.0, -1.0):
-        p = expected @ sigmoid(asked + GRID)
-        assert found.weights @ sigmoid(asked + found.at[:, 0]) == pytest.approx(p, rel=0.01)
+    for target in (-4.0, -1.0):
+        p = expected @ sigmoid(target + GRID)
+        assert found.weights @ sigmoid(target + found.at[:, 0]) == pytest.approx(p, rel=0.01)
     assert found.effective > 2500
 
 
@@ -96,17 +96,17 @@ def test_conversions_of_clicked_rows_against_sums_over_both_offsets() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("asked", [CLICK, CONVERSION], ids=["click", "conversion"])
-def test_it_is_better_than_what_does_not_adapt_and_worse_than_the_truth(asked: Asked) -> None:
+@pytest.mark.parametrize("target", [CLICK, CONVERSION], ids=["click", "conversion"])
+def test_it_is_better_than_what_does_not_adapt_and_worse_than_the_truth(target: TaskOutput) -> None:
     law = CampaignSimulator(3, Differences(offset=1.5, taste=1.0))
-    tasks = CampaignTasks(law, asked, number=8, support=200, query=200)
-    methods: dict[str, Method] = {"bayes": ExactBayes(law, asked), "not adapted": NotAdapted(law, asked)}
-    found = measure(tasks, methods, asked, (0, 200)).figures
+    tasks = CampaignTasks(law, target, number=8, support=200, query=200)
+    methods: dict[str, Method] = {"bayes": ExactBayes(law, target), "not adapted": NotAdapted(law, target)}
+    found = measure(tasks, methods, target, (0, 200)).figures
     losses = {name: own.log_loss.mean(1) for name, own in found.items()}
     assert losses["bayes"][0] < losses["not adapted"][0] + 0.001
     truths = []
     for i, task in enumerate(tasks):
-        p, y = tasks.truth(i)[:, asked.output.step], asked.labels(task.query)
+        p, y = tasks.truth(i)[:, target.output.step], target.labels(task.query)
         truths.append(-np.log(np.where(y, p, 1 - p)).mean())
     assert np.mean(truths) < losses["bayes"][1] < 0.95 * losses["bayes"][0]
 

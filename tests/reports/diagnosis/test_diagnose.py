@@ -15,8 +15,7 @@ from funnelcast.errors import FunnelcastError
 from funnelcast.evaluation.auc import auc
 from funnelcast.evaluation.score import score
 from funnelcast.experiments.run import Run, train
-from funnelcast.reports.diagnosis.diagnose import diagnose
-from funnelcast.reports.diagnosis.of_run import diagnose_run
+from funnelcast.reports.diagnosis.diagnose import diagnose, diagnose_run
 from tests import tiny
 from tests.benchmarks.suites import BOTTOM, MMOE, finished_cells
 

@@ -10,10 +10,9 @@ import torch
 
 from funnelcast.evaluation.spread import wilson
 from funnelcast.layers.mode import Mode
-from funnelcast.reports.diagnosis.calibration import bins_of
-from funnelcast.reports.diagnosis.conflict import conflict
-from funnelcast.reports.diagnosis.frequency import buckets
-from funnelcast.reports.diagnosis.parts import attention, gates
+from funnelcast.reports.diagnosis.gates_and_attention import attention, gates
+from funnelcast.reports.diagnosis.gradient_conflict import conflict
+from funnelcast.reports.diagnosis.scores import bins_of, buckets
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.objective import Objective, Whole
 from tests.training.test_step import FUNNEL, RATES, build, drawn

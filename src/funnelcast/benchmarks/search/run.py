@@ -22,8 +22,8 @@ from funnelcast.benchmarks.search.config import Search
 from funnelcast.benchmarks.search.space import check
 from funnelcast.benchmarks.search.study import OnTrial, Study
 from funnelcast.benchmarks.search.winners import write_winners
-from funnelcast.benchmarks.source import check_folder, open_data
 from funnelcast.benchmarks.suite import slug
+from funnelcast.benchmarks.table_source import check_folder, open_data
 from funnelcast.data.files import alone_in, new_folder, write_atomic
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table

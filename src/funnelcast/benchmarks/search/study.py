@@ -1,4 +1,4 @@
-"""The trials of one model: chosen, run, and kept by Optuna."""
+"""The trials of one model: chosen, trained, stopped early where others were better, and kept by Optuna."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Any
 
 from funnelcast.benchmarks.search.config import Search
 from funnelcast.benchmarks.search.space import Range, Space, grid, grid_size, own_values, with_settings
-from funnelcast.benchmarks.search.trial import Pruned, run_trial
 from funnelcast.benchmarks.suite import slug
 from funnelcast.data.loader import seed_of
 from funnelcast.data.progress import Progress
 from funnelcast.data.table import Table
 from funnelcast.errors import FunnelcastError
 from funnelcast.experiments.experiment import Experiment
+from funnelcast.experiments.run import train
+from funnelcast.training.stages import value_of
 
 OnTrial = Callable[[str, int, float | None], None]
 
@@ -150,3 +151,37 @@ def _decoded(values: Mapping[str, Any], space: Space) -> dict[str, Any]:
         else:
             found[path] = value if known.is_whole else float(f"{value:.3g}")
     return found
+
+
+class Pruned(Exception):  # noqa: N818  not an error
+    """A trial that is not worth going on with."""
+
+
+def run_trial(
+    experiment: Experiment, table: Table, folder: Path, metric: str, is_hopeless: Callable[[int, float], bool]
+) -> float:
+    """The dev metric, higher is better, of the trained model; the test part stays closed. `is_hopeless` is asked after
+    each epoch of a network, with its number and value.
+
+    Raises Pruned, and FunnelcastError where it cannot be trained.
+    """
+    told = 0
+
+    def progress(stage: str, done: int, total: int, unit: str, note: str = "") -> None:
+        nonlocal told
+        if done >= total > 0 and experiment.model.differentiable:
+            lines = _lines(folder / "log.jsonl")
+            for number, line in enumerate(lines[told:], told):
+                if "dev" in line and is_hopeless(number, value_of(line["dev"], metric, table.schema.funnel)):
+                    raise Pruned
+            told = len(lines)
+
+    try:
+        run = train(experiment, table, folder, parts=("dev",), baselines=False, progress=progress)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return value_of(run.results["dev"], metric, table.schema.funnel)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
