@@ -12,7 +12,7 @@ from statistics import mean, stdev, variance
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from funnelcast.evaluation.spread import quantile
+from funnelcast.evaluation.standard_errors import quantile
 from funnelcast.experiments.compare import compare
 from harness.cost import Cost, cost
 

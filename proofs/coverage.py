@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from funnelcast.evaluation.auc import Interval, auc, auc_difference, auc_interval
-from funnelcast.evaluation.resampled import repeated_splits, resampled_interval
+from funnelcast.evaluation.repeated_splits import repeated_splits, resampled_interval
 from funnelcast.evaluation.seeds import over_seeds, rows_and_seeds
 from harness.show import show
 

@@ -17,8 +17,8 @@ from funnelcast.benchmarks.splits import PARTS, split_tables
 from funnelcast.benchmarks.suite import Suite, slug
 from funnelcast.data.table import Table
 from funnelcast.errors import TableError
-from funnelcast.evaluation.power import smallest_difference
-from funnelcast.evaluation.resampled import resampled_interval
+from funnelcast.evaluation.repeated_splits import resampled_interval
+from funnelcast.evaluation.significance import smallest_difference
 from funnelcast.experiments.experiment import Experiment
 from tests import tiny
 from tests.benchmarks.suites import BOTTOM, MMOE

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from funnelcast.data.batch import Batch
-from funnelcast.evaluation.recalibration import OffsetPrior, recalibrated
+from funnelcast.evaluation.group_priors import OffsetPrior, RatePrior, recalibrated
 from funnelcast.evaluation.score import score
-from funnelcast.evaluation.smoothing import RatePrior
 from funnelcast.fewshot.methods import Adapted, Recalibrated, SmoothedRate, Unadapted, with_parameters
 from funnelcast.fewshot.tasks import TaskOutput
 from funnelcast.training.adaptation import adapt

@@ -17,11 +17,10 @@ from funnelcast.benchmarks.suite import Suite
 from funnelcast.data.table import Table
 from funnelcast.evaluation.auc import Interval
 from funnelcast.evaluation.funnel import conditional, sample_space
-from funnelcast.evaluation.multiple import holm, p_value
-from funnelcast.evaluation.power import smallest_of
-from funnelcast.evaluation.resampled import resampled_interval
+from funnelcast.evaluation.repeated_splits import resampled_interval
 from funnelcast.evaluation.rows import Floats
 from funnelcast.evaluation.seeds import Measured, Resampling, over_seeds
+from funnelcast.evaluation.significance import holm, p_value, smallest_of
 from funnelcast.schema.funnel import Output
 
 Gain = dict[str, Any]

@@ -10,7 +10,7 @@ import pyarrow as pa
 from funnelcast.data.files import new_folder
 from funnelcast.data.table import Table
 from funnelcast.data.table_writer import TableWriter
-from funnelcast.evaluation.resampled import Ints, repeated_splits
+from funnelcast.evaluation.repeated_splits import Ints, repeated_splits
 from funnelcast.evaluation.rows import Array
 from funnelcast.experiments.groups import group_by
 

@@ -13,7 +13,7 @@ from funnelcast.data_checks.finding import AFTER, Finding
 from funnelcast.data_checks.formatting import percent, raw_value
 from funnelcast.data_checks.label_copies import FEWEST
 from funnelcast.evaluation.funnel import sample_space
-from funnelcast.evaluation.spread import wilson
+from funnelcast.evaluation.standard_errors import wilson
 from funnelcast.schema.funnel import Funnel, Output
 
 SURE = 0.9

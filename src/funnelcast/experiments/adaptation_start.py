@@ -11,7 +11,7 @@ from torch import Tensor
 from funnelcast.data.columns import UNOBSERVED, Columns
 from funnelcast.data.table import Table
 from funnelcast.evaluation.funnel import conditional
-from funnelcast.evaluation.recalibration import OffsetPrior
+from funnelcast.evaluation.group_priors import OffsetPrior
 from funnelcast.evaluation.rows import Array, Bools
 from funnelcast.evaluation.score import score
 from funnelcast.experiments.experiment import Experiment

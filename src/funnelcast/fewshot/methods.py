@@ -13,10 +13,9 @@ from torch import Tensor, nn
 from funnelcast.boosting.stacked import Stacked, network_of
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
-from funnelcast.evaluation.recalibration import OffsetPrior, recalibrated
+from funnelcast.evaluation.group_priors import OffsetPrior, RatePrior, recalibrated
 from funnelcast.evaluation.rows import Array, Floats
 from funnelcast.evaluation.score import score
-from funnelcast.evaluation.smoothing import RatePrior
 from funnelcast.fewshot.tasks import Logs, TaskOutput
 from funnelcast.models.base import Model
 from funnelcast.models.network import FunnelModel

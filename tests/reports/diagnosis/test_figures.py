@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from funnelcast.evaluation.spread import wilson
+from funnelcast.evaluation.standard_errors import wilson
 from funnelcast.layers.mode import Mode
 from funnelcast.reports.diagnosis.gates_and_attention import attention, gates
 from funnelcast.reports.diagnosis.gradient_conflict import conflict

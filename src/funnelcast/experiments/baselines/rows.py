@@ -1,4 +1,7 @@
-"""Rows as baselines read them: every column by the rate of each step given the step before, out of fold in training."""
+"""Rows as baselines read them: every column by the rate of each step given the step before, out of fold in training.
+
+All that is known here of target statistics is `fit_id_rates` and the order of columns in `Matrix`.
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from funnelcast.evaluation.auc import auc_interval
 from funnelcast.evaluation.funnel import conditional, sample_space
 from funnelcast.evaluation.rows import Array, Bools, Floats, cumulative, midpoints, tie_starts
 from funnelcast.evaluation.score import score
-from funnelcast.evaluation.spread import wilson
+from funnelcast.evaluation.standard_errors import wilson
 from funnelcast.experiments.groups import group_by
 from funnelcast.schema.funnel import Output
 from funnelcast.serving.bundle import Bundle

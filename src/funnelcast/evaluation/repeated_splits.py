@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from funnelcast.errors import ComparisonError
 from funnelcast.evaluation.auc import Interval
 from funnelcast.evaluation.rows import Array, Floats
-from funnelcast.evaluation.spread import quantile
+from funnelcast.evaluation.standard_errors import quantile
 
 Ints = NDArray[np.intp]
 

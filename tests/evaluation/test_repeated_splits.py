@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from funnelcast.errors import ComparisonError
-from funnelcast.evaluation.resampled import repeated_splits, resampled_interval
+from funnelcast.evaluation.repeated_splits import repeated_splits, resampled_interval
 
 
 def funnel(rows: int = 200) -> NDArray[np.uint8]:

@@ -1,7 +1,7 @@
-"""One number on a trained model's logit, fitted to few rows of a group: what groups differ by, where they differ alike.
+"""Few rows of a group: an offset of the logit and a rate, both drawn to what groups have in common.
 
-A group's rows have logit p = l + δ, with l the model's logit and δ ~ N(mean, std²) over groups. Of the rows of a group
-δ has a posterior; rows are predicted with the mean over it of sigmoid(l + δ).
+Offset: a group's rows have logit p = l + δ, with l the model's logit and δ ~ N(mean, std²) over groups. Of the rows of a
+group δ has a posterior; rows are predicted with the mean over it of sigmoid(l + δ).
 """
 
 from __future__ import annotations
@@ -66,3 +66,34 @@ def _of_groups(logits: Floats, labels: Array, groups: Array) -> Floats:
     told -= told.max(1, keepdims=True)
     np.exp(told, out=told)
     return told
+
+
+@dataclass(frozen=True)
+class RatePrior:
+    """Rates of groups are distributed as Beta(strength · rate, strength · (1 - rate))."""
+
+    rate: float
+    strength: float
+    """As many rows of a group tell as much as this."""
+
+    @classmethod
+    def fit(cls, labels: Array, groups: Array) -> RatePrior:
+        """By moments (Kleinman 1973), of labels (N,) in {0, 1} in groups (N,): with r the rate of all N rows, n_g and
+        r_g rows and rate of each of G groups, and ρ = 1 / (1 + strength),
+
+            E Σ n_g (r_g - r)² = r (1 - r) ((1 - ρ) (G - 1) + ρ (N - Σ n_g² / N))
+        """
+        _, codes = np.unique(groups, return_inverse=True)
+        rows, positives = np.bincount(codes), np.bincount(codes, labels)
+        total = float(rows.sum())
+        rate = float(np.clip(positives.sum(), 0.5, total - 0.5)) / total
+        spread = float(rows @ (positives / rows - rate) ** 2) / (rate * (1 - rate))
+        within = len(rows) - 1
+        room = total - float(rows @ rows) / total - within  # 0 if all groups have one row, which tell nothing of ρ
+        share = (spread - within) / max(room, 1.0) if room > 0 else 0.0
+        share = min(max(share, 1e-6), 1 - 1e-6)
+        return cls(rate, 1 / share - 1)
+
+    def smoothed(self, positives: float, rows: float) -> float:
+        """The mean of a group's rate, of which `positives` among `rows` are known."""
+        return (positives + self.strength * self.rate) / (rows + self.strength)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy.stats import norm, t, ttest_rel
 
 from funnelcast.evaluation.auc import Interval, auc_difference
-from funnelcast.evaluation.multiple import holm, p_value
 from funnelcast.evaluation.seeds import over_seeds
+from funnelcast.evaluation.significance import holm, p_value
 
 NAN = math.nan
 

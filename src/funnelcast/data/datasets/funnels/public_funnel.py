@@ -1,4 +1,4 @@
-"""What a public funnel is: how its rows are read, and what they must be so that figures of it can be compared."""
+"""What a public funnel is: how its rows are read, which of them are its test part, and what they must be."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from funnelcast.data.files import sha256
 from funnelcast.errors import DataError, did_you_mean
@@ -18,7 +20,7 @@ _SHOWN = 8  # hex digits
 
 
 @dataclass(frozen=True)
-class Published:
+class PublicFunnel:
     """A public funnel."""
 
     name: str
@@ -63,3 +65,23 @@ def require_columns(rows: pd.DataFrame, wanted: Collection[str]) -> None:
     have = list(map(str, rows.columns))
     if lacking := [name for name in wanted if name not in have]:
         raise DataError(f"it lacks the column {lacking[0]!r}; {did_you_mean(lacking[0], have[:30])}")
+
+
+SHARE = 5
+"""One row in so many is test."""
+Mask = NDArray[np.bool_]
+
+
+def random_fifth(groups: NDArray[np.int64], seed: int) -> Mask:
+    """The rows of a random fifth of the groups; `groups` (N,): the number of each row's, from 0."""
+    count = int(groups.max()) + 1
+    is_test = np.zeros(count, np.bool_)
+    is_test[np.random.default_rng(seed).permutation(count)[: count // SHARE]] = True
+    return is_test[groups]
+
+
+def newest_fifth(times: pd.Series) -> Mask:
+    """The newest rows, at least a fifth; those of one time stay together."""
+    ordered = times.sort_values(ignore_index=True)
+    mask: Mask = (times >= ordered[int(len(times) * (1 - 1 / SHARE))]).to_numpy()
+    return mask

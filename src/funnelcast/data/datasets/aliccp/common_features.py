@@ -15,7 +15,7 @@ from funnelcast.data.datasets.aliccp.codes import FieldTables
 from funnelcast.data.datasets.aliccp.files import Source
 from funnelcast.data.datasets.aliccp.ids import IdTable, Int32s, Int64s
 from funnelcast.data.datasets.aliccp.lists import lists_of
-from funnelcast.data.datasets.aliccp.mapped import MappedLists, MappedRows
+from funnelcast.data.datasets.aliccp.mapped_files import MappedLists, MappedRows
 from funnelcast.data.datasets.aliccp.rows import LineReader, Lines
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from funnelcast.data.datasets.aliccp.words import (
+from funnelcast.data.datasets.aliccp.byte_words import (
     find_comma,
     find_line_ends,
     length_of_frequent,

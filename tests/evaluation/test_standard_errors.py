@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import kurtosis, norm, t
 
-from funnelcast.evaluation.spread import effective_rows, logit_interval, quantile, summarise, welch, wilson
+from funnelcast.evaluation.standard_errors import effective_rows, logit_interval, quantile, summarise, welch, wilson
 
 
 @pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
