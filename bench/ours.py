@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from bench.floor import Floor, products_of
+from bench.interleaved import scoring, training
 from bench.peers.work import (
     BATCH,
     EXPERT,
@@ -28,7 +29,6 @@ from bench.peers.work import (
     timed,
 )
 from bench.rival import Rival
-from bench.turns import scoring, training
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.data.encoder import InputSpec

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from bench.floor import Floor, products_of
-from bench.turns import scoring, training
+from bench.interleaved import scoring, training
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns, Ragged
 from funnelcast.data.encoder import InputSpec, ListSpec

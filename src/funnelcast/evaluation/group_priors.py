@@ -1,7 +1,7 @@
 """Few rows of a group: an offset of the logit and a rate, both drawn to what groups have in common.
 
-Offset: a group's rows have logit p = l + δ, with l the model's logit and δ ~ N(mean, std²) over groups. Of the rows of a
-group δ has a posterior; rows are predicted with the mean over it of sigmoid(l + δ).
+Offset: a group's rows have logit p = l + δ, with l the model's logit and δ ~ N(mean, std²) over groups. Of the rows of
+a group δ has a posterior; rows are predicted with the mean over it of sigmoid(l + δ).
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from bench import turns
-from bench.beside import LOST, Work, lost_by, page
+from bench import interleaved
+from bench.compare_peers import LOST, Work, lost_by, page
 from bench.floor import Floor, Products
 from bench.rival import LEAST, Rival
 
@@ -69,11 +69,11 @@ def test_a_rival_works_in_its_spells_alone() -> None:
 
 def test_a_rival_is_held_against_the_turns_that_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not against the first one, which warms up, nor those after it was done."""
-    monkeypatch.setattr(turns, "SPELL", 0.05)
+    monkeypatch.setattr(interleaved, "SPELL", 0.05)
     with Rival([sys.executable, "-c", WORKING.format(cpu=0.12)]) as rival:
         rival.prepare()
         rival.begin(repeated=False)
-        measured = turns.Turns(Floor([Products(1, 8, 4, 4, shared=False)], 8), [rival])
+        measured = interleaved.Turns(Floor([Products(1, 8, 4, 4, shared=False)], 8), [rival])
         measured.add(1000.0)
         assert rival.spells == 0
         while not measured.enough(20):
