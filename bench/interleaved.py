@@ -31,7 +31,7 @@ SPELL = 0.25
 
 
 @dataclass
-class Turns:
+class InterleavedRates:
     """Rows/s of work, and of the floor before each and after the last one; after the first turn, which warms up,
     rivals have a spell in each until they are done."""
 
@@ -81,7 +81,7 @@ def training(
 ) -> dict[str, Any]:  # fmt: skip
     """Of the trainer's epochs, which pause for the floor; the plan's stages are replaced by one of enough of them."""
     plan = replace(plan, stages=(Stage(epochs=1000, patience=1000),))
-    found, rows_done, seconds, before, last = Turns(floor, rivals), 0, 0.0, 0, 0.0
+    found, rows_done, seconds, before, last = InterleavedRates(floor, rivals), 0, 0.0, 0, 0.0
 
     def on_progress(stage: str, done: int, total: int, unit: str, note: str = "") -> None:
         nonlocal rows_done, seconds, before, last
@@ -105,7 +105,7 @@ def scoring(
     rivals: Sequence[Rival] = (),
 ) -> dict[str, Any]:  # fmt: skip
     """From columns to probabilities."""
-    found = Turns(floor, rivals)
+    found = InterleavedRates(floor, rivals)
     while not found.enough(turns):
         done, started = 0, time.perf_counter()
         while time.perf_counter() - started < SPELL:

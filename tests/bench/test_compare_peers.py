@@ -73,7 +73,7 @@ def test_a_rival_is_held_against_the_turns_that_it_had(monkeypatch: pytest.Monke
     with Rival([sys.executable, "-c", WORKING.format(cpu=0.12)]) as rival:
         rival.prepare()
         rival.begin(repeated=False)
-        measured = interleaved.Turns(Floor([Products(1, 8, 4, 4, shared=False)], 8), [rival])
+        measured = interleaved.InterleavedRates(Floor([Products(1, 8, 4, 4, shared=False)], 8), [rival])
         measured.add(1000.0)
         assert rival.spells == 0
         while not measured.enough(20):
