@@ -1,1 +1,1 @@
-"""Speed and the long proofs; `scripts/bench` and `scripts/proof` run them."""
+"""Measurements of speed; `scripts/bench` runs them."""

@@ -19,7 +19,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from bench.proofs.show import show
 from bench.training import FUNNEL, RATES, VOCABULARIES, build, draw
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.vocabulary import Vocabulary
@@ -28,6 +27,7 @@ from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor
 from funnelcast.training.adapting import Adapting, Starting
 from funnelcast.training.losses import LossConfig
+from harness.show import show
 
 SETTINGS = {"top": Adapting(prior=0.0), "all": Adapting(inner="all", prior=0.0)}
 SUPPORT, ROUNDS = 256, 5

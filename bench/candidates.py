@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from bench.adapting import bundle_of, rows_of
-from bench.proofs.show import show
+from bench.interleaved import PRECISIONS
 from bench.training import VOCABULARIES
-from bench.turns import PRECISIONS
 from funnelcast.serving.predictor import Predictor
+from harness.show import show
 
 FIELDS = [f"field_{i}" for i in range(len(VOCABULARIES))]
 OF_CANDIDATE = FIELDS[9:-1]

@@ -22,16 +22,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.proofs.show import say, show
 from bench.training import FUNNEL, RATES, build, draw
 from funnelcast.data.columns import Columns
-from funnelcast.models.registry import RECIPES
-from funnelcast.threads import cores
+from funnelcast.registry import RECIPES
+from funnelcast.runtime.threads import cores
 from funnelcast.training.course import Plan
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.optimizers import OptimizerConfig
 from funnelcast.training.stages import Stage
 from funnelcast.training.trainer import Trainer
+from harness.show import say, show
 
 MODELS = [name for name, recipe in RECIPES.items() if recipe.differentiable]
 WARM, DEV = 8192, 4096

@@ -10,8 +10,8 @@ from statistics import median
 
 import numpy as np
 
-from bench.proofs.show import show
 from funnelcast.evaluation.auc import auc_difference, auc_interval
+from harness.show import show
 
 ROUNDS = 3
 POSITIVE = 0.04

@@ -19,14 +19,14 @@ from pathlib import Path
 
 import torch
 
-from bench.proofs.show import say, show
 from bench.training import RATES, build, mapped_rows, rows_on_disk
 from funnelcast.ops import keep_freed_memory
-from funnelcast.threads import helpers
+from funnelcast.runtime.threads import helpers
 from funnelcast.training.course import Plan, course_of
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.optimizers import OptimizerConfig
 from funnelcast.training.stages import Stage
+from harness.show import say, show
 
 GROUPS = (
     (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),

@@ -14,7 +14,7 @@ import torch
 
 from bench.ours import measure
 from bench.peers.work import Data, make
-from bench.proofs.show import say, show
+from harness.show import say, show
 
 ROWS: Final = 40_000
 RECORDED: Final = {("mmoe", "train"): 1.00, ("mmoe", "score"): 1.15, ("esmm", "train"): 0.58, ("esmm", "score"): 0.72}

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from bench.proofs.show import say, show
 from funnelcast.data.columns import Columns
 from funnelcast.data.table import Table
 from funnelcast.evaluation.funnel import measure_funnel
@@ -22,6 +21,7 @@ from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.run import train
 from funnelcast.ops import Precision
 from funnelcast.serving.bundle import Bundle
+from harness.show import say, show
 
 PRECISIONS: tuple[Precision, Precision] = ("float32", "bfloat16")
 

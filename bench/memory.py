@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.proofs.show import show
+from harness.show import show
 
 ALLOWED = 400
 """MB above the table and its moments."""

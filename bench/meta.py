@@ -18,7 +18,6 @@ from statistics import median
 import torch
 
 from bench.floor import Products, products_of
-from bench.proofs.show import show
 from bench.training import RATES, build, draw
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
@@ -30,6 +29,7 @@ from funnelcast.training.course import Plan, course_of
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.optimizers import OptimizerConfig
 from funnelcast.training.stages import Meta, Stage
+from harness.show import show
 
 KINDS: dict[str, Meta | None] = {
     "ordinary": None,

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from bench.floor import Floor, products_of
+from bench.interleaved import PRECISIONS, scoring, training
 from bench.peers.work import (
     BATCH,
     EXPERT,
@@ -28,14 +29,13 @@ from bench.peers.work import (
     timed,
 )
 from bench.rival import Rival
-from bench.turns import PRECISIONS, scoring, training
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.data.encoder import InputSpec
 from funnelcast.data.loader import generator_of
 from funnelcast.models.network import FunnelModel
-from funnelcast.models.registry import recipe_of
 from funnelcast.ops import Precision
+from funnelcast.registry import recipe_of
 from funnelcast.schema.funnel import Funnel
 from funnelcast.training.course import Plan
 from funnelcast.training.losses import LossConfig, build_loss_weights

@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 from statistics import median
 
-from bench.proofs.cost import cost
-from bench.proofs.show import show
+from harness.cost import cost
+from harness.show import show
 
 PARTS = ("train", "test")
 ROUNDS = 5

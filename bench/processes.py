@@ -20,15 +20,15 @@ from statistics import median
 import torch
 from torch import distributed
 
-from bench.proofs.show import show
 from bench.training import RATES, build, draw
 from funnelcast.ops import keep_freed_memory
-from funnelcast.threads import helpers
+from funnelcast.runtime.threads import helpers
 from funnelcast.training.course import Course, Plan, course_of
 from funnelcast.training.gradients import Gradients, joined
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.optimizers import OptimizerConfig
 from funnelcast.training.stages import Stage
+from harness.show import show
 
 BATCH, BATCHES, WARM = 2048, 120, 20
 

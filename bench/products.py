@@ -14,9 +14,9 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from bench.proofs.show import show
-from bench.turns import PRECISIONS
+from bench.interleaved import PRECISIONS
 from funnelcast import ops
+from harness.show import show
 
 SHAPES = ((90, 256), (288, 256), (256, 128), (128, 128))
 """Of the first layer of an expert with embeddings of 5 and 16, its second one, and of a tower."""

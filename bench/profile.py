@@ -14,19 +14,19 @@ from unittest import mock
 import torch
 
 from bench.floor import Floor, products_of
-from bench.proofs.show import show
 from bench.training import RATES, build, draw
 from funnelcast import ops
 from funnelcast.data.batch import Batch
 from funnelcast.kernels.cpu.graph import Graph
 from funnelcast.layers.embedding import Embedding
-from funnelcast.models.registry import RECIPES
+from funnelcast.registry import RECIPES
 from funnelcast.training import optimizers, step
 from funnelcast.training.adam import DenseAdam, RowAdam
 from funnelcast.training.course import Course, Plan, course_of
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.optimizers import OptimizerConfig
 from funnelcast.training.stages import Stage
+from harness.show import show
 
 BATCHES = 80
 

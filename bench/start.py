@@ -15,8 +15,8 @@ from statistics import median
 import pyarrow.parquet as pq
 
 from bench.adapting import bundle_of, rows_of
-from bench.proofs.cost import COMMAND
-from bench.proofs.show import show
+from harness.cost import COMMAND
+from harness.show import show
 
 PREDICT = """
 import json, sys, funnelcast

@@ -12,21 +12,21 @@ import numpy as np
 import torch
 
 from bench.floor import Floor, products_of
-from bench.proofs.show import show
-from bench.turns import scoring, training
+from bench.interleaved import scoring, training
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns, Ragged
 from funnelcast.data.encoder import InputSpec, ListSpec
 from funnelcast.data.loader import generator_of
 from funnelcast.models.network import FunnelModel
-from funnelcast.models.registry import RECIPES, recipe_of
 from funnelcast.ops import Precision
+from funnelcast.registry import RECIPES, recipe_of
 from funnelcast.schema.funnel import Funnel
 from funnelcast.training.course import Plan
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.optimizers import OptimizerConfig
 from funnelcast.training.stages import Stage
 from funnelcast.training.trainer import Trainer
+from harness.show import show
 
 VOCABULARIES = (
     238635, 98, 14, 3, 8, 4, 4, 3, 5, 467298, 6929, 263942, 106399, 5888, 104830, 51878, 37148, 4,

@@ -15,9 +15,9 @@ import torch
 from typer.testing import CliRunner
 
 from docs.generate import FOLDER, PAGES
+from funnelcast.benchmarks.search.config import Search
 from funnelcast.cli.main import app
 from funnelcast.experiments.experiment import Experiment
-from funnelcast.experiments.search.config import Search
 from funnelcast.ops import Reach, dispatch
 from funnelcast.schema.dataset import Schema
 
@@ -107,7 +107,7 @@ def test_the_guide_to_adding_one_runs(name: str, monkeypatch: pytest.MonkeyPatch
 def patched(diff: str) -> str:
     """The registry with the lines of a guide: an import on its own, and a line in place of another."""
     added, old, new = (line[1:] for line in diff.splitlines())
-    code = (ROOT / "src/funnelcast/models/registry.py").read_text()
+    code = (ROOT / "src/funnelcast/registry.py").read_text()
     assert old in code
     return code.replace(old, new).replace("from pydantic import Field", f"from pydantic import Field\n{added}")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from docs.generate.api import api_page
 from docs.generate.cli import cli_page
-from funnelcast.experiments.reference import reference
+from funnelcast.reference import reference
 
 FOLDER = Path(__file__).parent.parent / "reference"
 PAGES: dict[str, Callable[[], str]] = {"settings.md": reference, "cli.md": cli_page, "api.md": api_page}

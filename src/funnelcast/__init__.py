@@ -21,30 +21,30 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from funnelcast.garbage import no_search
+from funnelcast.runtime.garbage import paused_gc
 
 if TYPE_CHECKING:
+    from funnelcast.benchmarks.run import benchmark
+    from funnelcast.benchmarks.search.run import search
     from funnelcast.data.datasets.aliccp.prepare import prepare_aliccp
     from funnelcast.data.datasets.aliexpress.prepare import prepare_aliexpress
     from funnelcast.data.datasets.census.prepare import prepare_census
     from funnelcast.data.datasets.funnels.prepare import prepare_funnel
     from funnelcast.data.datasets.generator.generate import generate
     from funnelcast.data.table import Table
+    from funnelcast.data_checks.doctor import doctor
     from funnelcast.errors import FunnelcastError
     from funnelcast.experiments.adapt import adapt_file
-    from funnelcast.experiments.benchmark.run import benchmark
     from funnelcast.experiments.compare import compare
-    from funnelcast.experiments.diagnosis.diagnose import diagnose
-    from funnelcast.experiments.doctor.examine import doctor
     from funnelcast.experiments.evaluate import evaluate
     from funnelcast.experiments.experiment import Experiment
-    from funnelcast.experiments.few_shot.run import few_shot
     from funnelcast.experiments.predict import predict_file
     from funnelcast.experiments.prepare import prepare
     from funnelcast.experiments.repeat import train_seeds
-    from funnelcast.experiments.report.write import report
     from funnelcast.experiments.run import train
-    from funnelcast.experiments.search.run import search
+    from funnelcast.fewshot.run import few_shot
+    from funnelcast.reports.diagnosis.diagnose import diagnose
+    from funnelcast.reports.write import report
     from funnelcast.schema.dataset import Schema
     from funnelcast.schema.funnel import Funnel
     from funnelcast.serving.bundle import Bundle
@@ -63,12 +63,12 @@ _HOMES = {
     "Schema": "schema.dataset",
     "Table": "data.table",
     "adapt_file": "experiments.adapt",
-    "benchmark": "experiments.benchmark.run",
+    "benchmark": "benchmarks.run",
     "compare": "experiments.compare",
-    "diagnose": "experiments.diagnosis.diagnose",
-    "doctor": "experiments.doctor.examine",
+    "diagnose": "reports.diagnosis.diagnose",
+    "doctor": "data_checks.doctor",
     "evaluate": "experiments.evaluate",
-    "few_shot": "experiments.few_shot.run",
+    "few_shot": "fewshot.run",
     "generate": "data.datasets.generator.generate",
     "load": "serving.predictor",
     "predict_file": "experiments.predict",
@@ -77,8 +77,8 @@ _HOMES = {
     "prepare_aliexpress": "data.datasets.aliexpress.prepare",
     "prepare_census": "data.datasets.census.prepare",
     "prepare_funnel": "data.datasets.funnels.prepare",
-    "report": "experiments.report.write",
-    "search": "experiments.search.run",
+    "report": "reports.write",
+    "search": "benchmarks.search.run",
     "train": "experiments.run",
     "train_seeds": "experiments.repeat",
 }
@@ -123,7 +123,7 @@ def __getattr__(name: str) -> Any:
         return version("funnelcast")
     if name not in _HOMES:
         raise AttributeError(f"module 'funnelcast' has no attribute {name!r}")
-    with no_search():
+    with paused_gc():
         return getattr(importlib.import_module(f"funnelcast.{_HOMES[name]}"), name)
 
 

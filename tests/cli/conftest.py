@@ -10,7 +10,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from bench.proofs.calls import call
+from harness.calls import call
 
 SCHEMA = """
 name = "tiny"

@@ -12,9 +12,9 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from bench.proofs.calls import Answer, call
 from funnelcast.serving.delta import Delta
 from funnelcast.serving.predictor import Predictor, load
+from harness.calls import Answer, call
 from tests.cli.test_main import loads
 
 FEW = ("--set", "steps=3", "--set", "folds=2", "--set", "learning_rate=0.5", "--set", "offsets=false")

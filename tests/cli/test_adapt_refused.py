@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.proofs.calls import call
 from funnelcast.experiments.adapt import adapt_file
 from funnelcast.training.adapting import Adapting
+from harness.calls import call
 from tests.cli.conftest import EXPERIMENT
 from tests.cli.test_adapt import FEW, reached
 from tests.cli.test_main import refused

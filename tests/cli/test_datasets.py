@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bench.proofs.calls import call
 from funnelcast.experiments.presets import DEFAULT, PRESETS
+from harness.calls import call
 from tests.cli.test_main import loads, refused
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.proofs.calls import call
+from harness.calls import call
 from tests.cli.test_main import loads, refused
-from tests.experiments.doctor import logs
-from tests.experiments.doctor.logs import FEATURES
+from tests.data_checks import logs
+from tests.data_checks.logs import FEATURES
 
 
 @pytest.fixture(scope="module")

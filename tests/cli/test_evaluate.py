@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.proofs.calls import call
 from funnelcast.cli.console import number
 from funnelcast.cli.evaluate import show_metrics
+from harness.calls import call
 from tests.cli.conftest import SCHEMA
 from tests.cli.test_main import loads, refused
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.proofs.calls import Answer, call
+from harness.calls import Answer, call
 
 VERBS = (
     ("demo",),

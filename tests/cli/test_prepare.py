@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.proofs.calls import call
 from funnelcast.data.table import Table
+from harness.calls import call
 from tests.cli.conftest import SCHEMA
 from tests.cli.test_main import refused
 from tests.data.datasets.aliexpress.reference import write_pair

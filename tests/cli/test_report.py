@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.proofs.calls import call
+from harness.calls import call
 
 
 def test_a_run_becomes_a_page(made: Path, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.proofs.calls import call
 from funnelcast.serving.predictor import load
+from harness.calls import call
 from tests.cli.conftest import EXPERIMENT, SCHEMA
 from tests.cli.test_main import loads, refused
 

@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import t
 
 from funnelcast.evaluation.auc import Interval
-from funnelcast.evaluation.power import smallest_difference, smallest_of
-from funnelcast.evaluation.resampled import resampled_interval
+from funnelcast.evaluation.repeated_splits import resampled_interval
+from funnelcast.evaluation.significance import smallest_difference, smallest_of
 
 
 def test_the_usual_2_8_errors() -> None:

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from funnelcast.evaluation.group_priors import OffsetPrior, recalibrated
 from funnelcast.evaluation.logistic import sigmoid
-from funnelcast.evaluation.recalibration import OffsetPrior, recalibrated
 from funnelcast.evaluation.rows import Array, Floats
 
 PRIOR = OffsetPrior(-0.2, 0.7)
@@ -58,5 +58,5 @@ def test_a_prior_fitted_block_by_block_is_that_of_all(monkeypatch: pytest.Monkey
     labels = (rng.random(2000) < sigmoid(logits + rng.normal(0.3, 0.6, 50)[groups])).astype(np.uint8)
     whole = OffsetPrior.fit(logits, labels, groups)
     for size in (1, 7, 50):
-        monkeypatch.setattr("funnelcast.evaluation.recalibration.BLOCK", size)
+        monkeypatch.setattr("funnelcast.evaluation.group_priors.BLOCK", size)
         assert OffsetPrior.fit(logits, labels, groups) == whole

@@ -10,7 +10,7 @@ from funnelcast.data.columns import Columns
 from funnelcast.data.encoder import InputSpec
 from funnelcast.evaluation import score as scoring
 from funnelcast.models.network import FunnelModel
-from funnelcast.models.registry import recipe_of
+from funnelcast.registry import recipe_of
 from funnelcast.schema.funnel import Funnel
 
 ROWS = 1000

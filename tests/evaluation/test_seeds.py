@@ -11,7 +11,7 @@ from scipy.stats import t, ttest_rel
 from funnelcast.errors import ComparisonError
 from funnelcast.evaluation.auc import auc, auc_difference
 from funnelcast.evaluation.seeds import BLOCKS, Part, freedom_of, over_seeds, rows_and_seeds, rows_part, seeds_part
-from funnelcast.evaluation.spread import quantile
+from funnelcast.evaluation.standard_errors import quantile
 
 Array = NDArray[Any]
 NAN = math.nan

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from funnelcast.evaluation.smoothing import RatePrior
+from funnelcast.evaluation.group_priors import RatePrior
 
 
 def test_a_rate_between_the_groups_own_and_that_of_all() -> None:

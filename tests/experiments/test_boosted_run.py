@@ -14,15 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 
 import funnelcast
-from bench.proofs.killed import content
+from funnelcast.boosting.fit import Boosting
+from funnelcast.boosting.trees import Trees
 from funnelcast.data.table import Table
 from funnelcast.errors import ConfigError, FunnelcastError
 from funnelcast.experiments.evaluate import evaluate
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.run import Run, train
-from funnelcast.layers.trees import Trees
 from funnelcast.serving.bundle import Bundle
-from funnelcast.training.boosting import Boosting
+from proofs.killed import content
 from tests import tiny
 from tests.kill import kills
 

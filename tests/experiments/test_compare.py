@@ -13,7 +13,7 @@ import pytest
 from funnelcast.errors import ComparisonError, FunnelcastError, InputError
 from funnelcast.evaluation.auc import auc, auc_difference
 from funnelcast.experiments.compare import compare
-from funnelcast.experiments.note import with_note
+from funnelcast.experiments.prediction_schema import with_note
 
 ROWS = 300
 

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from funnelcast.boosting.stacked import network_of
 from funnelcast.data.log.prepare import prepare
 from funnelcast.data.table import Table
 from funnelcast.errors import ConfigError
@@ -18,7 +19,6 @@ from funnelcast.experiments.crosses import find_crosses, with_crosses
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.run import train
 from funnelcast.models.network import NetworkRecipe
-from funnelcast.models.stacked import network_of
 from funnelcast.schema.dataset import Schema
 
 SCHEMA = Schema.from_dict(

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from funnelcast.boosting.lightgbm import LightGBM
 from funnelcast.errors import ConfigError
 from funnelcast.experiments.experiment import Experiment, experiment_of
-from funnelcast.models.lightgbm import LightGBM
 from funnelcast.models.network import NetworkRecipe
 
 ROOT = Path(__file__).parents[2]

@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from funnelcast.benchmarks.estimate import probe
+from funnelcast.boosting.stacked import network_of
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.data.loader import Loader
@@ -20,22 +22,20 @@ from funnelcast.data.statistics import log_odds
 from funnelcast.data.table import Table
 from funnelcast.evaluation.funnel import measure_funnel
 from funnelcast.evaluation.score import score
-from funnelcast.experiments import starting
-from funnelcast.experiments.benchmark.estimate import probe
-from funnelcast.experiments.diagnosis.of_run import diagnose_run
+from funnelcast.experiments import adaptation_start
 from funnelcast.experiments.evaluate import evaluate, measure_part
-from funnelcast.experiments.few_shot.run import few_shot
-from funnelcast.experiments.few_shot.scratch import Scratch
-from funnelcast.experiments.few_shot.tasks import Asked
 from funnelcast.experiments.fit import build_model
 from funnelcast.experiments.predict import predict_file
-from funnelcast.experiments.report.write import report
 from funnelcast.experiments.run import Run, train
 from funnelcast.experiments.statistics import with_statistics
+from funnelcast.fewshot.from_scratch import Scratch
+from funnelcast.fewshot.run import few_shot
+from funnelcast.fewshot.tasks import TaskOutput
 from funnelcast.kernels.cpu import why_no_bfloat16
 from funnelcast.layers.statistics import StatisticsLayer
 from funnelcast.models.network import FunnelModel, NetworkRecipe
-from funnelcast.models.stacked import network_of
+from funnelcast.reports.diagnosis.diagnose import diagnose_run
+from funnelcast.reports.write import report
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor, load, probabilities
 from funnelcast.training.adapting import Adapting
@@ -162,7 +162,7 @@ def test_how_tasks_differ_is_measured_on_rows_that_do_not_read_their_own_labels(
         measured.append(rows)
         return [0.5, 0.5]
 
-    monkeypatch.setattr(starting, "differences", measure)
+    monkeypatch.setattr(adaptation_start, "differences", measure)
     stages = [{"epochs": 1, "patience": 1, "meta": {"by": "campaign", "inner": "top", "steps": 1}}]
     made = train(
         recommended.experiment(stages=stages, unknown_ids=0.0), table, tmp_path / "run", parts=(), baselines=False
@@ -202,7 +202,7 @@ def test_steps_are_compared_on_rows_that_do_not_read_their_own_labels(
         seen.append((objective.model, next(loader.epoch(0))))
         return []
 
-    monkeypatch.setattr("funnelcast.experiments.diagnosis.diagnose.conflict", compare)
+    monkeypatch.setattr("funnelcast.reports.diagnosis.diagnose.conflict", compare)
     diagnose_run(run.folder, table.folder)
     ((model, batch),) = seen
     own, expected = (
@@ -231,7 +231,7 @@ def test_from_scratch_reads_no_labels_of_its_own_rows(run: Run, table: Table, mo
     """What a row that is trained on reads does not change with its labels; what a row to predict reads does."""
     experiment, seen = recommended.experiment(), list[tuple[FunnelModel, Columns]]()
     monkeypatch.setattr(Scratch, "_train", lambda self, model, rows, held, rates: seen.append((model, rows)))
-    asked, recipe = Asked.of(table.schema.funnel, "click"), cast(NetworkRecipe, experiment.model)
+    asked, recipe = TaskOutput.of(table.schema.funnel, "click"), cast(NetworkRecipe, experiment.model)
     scratch, support = (
         Scratch(recipe, run.bundle.encoder, asked, experiment.loss),
         table.part("train").take(np.arange(60)),

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.proofs.killed import content
 from funnelcast.data.files import alone_in
 from funnelcast.data.loader import Loader
 from funnelcast.data.table import Table
@@ -21,6 +20,7 @@ from funnelcast.experiments.fit import training_rates
 from funnelcast.experiments.run import Run, train
 from funnelcast.serving.bundle import Bundle
 from funnelcast.training.trainer import Trainer
+from proofs.killed import content
 from tests import tiny
 from tests.kill import kills
 

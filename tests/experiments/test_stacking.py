@@ -12,6 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from funnelcast.boosting.stacked import Share, Stacked
+from funnelcast.boosting.trees import Constant
 from funnelcast.data.progress import Progress
 from funnelcast.data.table import Table
 from funnelcast.errors import ConfigError
@@ -19,8 +21,6 @@ from funnelcast.evaluation.score import score
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.repeat import train_seeds
 from funnelcast.experiments.run import Run, train
-from funnelcast.layers.trees import Constant
-from funnelcast.models.stacked import Share, Stacked
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor
 from funnelcast.training.adapting import Adapting

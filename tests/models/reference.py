@@ -17,7 +17,7 @@ from funnelcast.data.batch import Batch, Lists
 from funnelcast.data.encoder import InputSpec, ListSpec
 from funnelcast.models.network import FunnelModel
 from funnelcast.models.reading import Sum
-from funnelcast.models.registry import recipe_of
+from funnelcast.registry import recipe_of
 from funnelcast.schema.funnel import Funnel
 from funnelcast.testing.cases import randomise
 from funnelcast.testing.drawing import draw

@@ -6,7 +6,7 @@ import pytest
 
 from funnelcast.data.encoder import InputSpec
 from funnelcast.errors import ConfigError
-from funnelcast.models.registry import RECIPES, recipe_of
+from funnelcast.registry import RECIPES, recipe_of
 from funnelcast.schema.funnel import Funnel
 from funnelcast.testing.cases import FUNNELS, INPUTS
 

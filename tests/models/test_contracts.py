@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from funnelcast.models.base import Recipe
-from funnelcast.models.registry import RECIPES, recipe_of
+from funnelcast.registry import RECIPES, recipe_of
 from funnelcast.testing.cases import Case, cases
 from funnelcast.testing.contracts import Promise, promises_of
 from funnelcast.testing.learning import learns_64_rows_by_heart, learns_no_noise, learns_the_known_law

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from funnelcast.errors import ConfigError
 from funnelcast.models.network import GROUPS, TOP, FunnelModel, NetworkRecipe
-from funnelcast.models.registry import RECIPES, recipe_of
 from funnelcast.ops import DropoutKey
+from funnelcast.registry import RECIPES, recipe_of
 from tests.models.reference import FUNNELS, LISTED, PLAIN, build, draw_batch, small
 
 NETWORKS = [name for name, recipe in RECIPES.items() if issubclass(recipe, NetworkRecipe)]

@@ -8,8 +8,8 @@ import torch
 
 from funnelcast.models.network import NetworkRecipe
 from funnelcast.models.penalties import RiseAlongEdges
-from funnelcast.models.registry import recipe_of
 from funnelcast.ops import chain_reach, independent_reach
+from funnelcast.registry import recipe_of
 
 PARENTS = (-1, 0, 1, 0, -1)
 """A tree of four steps, and one by itself."""

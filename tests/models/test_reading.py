@@ -6,7 +6,7 @@ import pytest
 
 from funnelcast.data.encoder import InputSpec
 from funnelcast.errors import ConfigError
-from funnelcast.models.registry import recipe_of
+from funnelcast.registry import recipe_of
 from tests.models.reference import FUNNELS, LISTED, PLAIN, small
 from tests.models.test_network import every_network
 

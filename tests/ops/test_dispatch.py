@@ -20,8 +20,8 @@ from funnelcast import ops
 from funnelcast.errors import FunnelcastError
 from funnelcast.kernels import cpu
 from funnelcast.models.network import FunnelModel
-from funnelcast.models.registry import recipe_of
 from funnelcast.ops import Backend, Precision, chain_reach, compute, dispatch
+from funnelcast.registry import recipe_of
 from funnelcast.schema.funnel import Funnel
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.objective import Objective

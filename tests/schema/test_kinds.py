@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from funnelcast.benchmarks.search.config import Search
+from funnelcast.benchmarks.suite import Suite
 from funnelcast.errors import ConfigError
-from funnelcast.experiments.benchmark.suite import Suite
 from funnelcast.experiments.experiment import Experiment
-from funnelcast.experiments.search.config import Search
 from funnelcast.schema.config import Config
 from funnelcast.schema.dataset import Schema
 from funnelcast.schema.kinds import KINDS

@@ -20,9 +20,9 @@ from funnelcast.data.table import Table
 from funnelcast.data.table_writer import TableWriter
 from funnelcast.evaluation.score import score
 from funnelcast.experiments.adapt import adapt_file
-from funnelcast.experiments.few_shot.methods import Adapted
-from funnelcast.experiments.few_shot.tasks import Asked
 from funnelcast.experiments.run import train
+from funnelcast.fewshot.methods import Adapted
+from funnelcast.fewshot.tasks import TaskOutput
 from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.statistics import StatisticsLayer
 from funnelcast.serving.delta import Delta
@@ -212,7 +212,7 @@ def test_few_shot_figures_have_them_too(base: Predictor) -> None:
     bundle = base.bundle
     assert bundle.starting is not None
     support, query = (tiny.encoded(of_campaign(*at), bundle.encoder) for at in ((240, 7), (80, 8)))
-    asked = Asked.of(base.funnel, "click")
+    asked = TaskOutput.of(base.funnel, "click")
     log_p, _ = Adapted(network(bundle), bundle.starting, CONFIG, asked)(support, query)
     delta = base.adapt(of_campaign(), CONFIG, {"campaign": "c"})
     expected = base.with_deltas(delta).predict_arrow(of_campaign(80, 8))["p_click"]

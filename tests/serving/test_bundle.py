@@ -13,7 +13,7 @@ import torch
 from funnelcast.data.encoder import Encoder
 from funnelcast.errors import BundleError, FunnelcastError
 from funnelcast.experiments.fit import build_model
-from funnelcast.models.registry import RECIPES
+from funnelcast.registry import RECIPES
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor
 from tests import tiny

@@ -21,8 +21,8 @@ from funnelcast.layers.pooling import TransformerPooling
 from funnelcast.models.base import Parallel, Recipe
 from funnelcast.models.network import FunnelModel, NetworkRecipe
 from funnelcast.models.parts import Parts
-from funnelcast.models.registry import recipe_of
 from funnelcast.ops import DropoutKey, Reach, independent_reach
+from funnelcast.registry import recipe_of
 from funnelcast.schema.funnel import Funnel
 from funnelcast.testing import contracts, learning, lifts
 from funnelcast.testing.cases import INPUTS, Case, cases

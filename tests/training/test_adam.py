@@ -11,7 +11,7 @@ from funnelcast import ops
 from funnelcast.data.encoder import InputSpec
 from funnelcast.kernels.cpu.adam import CHUNK
 from funnelcast.layers.embedding import EmbeddingTable
-from funnelcast.threads import called, helpers, together
+from funnelcast.runtime.threads import called, helpers, together
 from funnelcast.training import adam as module
 from funnelcast.training.adam import DenseAdam, Group, RowAdam
 

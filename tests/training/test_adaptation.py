@@ -13,8 +13,8 @@ from torch import Tensor
 from funnelcast.data.batch import Batch
 from funnelcast.errors import ConfigError, FunnelcastError
 from funnelcast.models.network import GROUPS, TOP, FunnelModel
-from funnelcast.models.registry import recipe_of
 from funnelcast.ops.reach import undo_downsampling
+from funnelcast.registry import recipe_of
 from funnelcast.schema.funnel import Funnel
 from funnelcast.training.adaptation import Adapted, _folds, adapt
 from funnelcast.training.adapting import Adapting, Starting

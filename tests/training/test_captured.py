@@ -12,8 +12,8 @@ from torch import Tensor
 from funnelcast.data.batch import Batch
 from funnelcast.kernels.cpu.graph import KINDS
 from funnelcast.models.network import FunnelModel
-from funnelcast.models.registry import recipe_of
-from funnelcast.threads import helpers
+from funnelcast.registry import recipe_of
+from funnelcast.runtime.threads import helpers
 from funnelcast.training.gradients import Gradients
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.objective import Objective

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from funnelcast.models.network import FunnelModel
-from funnelcast.threads import helpers
+from funnelcast.runtime.threads import helpers
 from funnelcast.training.losses import LossConfig
 from funnelcast.training.objective import Objective
 from funnelcast.training.optimizers import Optimizer, OptimizerConfig

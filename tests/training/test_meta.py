@@ -13,7 +13,7 @@ from torch.func import functional_call
 from funnelcast.data.batch import Batch
 from funnelcast.data.episodes import TaskBatch
 from funnelcast.layers.embedding import Embedded
-from funnelcast.threads import helpers
+from funnelcast.runtime.threads import helpers
 from funnelcast.training.algorithms import Inner
 from funnelcast.training.gradients import Gradients
 from funnelcast.training.meta import MetaStep

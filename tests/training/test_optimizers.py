@@ -13,7 +13,7 @@ from funnelcast.errors import FunnelcastError
 from funnelcast.layers.banks import LinearBank
 from funnelcast.layers.embedding import Embedded, Embedding, EmbeddingTable
 from funnelcast.layers.pooling import Norm
-from funnelcast.threads import helpers
+from funnelcast.runtime.threads import helpers
 from funnelcast.training import adam
 from funnelcast.training.adam import RowAdam
 from funnelcast.training.gradients import Gradients

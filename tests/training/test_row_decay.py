@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.embedding import EmbeddingTable
-from funnelcast.threads import helpers
+from funnelcast.runtime.threads import helpers
 from funnelcast.training import adam, row_decay
 from funnelcast.training.adam import RowAdam
 

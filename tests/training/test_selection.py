@@ -11,7 +11,7 @@ from torch import Tensor
 from funnelcast.data.columns import UNOBSERVED
 from funnelcast.models.base import LossSpace
 from funnelcast.models.network import FunnelModel
-from funnelcast.models.registry import recipe_of
+from funnelcast.registry import recipe_of
 from funnelcast.training.gradients import Gradients
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.objective import Objective

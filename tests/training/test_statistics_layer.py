@@ -172,3 +172,10 @@ def test_labels_drawn_at_random_are_not_told_by_rare_ids() -> None:
     whole = layer(Batch.of(rows))[:, 0].numpy()
     assert auc(labels[:, 0], read) == pytest.approx(0.5, abs=0.02)
     assert auc(labels[:, 0], whole) > 0.7  # as statistics of all rows would tell
+
+
+def test_folds_are_equal_parts_that_the_seed_decides() -> None:
+    folds = folds_of(1003, 4, 1)
+    assert sorted(np.bincount(folds).tolist()) == [250, 251, 251, 251]
+    assert np.array_equal(folds, folds_of(1003, 4, 1)) and not np.array_equal(folds, folds_of(1003, 4, 2))
+    assert len(set(folds[:20].tolist())) > 1

@@ -12,9 +12,9 @@ from funnelcast.data.columns import UNOBSERVED
 from funnelcast.layers.embedding import Embedded
 from funnelcast.models.network import FunnelModel
 from funnelcast.models.penalties import RiseAlongEdges
-from funnelcast.models.registry import recipe_of
+from funnelcast.registry import recipe_of
+from funnelcast.runtime.threads import helpers
 from funnelcast.schema.funnel import Funnel
-from funnelcast.threads import helpers
 from funnelcast.training.gradients import Gradients
 from funnelcast.training.losses import LossConfig, LossWeights, build_loss_weights
 from funnelcast.training.objective import Objective

@@ -12,9 +12,9 @@ from funnelcast.cli.console import AsJson, number, out, resumable, show, show_js
 from funnelcast.errors import FunnelcastError
 
 if TYPE_CHECKING:
-    from funnelcast.experiments.benchmark.pool import Cell
-    from funnelcast.experiments.benchmark.run import Plan
-    from funnelcast.experiments.benchmark.sets import LeftOut
+    from funnelcast.benchmarks.data_sets import LeftOut
+    from funnelcast.benchmarks.run import Plan
+    from funnelcast.benchmarks.run_pool import ModelRun
 
 
 def benchmark(
@@ -38,7 +38,7 @@ def benchmark(
 
     Example: [bold]funnelcast benchmark experiments/tables/generated.toml --seeds 3[/]
     """
-    from funnelcast.experiments.benchmark import run
+    from funnelcast.benchmarks import run
 
     watch: dict[str, Any] = {} if as_json else {"on_plan": show_plan, "on_end": tell_end, "on_left_out": tell_left_out}
     named = _files(files or [])
@@ -87,7 +87,7 @@ def show_plan(plan: Plan) -> None:
     )
 
 
-def tell_end(cell: Cell) -> None:
+def tell_end(cell: ModelRun) -> None:
     """Where stderr is no terminal, which has a bar: a line for each cell."""
     if not sys.stderr.isatty():
         aucs = {n: m["auc"]["estimate"] for n, m in cell.read()["metrics"].items()} if cell.is_finished else {}
@@ -102,7 +102,7 @@ def tell_left_out(left: LeftOut) -> None:
 
 def show_sets(results: dict[str, Any], folder: Path) -> None:
     """The table over all data sets, those of each, and what is left out."""
-    from funnelcast.experiments.benchmark.sets_markdown import left_out, overview
+    from funnelcast.benchmarks.data_sets_markdown import left_out, overview
 
     for source, own in results["sets"].items():
         show_results(own, folder / source)
@@ -115,7 +115,7 @@ def show_sets(results: dict[str, Any], folder: Path) -> None:
 
 def show_results(results: dict[str, Any], folder: Path) -> None:
     """The tables, and what failed."""
-    from funnelcast.experiments.benchmark.markdown import tables, warnings
+    from funnelcast.benchmarks.markdown import tables, warnings
 
     for head, rows in tables(results):
         show(rows, head)

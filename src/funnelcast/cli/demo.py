@@ -81,7 +81,7 @@ def _oulad(folder: Path, seed: int, quiet: bool) -> dict[str, Any]:
     from funnelcast.experiments.experiment import Experiment
     from funnelcast.experiments.presets import DEFAULT, PRESETS
     from funnelcast.experiments.repeat import train_seeds
-    from funnelcast.experiments.report.write import report
+    from funnelcast.reports.write import report
 
     table, run = folder / "table", folder / "run"
     with progress_bars(quiet) as progress:

@@ -13,7 +13,7 @@ import typer
 from funnelcast.cli.console import AsJson, out, progress_bars, show_json
 
 if TYPE_CHECKING:
-    from funnelcast.experiments.doctor.finding import Finding, Report
+    from funnelcast.data_checks.finding import Finding, Report
 
 WIDTH = 100
 """Of text; less where the terminal is narrower."""
@@ -30,7 +30,7 @@ def doctor(
     Exit 0 when nothing was found, or notes alone; 1 when there are warnings or errors. docs/how-to/find-leaks.md says
     what each finding means.
     """
-    from funnelcast.experiments.doctor.examine import doctor as examine
+    from funnelcast.data_checks.doctor import doctor as examine
 
     with progress_bars(as_json) as progress:
         report = examine(data, progress=progress)

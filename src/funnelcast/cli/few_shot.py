@@ -30,8 +30,8 @@ def few_shot(
 
     Rows count that reached the step before the output's own.
     """
-    from funnelcast.experiments.few_shot.protocol import SIZES
-    from funnelcast.experiments.few_shot.run import few_shot as measure
+    from funnelcast.fewshot.protocol import SIZES
+    from funnelcast.fewshot.run import few_shot as measure
 
     with progress_bars(as_json) as progress:
         found = measure(

@@ -27,8 +27,8 @@ def report(
 
     Example: [bold]funnelcast report runs/generated[/]
     """
-    from funnelcast.experiments.diagnosis.of_run import diagnose_run, is_due
-    from funnelcast.experiments.report.write import report as write
+    from funnelcast.reports.diagnosis.diagnose import diagnose_run, is_due
+    from funnelcast.reports.write import report as write
 
     with progress_bars(as_json) as progress:
         if diagnosis and is_due(run, anew=bool(data or by or item)):

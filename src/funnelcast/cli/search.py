@@ -26,7 +26,7 @@ def search(
 
     Example: [bold]funnelcast search experiments/search/census.toml --trials 30[/]
     """
-    from funnelcast.experiments.search.run import search as run
+    from funnelcast.benchmarks.search.run import search as run
 
     with resumable(as_json) as progress:
         found = run(file, data, to, trials=trials, progress=progress, on_trial=_tell if not as_json else _silent)

@@ -13,7 +13,7 @@ from typing import Any
 
 from funnelcast.data.files import sha256
 from funnelcast.errors import TableError
-from funnelcast.threads import cores
+from funnelcast.runtime.threads import cores
 
 Files = dict[str, dict[str, Any]]
 """By name, `train/ids.bin`: bytes, sha256, and `stored_as` where the content is another file's."""

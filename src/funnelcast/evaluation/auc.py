@@ -10,7 +10,7 @@ import numpy as np
 from funnelcast.compiled import compiled
 from funnelcast.errors import ComparisonError
 from funnelcast.evaluation.rows import Array, Bools, Floats, check_rows
-from funnelcast.evaluation.spread import logit_interval, quantile, summarise
+from funnelcast.evaluation.standard_errors import logit_interval, quantile, summarise
 
 TOO_FEW = 10
 """Below this many rows of a class (effective rows, if weighted) an AUC gets no interval."""

@@ -9,7 +9,7 @@ import numpy as np
 from funnelcast.evaluation.auc import TOO_FEW as TOO_FEW_ROWS
 from funnelcast.evaluation.auc import Interval
 from funnelcast.evaluation.rows import Array, Floats
-from funnelcast.evaluation.spread import effective_rows, mean_variance, quantile
+from funnelcast.evaluation.standard_errors import effective_rows, mean_variance, quantile
 
 TOO_FEW = 4
 """Groups under which there is no interval."""

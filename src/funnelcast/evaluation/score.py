@@ -15,7 +15,7 @@ from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.ops import Precision, Reach, check_precision
 from funnelcast.ops.reach import undo_downsampling
-from funnelcast.threads import Workers, mapped, threads
+from funnelcast.runtime.threads import Workers, mapped, threads
 
 PIECE = 4096
 """Rows of one forward pass; the last bits of a figure depend on it, so it is the same everywhere."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from funnelcast.errors import ComparisonError
 from funnelcast.evaluation.auc import TOO_FEW, Interval, placements
 from funnelcast.evaluation.rows import Array, Floats, check_rows
-from funnelcast.evaluation.spread import quantile, welch
+from funnelcast.evaluation.standard_errors import quantile, welch
 
 BLOCKS = 2_000
 """Most units of a class that are resampled; more rows are put into as many random blocks. The standard error of so many

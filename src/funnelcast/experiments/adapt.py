@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from funnelcast.data.files import check_free, new_folder
 from funnelcast.data.progress import Progress, silent
 from funnelcast.errors import InputError
-from funnelcast.experiments.rows import rows_with
+from funnelcast.experiments.file_rows import rows_with
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.delta import Delta
 from funnelcast.serving.delta_file import SUFFIX, require_suffix

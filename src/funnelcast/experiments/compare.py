@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from funnelcast.data.encoder import as_float
 from funnelcast.errors import ComparisonError, InputError
 from funnelcast.evaluation.auc import auc, auc_difference
-from funnelcast.experiments.note import outputs_of, weight_of
+from funnelcast.experiments.prediction_schema import outputs_of, weight_of
 
 
 def compare(a: Path | str, b: Path | str) -> dict[str, dict[str, Any]]:

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from funnelcast.boosting.stacked import network_of
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.data.encoder import Encoder
@@ -21,7 +22,6 @@ from funnelcast.experiments.baselines.rows import FOLDS, Rates, View, pieces, sa
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.folds import with_folds
 from funnelcast.models.network import NetworkRecipe
-from funnelcast.models.stacked import network_of
 from funnelcast.serving.bundle import Bundle
 from funnelcast.training.losses import rates_given_parent
 from funnelcast.training.statistics import step_rows

@@ -7,13 +7,13 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator
 
+from funnelcast.boosting.lightgbm import LightGBM
 from funnelcast.data.encoder import Encoder
 from funnelcast.errors import ConfigError, Fault
 from funnelcast.experiments.presets import DEFAULT, find, with_base
 from funnelcast.models.base import Recipe
-from funnelcast.models.lightgbm import LightGBM
 from funnelcast.models.man import MAN
-from funnelcast.models.registry import AnyRecipe, wrong_name
+from funnelcast.registry import AnyRecipe, wrong_name
 from funnelcast.schema.config import Config
 from funnelcast.schema.funnel import Funnel
 from funnelcast.training.losses import LossConfig

@@ -7,30 +7,30 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from funnelcast.boosting.fit import Boosting
+from funnelcast.boosting.lightgbm import LightGBM
+from funnelcast.boosting.model import BoostedModel
+from funnelcast.boosting.shares import stack
+from funnelcast.boosting.stacked import Stacked, network_of
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
 from funnelcast.errors import FunnelcastError
+from funnelcast.experiments.adaptation_start import starting_of
 from funnelcast.experiments.crosses import with_crosses
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.groups import group_by
-from funnelcast.experiments.starting import starting_of
 from funnelcast.experiments.statistics import with_statistics
-from funnelcast.experiments.warm import grown_encoder, warm_start
+from funnelcast.experiments.warm_start import grown_encoder, warm_start
 from funnelcast.models.base import Model
-from funnelcast.models.boosted import BoostedModel
-from funnelcast.models.lightgbm import LightGBM
 from funnelcast.models.network import FunnelModel, NetworkRecipe
-from funnelcast.models.stacked import Stacked, network_of
+from funnelcast.runtime.threads import cores
 from funnelcast.serving.bundle import Bundle
-from funnelcast.threads import cores
 from funnelcast.training.adapting import Starting
-from funnelcast.training.boosting import Boosting
 from funnelcast.training.course import Plan
 from funnelcast.training.losses import build_loss_weights, rates_given_parent
-from funnelcast.training.stacking import stacked
 from funnelcast.training.trainer import Trainer
 
 
@@ -133,7 +133,7 @@ def _stacked(
     own = experiment.model_copy(update={"model": recipe})
     train, dev = table.part("train"), table.part("dev")
     trees = fit_boosters(own, encoder, train, dev, folder / "trees", progress)
-    return stacked(network, trees, dev, experiment.seed, experiment.keep_negatives, workers_of(experiment))
+    return stack(network, trees, dev, experiment.seed, experiment.keep_negatives, workers_of(experiment))
 
 
 def fit_boosters(

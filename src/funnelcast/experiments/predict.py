@@ -24,8 +24,8 @@ from funnelcast.data.table import Table
 from funnelcast.errors import InputError
 from funnelcast.evaluation.score import score
 from funnelcast.experiments.evaluate import require_same_ids
-from funnelcast.experiments.note import with_note
-from funnelcast.experiments.rows import rows_with
+from funnelcast.experiments.file_rows import rows_with
+from funnelcast.experiments.prediction_schema import with_note
 from funnelcast.ops import Precision
 from funnelcast.schema.funnel import Funnel
 from funnelcast.serving.bundle import Bundle

@@ -15,9 +15,9 @@ from funnelcast.errors import FunnelcastError
 from funnelcast.experiments.baselines.measure import Baselines
 from funnelcast.experiments.experiment import Experiment, experiment_of
 from funnelcast.experiments.fit import workers_of
+from funnelcast.experiments.formatting import stacking_of
 from funnelcast.experiments.presets import DEFAULT
 from funnelcast.experiments.run import Run, train
-from funnelcast.experiments.words import stacking_of
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor, bundle_of
 

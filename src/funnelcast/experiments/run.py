@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from funnelcast.boosting.stacked import Stacked
 from funnelcast.data.files import alone_in, clear_stale, require_folder, write_atomic
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
@@ -24,8 +25,7 @@ from funnelcast.experiments.baselines.measure import Baselines
 from funnelcast.experiments.evaluate import measure_part
 from funnelcast.experiments.experiment import Experiment, experiment_of
 from funnelcast.experiments.fit import fitted, workers_of
-from funnelcast.experiments.warm import require_networks
-from funnelcast.models.stacked import Stacked
+from funnelcast.experiments.warm_start import require_networks
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor, bundle_of
 from funnelcast.training.checkpoint import drop_checkpoint

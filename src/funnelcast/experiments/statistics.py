@@ -8,6 +8,8 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from funnelcast.boosting.lightgbm import LightGBM
+from funnelcast.boosting.stacked import Stacked, network_of
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.data.loader import Loader
@@ -16,9 +18,7 @@ from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.folds import with_folds
 from funnelcast.layers.embedding import Embedding
 from funnelcast.models.base import Model
-from funnelcast.models.lightgbm import LightGBM
 from funnelcast.models.network import FunnelModel, NetworkRecipe
-from funnelcast.models.stacked import Stacked, network_of
 from funnelcast.training.objective import replica
 from funnelcast.training.statistics import fit_layer, id_counts
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pyarrow as pa
 
+from funnelcast.boosting.stacked import network_of
 from funnelcast.data.batch import Batch
 from funnelcast.errors import FunnelcastError, InputError
 from funnelcast.models.network import FunnelModel
-from funnelcast.models.stacked import network_of
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.delta import Delta
 from funnelcast.serving.new_ids import NewEncoder

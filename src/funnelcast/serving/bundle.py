@@ -18,13 +18,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from funnelcast.boosting.lightgbm import LightGBM
+from funnelcast.boosting.stacked import Stacked, network_of
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.files import new_folder, sha256
 from funnelcast.errors import BundleError
 from funnelcast.models.base import Model
-from funnelcast.models.lightgbm import LightGBM
-from funnelcast.models.registry import recipe_of
-from funnelcast.models.stacked import Stacked, network_of
+from funnelcast.registry import recipe_of
 from funnelcast.serving.starting import load_starting, save_starting
 from funnelcast.training.adapting import Starting
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from funnelcast.boosting.stacked import Stacked, network_of
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.errors import DeltaError
@@ -16,16 +17,15 @@ from funnelcast.evaluation.score import PIECE, Scorer, score
 from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.statistics import StatisticsLayer
 from funnelcast.models.network import FunnelModel
-from funnelcast.models.stacked import Stacked, network_of
 from funnelcast.ops import Precision, check_precision, compute
 from funnelcast.ops.reach import undo_downsampling
+from funnelcast.runtime.subnormals import flush_to_zero
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.delta import Delta
 from funnelcast.serving.few_rows import FEW, FewRows
 from funnelcast.serving.keys import Keys
 from funnelcast.serving.network import Replicas
 from funnelcast.serving.new_rows import NewRows
-from funnelcast.subnormals import flush_to_zero
 from funnelcast.training.added_statistics import AddedStatistics
 from funnelcast.training.overlay import laid_over
 

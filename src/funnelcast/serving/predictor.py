@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from funnelcast.data.arrow import array_of
 from funnelcast.errors import InputError
 from funnelcast.evaluation.funnel import conditional
-from funnelcast.garbage import no_search
 from funnelcast.ops import Precision
+from funnelcast.runtime.garbage import paused_gc
 from funnelcast.schema.funnel import Funnel
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.delta import Delta, read_deltas
@@ -114,5 +114,5 @@ def bundle_of(source: Bundle | Predictor | Path | str) -> Bundle:
 def load(folder: Path | str, precision: Precision = "float32") -> Predictor:
     """The model of a bundle, ready to predict; with "bfloat16" nearly twice as fast, to about two digits, on a
     processor that has it. Raises BundleError, and FunnelcastError where it has not."""
-    with no_search():
+    with paused_gc():
         return Predictor(Bundle.load(folder), precision=precision)

@@ -12,15 +12,15 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from funnelcast.boosting.fit import Boosting
+from funnelcast.boosting.lightgbm import LightGBM
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.data.encoder import InputSpec, ListSpec
 from funnelcast.models.base import Model, Recipe
-from funnelcast.models.lightgbm import LightGBM
 from funnelcast.models.network import FunnelModel, NetworkRecipe
 from funnelcast.schema.funnel import Funnel
 from funnelcast.testing.drawing import LONGEST, draw
-from funnelcast.training.boosting import Boosting
 from funnelcast.training.statistics import fit_layer, folds_of
 
 FUNNELS = {

@@ -12,6 +12,8 @@ from typing import Any, cast
 import pyarrow as pa
 import torch
 
+from funnelcast.boosting.fit import Boosting
+from funnelcast.boosting.lightgbm import LightGBM
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.data.encoder import Encoder, InputSpec
@@ -22,13 +24,11 @@ from funnelcast.evaluation.auc import auc_interval
 from funnelcast.evaluation.score import score
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.models.base import Model, Recipe
-from funnelcast.models.lightgbm import LightGBM
 from funnelcast.models.network import FunnelModel, NetworkRecipe
 from funnelcast.schema.dataset import Schema
 from funnelcast.schema.funnel import Funnel
 from funnelcast.testing.cases import Case, cases
 from funnelcast.testing.lifts import FUNNEL, LAW, additive_lifts, labels_of, law_parts, lifts_of
-from funnelcast.training.boosting import Boosting
 from funnelcast.training.course import Plan
 from funnelcast.training.losses import LossConfig, LossWeights, build_loss_weights, rates_given_parent
 from funnelcast.training.optimizers import OptimizerConfig

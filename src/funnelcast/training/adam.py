@@ -11,7 +11,7 @@ from torch import Tensor
 
 from funnelcast import ops
 from funnelcast.layers.embedding import EmbeddingTable
-from funnelcast.threads import Workers, together
+from funnelcast.runtime.threads import Workers, together
 from funnelcast.training.row_decay import RowDecay
 
 ELEMENTS: Final = 1 << 16

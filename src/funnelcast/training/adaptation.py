@@ -11,7 +11,7 @@ from torch import Tensor
 from funnelcast.data.batch import Batch
 from funnelcast.data.loader import generator_of
 from funnelcast.models.network import FunnelModel
-from funnelcast.subnormals import flush_to_zero
+from funnelcast.runtime.subnormals import flush_to_zero
 from funnelcast.training.adapting import Adapting, Starting
 from funnelcast.training.adapting_path import Run
 from funnelcast.training.added_statistics import Added

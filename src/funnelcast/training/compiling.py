@@ -12,7 +12,7 @@ from torch import Tensor
 
 from funnelcast.data.batch import Batch
 from funnelcast.errors import FunnelcastError
-from funnelcast.threads import Workers
+from funnelcast.runtime.threads import Workers
 from funnelcast.training.gradients import Gradients
 from funnelcast.training.objective import Microbatch
 from funnelcast.training.step import PlainStep

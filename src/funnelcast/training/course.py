@@ -17,7 +17,7 @@ from funnelcast.data.loader import Loader
 from funnelcast.errors import FunnelcastError
 from funnelcast.models.network import FunnelModel
 from funnelcast.ops import check_precision
-from funnelcast.threads import Workers
+from funnelcast.runtime.threads import Workers
 from funnelcast.training.averaging import Average
 from funnelcast.training.compiling import CompiledStep
 from funnelcast.training.gradients import Gradients

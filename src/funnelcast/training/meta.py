@@ -13,7 +13,7 @@ from torch import Tensor
 from funnelcast.data.batch import Batch
 from funnelcast.data.episodes import TaskBatch
 from funnelcast.data.loader import seed_of
-from funnelcast.threads import Workers, together
+from funnelcast.runtime.threads import Workers, together
 from funnelcast.training.algorithms import Inner, OuterGradient, Task, outer_gradient
 from funnelcast.training.gradients import AdaptationMetrics, Gradients, MetaMetrics, sum_of
 from funnelcast.training.inner import InnerLoop, Rows

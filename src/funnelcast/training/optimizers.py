@@ -14,8 +14,8 @@ from funnelcast.data.batch import Batch
 from funnelcast.errors import Fault, FunnelcastError
 from funnelcast.layers.embedding import EmbeddingTable
 from funnelcast.ops import Precision
+from funnelcast.runtime.threads import Workers, called, together
 from funnelcast.schema.config import Config
-from funnelcast.threads import Workers, called, together
 from funnelcast.training.adam import DenseAdam, Group, RowAdam
 from funnelcast.training.gradients import Gradients
 from funnelcast.training.row_gradients import Reading, row_gradients, spans_of

@@ -27,14 +27,14 @@ from funnelcast.data.categories import (
 from funnelcast.data.columns import UNOBSERVED
 from funnelcast.data.encoder import InputSpec
 from funnelcast.data.loader import seed_of
-from funnelcast.data.statistics import Statistics, Tally, Target, TargetStatistics, prior_strength, scale_of
+from funnelcast.data.statistics import Tally, Target, TargetStatistics, prior_strength, scale_of
 from funnelcast.layers.statistics import StatisticsLayer
 
 BLOCK = 65536
 """Rows whose labels are added up at once."""
 SAMPLED = 200_000
 """Rows whose numbers decide the edges of bins."""
-_ALL = ""
+ALL_ROWS = ""
 """In place of a feature's name: one category that all rows have."""
 
 
@@ -70,29 +70,6 @@ def _counted(labels: NDArray[np.uint8], targets: Sequence[Target]) -> NDArray[np
     return counted
 
 
-def fit_statistics(
-    inputs: InputSpec,
-    names: Sequence[str],
-    train: Batch,
-    rows: NDArray[np.int64],
-    folds: NDArray[np.uint8],
-    given: tuple[int, ...],
-    smoothing: float,
-) -> tuple[Statistics, Statistics]:
-    """Rates for rows that training does not see, and for the training rows, a table per fold.
-
-    `names`: of fields and lists; `rows` (n,): which of `train` count, each by its weight; `folds` (N,): of its rows;
-    `given`: as for `step_rows`; `smoothing` > 0: weight of the rows that every id starts with, at the rate of all rows.
-    """
-    known: dict[str, Category | ListIds] = {**field_categories(inputs), **list_categories(inputs)}
-    targets = [Target(step, parent) for step, parent in enumerate(given)]
-    tallies = add_up({name: known[name] for name in names}, targets, train, rows, folds)
-    kept = {name: tallies[name].whole().rows[0].astype(np.float32) for name in names}
-    whole = {name: tally.whole() for name, tally in tallies.items()}
-    others = {name: tally.of_other_folds() for name, tally in tallies.items()}
-    return Statistics(_rates(whole, smoothing), kept), Statistics(_rates(others, smoothing), kept)
-
-
 def fit_layer(
     layer: StatisticsLayer,
     train: Batch,
@@ -103,11 +80,12 @@ def fit_layer(
 ) -> None:
     """Fit what a network reads, for rows that training does not see and, by fold, for the training rows.
 
-    `rows`, `folds`: as for `fit_statistics`; `order`: whether a training row reads the statistics of all other folds,
-    or of the earlier ones. `before`: statistics of earlier rows by the layer's own ids, as of a bundle that training
-    starts from: its bin edges, strengths and scales stay, as its weights were trained with them, and so does the tally
-    of every category that no training row holds. A category that one holds has the training rows alone: the earlier
-    rows may be the same ones, and adding them up would count labels twice and let a row read its own.
+    `rows` (n,): which of `train` count, each by its weight; `folds` (N,): of its rows.
+    `order`: whether a training row reads the statistics of all other folds, or of the earlier ones. `before`:
+    statistics of earlier rows by the layer's own ids, as of a bundle that training starts from: its bin edges,
+    strengths and scales stay, as its weights were trained with them, and so does the tally of every category that no
+    training row holds. A category that one holds has the training rows alone: the earlier rows may be the same ones,
+    and adding them up would count labels twice and let a row read its own.
     """
     before = None if before is None or before.everyone is None else before
     edges = {name: _edges(train, column, rows, layer.bins) for name, column in layer.numbers.items()}
@@ -119,7 +97,7 @@ def fit_layer(
     layer.set(TargetStatistics(edges, pairs))
     tallies = add_up(layer.categories(), layer.targets, train, rows, folds)
     whole = {name: tally.whole() for name, tally in tallies.items()}
-    everyone = whole.pop(_ALL)
+    everyone = whole.pop(ALL_ROWS)
     if before is None:
         targets = range(len(layer.targets))
         strengths = {name: np.array([prior_strength(own, s) for s in targets]) for name, own in whole.items()}
@@ -132,7 +110,7 @@ def fit_layer(
         name: tally.of_other_folds() if order == "other" else tally.of_earlier_folds()
         for name, tally in tallies.items()
     }
-    layer.set(fitted, seen, seen.pop(_ALL))
+    layer.set(fitted, seen, seen.pop(ALL_ROWS))
 
 
 def _or_before(
@@ -156,7 +134,7 @@ def add_up(
     folds: NDArray[np.uint8],
 ) -> dict[str, Tally]:
     """The tallies by fold of each category, and under "" that of all rows."""
-    every = {**categories, _ALL: _Everyone()}
+    every = {**categories, ALL_ROWS: _Everyone()}
     count, shape = int(folds.max(initial=0)) + 1, (len(targets),)
     sums = {name: np.zeros((2, count, each.size, *shape)) for name, each in every.items()}
     counts = {name: np.zeros((count, each.size)) for name, each in every.items()}
@@ -167,7 +145,7 @@ def add_up(
         for name, each in every.items():
             add_rows(folds[block], *flat_codes(each, part), observed, reached, sums[name], counts[name])
     for name, own in counts.items():
-        own[:, 0] = own[:, 0] if name == _ALL else 0
+        own[:, 0] = own[:, 0] if name == ALL_ROWS else 0
     return {name: Tally(own[0], own[1], counts[name]) for name, own in sums.items()}
 
 
@@ -212,21 +190,6 @@ def add_rows(folds: Any, offsets: Any, ids: Any, observed: Any, reached: Any, su
             for s in range(observed.shape[1]):
                 sums[0, folds[i], ids[at], s] += observed[i, s]
                 sums[1, folds[i], ids[at], s] += reached[i, s]
-
-
-def _rates(tallies: dict[str, Tally], smoothing: float) -> dict[str, NDArray[np.float32]]:
-    """Smoothed (K, ids, T), by feature; an unknown id has the rate of all rows."""
-    everyone = tallies[_ALL]
-    prior = np.divide(
-        everyone.reached, everyone.observed, out=np.zeros_like(everyone.reached), where=everyone.observed > 0
-    )
-    rates = {}
-    for name, own in tallies.items():
-        smoothed = (own.reached + smoothing * prior) / (own.observed + smoothing)
-        smoothed[:, :1] = prior
-        rates[name] = smoothed.astype(np.float32)
-    del rates[_ALL]
-    return rates
 
 
 def _edges(train: Batch, column: int, rows: NDArray[np.int64], bins: int) -> NDArray[np.float32]:

@@ -21,7 +21,7 @@ from funnelcast import ops
 from funnelcast.data.batch import Batch
 from funnelcast.data.loader import seed_of
 from funnelcast.layers.embedding import Embedded
-from funnelcast.threads import Workers, called, together
+from funnelcast.runtime.threads import Workers, called, together
 from funnelcast.training.gradients import Gradients, add_up
 from funnelcast.training.objective import Microbatch, Objective
 from funnelcast.training.row_gradients import Reading

@@ -23,8 +23,8 @@ from funnelcast.evaluation.health import Finding, find_collapsed, step_rates
 from funnelcast.evaluation.score import score
 from funnelcast.models.network import FunnelModel
 from funnelcast.ops import keep_freed_memory
+from funnelcast.runtime.threads import Workers, ahead, helpers
 from funnelcast.schema.funnel import Funnel
-from funnelcast.threads import Workers, ahead, helpers
 from funnelcast.training.checkpoint import load_checkpoint, save_checkpoint
 from funnelcast.training.course import Course, KeysOf, Plan, check_stages, course_of
 from funnelcast.training.interrupt import Interruption

@@ -10,8 +10,7 @@ from funnelcast.data.columns import Columns
 from funnelcast.evaluation.auc import Interval, auc
 from funnelcast.evaluation.funnel import measure_funnel
 from funnelcast.evaluation.metrics import log_loss
-from funnelcast.experiments.baselines.compare import best_on_dev, compared
-from funnelcast.experiments.baselines.says import says
+from funnelcast.experiments.baselines.compare import best_on_dev, compared, says
 from funnelcast.schema.funnel import Funnel
 
 FUNNEL = Funnel.parse("click; conversion after click")

@@ -22,8 +22,8 @@ from funnelcast.experiments.baselines.fit import COLUMN, CONSTANT, LOGISTIC, SUM
 from funnelcast.experiments.baselines.measure import LIGHTGBM, Baselines
 from funnelcast.experiments.baselines.rows import Rates, sample
 from funnelcast.experiments.repeat import train_seeds
-from funnelcast.experiments.report.write import report
 from funnelcast.experiments.run import train
+from funnelcast.reports.write import report
 from funnelcast.schema.dataset import Schema
 from tests import tiny
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from funnelcast.data.columns import Columns
 from funnelcast.evaluation.auc import Interval, auc_difference
 from funnelcast.evaluation.funnel import FunnelMetrics, conditional, sample_space
 from funnelcast.evaluation.paired import loss_difference
-from funnelcast.experiments.baselines.says import says
+from funnelcast.experiments.formatting import short, signed
 from funnelcast.schema.funnel import Funnel, Output
 
 Reached = tuple[NDArray[Any], NDArray[Any]]
@@ -81,3 +81,23 @@ def _figures(metrics: FunnelMetrics, output: str) -> dict[str, Any]:
 def _json(interval: Interval) -> dict[str, Any]:
     values = interval._asdict()
     return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
+
+
+def says(auc: Interval, loss: Interval, best: str) -> Iterator[str]:
+    """Where the intervals are known and the model is not above the baseline."""
+    if not math.isnan(auc.low) and auc.low <= 0:
+        how = "below" if auc.high < 0 else "not shown to be above"
+        yield f"AUC is {how} that of {best}: {_signed(auc, 4)}"
+    if not math.isnan(loss.low) and loss.high >= 0:
+        how = "worse" if loss.low > 0 else "not shown to be better"
+        yield f"log-loss is {how} than that of {best}: {_signed(loss, 5)}"
+
+
+def _signed(interval: Interval, digits: int) -> str:
+    """`+.0352 [+.0300, +.0404]`."""
+    low, high = (signed(value) if digits == 4 else _long(value) for value in interval[1:3])
+    return f"{signed(interval.estimate) if digits == 4 else _long(interval.estimate)} [{low}, {high}]"
+
+
+def _long(value: float) -> str:
+    return ("+" if value >= 0 else "−") + short(abs(value), 5)

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from funnelcast.boosting.baseline import fit_baseline
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
 from funnelcast.evaluation.funnel import FunnelMetrics, measure_funnel
 from funnelcast.evaluation.score import score
-from funnelcast.experiments.baselines.boosted import fit_boosted
 from funnelcast.experiments.baselines.compare import compared
 from funnelcast.experiments.baselines.fit import COLUMN, NAMES, ROWS, Simple, fit_simple
 from funnelcast.experiments.baselines.rows import FOLDS, SEED, Rates, pieces, sample
@@ -78,7 +78,7 @@ class Baselines:
     @cached_property
     def _boosted(self) -> Model | None:
         self._tell(LIGHTGBM)
-        return fit_boosted(self.table, self.workers)
+        return fit_baseline(self.table, SEED, self.workers)
 
     def _of(self, part: str) -> Scored:
         if part not in self._parts:

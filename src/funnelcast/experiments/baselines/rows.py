@@ -1,6 +1,6 @@
 """Rows as baselines read them: every column by the rate of each step given the step before, out of fold in training.
 
-All that is known here of target statistics is `fit_statistics` and the order of columns in `Matrix`.
+All that is known here of target statistics is `fit_id_rates` and the order of columns in `Matrix`.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from funnelcast.data.columns import Columns
+from funnelcast.boosting.id_rates import IdRates, fit_id_rates
+from funnelcast.boosting.matrix import Matrix
+from funnelcast.data.batch import Batch, Lists
+from funnelcast.data.columns import Columns, Ragged
 from funnelcast.data.encoder import InputSpec
-from funnelcast.data.matrix import Matrix
-from funnelcast.data.statistics import Statistics
-from funnelcast.experiments.baselines.reader import Reader
-from funnelcast.training.statistics import fit_statistics, folds_of
+from funnelcast.training.statistics import folds_of
 
 SEED = 0
 """Decides which rows are sampled and the folds: the same table always has the same baselines."""
@@ -42,8 +43,8 @@ class Rates:
 
     reader: Reader
     matrix: Matrix
-    whole: Statistics
-    of_others: Statistics
+    whole: IdRates
+    of_others: IdRates
     train: Columns
     folds: NDArray[np.uint8]
     steps: int
@@ -56,7 +57,7 @@ class Rates:
         folds = folds_of(len(train), FOLDS, SEED) if train.fold is None else train.fold
         used = np.arange(len(train)) if train.weight is None else np.flatnonzero(train.weight)
         of_rows = reader(train)
-        whole, others = fit_statistics(reader.inputs, matrix.by_statistics, of_rows, used, folds, parents, SMOOTHING)
+        whole, others = fit_id_rates(reader.inputs, matrix.by_statistics, of_rows, used, folds, parents, SMOOTHING)
         return cls(reader, matrix, whole, others, train, folds, len(parents))
 
     @property
@@ -75,7 +76,7 @@ class Rates:
         """Of rows that are no training rows."""
         return self._view(rows, self.whole, None)
 
-    def _view(self, rows: Columns, statistics: Statistics, folds: NDArray[np.uint8] | None) -> View:
+    def _view(self, rows: Columns, statistics: IdRates, folds: NDArray[np.uint8] | None) -> View:
         values = self.matrix(self.reader(rows), statistics, folds)
         places, counts = self._places
         rates = np.stack([values[:, start : start + self.steps] for start in places], 1)
@@ -108,3 +109,57 @@ def sample(rows: int, most: int) -> NDArray[np.int64]:
     if rows <= most:
         return np.arange(rows)
     return np.sort(np.random.default_rng(SEED).choice(rows, most, replace=False))
+
+
+BINS = 32
+"""Quantile bins of a number."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Encoded rows to batches without numbers: these become ids of bins, and ids those that the sampled rows hold."""
+
+    source: InputSpec
+    edges: tuple[Floats, ...]
+    """Of the bins of each number, ascending."""
+    maps: dict[str, NDArray[np.int32]]
+    """By vocabulary, the new id of each; 0 of those that no sampled row holds."""
+
+    @classmethod
+    def of(cls, inputs: InputSpec, train: Columns) -> Reader:
+        """Fitted on the sampled training rows."""
+        quantiles = np.linspace(0, 1, BINS + 1)[1:-1]
+        edges = tuple(np.unique(np.quantile(column, quantiles)) for column in train.numeric.T)
+        seen = {name: np.zeros(inputs.sizes[name], bool) for name in inputs.vocabularies}
+        for place, (_, name) in enumerate(inputs.fields):
+            seen[name][train.ids[:, place]] = True
+        for spec in inputs.lists:
+            seen[spec.vocabulary][train.ragged[spec.name].ids] = True
+        return cls(inputs, edges, {name: _renumbered(held) for name, held in seen.items()})
+
+    @cached_property
+    def inputs(self) -> InputSpec:
+        """Of the batches; numbers stand behind the fields, named alike."""
+        bins = tuple((name, f"bins of {name}") for name in self.source.numeric)
+        sizes = {name: int(new.max(initial=0)) + 1 for name, new in self.maps.items()}
+        sizes |= {name: len(edges) + 2 for (_, name), edges in zip(bins, self.edges, strict=True)}
+        return InputSpec(self.source.fields + bins, sizes, (), self.source.lists)
+
+    def __call__(self, rows: Columns) -> Batch:
+        ids = np.zeros((len(rows), len(self.inputs.fields)), np.int32)
+        for place, (_, name) in enumerate(self.source.fields):
+            ids[:, place] = self.maps[name][rows.ids[:, place]]
+        for place, edges in enumerate(self.edges):
+            bins = np.searchsorted(edges, rows.numeric[:, place], side="right")
+            ids[:, len(self.source.fields) + place] = 1 + bins
+        lists = {spec.name: self._list(rows.ragged[spec.name], spec.vocabulary) for spec in self.source.lists}
+        labels, weight = (None if a is None else torch.from_numpy(a) for a in (rows.labels, rows.weight))
+        return Batch(torch.from_numpy(ids), torch.zeros(len(rows), 0), labels, weight, lists)
+
+    def _list(self, ragged: Ragged, vocabulary: str) -> Lists:
+        return Lists.of(Ragged(ragged.offsets, self.maps[vocabulary][ragged.ids], ragged.weights, ragged.index))
+
+
+def _renumbered(held: NDArray[np.bool_]) -> NDArray[np.int32]:
+    new = np.where(held, np.cumsum(held), 0).astype(np.int32)
+    return new if not held[0] else np.where(held, new - 1, 0).astype(np.int32)

@@ -15,7 +15,7 @@ from funnelcast.data.datasets.funnels import fbads, hotel, ml100k
 from funnelcast.data.datasets.funnels import prepare as preparing
 from funnelcast.data.datasets.funnels.oulad import OULAD
 from funnelcast.data.datasets.funnels.prepare import FUNNELS, funnel_schema, prepare_funnel
-from funnelcast.data.datasets.funnels.split import newest_fifth, random_fifth
+from funnelcast.data.datasets.funnels.public_funnel import newest_fifth, random_fifth
 from funnelcast.data.table import Table
 from funnelcast.errors import DataError
 

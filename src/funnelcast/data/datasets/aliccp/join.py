@@ -19,7 +19,7 @@ from funnelcast.compiled import compiled
 from funnelcast.data.arrow import array_of
 from funnelcast.data.columns import Ragged
 from funnelcast.data.datasets.aliccp.codes import FieldTables
-from funnelcast.data.datasets.aliccp.common import CommonFeatures
+from funnelcast.data.datasets.aliccp.common_features import CommonFeatures
 from funnelcast.data.datasets.aliccp.files import Source
 from funnelcast.data.datasets.aliccp.ids import Int32s
 from funnelcast.data.datasets.aliccp.lists import lists_of

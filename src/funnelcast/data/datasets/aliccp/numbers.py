@@ -1,11 +1,11 @@
-"""Numbers as text to floats, inside compiled loops."""
+"""Numbers, digits and counts of bytes in text, inside compiled loops."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from funnelcast.compiled import compiled
-from funnelcast.data.datasets.aliccp.scan import Bytes
 
 _MINUS, _PLUS, _POINT, _E, _SMALL_E = list(b"-+.Ee")
 _ROOM = 10**17  # below it an int64 has room for one more digit
@@ -69,3 +69,32 @@ def _scaled(number: int, power: int) -> float:
     if -len(_POWERS) < power <= 0:
         return float(number / _POWERS[-power])
     return float(number * 10.0**power) if number else 0.0
+
+
+Bytes = NDArray[np.uint8]
+
+
+@compiled
+def count_byte(data: Bytes, start: int, end: int, byte: int) -> int:
+    """How often the byte stands there."""
+    count = 0
+    for at in range(start, end):
+        count += data[at] == byte
+    return count
+
+
+@compiled
+def read_digits(data: Bytes, start: int, end: int) -> int:
+    """The number of at most 18 digits that stands there, -1 where none does."""
+    number = 0
+    for at in range(start, end):
+        if not 48 <= data[at] <= 57:
+            return -1
+        number = number * 10 + (data[at] - 48)
+    return number if 0 < end - start <= 18 else -1
+
+
+@compiled
+def is_label(data: Bytes, start: int, end: int) -> bool:
+    """Whether 0 or 1 stands there, and nothing else."""
+    return end - start == 1 and 48 <= data[start] <= 49

@@ -21,11 +21,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from funnelcast.data.datasets.aliccp.codes import FieldTables
-from funnelcast.data.datasets.aliccp.common import CommonFeatures
+from funnelcast.data.datasets.aliccp.codes import FieldTables, Fitted
+from funnelcast.data.datasets.aliccp.common_features import CommonFeatures
 from funnelcast.data.datasets.aliccp.fields import wanted_fields
 from funnelcast.data.datasets.aliccp.files import BLOCK_BYTES, COMMON, SKELETON, Source, is_archive
-from funnelcast.data.datasets.aliccp.fitted import Fitted
 from funnelcast.data.datasets.aliccp.join import Joined, Joiner
 from funnelcast.data.datasets.aliccp.rows import LineReader, at_once
 from funnelcast.data.datasets.aliccp.schema import aliccp_schema, check

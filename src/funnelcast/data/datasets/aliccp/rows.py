@@ -14,17 +14,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from funnelcast.compiled import compiled
+from funnelcast.data.datasets.aliccp.byte_words import find_line_ends
 from funnelcast.data.datasets.aliccp.faults import ENCODING, FINE, TOLD, UNKNOWN
 from funnelcast.data.datasets.aliccp.fields import Fields
 from funnelcast.data.datasets.aliccp.files import BLOCK_BYTES, COMMON, SKELETON, Block, Source
 from funnelcast.data.datasets.aliccp.ids import IdTable
-from funnelcast.data.datasets.aliccp.scan import Bytes
+from funnelcast.data.datasets.aliccp.numbers import Bytes
 from funnelcast.data.datasets.aliccp.tokens import Int64s, Tokens, tokenize
-from funnelcast.data.datasets.aliccp.words import find_line_ends
 from funnelcast.data.in_order import in_order
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.quarantine import Quarantine
-from funnelcast.threads import cores
+from funnelcast.runtime.threads import cores
 
 MOST_BLOCKS = 8
 """At a time, however many cores there are: they are what memory goes into."""

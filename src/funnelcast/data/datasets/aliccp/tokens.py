@@ -11,6 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from funnelcast.compiled import borrowed, compiled, inlined
+from funnelcast.data.datasets.aliccp.byte_words import (
+    BYTES,
+    find_comma,
+    length_of_frequent,
+    read_hex,
+    read_name,
+    read_number,
+    word_at,
+)
 from funnelcast.data.datasets.aliccp.faults import (
     CLICK,
     COLUMNS,
@@ -25,17 +34,7 @@ from funnelcast.data.datasets.aliccp.faults import (
     VALUE,
 )
 from funnelcast.data.datasets.aliccp.fields import LONGEST_FIELD, Fields
-from funnelcast.data.datasets.aliccp.numbers import read_float
-from funnelcast.data.datasets.aliccp.scan import Bytes, count_byte, is_label, read_digits
-from funnelcast.data.datasets.aliccp.words import (
-    BYTES,
-    find_comma,
-    length_of_frequent,
-    read_hex,
-    read_name,
-    read_number,
-    word_at,
-)
+from funnelcast.data.datasets.aliccp.numbers import Bytes, count_byte, is_label, read_digits, read_float
 from funnelcast.data.numeric import LARGEST
 
 Int64s = NDArray[np.int64]

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from funnelcast.data.arrow import array_of
 from funnelcast.data.columns import Columns, Ragged
-from funnelcast.data.datasets.aliccp.common import CommonFeatures
-from funnelcast.data.datasets.aliccp.fitted import Fitted
+from funnelcast.data.datasets.aliccp.codes import Fitted
+from funnelcast.data.datasets.aliccp.common_features import CommonFeatures
 from funnelcast.data.datasets.aliccp.ids import Int32s, Int64s
 from funnelcast.data.datasets.aliccp.join import Joined
 from funnelcast.data.table_writer import TableWriter

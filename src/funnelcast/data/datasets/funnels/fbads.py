@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from funnelcast.data.datasets.funnels.published import Published, require_columns
+from funnelcast.data.datasets.funnels.public_funnel import PublicFunnel, require_columns
 
 IDS = {"ad": ("ad_id", "a"), "ad_set": ("fb_campaign_id", "f"), "campaign": ("xyz_campaign_id", "c")}
 """By column, what it is in the file, and the letter before its ids."""
@@ -35,7 +35,7 @@ def read(path: Path) -> pd.DataFrame:
     return rows.sample(frac=1, random_state=0, ignore_index=True)  # else the place of a row tells its labels
 
 
-FBADS = Published(
+FBADS = PublicFunnel(
     name="fbads",
     read=read,
     rows=38_165,

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from funnelcast.data.datasets.funnels.published import Published, require_columns
+from funnelcast.data.datasets.funnels.public_funnel import PublicFunnel, require_columns
 
 _MONTHS = "January February March April May June July August September October November December"
 MONTHS = _MONTHS.split()
@@ -63,7 +63,7 @@ def _ids(numbers: pd.Series, letter: str) -> pd.Series:
     return numbers.map(lambda number: "none" if pd.isna(number) else f"{letter}{number:.0f}")
 
 
-HOTEL = Published(
+HOTEL = PublicFunnel(
     name="hotel",
     read=read,
     rows=119_390,

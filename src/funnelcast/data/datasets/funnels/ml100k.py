@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from funnelcast.data.datasets.funnels.published import Published, require_columns
+from funnelcast.data.datasets.funnels.public_funnel import PublicFunnel, require_columns
 
 FILES = {
     "ml-100k.inter": ("user_id", "item_id", "rating", "timestamp"),
@@ -49,7 +49,7 @@ def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     return rows
 
 
-ML100K = Published(
+ML100K = PublicFunnel(
     name="ml100k",
     read=read,
     rows=100_000,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from funnelcast.data.datasets.funnels.published import Published
+from funnelcast.data.datasets.funnels.public_funnel import PublicFunnel
 
 
 def read(path: Path) -> pd.DataFrame:
@@ -17,7 +17,7 @@ def read(path: Path) -> pd.DataFrame:
     return pd.read_parquet(path).drop(columns="part0")
 
 
-OULAD = Published(
+OULAD = PublicFunnel(
     name="oulad",
     read=read,
     rows=32_593,

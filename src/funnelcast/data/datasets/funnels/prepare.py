@@ -13,8 +13,7 @@ from funnelcast.data.datasets.funnels.fbads import FBADS
 from funnelcast.data.datasets.funnels.hotel import HOTEL
 from funnelcast.data.datasets.funnels.ml100k import ML100K
 from funnelcast.data.datasets.funnels.oulad import OULAD
-from funnelcast.data.datasets.funnels.published import Published
-from funnelcast.data.datasets.funnels.split import newest_fifth, random_fifth
+from funnelcast.data.datasets.funnels.public_funnel import PublicFunnel, newest_fifth, random_fifth
 from funnelcast.data.log.prepare import prepare
 from funnelcast.data.progress import Progress, silent
 from funnelcast.errors import DataError, did_you_mean
@@ -58,13 +57,13 @@ def prepare_funnel(
     return prepare(funnel_schema(name), Path(out), **parts, replace=replace, progress=progress)
 
 
-def _named(name: str) -> Published:
+def _named(name: str) -> PublicFunnel:
     if name not in FUNNELS:
         raise DataError(f"{name!r} is no public funnel; {did_you_mean(name, FUNNELS)}")
     return FUNNELS[name]
 
 
-def _path(found: Published, file: Path | str | None) -> Path:
+def _path(found: PublicFunnel, file: Path | str | None) -> Path:
     if found.shipped is not None:
         if file is not None:
             raise DataError(f"{found.name} is shipped with funnelcast and takes no file; leave {file} out")
@@ -74,7 +73,7 @@ def _path(found: Published, file: Path | str | None) -> Path:
     return Path(file)
 
 
-def _groups(found: Published, rows: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _groups(found: PublicFunnel, rows: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.arange(len(rows)) if found.group is None else rows[found.group].to_numpy()
 
 

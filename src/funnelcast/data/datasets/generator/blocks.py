@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from funnelcast.data.datasets.generator import law
-from funnelcast.data.datasets.generator.chance import Keys, keys_of
 from funnelcast.data.datasets.generator.config import PARTS, GeneratorConfig
+from funnelcast.data.datasets.generator.counter_random import Keys, keys_of
 from funnelcast.data.datasets.generator.law import Rows
 from funnelcast.data.datasets.generator.lists import (
     HISTORY,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from funnelcast.compiled import compiled
-from funnelcast.data.datasets.generator.chance import Keys, hash_of, uniform, zipf
+from funnelcast.data.datasets.generator.counter_random import Keys, hash_of, uniform, zipf
 from funnelcast.data.datasets.generator.law import Rows, World
 from funnelcast.data.datasets.generator.text import FIELDS, MOST_SEEN, Lines, shuffle
 

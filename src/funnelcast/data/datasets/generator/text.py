@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from funnelcast.compiled import compiled
-from funnelcast.data.datasets.generator.chance import Keys, hash_of, uniform
+from funnelcast.data.datasets.generator.counter_random import Keys, hash_of, uniform
 
 Bytes = NDArray[np.uint8]
 Places = NDArray[np.int64]

@@ -1,0 +1,1 @@
+"""Data-generating processes whose probabilities are known, for proofs and tests."""

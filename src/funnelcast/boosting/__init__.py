@@ -1,0 +1,1 @@
+"""Boosted trees: the recipe, what trees read, how they are fitted, and how they are stacked with a network."""

@@ -1,0 +1,46 @@
+"""Small suites of experiments that train in a moment."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from funnelcast.benchmarks.model_run import run_model
+from funnelcast.benchmarks.run_pool import ModelRun
+from funnelcast.benchmarks.suite import slug
+from funnelcast.data.table import Table
+from funnelcast.experiments.experiment import Experiment
+
+BOTTOM = 'model = {name = "shared_bottom", expert = [4], tower = [4], tower_dropout = []}\nstages = [{epochs = 1}]\n'
+MMOE = 'model = {name = "mmoe", experts = 2, expert = [4], tower = [4], tower_dropout = []}\nstages = [{epochs = 1}]\n'
+
+
+def write_suite(folder: Path, **changes: Any) -> Path:
+    """suite.toml with two networks, and their experiments below it."""
+    (folder / "models").mkdir(parents=True, exist_ok=True)
+    for name, text in {"bottom": BOTTOM, "mmoe": MMOE}.items():
+        (folder / f"models/{name}.toml").write_text(f'name = "{name}"\n{text}')
+    models = {"Shared bottom": "models/bottom.toml", "MMoE": "models/mmoe.toml"}
+    settings = {"name": "small", "seeds": 2, "models": models} | changes
+    lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items() if not isinstance(value, dict)]
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            lines += [f"[{key}]", *(f"{json.dumps(k)} = {json.dumps(v)}" for k, v in value.items())]
+    path = folder / "suite.toml"
+    path.write_text("\n".join(lines))
+    return path
+
+
+def finished_cells(folder: Path, table: Table, models: dict[str, str], seeds: int = 2) -> list[ModelRun]:
+    """Cells that were run in this process."""
+    cells = []
+    for model, text in models.items():
+        (folder / "e.toml").write_text(text)
+        for seed in range(seeds):
+            experiment = Experiment.from_toml(folder / "e.toml", seed=seed, workers=1)
+            cell = ModelRun(model, seed, experiment, folder / "cells" / slug(model) / str(seed), table.folder)
+            cell.folder.mkdir(parents=True)
+            run_model(experiment, table, cell.folder)
+            cells.append(cell)
+    return cells

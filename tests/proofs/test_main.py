@@ -1,0 +1,16 @@
+"""A small share of the proofs that train; slow. Those of kills, mutations and few-shot have files of their own."""
+
+import pytest
+
+from proofs.__main__ import PROOFS
+
+ELSEWHERE = {"kills", "mutations", "few-shot"}
+ON_REAL_DATA = {"census"}
+"""Its networks are trained by other tests, on the law."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(PROOFS) - ELSEWHERE - ON_REAL_DATA))
+def test_a_small_share_runs(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert PROOFS[name](small=True)
+    assert len(capfd.readouterr().out.splitlines()) > 2
