@@ -17,7 +17,7 @@ import funnelcast
 ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src"
 LAYERS = [
-    "errors", "compiled", "runtime", "schema", "data", "kernels", "ops", "layers", "models", "evaluation",
+    "errors", "runtime", "compiled", "schema", "data", "kernels", "ops", "layers", "models", "evaluation",
     "training", "boosting", "registry", "serving", "experiments", "benchmarks", "reports", "fewshot", "data_checks",
     "reference", "testing", "cli",
 ]  # fmt: skip

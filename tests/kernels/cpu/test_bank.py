@@ -11,10 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from funnelcast import ops
-from funnelcast.kernels.cpu.bank import Spec, _bank_of
 from funnelcast.kernels.cpu.bank_kernels import BLOCK
-from funnelcast.kernels.cpu.few_rows import FEW, shared_columns
-from funnelcast.kernels.cpu.tiles import ROWS
 from funnelcast.layers.banks import MLPBank
 from funnelcast.layers.gates import GateBank, GatedExperts, own_and_shared
 from tests.layers.reference import draw, randomise
@@ -107,32 +104,3 @@ def test_a_row_is_the_same_alone_and_among_others(rows: int) -> None:
         for some in (slice(0, 1), slice(rows // 2, rows)):
             assert torch.equal(bank(x[some]), every[:, some])
         torch.testing.assert_close(every.double(), copy.deepcopy(bank).double()(x.double()), rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("rows", [ROWS + 1, BLOCK + 5, FEW, FEW + 1])
-@pytest.mark.parametrize("shared", [1, 5, 7])
-def test_what_rows_share_changes_no_bit(rows: int, shared: int) -> None:
-    """Leading columns that are the same in all rows are multiplied once; a few rows alone are multiplied as a whole."""
-    bank, x = MLPBank(3, 7, (80, 48)), inputs(1, rows)
-    randomise(bank, scale=0.3)
-    x[:, :shared] = x[0, :shared]
-    with torch.no_grad():
-        every = bank(x)
-        for start in range(0, rows, ROWS):
-            assert torch.equal(bank(x[start : start + ROWS]), every[:, start : start + ROWS])
-
-
-def test_which_columns_rows_share() -> None:
-    x = torch.ones(ROWS + 1, 5)
-    assert shared_of(x) == 4  # never all of them
-    x[3, 2] = 2
-    assert shared_of(x) == 2
-    assert shared_of(x[:ROWS]) == 0  # not worth it
-    assert shared_of(torch.ones(FEW, 5)) == 4 and shared_of(torch.ones(FEW + 1, 5)) == 0
-    assert shared_of(torch.ones(2, ROWS + 1, 5)) == 0  # networks have rows of their own
-    x[:, 0] = torch.nan
-    assert shared_of(x) == 0
-
-
-def shared_of(x: Tensor) -> int:
-    return int(shared_columns(_bank_of(x, None, None, 2, Spec([]))[0], x.shape[-1]))

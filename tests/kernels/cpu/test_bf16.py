@@ -52,13 +52,13 @@ def test_nan_stays_nan() -> None:
 def test_pairs_of_columns_and_of_rows(rows: int, columns: int) -> None:
     x = draw(0, rows, columns).float()
     words = torch.full((rows, bf16_pairs(columns)), 7.0)
-    pair_columns(x.data_ptr(), rows, columns, words.data_ptr())
+    pair_columns.from_python(x.data_ptr(), rows, columns, words.data_ptr())
     assert torch.equal(unpacked(words)[:, :columns], bf16(x)) and not unpacked(words)[:, columns:].any()
     words = torch.full((columns, bf16_pairs(rows)), 7.0)
-    transpose_pairs(x.data_ptr(), rows, columns, words.data_ptr())
+    transpose_pairs.from_python(x.data_ptr(), rows, columns, words.data_ptr())
     assert torch.equal(unpacked(words)[:, :rows], bf16(x).t()) and not unpacked(words)[:, rows:].any()
     words = torch.full((bf16_pairs(rows), columns), 7.0)
-    pair_rows(x.data_ptr(), rows, columns, words.data_ptr())
+    pair_rows.from_python(x.data_ptr(), rows, columns, words.data_ptr())
     found = unpacked(words).view(bf16_pairs(rows), columns, 2).transpose(1, 2).reshape(-1, columns)
     assert torch.equal(found[:rows], bf16(x)) and not found[rows:].any()
 
@@ -67,14 +67,14 @@ def test_pairs_of_columns_and_of_rows(rows: int, columns: int) -> None:
 def test_panels_of_pairs(depth: int, columns: int) -> None:
     w, panels = draw(0, depth, columns).float(), -(-columns // PANEL)
     words = torch.full((panels, bf16_pairs(depth), PANEL), 7.0)
-    pack_pairs(w.data_ptr(), depth, columns, words.data_ptr())
+    pack_pairs.from_python(w.data_ptr(), depth, columns, words.data_ptr())
     found = unpacked(words).view(panels, -1, PANEL, 2).permute(1, 3, 0, 2).reshape(2 * bf16_pairs(depth), -1)
     assert torch.equal(found[:depth, :columns], bf16(w))
     read = -(-columns // LANES) * LANES
     assert not found[depth:, :read].any() and not found[:, columns:read].any() and (found[1::2, read:] == 7).all()
     transposed, scratch = w.t().contiguous(), torch.empty(columns, bf16_pairs(depth))
     other = torch.full_like(words, 7.0)
-    pack_transposed_pairs(transposed.data_ptr(), columns, depth, other.data_ptr(), scratch.data_ptr())
+    pack_transposed_pairs.from_python(transposed.data_ptr(), columns, depth, other.data_ptr(), scratch.data_ptr())
     assert torch.equal(other.view(torch.int32), words.view(torch.int32))
 
 

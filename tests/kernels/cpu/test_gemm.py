@@ -50,7 +50,7 @@ def packed(w: Matrix, *, transposed: bool = False) -> Matrix:
     depth, columns = w.shape[::-1] if transposed else w.shape
     row, column = w.strides[::-1] if transposed else w.strides
     panels = np.full(packed_size(depth, columns) // 4, GUARD)
-    pack(w.ctypes.data, row, column, depth, columns, panels.ctypes.data)
+    pack.from_python(w.ctypes.data, row, column, depth, columns, panels.ctypes.data)
     return panels
 
 
@@ -95,7 +95,7 @@ def test_a_product_with_bias_and_relu(rows: int, depth: int, columns: int, slope
     x[-1, 0] = np.nan
     (y, behind), panels = guarded(np.empty((rows, columns), np.float32)), packed(w)
     addresses = (x.ctypes.data, panels.ctypes.data, y.ctypes.data)
-    gemm_bias_relu(*addresses, rows, depth, columns, bias.ctypes.data, slope)
+    gemm_bias_relu.from_python(*addresses, rows, depth, columns, bias.ctypes.data, slope)
     total = x.astype(np.float64) @ w + bias
     check(y, behind, np.where(total <= 0, slope * total, total))
 
@@ -108,7 +108,7 @@ def test_a_product_backward_through_a_relu(rows: int, depth: int, columns: int, 
     (y, behind), (bias, behind_bias) = guarded(np.empty((rows, columns), np.float32)), guarded(drawn(3, columns))
     panels, before = packed(w), bias.astype(np.float64)
     addresses = (g.ctypes.data, panels.ctypes.data, y.ctypes.data)
-    gemm_mask(*addresses, rows, depth, columns, output.ctypes.data, bias.ctypes.data, 1.25, slope)
+    gemm_mask.from_python(*addresses, rows, depth, columns, output.ctypes.data, bias.ctypes.data, 1.25, slope)
     expected = np.where(output <= 0, slope, 1) * 1.25 * (g.astype(np.float64) @ w)
     check(y, behind, expected)
     check(bias, behind_bias, before + expected.sum(0))

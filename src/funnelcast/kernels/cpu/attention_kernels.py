@@ -8,15 +8,20 @@ the gradient h of m, with c_i = a_i (⟨h, u_i⟩ - Σ_j a_j ⟨h, u_j⟩) / √
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from funnelcast.compiled import compiled_for_speed
+from funnelcast.compiled import compiled_for_speed, helper
 from funnelcast.kernels.cpu.bank_kernels import BLOCK, depth_of, product, product_tn
 from funnelcast.kernels.cpu.bf16 import pack_pairs, pack_transposed_pairs
 from funnelcast.kernels.cpu.codegen import FLOAT
-from funnelcast.kernels.cpu.gemm import OVERWRITE, matrix, of, pack, packed_size
+from funnelcast.kernels.cpu.gemm import OVERWRITE, copy_rows, fill_zeros, matrix, of, pack, packed_size
+
+ADD: Final[Any] = np.int64(1)
+FORWARD: Final[Any] = np.int64(1)
+BACKWARD: Final[Any] = np.int64(0)
+"""For a number of Python's, numba would compile what takes it once more."""
 
 
 @compiled_for_speed
@@ -24,23 +29,23 @@ def attend(calls: Any, targets: Any, transfers: Any) -> None:
     """Fills `out`, every target's `shares`, `mixture` and `scored`, and every transfer's `token` and `scored`."""
     call = calls[0]
     width, size = call.width, call.width * FLOAT
-    _pack_all(call, targets, transfers, 1)
+    _pack_all(call, targets, transfers, FORWARD)
     for start in range(0, call.rows, BLOCK):
         rows, kept = min(BLOCK, call.rows - start), start * size if call.keep else 0
         for step in range(call.steps):
-            _copy(_rows_of(call, call.x, step, start), _rows_of(call, call.out, step, start), rows, width)
+            copy_rows(_rows_of(call, call.x, step, start), _rows_of(call, call.out, step, start), rows, width)
         for t in range(len(targets)):
             target, own = targets[t], _rows_of(call, call.x, targets[t].step, start)
             score, value = _panels(call, target.last + 2 * t), _panels(call, target.last + 2 * t + 1)
             for i in range(target.first, target.last):
                 token, source = transfers[i].token + kept, _rows_of(call, call.out, transfers[i].source, start)
-                product(call, source, _panels(call, i + 2 * t), token, rows, width, width, OVERWRITE)
+                _product(call, source, _panels(call, i + 2 * t), token, rows, OVERWRITE)
                 _rectify(token, transfers[i].bias, rows, width)
-                product(call, token, score, transfers[i].scored + kept, rows, width, width, OVERWRITE)
-            product(call, own, score, target.scored + kept, rows, width, width, OVERWRITE)
+                _product(call, token, score, transfers[i].scored + kept, rows, OVERWRITE)
+            _product(call, own, score, target.scored + kept, rows, OVERWRITE)
             _mix(call, target, transfers, own, kept, start if call.keep else 0, rows)
             out = _rows_of(call, call.out, target.step, start)
-            product(call, target.mixture + kept, value, out, rows, width, width, OVERWRITE)
+            _product(call, target.mixture + kept, value, out, rows, OVERWRITE)
 
 
 @compiled_for_speed
@@ -48,31 +53,31 @@ def attend_backward(calls: Any, targets: Any, transfers: Any) -> None:
     """Fills `grad_x` from `grad`, and every gradient of a weight and a bias that has scratch."""
     call = calls[0]
     width, size = call.width, call.width * FLOAT
-    _pack_all(call, targets, transfers, 0)
+    _pack_all(call, targets, transfers, BACKWARD)
     for i in range(len(transfers)):
         if transfers[i].grad_bias:
-            matrix(transfers[i].grad_bias, 1, width)[:] = np.float32(0)
+            fill_zeros(transfers[i].grad_bias, 1, width)
     for start in range(0, call.rows, BLOCK):
         rows, later = min(BLOCK, call.rows - start), 1 if start else 0
         for step in range(call.steps):
-            _copy(_rows_of(call, call.grad, step, start), _rows_of(call, call.grad_x, step, start), rows, width)
+            copy_rows(_rows_of(call, call.grad, step, start), _rows_of(call, call.grad_x, step, start), rows, width)
         for t in range(len(targets) - 1, -1, -1):
             target, own = targets[t], _rows_of(call, call.grad_x, targets[t].step, start)
             mixture = target.mixture + start * size
             g = of(call.scratch, 0, BLOCK, width)
             h = of(call.scratch, 1, BLOCK, width)
-            _copy(own, g, rows, width)
+            copy_rows(own, g, rows, width)
             if target.grad_value:
-                product_tn(call, mixture, g, target.grad_value, width, rows, width, later)
-            product(call, g, _panels(call, target.last + 2 * t + 1), h, rows, width, width, OVERWRITE)
+                _product_tn(call, mixture, g, target.grad_value, rows, later)
+            _product(call, g, _panels(call, target.last + 2 * t + 1), h, rows, OVERWRITE)
             _slopes(call, target, transfers, h, start, rows)
             for i in range(target.first, target.last):
                 to = _token_backward(call, target, t, transfers, i, h, start, rows)
                 _transfer_backward(call, transfers[i], _panels(call, i + 2 * t), to, start, rows)
-            _copy(_token_backward(call, target, t, transfers, target.last, h, start, rows), own, rows, width)
+            copy_rows(_token_backward(call, target, t, transfers, target.last, h, start, rows), own, rows, width)
 
 
-@compiled_for_speed
+@helper
 def _token_backward(call: Any, target: Any, t: int, transfers: Any, i: int, h: int, start: int, rows: int) -> Any:
     """Make the gradients of a block of a token and of `score`, and return where the first one is. The token is of a
     transfer or, with i = `target.last`, the target's own."""
@@ -91,12 +96,12 @@ def _token_backward(call: Any, target: Any, t: int, transfers: Any, i: int, h: i
             grad[r, j] = share * own[r, j] + slope * transposed[r, j]
             grad_scored[r, j] = slope * token[r, j]
     if target.grad_score:
-        product_tn(call, u, of_scored, target.grad_score, width, rows, width, 1 if start or n else 0)
-    product(call, of_scored, _panels(call, target.last + 2 * t), to, rows, width, width, 1)
+        _product_tn(call, u, of_scored, target.grad_score, rows, 1 if start or n else 0)
+    _product(call, of_scored, _panels(call, target.last + 2 * t), to, rows, ADD)
     return to
 
 
-@compiled_for_speed
+@helper
 def _transfer_backward(call: Any, transfer: Any, weight: int, grad: int, start: int, rows: int) -> None:
     """Adds what a token's gradient makes of the source's, the weight's and the bias's."""
     width, size = call.width, call.width * FLOAT
@@ -104,11 +109,11 @@ def _transfer_backward(call: Any, transfer: Any, weight: int, grad: int, start: 
     if transfer.grad_weight:
         _add_rows(grad, transfer.grad_bias, rows, width)
         source = _rows_of(call, call.out, transfer.source, start)
-        product_tn(call, source, grad, transfer.grad_weight, width, rows, width, 1 if start else 0)
-    product(call, grad, weight, _rows_of(call, call.grad_x, transfer.source, start), rows, width, width, 1)
+        _product_tn(call, source, grad, transfer.grad_weight, rows, 1 if start else 0)
+    _product(call, grad, weight, _rows_of(call, call.grad_x, transfer.source, start), rows, ADD)
 
 
-@compiled_for_speed
+@helper
 def _mix(call: Any, target: Any, transfers: Any, own: int, kept: int, first: int, rows: int) -> None:
     """A block's `shares` and `mixture`; `kept` bytes and `first` rows are before it in the buffers."""
     width, tokens = call.width, target.last - target.first + 1
@@ -118,7 +123,7 @@ def _mix(call: Any, target: Any, transfers: Any, own: int, kept: int, first: int
         u, scored = _token_at(target, transfers, i, own, kept)
         _dots(u, scored, of(target.shares, i - target.first, 1, held) + first * FLOAT, scale, rows, width)
     _softmax(target.shares + first * FLOAT, held, tokens, rows)
-    mixture[:] = np.float32(0)
+    fill_zeros(target.mixture + kept, rows, width)
     for i in range(target.first, target.last + 1):
         u, _ = _token_at(target, transfers, i, own, kept)
         shares = matrix(of(target.shares, i - target.first, 1, held) + first * FLOAT, 1, rows)
@@ -129,7 +134,7 @@ def _mix(call: Any, target: Any, transfers: Any, own: int, kept: int, first: int
                 mixture[r, j] += share * token[r, j]
 
 
-@compiled_for_speed
+@helper
 def _dots(x: int, y: int, to: int, scale: Any, rows: int, width: int) -> None:
     """The rows' inner products, times `scale`."""
     a, b, out = matrix(x, rows, width), matrix(y, rows, width), matrix(to, 1, rows)
@@ -140,7 +145,7 @@ def _dots(x: int, y: int, to: int, scale: Any, rows: int, width: int) -> None:
         out[0, r] = scale * total
 
 
-@compiled_for_speed
+@helper
 def _softmax(scores: int, held: int, tokens: int, rows: int) -> None:
     """In place, over the tokens, each with `held` numbers to the next one's."""
     for r in range(rows):
@@ -155,7 +160,7 @@ def _softmax(scores: int, held: int, tokens: int, rows: int) -> None:
             matrix(scores + n * held * FLOAT, 1, rows)[0, r] /= total
 
 
-@compiled_for_speed
+@helper
 def _slopes(call: Any, target: Any, transfers: Any, h: int, start: int, rows: int) -> None:
     """A block's c."""
     width, tokens = call.width, target.last - target.first + 1
@@ -175,13 +180,13 @@ def _slopes(call: Any, target: Any, transfers: Any, h: int, start: int, rows: in
             slopes[0, r] = scale * share * (slopes[0, r] - mean)
 
 
-@compiled_for_speed
+@helper
 def _slopes_at(call: Any, n: int) -> Any:
     """Where a block of the n-th token's c is."""
     return of(call.scratch, 5, BLOCK, call.width) + n * BLOCK * FLOAT
 
 
-@compiled_for_speed
+@helper
 def _token_at(target: Any, transfers: Any, i: int, own: int, kept: int) -> Any:
     """Where a block of a token begins, and of it gemm `score`: of an transfer `kept` bytes into what it keeps; with
     i = `target.last` the target's own."""
@@ -190,9 +195,9 @@ def _token_at(target: Any, transfers: Any, i: int, own: int, kept: int) -> Any:
     return own, target.scored + kept
 
 
-@compiled_for_speed
+@helper
 def _pack_all(call: Any, targets: Any, transfers: Any, forth: int) -> None:
-    """Every matrix in panels: by target its transfers' weights, `score` and `value`. `forth` 1 for the way forward."""
+    """Every matrix in panels: by target its transfers' weights, `score` and `value`. `forth`: FORWARD or BACKWARD."""
     for t in range(len(targets)):
         target = targets[t]
         for i in range(target.first, target.last):
@@ -201,7 +206,7 @@ def _pack_all(call: Any, targets: Any, transfers: Any, forth: int) -> None:
         _pack_matrix(call, target.value, forth, call.packed, target.last + 2 * t + 1)
 
 
-@compiled_for_speed
+@helper
 def _pack_matrix(call: Any, w: int, transposed: int, packed: int, n: int) -> None:
     """The n-th of all matrices."""
     width, to = call.width, _panels(call, n) - call.packed + packed
@@ -215,19 +220,30 @@ def _pack_matrix(call: Any, w: int, transposed: int, packed: int, n: int) -> Non
         pack(w, width * FLOAT, FLOAT, width, width, to)
 
 
-@compiled_for_speed
+@helper
+def _product(call: Any, x: int, packed: int, y: int, rows: int, beta: int) -> None:
+    product(x, packed, y, rows, call.width, call.width, beta, call.gemm_scratch, call.pairs, call.bf16)
+
+
+@helper
+def _product_tn(call: Any, x: int, g: int, w: int, rows: int, beta: int) -> None:
+    width, scratch = call.width, call.gemm_scratch
+    product_tn(x, g, w, width, rows, width, beta, scratch, call.pairs, call.pairs_step, call.bf16)
+
+
+@helper
 def _panels(call: Any, n: int) -> Any:
     """Where the n-th of all matrices is in panels."""
     return call.packed + n * packed_size(depth_of(call, call.width), call.width)
 
 
-@compiled_for_speed
+@helper
 def _rows_of(call: Any, x: int, step: int, start: int) -> Any:
     """Where a step's rows begin in (T, B, H)."""
     return of(x, step, call.rows, call.width) + start * call.width * FLOAT
 
 
-@compiled_for_speed
+@helper
 def _rectify(x: int, bias: int, rows: int, width: int) -> None:
     """In place, the positive part of x + bias."""
     y, b = matrix(x, rows, width), matrix(bias, 1, width)
@@ -237,7 +253,7 @@ def _rectify(x: int, bias: int, rows: int, width: int) -> None:
             y[r, j] = np.float32(0) if value <= 0 else value
 
 
-@compiled_for_speed
+@helper
 def _mask(y: int, x: int, rows: int, width: int) -> None:
     """In place, 0 for x where y is not above 0."""
     a, b = matrix(y, rows, width), matrix(x, rows, width)
@@ -246,19 +262,10 @@ def _mask(y: int, x: int, rows: int, width: int) -> None:
             b[r, j] = np.float32(0) if a[r, j] <= 0 else b[r, j]
 
 
-@compiled_for_speed
+@helper
 def _add_rows(x: int, to: int, rows: int, width: int) -> None:
     """Adds the sum of x's rows."""
     a, b = matrix(x, rows, width), matrix(to, 1, width)
     for r in range(rows):
         for j in range(width):
             b[0, j] += a[r, j]
-
-
-@compiled_for_speed
-def _copy(x: int, to: int, rows: int, width: int) -> None:
-    """All numbers."""
-    a, b = matrix(x, rows, width), matrix(to, rows, width)
-    for r in range(rows):
-        for j in range(width):
-            b[r, j] = a[r, j]

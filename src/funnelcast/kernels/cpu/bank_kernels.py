@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from funnelcast.compiled import compiled_for_speed
+from funnelcast.compiled import compiled_for_speed, helper
 from funnelcast.kernels.cpu.amx import HAS_AMX
 from funnelcast.kernels.cpu.bf16 import (
     bf16_pairs,
@@ -23,9 +23,9 @@ from funnelcast.kernels.cpu.bf16 import (
 )
 from funnelcast.kernels.cpu.codegen import FLOAT, LANES
 from funnelcast.kernels.cpu.dropout import activate_and_drop
-from funnelcast.kernels.cpu.few_rows import gemm_in_place, is_read_once, shared_columns
 from funnelcast.kernels.cpu.gemm import (
     OVERWRITE,
+    copy_rows,
     gemm,
     gemm_bias_relu,
     gemm_mask,
@@ -36,6 +36,7 @@ from funnelcast.kernels.cpu.gemm import (
     packed_size,
 )
 from funnelcast.kernels.cpu.mixture import begin_mixture, mix, unmix
+from funnelcast.kernels.cpu.outlined import outlined
 from funnelcast.kernels.cpu.rows import add_rows, add_rows_bias_relu, add_to_rows
 
 BLOCK: Final = 192
@@ -54,10 +55,9 @@ def forward(banks: Any, layers: Any, edges: Any, first: Any) -> None:
             w = of(layers[i].weight, n, k, width)
             if bank.bf16:
                 pack_pairs(w, k, width, packed)
-            elif not is_read_once(bank, width):
+            else:
                 pack(w, width * FLOAT, FLOAT, k, width, packed)
             packed += packed_size(depth_of(bank, k), width)
-    shared = shared_columns(bank, layers[0].width_in)
     for start in range(0, bank.rows, BLOCK):
         rows, packed = min(BLOCK, bank.rows - start), bank.packed
         if bank.columns:
@@ -68,29 +68,23 @@ def forward(banks: Any, layers: Any, edges: Any, first: Any) -> None:
             if bank.bf16 and (n == 0 or bank.x_step):
                 pair_columns(x, rows, k, operand)
             for i in range(len(layers)):
-                operand = _through(bank, layers, n, i, start, rows, operand, packed, shared)
+                operand = _through(bank, layers, n, i, start, rows, operand, packed)
                 packed += packed_size(depth_of(bank, layers[i].width_in), layers[i].width)
             if bank.columns:
                 mix(bank, operand, start, rows, layers[last].width, edges[first[n] : first[n + 1]])
 
 
-@compiled_for_speed
-def _through(
-    bank: Any, layers: Any, n: int, i: int, start: int, rows: int, x: int, packed: int, shared: int
-) -> Any:  # fmt: skip
+@helper
+def _through(bank: Any, layers: Any, n: int, i: int, start: int, rows: int, x: int, packed: int) -> Any:
     """Take a block through a layer, and return it as the operand of the next one, as x is of this one."""
     layer = layers[i]
     k, width, slope = depth_of(bank, layer.width_in), layer.width, layer.slope
     y, bias = layer.output + n * layer.output_step + start * layer.output_row, of(layer.bias, n, 1, width)
     looks_up, at_once = i == 0 and bank.groups > 0, not bank.bf16 and not layer.seeds and width % LANES == 0
-    if is_read_once(bank, width):
-        w, once = of(layer.weight, n, k, width), shared if i == 0 else 0
-        gemm_in_place(x, w, y, rows, k, width, once, bank.gemm_scratch, bank.bf16)
-    elif at_once and not looks_up:
+    if at_once and not looks_up:
         gemm_bias_relu(x, packed, y, rows, k, width, bias, slope)
         return y
-    else:
-        gemm(x, packed, y, rows, k, width, OVERWRITE, bank.gemm_scratch, bank.bf16)
+    gemm(x, packed, y, rows, k, width, OVERWRITE, bank.gemm_scratch, bank.bf16)
     if looks_up:
         tables, step = of(bank.tables, n, bank.table_rows, width), bank.groups * FLOAT
         for r in range(rows):
@@ -120,7 +114,7 @@ def backward(banks: Any, layers: Any, edges: Any, first: Any) -> None:
                 unmix(bank, layer, n, g if through else 0, start, rows, edges[first[n] : first[n + 1]])
             elif through:
                 grad = of(bank.grad, n, bank.rows, layer.width) + start * layer.width * FLOAT
-                matrix(g, rows, layer.width)[:] = matrix(grad, rows, layer.width)
+                copy_rows(grad, g, rows, layer.width)
                 _activation_backward(g, n, start, rows, bank.rows, layer)
             for i in range(last if through else -1, -1, -1):
                 layer, before = layers[i], g
@@ -131,17 +125,20 @@ def backward(banks: Any, layers: Any, edges: Any, first: Any) -> None:
                 elif bank.grad_x:
                     beta = 1 if n > 0 and bank.grad_x_step == 0 else 0
                     to = bank.grad_x + n * bank.grad_x_step + start * k * FLOAT
-                    product(bank, g, packed, to, rows, width, k, beta)
+                    product(g, packed, to, rows, width, k, beta, bank.gemm_scratch, bank.pairs, bank.bf16)
                 if i == 0 and bank.groups:
                     _add_to_tables(bank, g, n, start, rows, width)
                 if layer.grad_weight:
                     x = of(layers[i - 1].output, n, bank.rows, k) if i else bank.x + n * bank.x_step
                     to = of(layer.grad_weight, n, k, width)
-                    product_tn(bank, x + start * k * FLOAT, g, to, k, rows, width, 1 if start else 0)
+                    product_tn(
+                        x + start * k * FLOAT, g, to, k, rows, width, 1 if start else 0, bank.gemm_scratch, bank.pairs,
+                        bank.pairs_step, bank.bf16,
+                    )  # fmt: skip
                 g = before
 
 
-@compiled_for_speed
+@helper
 def _to_layer_before(
     bank: Any, g: int, packed: int, to: int, n: int, start: int, rows: int, width: int, layer: Any
 ) -> Any:  # fmt: skip
@@ -149,15 +146,15 @@ def _to_layer_before(
     begin."""
     k = layer.width
     if bank.bf16 or k % LANES:
-        packed = product(bank, g, packed, to, rows, width, k, OVERWRITE)
+        product(g, packed, to, rows, width, k, OVERWRITE, bank.gemm_scratch, bank.pairs, bank.bf16)
         _activation_backward(to, n, start, rows, bank.rows, layer)
-        return packed
+        return packed + packed_size(depth_of(bank, width), k)
     y = of(layer.output, n, bank.rows, k) + start * k * FLOAT
     gemm_mask(g, packed, to, rows, width, k, y, of(layer.grad_bias, n, 1, k), layer.scale, layer.slope)
     return packed + packed_size(width, k)
 
 
-@compiled_for_speed
+@helper
 def _begin_backward(bank: Any, layers: Any, n: int) -> None:
     """Pack the transposed weights of a network, the last layer's first, and set the gradients of its biases to 0."""
     packed = bank.packed
@@ -176,7 +173,7 @@ def _begin_backward(bank: Any, layers: Any, n: int) -> None:
             packed += packed_size(depth_of(bank, width), k)
 
 
-@compiled_for_speed
+@helper
 def _add_to_tables(bank: Any, delta: int, n: int, start: int, rows: int, width: int) -> None:
     """Add a block's gradient to the rows of `grad_tables` that its codes name."""
     tables, step = of(bank.grad_tables, n, bank.table_rows, width), bank.groups * FLOAT
@@ -184,44 +181,51 @@ def _add_to_tables(bank: Any, delta: int, n: int, start: int, rows: int, width: 
         add_to_rows(delta + r * width * FLOAT, bank.codes + (start + r) * step, tables, bank.groups, width)
 
 
-@compiled_for_speed
+@helper
 def depth_of(bank: Any, numbers: int) -> Any:
     """How many operands of a product so many elements are."""
     return bf16_pairs(numbers) if bank.bf16 else numbers
 
 
-@compiled_for_speed
-def product(bank: Any, x: int, packed: int, y: int, rows: int, depth: int, columns: int, beta: int) -> Any:
-    """Y = X B + beta · Y, and where the panels after B's begin."""
-    if bank.bf16:
-        pair_columns(x, rows, depth, bank.pairs)
-        x, depth = bank.pairs, bf16_pairs(depth)
-    gemm(x, packed, y, rows, depth, columns, beta, bank.gemm_scratch, bank.bf16)
-    return packed + packed_size(depth, columns)
+@outlined(10)
+def product(
+    x: int, packed: int, y: int, rows: int, depth: int, columns: int, beta: int, scratch: int, pairs: int, bf16: int
+) -> None:  # fmt: skip
+    """Y = X B + beta · Y; `scratch` and `pairs` as in BANK."""
+    if bf16:
+        pair_columns(x, rows, depth, pairs)
+        x, depth = pairs, bf16_pairs(depth)
+    gemm(x, packed, y, rows, depth, columns, beta, scratch, bf16)
 
 
-@compiled_for_speed
-def product_tn(bank: Any, x: int, g: int, w: int, rows: int, depth: int, columns: int, beta: int) -> None:
-    """W = Xᵀ G + beta · W, of X (depth, rows)."""
-    if bank.bf16:
+@outlined(11)
+def product_tn(
+    x: int, g: int, w: int, rows: int, depth: int, columns: int, beta: int, scratch: int, pairs: int, pairs_step: int,
+    bf16: int,
+) -> None:  # fmt: skip
+    """W = Xᵀ G + beta · W, of X (depth, rows); buffers as in BANK."""
+    if bf16:
         if HAS_AMX:
-            transpose_pairs(x, depth, rows, bank.pairs)
+            transpose_pairs(x, depth, rows, pairs)
         else:
-            pair_rows(x, depth, rows, bank.pairs)
-        pair_rows(g, depth, columns, bank.pairs + bank.pairs_step)
-        x, g, depth = bank.pairs, bank.pairs + bank.pairs_step, bf16_pairs(depth)
-    gemm_tn(x, g, w, rows, depth, columns, beta, bank.gemm_scratch, bank.bf16)
+            pair_rows(x, depth, rows, pairs)
+        pair_rows(g, depth, columns, pairs + pairs_step)
+        x, g, depth = pairs, pairs + pairs_step, bf16_pairs(depth)
+    gemm_tn(x, g, w, rows, depth, columns, beta, scratch, bf16)
 
 
-@compiled_for_speed
+@helper
 def _activated(bank: Any, y: int, n: int, start: int, rows: int, layer: Any, paired: bool) -> Any:
     """Activate a block, and return it as the operand of the next product."""
     width = layer.width
     if bank.bf16 and paired and not layer.seeds and is_whole(width):
-        relu_and_pair(y, of(layer.bias, n, 1, width), layer.slope, rows, width, bank.pairs)
+        relu_and_pair(y, of(layer.bias, n, 1, width), rows, width, bank.pairs, layer.slope)
         return bank.pairs
     if layer.seeds:
-        activate_and_drop(bank, y, n, start, rows, layer)
+        activate_and_drop(
+            y, of(layer.bias, n, 1, width), n, start, rows, bank.rows, width, layer.seeds, layer.seed_rows,
+            layer.stream, layer.limit, bank.draws, layer.scale, layer.slope,
+        )  # fmt: skip
     else:
         _activate(y, n, rows, layer)
     if bank.bf16 and paired:
@@ -230,7 +234,7 @@ def _activated(bank: Any, y: int, n: int, start: int, rows: int, layer: Any, pai
     return y
 
 
-@compiled_for_speed
+@helper
 def _activate(output: int, n: int, rows: int, layer: Any) -> None:
     """y = leaky_relu(y + bias) of a block, in place."""
     width, slope = layer.width, layer.slope
@@ -241,7 +245,7 @@ def _activate(output: int, n: int, rows: int, layer: Any) -> None:
             y[r, j] = value * slope if value <= 0 else value
 
 
-@compiled_for_speed
+@helper
 def _activation_backward(grad: int, n: int, start: int, rows: int, all_rows: int, layer: Any) -> None:
     """In place, the gradient before bias, activation and dropout of a block from that after them; add up the bias's.
 

@@ -17,6 +17,7 @@ from funnelcast.compiled import compiled
 from funnelcast.kernels.cpu.amx import HAS_AMX, SIDE
 from funnelcast.kernels.cpu.codegen import FLOAT, LANES, ZEROS, bias_relu, broadcast, load_vector
 from funnelcast.kernels.cpu.gemm import PANEL, pack, shorts, words
+from funnelcast.kernels.cpu.outlined import outlined
 from funnelcast.kernels.cpu.tiles import BF16, HAS_BF16
 
 _LONG: Final = ir.IntType(64)
@@ -115,7 +116,7 @@ def bf16_pairs(count: int) -> int:
     return (count + 2 * MULTIPLE - 1) // (2 * MULTIPLE) * MULTIPLE
 
 
-@compiled
+@outlined(4)
 def pair_columns(x: int, rows: int, columns: int, to: int) -> None:
     """Words (rows, pairs of columns) from a matrix (rows, columns)."""
     whole = columns // LANES * LANES
@@ -137,8 +138,8 @@ def is_whole(columns: int) -> Any:
     return columns % LANES == 0 and columns == 2 * bf16_pairs(columns)
 
 
-@compiled
-def relu_and_pair(y: int, bias: int, slope: float, rows: int, columns: int, to: int) -> None:
+@outlined(5, 1)
+def relu_and_pair(y: int, bias: int, rows: int, columns: int, to: int, slope: float) -> None:
     """In place, y + bias, times a slope where not above 0; and its words (rows, pairs of columns), which are whole."""
     for r in range(rows):
         for j in range(0, columns, LANES):
@@ -146,7 +147,7 @@ def relu_and_pair(y: int, bias: int, slope: float, rows: int, columns: int, to: 
             _relu_vector(y + at * FLOAT, bias + j * FLOAT, slope, to + at * SHORT)
 
 
-@compiled
+@outlined(4)
 def pair_rows(x: int, rows: int, columns: int, to: int) -> None:
     """Words (pairs of rows, columns) from a matrix (rows, columns)."""
     step = columns * FLOAT
@@ -154,7 +155,7 @@ def pair_rows(x: int, rows: int, columns: int, to: int) -> None:
         _pair_row(x + 2 * i * step, x + (2 * i + 1) * step, rows - 2 * i, columns, to + i * step)
 
 
-@compiled
+@outlined(4)
 def transpose_pairs(x: int, rows: int, columns: int, to: int) -> None:
     """Words (columns, pairs of rows) from a matrix (rows, columns)."""
     step, row = columns * FLOAT, bf16_pairs(rows) * FLOAT
@@ -172,7 +173,7 @@ def transpose_pairs(x: int, rows: int, columns: int, to: int) -> None:
             transposed[0, i] = 0
 
 
-@compiled
+@outlined(4)
 def pack_pairs(w: int, depth: int, columns: int, panels: int) -> None:
     """`pack` of a matrix (depth, columns), paired along the depth."""
     step = columns * FLOAT
@@ -187,7 +188,7 @@ def pack_pairs(w: int, depth: int, columns: int, panels: int) -> None:
                 rest[0, j] = 0
 
 
-@compiled
+@outlined(5)
 def pack_transposed_pairs(w: int, depth: int, columns: int, panels: int, scratch: int) -> None:
     """The same of the transposed matrix, paired along its depth, which is `columns`; `scratch` for its words."""
     pair_columns(w, depth, columns, scratch)

@@ -9,9 +9,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from funnelcast.compiled import compiled, compiled_for_speed
+from funnelcast.compiled import compiled, helper
 from funnelcast.kernels.cpu.codegen import FLOAT
-from funnelcast.kernels.cpu.gemm import longs, matrix, of, shorts
+from funnelcast.kernels.cpu.gemm import longs, matrix, shorts
+from funnelcast.kernels.cpu.outlined import outlined
 
 SHORT: Final = 2
 """Bytes of a draw."""
@@ -34,25 +35,28 @@ def fill_bits(words: Any, seed: Any, stream: int, done: int) -> None:
         words[i] = np.int64(z ^ (z >> np.uint64(31)))
 
 
-@compiled_for_speed
-def activate_and_drop(bank: Any, output: int, n: int, start: int, rows: int, layer: Any) -> None:
-    """y = dropout(leaky_relu(y + bias)) of a block of network n, in place; the rows of one seed at a time."""
-    width, done = layer.width, 0
-    bias = of(layer.bias, n, 1, width)
+@outlined(12, 2)
+def activate_and_drop(
+    output: int, bias: int, n: int, start: int, rows: int, all_rows: int, width: int, seeds: int, seed_rows: int,
+    stream: int, limit: int, buffer: int, scale: float, slope: float,
+) -> None:  # fmt: skip
+    """y = dropout(leaky_relu(y + bias)) of a block of network n, in place; the rows of one seed at a time. `buffer`
+    holds the draws of a block, and a word more."""
+    done = 0
     while done < rows:
-        k = (start + done) // layer.seed_rows
-        first = k * layer.seed_rows
-        own, at = min(layer.seed_rows, bank.rows - first), start + done - first
+        k = (start + done) // seed_rows
+        first = k * seed_rows
+        own, at = min(seed_rows, all_rows - first), start + done - first
         count = min(rows - done, own - at)
         before = (n * own + at) * width  # draws of this seed
-        words = longs(bank.draws, (before % PER_WORD + count * width + PER_WORD - 1) // PER_WORD)
-        fill_bits(words, longs(layer.seeds, k + 1)[k], layer.stream, before // PER_WORD)
-        draws = bank.draws + before % PER_WORD * SHORT
-        _drop(output + done * width * FLOAT, bias, draws, count, width, layer.limit, layer.scale, layer.slope)
+        words = longs(buffer, (before % PER_WORD + count * width + PER_WORD - 1) // PER_WORD)
+        fill_bits(words, longs(seeds, k + 1)[k], stream, before // PER_WORD)
+        draws = buffer + before % PER_WORD * SHORT
+        _drop(output + done * width * FLOAT, bias, draws, count, width, limit, scale, slope)
         done += count
 
 
-@compiled_for_speed
+@helper
 def _drop(
     output: int, bias: int, drawn: int, rows: int, width: int, limit: int, scale: float, slope: float
 ) -> None:  # fmt: skip

@@ -10,13 +10,14 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from numba import carray, types
-from numba.core import cgutils
+from numba import types
 from numba.extending import intrinsic
+from numba.np import arrayobj
 
-from funnelcast.compiled import compiled_for_speed
+from funnelcast.compiled import compiled_for_speed, helper
 from funnelcast.kernels.cpu.amx import HAS_AMX, multiply_by_amx
-from funnelcast.kernels.cpu.codegen import FLOAT, HAS_32_REGISTERS, LANES, load_vector, store_vector
+from funnelcast.kernels.cpu.codegen import FLOAT, HAS_32_REGISTERS, I64, LANES, load_vector, store_vector
+from funnelcast.kernels.cpu.outlined import outlined
 from funnelcast.kernels.cpu.tiles import HAS_BF16, ROWS, VECTORS, masked_tiles, relu_tiles, tiles_of
 
 PANEL: Final = LANES * VECTORS
@@ -28,13 +29,6 @@ _tiles, _transposed_tiles = tiles_of(), tiles_of(transposed=True)
 _bf16_tiles, _transposed_bf16_tiles = tiles_of(bf16=HAS_BF16), tiles_of(transposed=True, bf16=HAS_BF16)
 
 
-def _to_pointer(typing: Any, address: Any) -> Any:
-    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return builder.inttoptr(values[0], cgutils.voidptr_t)
-
-    return types.voidptr(types.int64), code
-
-
 def _copy(typing: Any, source: Any, target: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         store_vector(builder, load_vector(builder, values[0]), values[1])
@@ -43,40 +37,54 @@ def _copy(typing: Any, source: Any, target: Any) -> Any:
     return types.void(types.int64, types.int64), code
 
 
-_pointer, _copy_vector = intrinsic(_to_pointer), intrinsic(_copy)
+_copy_vector = intrinsic(_copy)
 
 
-@compiled_for_speed
-def matrix(address: int, rows: int, columns: int) -> Any:
-    """The float32 matrix (rows, columns), row-major, at an address."""
-    return carray(_pointer(address), (rows, columns), np.float32)
+def _view_of(kind: Any, dimensions: int = 2) -> Any:
+    """A function of an address and a shape. numba's `carray` would be compiled for each kernel."""
+
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        array = context.make_array(signature.return_type)(context, builder)
+        size = I64(context.get_abi_sizeof(context.get_data_type(kind)))
+        data = builder.inttoptr(values[0], context.get_data_type(kind).as_pointer())
+        steps = [size] if dimensions == 1 else [builder.mul(values[2], size), size]
+        arrayobj.populate_array(array, data, values[1:], steps, size, meminfo=None)
+        return array._getvalue()
+
+    signature = types.Array(kind, dimensions, "C")(*[types.int64] * (1 + dimensions))
+
+    def matrix(typing: Any, address: Any, rows: Any, columns: Any) -> Any:
+        return signature, code
+
+    def vector(typing: Any, address: Any, count: Any) -> Any:
+        return signature, code
+
+    return intrinsic(vector if dimensions == 1 else matrix)
 
 
-@compiled_for_speed
-def of(address: int, n: int, rows: int, columns: int) -> int:
-    """Where network n's matrix (rows, columns) of floats begins."""
-    return address + n * rows * columns * FLOAT
+matrix: Final = _view_of(types.float32)
+"""The float32 matrix (rows, columns), row-major, at an address."""
+words: Final = _view_of(types.uint32)
+"""The same of uint32."""
+shorts: Final = _view_of(types.int16)
+"""The same of int16."""
+longs: Final = _view_of(types.int64, 1)
+"""The int64 elements (count,) at an address."""
 
 
-@compiled_for_speed
-def words(address: int, rows: int, columns: int) -> Any:
-    """The uint32 matrix (rows, columns), row-major, at an address."""
-    return carray(_pointer(address), (rows, columns), np.uint32)
+def _of(typing: Any, address: Any, n: Any, rows: Any, columns: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        address, n, rows, columns = values
+        return builder.add(address, builder.mul(builder.mul(n, rows), builder.mul(columns, I64(FLOAT))))
+
+    return types.int64(*[types.int64] * 4), code
 
 
-@compiled_for_speed
-def longs(address: int, count: int) -> Any:
-    """The int64 elements (count,) at an address."""
-    return carray(_pointer(address), (count,), np.int64)
+of: Final = intrinsic(_of)
+"""Where network n's matrix (rows, columns) of floats begins: of(address, n, rows, columns)."""
 
 
-@compiled_for_speed
-def shorts(address: int, rows: int, columns: int) -> Any:
-    """The int16 matrix (rows, columns), row-major, at an address."""
-    return carray(_pointer(address), (rows, columns), np.int16)
-
-
-@compiled_for_speed
+@outlined(15)
 def multiply(
     a: int, a_tile: int, a_step: int, transposed: int, b: int, b_panel: int, b_step: int, c: int, c_row: int, rows: int,
     depth: int, columns: int, beta: int, scratch: int, bf16: int,
@@ -106,7 +114,7 @@ def multiply(
             _copy_corner(scratch, PANEL * FLOAT, target, c_row, left, wide)
 
 
-@compiled_for_speed
+@helper
 def _copy_corner(source: int, source_row: int, target: int, target_row: int, rows: int, columns: int) -> None:
     for r in range(rows):
         a, b = matrix(source + r * source_row, 1, columns), matrix(target + r * target_row, 1, columns)
@@ -122,7 +130,7 @@ def gemm(x: int, packed: int, y: int, rows: int, depth: int, columns: int, beta:
     multiply(x, ROWS * own, own, 0, packed, panel, step, y, wide, rows, depth, columns, beta, scratch, bf16)
 
 
-@compiled_for_speed
+@outlined(7, 1)
 def gemm_bias_relu(
     x: int, packed: int, y: int, rows: int, depth: int, columns: int, bias: int, slope: float
 ) -> None:  # fmt: skip
@@ -136,7 +144,7 @@ def gemm_bias_relu(
         )  # fmt: skip
 
 
-@compiled_for_speed
+@outlined(8, 2)
 def gemm_mask(
     x: int, packed: int, y: int, rows: int, depth: int, columns: int, output: int, grad_bias: int, scale: float,
     slope: float,
@@ -181,7 +189,7 @@ def gemm_tn_scratch(rows: int, depth: int) -> int:
     return (ROWS + depth) * PANEL + depth * (rows + ROWS) + LANES
 
 
-@compiled_for_speed
+@helper
 def _copy_tiles(x: int, rows: int, depth: int, to: int) -> None:
     """Of row-major X (depth, rows) ROWS columns at a time, those of a tile one after the other. A vector may be longer:
     what is too much is overwritten by what comes next."""
@@ -195,7 +203,7 @@ def _copy_tiles(x: int, rows: int, depth: int, to: int) -> None:
         own[0, r % ROWS] = last[0, r]
 
 
-@compiled_for_speed
+@helper
 def _copy_panel(b: int, row: int, depth: int, columns: int, panel: int) -> None:
     """A panel of a matrix, with `row` bytes to its next row; up to LANES elements too many are read."""
     for k in range(depth):
@@ -209,23 +217,66 @@ def packed_size(depth: int, columns: int) -> int:
     return depth * ((columns + PANEL - 1) // PANEL) * PANEL * FLOAT
 
 
-@compiled_for_speed
+@helper
 def _fill(
     vectors: int, a: int, a_tile: int, a_step: int, transposed: int, b: int, b_step: int, c: int, c_row: int, rows: int,
     depth: int, beta: int, bf16: int,
 ) -> None:  # fmt: skip
     """A column of tiles."""
-    if HAS_BF16 and bf16 and transposed:
-        _transposed_bf16_tiles(vectors, a, a_tile, a_step, b, b_step, c, c_row, rows, depth, beta)
-    elif HAS_BF16 and bf16:
-        _bf16_tiles(vectors, a, a_tile, a_step, b, b_step, c, c_row, rows, depth, beta)
+    if HAS_BF16 and bf16:
+        _fill_bf16(vectors, a, a_tile, a_step, transposed, b, b_step, c, c_row, rows, depth, beta)
     elif transposed:
-        _transposed_tiles(vectors, a, a_tile, a_step, b, b_step, c, c_row, rows, depth, beta)
+        _fill_transposed(vectors, a, a_tile, a_step, b, b_step, c, c_row, rows, depth, beta)
     else:
-        _tiles(vectors, a, a_tile, a_step, b, b_step, c, c_row, rows, depth, beta)
+        _fill_plain(vectors, a, a_tile, a_step, b, b_step, c, c_row, rows, depth, beta)
 
 
-@compiled_for_speed
+@outlined(11)
+def _fill_plain(
+    vectors: int, a: int, a_tile: int, a_step: int, b: int, b_step: int, c: int, c_row: int, rows: int, depth: int,
+    beta: int,
+) -> None:  # fmt: skip
+    _tiles(vectors, a, a_tile, a_step, b, b_step, c, c_row, rows, depth, beta)
+
+
+@outlined(11)
+def _fill_transposed(
+    vectors: int, a: int, a_tile: int, a_step: int, b: int, b_step: int, c: int, c_row: int, rows: int, depth: int,
+    beta: int,
+) -> None:  # fmt: skip
+    _transposed_tiles(vectors, a, a_tile, a_step, b, b_step, c, c_row, rows, depth, beta)
+
+
+@outlined(12)
+def _fill_bf16(
+    vectors: int, a: int, a_tile: int, a_step: int, transposed: int, b: int, b_step: int, c: int, c_row: int, rows: int,
+    depth: int, beta: int,
+) -> None:  # fmt: skip
+    if transposed:
+        _transposed_bf16_tiles(vectors, a, a_tile, a_step, b, b_step, c, c_row, rows, depth, beta)
+    else:
+        _bf16_tiles(vectors, a, a_tile, a_step, b, b_step, c, c_row, rows, depth, beta)
+
+
+@outlined(4)
+def copy_rows(x: int, to: int, rows: int, columns: int) -> None:
+    """Copy a matrix (rows, columns)."""
+    a, b = matrix(x, rows, columns), matrix(to, rows, columns)
+    for r in range(rows):
+        for j in range(columns):
+            b[r, j] = a[r, j]
+
+
+@outlined(3)
+def fill_zeros(to: int, rows: int, columns: int) -> None:
+    """Set a matrix (rows, columns) to 0."""
+    a = matrix(to, rows, columns)
+    for r in range(rows):
+        for j in range(columns):
+            a[r, j] = 0
+
+
+@outlined(6)
 def pack(w: int, row: int, column: int, depth: int, columns: int, panels: int) -> None:
     """Panels of a matrix (depth, columns) at `w`, with `row` and `column` bytes to the next: each (depth, PANEL), one
     after the other, with zeros after the last column up to a multiple of LANES."""
@@ -243,6 +294,6 @@ def pack(w: int, row: int, column: int, depth: int, columns: int, panels: int) -
                 panel[k, j] = 0
 
 
-@compiled_for_speed
+@helper
 def _element(address: int) -> Any:
     return matrix(address, 1, 1)[0, 0]

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from funnelcast.kernels.cpu.buffers import Pool, pool
+from funnelcast.kernels.cpu.outlined import raise_failed
 
 KINDS: Final = 2
 """Graphs are captured of so many kinds of input: in training whole microbatches, and what an epoch ends with."""
@@ -37,11 +38,13 @@ def launch(kernel: Callable[..., Any], *arguments: Any) -> None:
     graph: Graph | None = getattr(_thread, "graph", None)
     if graph is None:
         kernel(*arguments)
+        raise_failed()
         return
     graph.calls.append(partial(kernel, *arguments))
     graph.listens = False
     kernel(*arguments)
     graph.listens = True
+    raise_failed()
 
 
 def once() -> None:

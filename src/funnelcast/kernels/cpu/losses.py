@@ -83,4 +83,5 @@ def _add_losses(logits: Any, labels: Any, weight: Any, factors: Any, sums: Any, 
                 else:
                     slopes[t, b, s] = factor * math.exp(log_p[t] - log_q[t] + log_stop[s])
                 s = parents[s]
-    sums[:] = exact
+    for t in range(steps):
+        sums[t] = exact[t]

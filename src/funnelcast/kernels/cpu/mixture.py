@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from funnelcast.compiled import compiled
+from funnelcast.compiled import helper
 from funnelcast.kernels.cpu.codegen import (
     FLOAT,
     I64,
@@ -27,7 +27,7 @@ from funnelcast.kernels.cpu.codegen import (
     load_scalar,
     variables,
 )
-from funnelcast.kernels.cpu.gemm import matrix, of
+from funnelcast.kernels.cpu.gemm import fill_zeros, of
 from funnelcast.kernels.cpu.records import EDGE
 
 _ZERO: Final = ir.Constant(REAL, 0.0)
@@ -101,14 +101,14 @@ def _for_each_edge(builder: Any, edges: Any, count: Any) -> Iterator[tuple[Any, 
 _mix_row, _unmix_row = intrinsic(_mix), intrinsic(_unmix)
 
 
-@compiled
+@helper
 def begin_mixture(bank: Any, start: int, rows: int, width: int) -> None:
     """Set the mixtures (T, B, H) of a block to 0."""
     for step in range(bank.steps):
-        matrix(of(bank.mixture, step, bank.rows, width) + start * width * FLOAT, rows, width)[:] = 0
+        fill_zeros(of(bank.mixture, step, bank.rows, width) + start * width * FLOAT, rows, width)
 
 
-@compiled
+@helper
 def mix(bank: Any, output: int, start: int, rows: int, width: int, edges: Any) -> None:
     """Add a block of a network's output, times its gate weight, to the mixture of each step that sees it."""
     row, weights = width * FLOAT, bank.columns * FLOAT
@@ -118,7 +118,7 @@ def mix(bank: Any, output: int, start: int, rows: int, width: int, edges: Any) -
         _mix_row(output + r * row, to, bank.rows * row, own, edges.ctypes.data, len(edges), width)
 
 
-@compiled
+@helper
 def unmix(bank: Any, layer: Any, n: int, to: int, start: int, rows: int, edges: Any) -> None:
     """The gradients of a network's gate weights for a block, and unless `to` is 0 that before the activation of its
     last layer; add up that of its bias. An output of 0 tells that the element was dropped."""
