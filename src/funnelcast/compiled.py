@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Final, TypeVar
 
 from numba import njit
-from numba.core import cgutils
+from numba.core import cgutils, event
 from numba.extending import intrinsic
 from numba.np import linalg
 
@@ -69,6 +70,21 @@ def inlined(function: Function) -> Function:
     """A part of such loops, of which each has a copy: a call with many arrays costs more than short work in it."""
     made: Function = njit(inline="always")(function)
     return made
+
+
+@contextmanager
+def on_compile(say: Callable[[], None]) -> Iterator[None]:
+    """Call `say` whenever a kernel begins to be compiled, meanwhile."""
+
+    class Listener(event.Listener):  # type: ignore[misc]
+        def on_start(self, event: Any) -> None:
+            say()
+
+        def on_end(self, event: Any) -> None:
+            pass
+
+    with event.install_listener("numba:compile", Listener()):
+        yield
 
 
 def _borrow(typing: Any, array: Any) -> Any:

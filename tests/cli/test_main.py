@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.calls import Answer, call
+from harness.cost import COMMAND
 
 VERBS = (
     ("demo",),
@@ -21,6 +22,7 @@ VERBS = (
     ("benchmark",),
     ("search",),
     ("report",),
+    ("warm",),
     ("adapt",),
     ("predict",),
     ("datasets",),
@@ -113,3 +115,21 @@ def test_what_the_system_refuses_is_told_by_its_file(made: Path, tmp_path: Path)
     (tmp_path / "file").touch()
     said = refused("predict", made / "run/bundle", made / "log.csv", "--out", tmp_path / "file/out.csv")
     assert str(tmp_path / "file") in said and said.startswith("error: ")
+
+
+@pytest.mark.slow
+def test_warm_leaves_nothing_to_compile(tmp_path: Path) -> None:
+    """Into a folder of its own, as an image's build does; the next process finds all of it."""
+    command = [COMMAND, "warm", "--out", str(tmp_path / "kernels"), "--json"]
+    done = [subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path) for _ in range(2)]
+    made = [json.loads(each.stdout) for each in done]
+    assert made[0] == made[1] and made[0]["kernels"] > 100
+    kernels = sorted(path.stat().st_mtime_ns for path in (tmp_path / "kernels").rglob("*.nbc"))
+    assert len(kernels) == made[0]["kernels"]
+
+
+def test_warm_says_that_a_folder_cannot_be_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    command = [COMMAND, "warm", "--out", str(tmp_path / "file" / "below")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == "" and "cannot be written to; name another folder" in done.stderr

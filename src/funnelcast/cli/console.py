@@ -30,17 +30,21 @@ def progress_bars(quiet: bool) -> Iterator[OnProgress]:
     if quiet:
         yield silent
     elif sys.stderr.isatty():
-        with Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
-            console=Console(stderr=True, highlight=False),
-        ) as bars:
-            yield _Bars(bars)
+        with (
+            Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=24),
+                TextColumn("{task.percentage:>3.0f} %"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}", markup=False),
+                console=Console(stderr=True, highlight=False),
+            ) as bars,
+            _saying(_Bars(bars)) as progress,
+        ):
+            yield progress
     else:
-        yield _Lines()
+        with _saying(_Lines()) as progress:
+            yield progress
 
 
 @contextmanager
@@ -54,6 +58,18 @@ def resumable(quiet: bool) -> Iterator[OnProgress]:
             raise typer.Exit(1) from None
 
 
+COMPILING = "compiling, once"
+
+
+@contextmanager
+def _saying(progress: _Bars | _Lines) -> Iterator[OnProgress]:
+    """A progress that says when kernels are compiled."""
+    from funnelcast.compiled import on_compile  # numba takes a part of a second
+
+    with on_compile(progress.say_compiling):
+        yield progress
+
+
 class _Bars:
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
@@ -64,13 +80,28 @@ class _Bars:
             self._tasks[stage] = self._bars.add_task(stage, note="")
         self._bars.update(self._tasks[stage], completed=done, total=total or None, note=note)
 
+    def say_compiling(self) -> None:
+        """In the line of the last stage, until that goes on."""
+        if not self._tasks:
+            self("preparing", 0, 0, "")
+        self._bars.update(list(self._tasks.values())[-1], note=COMPILING)
+
 
 class _Lines:
     """One line when a stage is done, for logs and pipes."""
 
+    def __init__(self) -> None:
+        self._said = False
+
     def __call__(self, stage: str, done: int, total: int, unit: str, note: str = "") -> None:
         if done >= total > 0:
             sys.stderr.write(f"{stage}: {done:,} {unit} {note}\n")
+
+    def say_compiling(self) -> None:
+        """Once."""
+        if not self._said:
+            self._said = True
+            sys.stderr.write(f"{COMPILING}\n")
 
 
 def show(rows: Sequence[Sequence[object]], head: Sequence[str], title: str = "") -> None:

@@ -23,6 +23,7 @@ from funnelcast.cli import (
     report,
     search,
     train,
+    warm,
 )
 from funnelcast.errors import FunnelcastError
 
@@ -47,6 +48,7 @@ app.command()(few_shot.few_shot)
 app.command()(benchmark.benchmark)
 app.command()(search.search)
 app.command()(report.report)
+app.command()(warm.warm)
 
 
 def main() -> None:

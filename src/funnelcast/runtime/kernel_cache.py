@@ -1,8 +1,8 @@
 """Where compiled kernels are kept on disk, between processes and in images.
 
-They are read from `NUMBA_CACHE_DIR` where that is set, from the package's own folder, and from the user's cache folder,
-and written to the first of these that can be written to. Where none can, a process keeps them for itself. They fit one
-kind of processor, one version of numba and the sources of this package: all others compile their own.
+That is `NUMBA_CACHE_DIR` where it is set. Otherwise kernels are read from the package's own folder and the user's cache
+folder, and written to the first of these that can be written to. Where none can, a process keeps them for itself. They
+fit one kind of processor, one version of numba and the sources of this package: all others compile their own.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ NAME: Final = "__kernels__"
 @cache
 def folders() -> tuple[Path, ...]:
     """Folders of kernels, in the order in which they are searched."""
-    own = Path(AppDirs("funnelcast", appauthor=False).user_cache_dir)
-    given = [Path(config.CACHE_DIR)] if config.CACHE_DIR else []
-    return (*given, PACKAGE / "__pycache__" / NAME, own / NAME)
+    if config.CACHE_DIR:
+        return (Path(config.CACHE_DIR),)
+    return PACKAGE / "__pycache__" / NAME, Path(AppDirs("funnelcast", appauthor=False).user_cache_dir) / NAME
 
 
 @cache
