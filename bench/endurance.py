@@ -26,9 +26,9 @@ from bench.training import FUNNEL, RATES, build, draw
 from funnelcast.data.columns import Columns
 from funnelcast.registry import RECIPES
 from funnelcast.runtime.threads import cores
-from funnelcast.training.course import Plan
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.optimizers import OptimizerConfig
+from funnelcast.training.stage_run import Plan
 from funnelcast.training.stages import Stage
 from funnelcast.training.trainer import Trainer
 from harness.show import say, show

@@ -21,10 +21,10 @@ import torch
 
 from bench.training import RATES, build, mapped_rows, rows_on_disk
 from funnelcast.ops import keep_freed_memory
-from funnelcast.runtime.threads import helpers
-from funnelcast.training.course import Plan, course_of
+from funnelcast.runtime.threads import worker_pool
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.optimizers import OptimizerConfig
+from funnelcast.training.stage_run import Plan, stage_run_of
 from funnelcast.training.stages import Stage
 from harness.show import say, show
 
@@ -106,14 +106,14 @@ def _trained(folder: Path, rows: int, model: str, workers: int, most: int) -> tu
     mapped = mapped_rows(folder, rows)
     network, loss = build(model, 5), LossConfig()
     plan = Plan(loss, OptimizerConfig(), (Stage(epochs=1),), seed=0, workers=workers)
-    course = course_of(plan.stages[0], network, build_loss_weights(loss, RATES), plan, mapped, None)
+    stage_run = stage_run_of(plan.stages[0], network, build_loss_weights(loss, RATES), plan, mapped, None)
     done, started, used, own = 0, 0.0, 0.0, 0.0
-    with helpers(workers) as pool:
-        for i, batch in enumerate(course.loader.epoch(0)):
+    with worker_pool(workers) as pool:
+        for i, batch in enumerate(stage_run.loader.epoch(0)):
             if i == 10:  # warm
                 done, started, used = 0, time.perf_counter(), time.process_time()
-            found = course.step(batch, i, pool)
-            course.optimizer.step(found, pool)
+            found = stage_run.step(batch, i, pool)
+            stage_run.optimizer.step(found, pool)
             done += len(batch)
             if i % 100 == 0:
                 own = max(own, _own_megabytes())

@@ -22,8 +22,8 @@ from funnelcast.kernels.cpu import why_no_bfloat16
 from funnelcast.models.network import FunnelModel
 from funnelcast.ops import Precision
 from funnelcast.schema.funnel import Funnel
-from funnelcast.training.course import Plan
 from funnelcast.training.losses import LossWeights
+from funnelcast.training.stage_run import Plan
 from funnelcast.training.stages import Stage
 from funnelcast.training.trainer import Trainer
 

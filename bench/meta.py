@@ -25,9 +25,9 @@ from funnelcast.kernels.cpu.bank import WIDE
 from funnelcast.kernels.cpu.dedup import deduplicated
 from funnelcast.models.network import FunnelModel
 from funnelcast.ops import deduplicate, keep_freed_memory
-from funnelcast.training.course import Plan, course_of
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.optimizers import OptimizerConfig
+from funnelcast.training.stage_run import Plan, stage_run_of
 from funnelcast.training.stages import Meta, Stage
 from harness.show import show
 
@@ -68,12 +68,12 @@ def _step(model: FunnelModel, columns: Columns, meta: Meta | None) -> Callable[[
     """A step of the optimizer; returns its rows."""
     size = BATCH if meta is None else 2 * BATCH
     plan = Plan(LossConfig(), OptimizerConfig(batch_size=size), (), 0)
-    course = course_of(Stage(meta=meta), model, build_loss_weights(plan.loss, RATES), plan, columns, None)
-    batch = next(course.loader.epoch(0))
+    stage_run = stage_run_of(Stage(meta=meta), model, build_loss_weights(plan.loss, RATES), plan, columns, None)
+    batch = next(stage_run.loader.epoch(0))
 
     def run() -> int:
-        gradients = course.step(batch, 0, None)
-        course.optimizer.step(gradients)
+        gradients = stage_run.step(batch, 0, None)
+        stage_run.optimizer.step(gradients)
         return len(gradients.rows)
 
     return run

@@ -37,9 +37,9 @@ from funnelcast.models.network import FunnelModel
 from funnelcast.ops import Precision
 from funnelcast.registry import recipe_of
 from funnelcast.schema.funnel import Funnel
-from funnelcast.training.course import Plan
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.optimizers import OptimizerConfig
+from funnelcast.training.stage_run import Plan
 from funnelcast.training.stages import Stage
 
 FUNNEL = Funnel.parse("click; conversion after click")

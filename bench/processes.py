@@ -22,11 +22,11 @@ from torch import distributed
 
 from bench.training import RATES, build, draw
 from funnelcast.ops import keep_freed_memory
-from funnelcast.runtime.threads import helpers
-from funnelcast.training.course import Course, Plan, course_of
+from funnelcast.runtime.threads import worker_pool
 from funnelcast.training.gradients import Gradients, joined
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.optimizers import OptimizerConfig
+from funnelcast.training.stage_run import Plan, StageRun, stage_run_of
 from funnelcast.training.stages import Stage
 from harness.show import show
 
@@ -58,21 +58,21 @@ def main() -> int:
     return 0
 
 
-def _course(name: str, dim: int, micro_batch: int) -> Course:
+def _course(name: str, dim: int, micro_batch: int) -> StageRun:
     model, loss = build(name, dim), LossConfig()
     optimizer = OptimizerConfig(batch_size=BATCH, micro_batch=micro_batch)
     plan = Plan(loss, optimizer, (Stage(epochs=1),), seed=0, workers=2)
     rows = draw((BATCHES + WARM) * BATCH, 0)
-    return course_of(plan.stages[0], model, build_loss_weights(loss, RATES), plan, rows, None)
+    return stage_run_of(plan.stages[0], model, build_loss_weights(loss, RATES), plan, rows, None)
 
 
 def _threads(name: str, dim: int) -> float:
-    course, started = _course(name, dim, BATCH // 2), 0.0
-    with helpers(2) as pool:
-        for i, batch in enumerate(course.loader.epoch(0)):
+    stage_run, started = _course(name, dim, BATCH // 2), 0.0
+    with worker_pool(2) as pool:
+        for i, batch in enumerate(stage_run.loader.epoch(0)):
             started = time.perf_counter() if i == WARM else started
-            found = course.step(batch, i, pool)
-            course.optimizer.step(found, pool)
+            found = stage_run.step(batch, i, pool)
+            stage_run.optimizer.step(found, pool)
     return BATCHES * BATCH / (time.perf_counter() - started)
 
 
@@ -87,12 +87,12 @@ def _processes(name: str, dim: int) -> float:
 def _process(name: str, dim: int, rank: int, meeting: Path) -> float:
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
-    course, started = _course(name, dim, BATCH // 2), 0.0
-    for i, batch in enumerate(course.loader.epoch(0)):
+    stage_run, started = _course(name, dim, BATCH // 2), 0.0
+    for i, batch in enumerate(stage_run.loader.epoch(0)):
         started = time.perf_counter() if i == WARM else started
         half = len(batch) // 2
-        found = _exchanged(course.step(batch.slice(rank * half, (rank + 1) * half), i, None))
-        course.optimizer.step(replace(found, rows=batch))
+        found = _exchanged(stage_run.step(batch.slice(rank * half, (rank + 1) * half), i, None))
+        stage_run.optimizer.step(replace(found, rows=batch))
     distributed.barrier()
     rate = BATCHES * BATCH / (time.perf_counter() - started)
     distributed.destroy_process_group()

@@ -22,9 +22,9 @@ from funnelcast.layers.embedding import Embedding
 from funnelcast.registry import RECIPES
 from funnelcast.training import optimizers, step
 from funnelcast.training.adam import DenseAdam, RowAdam
-from funnelcast.training.course import Course, Plan, course_of
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.optimizers import OptimizerConfig
+from funnelcast.training.stage_run import Plan, StageRun, stage_run_of
 from funnelcast.training.stages import Stage
 from harness.show import show
 
@@ -62,10 +62,10 @@ def main() -> int:
     ops.keep_freed_memory()
     for name in asked.models:
         config = OptimizerConfig(precision=asked.precision)
-        course = course_on(name, asked.embedding, config)
+        stage_run = course_on(name, asked.embedding, config)
         shapes = products_of(build(name, asked.embedding), Batch.of(draw(config.micro_batch, 1)))
         floor = config.batch_size / Floor(shapes, config.micro_batch).rate(2.0)
-        parts = profile(course)
+        parts = profile(stage_run)
         total = sum(parts.values())
         slowest_first = sorted(parts.items(), key=lambda each: -each[1])
         table = [(part, f"{own * 1e3:.2f}", f"{own / total:.1%}") for part, own in slowest_first]
@@ -75,14 +75,14 @@ def main() -> int:
     return 0
 
 
-def course_on(name: str, dim: int, config: OptimizerConfig) -> Course:
+def course_on(name: str, dim: int, config: OptimizerConfig) -> StageRun:
     """Of a fresh model, with `BATCHES` of rows."""
     plan = Plan(LossConfig(), config, (Stage(epochs=1),), seed=0)
     loss_weights, rows = build_loss_weights(plan.loss, RATES), draw(BATCHES * config.batch_size, 0)
-    return course_of(plan.stages[0], build(name, dim), loss_weights, plan, rows, None)
+    return stage_run_of(plan.stages[0], build(name, dim), loss_weights, plan, rows, None)
 
 
-def profile(course: Course) -> dict[str, float]:
+def profile(stage_run: StageRun) -> dict[str, float]:
     """Seconds of a batch by part."""
     clock, as_it_is = Clock(), Graph.replay
 
@@ -104,9 +104,9 @@ def profile(course: Course) -> dict[str, float]:
         for owner, name, part in places:
             patched.enter_context(mock.patch.object(owner, name, clock.around(part, getattr(owner, name))))
         patched.enter_context(mock.patch.object(Graph, "replay", replay))
-        _epoch(course, clock, 0)
+        _epoch(stage_run, clock, 0)
         clock.seconds.clear()
-        _epoch(course, clock, 1)
+        _epoch(stage_run, clock, 1)
     return {part: own / BATCHES for part, own in clock.seconds.items()}
 
 
@@ -130,17 +130,17 @@ def _part_of(call: Any) -> str:
     return KERNELS.get(name, "operations of torch's beside them")
 
 
-def _epoch(course: Course, clock: Clock, number: int) -> None:
+def _epoch(stage_run: StageRun, clock: Clock, number: int) -> None:
     def train(batches: Any) -> bool:
         batch = clock.around("reading rows", next)(batches, None)
         if batch is None:
             return False
-        found = course.step(batch, number, None)
+        found = stage_run.step(batch, number, None)
         found.losses.tolist()
-        course.optimizer.step(found)
+        stage_run.optimizer.step(found)
         return True
 
-    batches = course.loader.epoch(number)
+    batches = stage_run.loader.epoch(number)
     while clock.around("all else", train)(batches):
         pass
 

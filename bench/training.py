@@ -21,9 +21,9 @@ from funnelcast.models.network import FunnelModel
 from funnelcast.ops import Precision
 from funnelcast.registry import RECIPES, recipe_of
 from funnelcast.schema.funnel import Funnel
-from funnelcast.training.course import Plan
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.optimizers import OptimizerConfig
+from funnelcast.training.stage_run import Plan
 from funnelcast.training.stages import Stage
 from funnelcast.training.trainer import Trainer
 from harness.show import show

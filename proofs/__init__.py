@@ -1,1 +1,1 @@
-"""The long proofs, one file each: what the library promises, held against kills, faults, known laws and real data."""
+"""The long proofs, one file each: what the library promises, held against kills, faults, simulators and real data."""

@@ -16,16 +16,16 @@ from proofs.census import census
 from proofs.coverage import coverage
 from proofs.few_shot import few_shot
 from proofs.kills import kills
-from proofs.law import law
 from proofs.memory import memory
 from proofs.mutations import mutations
 from proofs.sequences import sequences
+from proofs.simulator import simulator
 from proofs.step_size import step_size
 
 PROOFS: dict[str, Callable[..., bool]] = {
     proof.__name__.replace("_", "-"): proof
     for proof in (
-        kills, mutations, memory, law, census, bias, sequences, ablation, step_size, few_shot, coverage,
+        kills, mutations, memory, simulator, census, bias, sequences, ablation, step_size, few_shot, coverage,
         benchmark_kills,
     )
 }  # fmt: skip

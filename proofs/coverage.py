@@ -60,7 +60,7 @@ class Case(NamedTuple):
         return ASKED if self.positives >= ENOUGH else (ASKED_OF_FEW, 1.0)
 
 
-class Law(NamedTuple):
+class Process(NamedTuple):
     """Scores of two models, of AUCs 0.76 and 0.80 before their seeds blur them."""
 
     shared: float
@@ -103,11 +103,11 @@ class Law(NamedTuple):
 SHIFTS = (1.0, 1.2)
 SEEDS_MOST = "seeds matter most"
 LAWS = {
-    "rows matter most": Law(shared=0.8, noise=(0.4, 0.4), sharpness=(0.03, 0.03)),
-    "rows and seeds alike": Law(shared=0.85, noise=(0.5, 0.5), sharpness=(0.08, 0.08)),
-    SEEDS_MOST: Law(shared=0.95, noise=(0.6, 0.6), sharpness=(0.15, 0.15)),
-    "of one model alone": Law(shared=0.95, noise=(1.0, 0.0), sharpness=(0.1, 0.0)),
-    "rows × seeds": Law(shared=1.0, noise=(0.6, 0.6), sharpness=(0.0, 0.0)),
+    "rows matter most": Process(shared=0.8, noise=(0.4, 0.4), sharpness=(0.03, 0.03)),
+    "rows and seeds alike": Process(shared=0.85, noise=(0.5, 0.5), sharpness=(0.08, 0.08)),
+    SEEDS_MOST: Process(shared=0.95, noise=(0.6, 0.6), sharpness=(0.15, 0.15)),
+    "of one model alone": Process(shared=0.95, noise=(1.0, 0.0), sharpness=(0.1, 0.0)),
+    "rows × seeds": Process(shared=1.0, noise=(0.6, 0.6), sharpness=(0.0, 0.0)),
 }
 """The last: what seeds add is another order of the rows, whose own share in the difference is nil."""
 
@@ -187,11 +187,11 @@ def _test_set(positives: int) -> tuple[Labels, Floats, float]:
     return labels, rows, OVER.difference_on(labels, rows)
 
 
-def on_any_rows(law: Law, positives: int, seeds: int, rng: Generator) -> tuple[Interval, float]:
+def on_any_rows(process: Process, positives: int, seeds: int, rng: Generator) -> tuple[Interval, float]:
     """New seeds and a new test set; 500 replicates, a quarter of what is usual."""
-    labels, rows = law.rows(rng, positives)
-    a, b = law.seeds(rng, seeds, rows)
-    return rows_and_seeds(labels, a, b, replicates=500), law.difference
+    labels, rows = process.rows(rng, positives)
+    a, b = process.seeds(rng, seeds, rows)
+    return rows_and_seeds(labels, a, b, replicates=500), process.difference
 
 
 FIELDS = 8

@@ -1,4 +1,4 @@
-"""Few-shot: campaigns that no model has seen, of a known law, predicted from 0 to 1,024 rows of each.
+"""Few-shot: campaigns that no model has seen, of a known process, predicted from 0 to 1,024 rows of each.
 
 FOLDER/OUTPUT.json, .svg, .png   of the click and of the conversion given a click: figures of every task, and curves
 FOLDER/alike-OUTPUT.json, …      the same where campaigns do not differ
@@ -67,8 +67,8 @@ def few_shot(small: bool = False, folder: Path | None = None) -> bool:
     with kept(folder) as out:
         for prefix, differences in LAWS.items():
             for output in UNITS:
-                stem, law = out / f"{prefix}{output}", CampaignSimulator(0, differences)
-                measured = _kept(stem) or _measure(law, output, out / f"{prefix}runs", share)
+                stem, simulator = out / f"{prefix}{output}", CampaignSimulator(0, differences)
+                measured = _kept(stem) or _measure(simulator, output, out / f"{prefix}runs", share)
                 tell(measured, stem, UNITS[output], CEILING)
                 holds &= small or (_is_harmless(measured) if prefix else _is_better(measured))
         if not small:
@@ -82,14 +82,14 @@ def _kept(stem: Path) -> Measured | None:
     return measured_of(json.loads(path.read_text())) if path.is_file() else None
 
 
-def _measure(law: CampaignSimulator, output: str, runs: Path, share: Share) -> Measured:
+def _measure(simulator: CampaignSimulator, output: str, runs: Path, share: Share) -> Measured:
     folder = runs / "table"
     if not (folder / "manifest.json").is_file():
-        law.write_table(folder, **share.table)
+        simulator.write_table(folder, **share.table)
     table = Table.open(folder)
     target = TaskOutput.of(table.schema.funnel, output)
-    tasks = CampaignTasks(law, target, share.tasks, max(share.sizes), share.query)
-    methods = campaign_methods(table, runs, target) | {CEILING: ExactBayes(law, target)}
+    tasks = CampaignTasks(simulator, target, share.tasks, max(share.sizes), share.query)
+    methods = campaign_methods(table, runs, target) | {CEILING: ExactBayes(simulator, target)}
     return measure(tasks, methods, target, share.sizes, os.cpu_count() or 1)
 
 

@@ -10,7 +10,7 @@ from funnelcast.experiments.evaluate import evaluate
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.run import train
 from harness.show import show
-from proofs.law import ASKED, errors_from_half, shares
+from proofs.simulator import ASKED, errors_from_half, shares
 from proofs.simulators.sequences import SequenceSimulator
 
 Signal = Literal["match", "order"]
@@ -24,7 +24,7 @@ LEARNED: dict[Signal, tuple[str, ...]] = {
     "match": ("target attention", "target attention with positions"),
     "order": ("target attention with positions", "transformer"),
 }
-"""Which pools must reach `SHARE` of the true lift of clicks."""
+"""Which pools must reach `SHARE` of the oracle's AUC gain of clicks."""
 BLIND: dict[Signal, tuple[str, ...]] = {"match": (), "order": ("mean", "target attention")}
 """Which cannot see the signal, and must stay within noise of 0."""
 SHARE = 0.9

@@ -10,7 +10,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from funnelcast.compiled import borrowed, compiled
+from funnelcast.compiled import compiled, uncounted
 
 
 @compiled
@@ -43,7 +43,7 @@ def test_the_first_call_needs_no_linear_algebra_and_takes_none_away() -> None:
 def test_an_array_that_is_borrowed_is_the_same_one() -> None:
     @compiled
     def double(numbers: Any) -> Any:
-        ours = borrowed(numbers)
+        ours = uncounted(numbers)
         for i in range(len(ours)):
             ours[i] *= 2
         return ours.shape[0], ours.strides[0]
@@ -68,7 +68,7 @@ def test_nobody_counts_who_holds_an_array_that_is_borrowed() -> None:
 
     @njit  # type: ignore[untyped-decorator]
     def holders(numbers: Any) -> tuple[int, int]:
-        return holder_of(numbers), holder_of(borrowed(numbers))
+        return holder_of(numbers), holder_of(uncounted(numbers))
 
     own, of_borrowed = holders(np.arange(3.0))
     assert own != 0 and of_borrowed == 0

@@ -21,7 +21,7 @@ CHUNK = 4096
 class CampaignTasks(Sequence[Task]):
     """Held-out campaigns, drawn when they are asked for: of rare clicks, 1,024 stand in very many rows."""
 
-    law: CampaignSimulator
+    simulator: CampaignSimulator
     target: TaskOutput
     number: int = 200
     support: int = 1024
@@ -53,7 +53,7 @@ class CampaignTasks(Sequence[Task]):
     @cached_property
     def own(self) -> Floats:
         """(number, 2, 3) of the campaigns."""
-        return self.law.draw_campaigns(self.number, held_out=True)
+        return self.simulator.draw_campaigns(self.number, held_out=True)
 
     def _query(self, i: int) -> Sample:
         drawn = self._until(i, 1, self.query)
@@ -72,9 +72,9 @@ class CampaignTasks(Sequence[Task]):
         raise AssertionError("chunks never end")
 
     def _chunks(self, i: int, part: int) -> Iterator[Sample]:
-        rng = np.random.default_rng([self.law.seed, 8, i, part])
+        rng = np.random.default_rng([self.simulator.seed, 8, i, part])
         while True:
-            yield self.law.sample(np.broadcast_to(self.own[i], (CHUNK, *self.own[i].shape)), rng)
+            yield self.simulator.sample(np.broadcast_to(self.own[i], (CHUNK, *self.own[i].shape)), rng)
 
     def _read(self, drawn: Sample) -> Columns:
         columns = drawn.columns

@@ -1,11 +1,11 @@
-"""A log of campaigns that differ, with a known law: what few rows of a new campaign can tell is known exactly.
+"""A log of campaigns that differ, with a known process: what few rows of a new campaign can tell is known exactly.
 
 Eight id fields of 10 to 50 values, uniform and independent. For step k = click, and conversion given a click, the rows
 x of campaign c have
 
     logit p_k(x) = b_k + f_k(x) + o_kc + Σ_j t_kcj g_j(x)
 
-f_k is of the form of the known law: additive effects of the fields and products of pairs. The directions g_j are sums
+f_k is of the form of the simulator: additive effects of the fields and products of pairs. The directions g_j are sums
 of centred effects of three fields each, of mean 0 and variance 1, common to both steps and to all campaigns. What is a
 campaign's own is normal with mean 0: its offset o_kc, and its tastes t_kcj, whose sum over j has the variance that
 `Differences.taste` says; the same of the two steps have a correlation. b_k makes the rates come out.

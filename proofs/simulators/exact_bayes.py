@@ -76,7 +76,7 @@ def _likelihood(design: Floats, base: Floats, labels: Array, at: Floats) -> Floa
 class ExactBayes:
     """The few-shot method that knows the law of campaigns, and learns from the support what is a campaign's own."""
 
-    law: CampaignSimulator
+    simulator: CampaignSimulator
     target: TaskOutput
     seed: int = 0
 
@@ -85,7 +85,7 @@ class ExactBayes:
         ids, labels = support.ids[:, : len(SIZES)], support.labels
         assert labels is not None
         clicked = labels[:, 0] == 1
-        z, base = self.law.design(ids), self.law.base(ids)
+        z, base = self.simulator.design(ids), self.simulator.base(ids)
         design = np.concatenate([np.kron([1, 0], z), np.kron([0, 1], z[clicked])]) @ self._root
         bases = np.concatenate([base[:, 0], base[clicked, 1]])
         told = np.concatenate([labels[:, 0], labels[clicked, 1]]).astype(np.float64)
@@ -97,14 +97,14 @@ class ExactBayes:
         found = self.posterior(support)
         weights = np.tile(found.weights.astype(np.float32)[:, None], len(query))
         if self.target.output.given is not None:
-            clicks = probabilities(self.law, found.at, query.ids, 0)
-            weights *= clicks / probabilities(self.law, found.at, self._pilot, 0).mean(1, keepdims=True)
-        return _means(weights, probabilities(self.law, found.at, query.ids, self.target.output.step))
+            clicks = probabilities(self.simulator, found.at, query.ids, 0)
+            weights *= clicks / probabilities(self.simulator, found.at, self._pilot, 0).mean(1, keepdims=True)
+        return _means(weights, probabilities(self.simulator, found.at, query.ids, self.target.output.step))
 
     @cached_property
     def _root(self) -> Floats:
         """(6, 6): a campaign's own is this times u ~ N(0, I)."""
-        values, vectors = np.linalg.eigh(self.law.covariance)
+        values, vectors = np.linalg.eigh(self.simulator.covariance)
         return np.asarray(vectors * np.sqrt(np.maximum(values, 0)))
 
     @cached_property
@@ -117,27 +117,27 @@ class ExactBayes:
 class NotAdapted:
     """The few-shot method that knows the law, and nothing of the campaign: the best that training on a log can give."""
 
-    law: CampaignSimulator
+    simulator: CampaignSimulator
     target: TaskOutput
 
     def __call__(self, support: Columns, query: Columns) -> Logs:
-        clicks = probabilities(self.law, self._own, query.ids, 0)
+        clicks = probabilities(self.simulator, self._own, query.ids, 0)
         given = self.target.output.given is not None  # of a log's rows with a click, more are of campaigns with many
         return _means(
             clicks if given else np.ones_like(clicks),
-            probabilities(self.law, self._own, query.ids, self.target.output.step),
+            probabilities(self.simulator, self._own, query.ids, self.target.output.step),
         )
 
     @cached_property
     def _own(self) -> Floats:
-        return self.law.draw_campaigns(DRAWS).reshape(DRAWS, -1)
+        return self.simulator.draw_campaigns(DRAWS).reshape(DRAWS, -1)
 
 
-def probabilities(law: CampaignSimulator, own: Floats, ids: NDArray[np.int32], step: int) -> Singles:
+def probabilities(simulator: CampaignSimulator, own: Floats, ids: NDArray[np.int32], step: int) -> Singles:
     """(S, N) of a step given the one before, for what S campaigns have of their own (S, 6)."""
     ids = ids[:, : len(SIZES)]
     of_step = own.reshape(len(own), 2, -1)[:, step].astype(np.float32)
-    logits = law.base(ids)[:, step].astype(np.float32) + of_step @ law.design(ids).T.astype(np.float32)
+    logits = simulator.base(ids)[:, step].astype(np.float32) + of_step @ simulator.design(ids).T.astype(np.float32)
     return np.asarray(1 / (1 + np.exp(-logits)))
 
 

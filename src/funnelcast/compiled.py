@@ -87,7 +87,7 @@ def on_compile(say: Callable[[], None]) -> Iterator[None]:
         yield
 
 
-def _borrow(typing: Any, array: Any) -> Any:
+def _uncount(typing: Any, array: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         view = context.make_array(array)(context, builder, values[0])
         view.meminfo, view.parent = (cgutils.get_null_value(each.type) for each in (view.meminfo, view.parent))
@@ -96,6 +96,6 @@ def _borrow(typing: Any, array: Any) -> Any:
     return array(array), code
 
 
-borrowed = intrinsic(_borrow)
+uncounted = intrinsic(_uncount)
 """An array of which nobody counts who holds it, for a compiled loop that hands it on. Each hand would count, by an
 operation that two threads with one array wait for; the loop's caller has it meanwhile anyway."""

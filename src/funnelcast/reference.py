@@ -78,11 +78,13 @@ def reference() -> str:
 def _own_fields(model: type[BaseModel]) -> dict[str, tuple[FieldInfo, str]]:
     """Those that no table further up has told with the same words and default, and their words."""
     bases: list[type[BaseModel]] = [*(shared for _, shared in _SHARED), Suite]
-    told: dict[str, tuple[FieldInfo, str]] = {}
+    inherited: dict[str, tuple[FieldInfo, str]] = {}
     for base in bases:
         if issubclass(model, base) and model is not base:
-            told |= _fields(base)
-    return {name: own for name, own in _fields(model).items() if name not in told or _differs(own, told[name])}
+            inherited |= _fields(base)
+    return {
+        name: own for name, own in _fields(model).items() if name not in inherited or _differs(own, inherited[name])
+    }
 
 
 def _fields(model: type[BaseModel]) -> dict[str, tuple[FieldInfo, str]]:

@@ -33,14 +33,14 @@ def write_suite(folder: Path, **changes: Any) -> Path:
 
 
 def finished_cells(folder: Path, table: Table, models: dict[str, str], seeds: int = 2) -> list[ModelRun]:
-    """Cells that were run in this process."""
-    cells = []
+    """Runs that were run in this process."""
+    runs = []
     for model, text in models.items():
         (folder / "e.toml").write_text(text)
         for seed in range(seeds):
             experiment = Experiment.from_toml(folder / "e.toml", seed=seed, workers=1)
-            cell = ModelRun(model, seed, experiment, folder / "cells" / slug(model) / str(seed), table.folder)
-            cell.folder.mkdir(parents=True)
-            run_model(experiment, table, cell.folder)
-            cells.append(cell)
-    return cells
+            run = ModelRun(model, seed, experiment, folder / "cells" / slug(model) / str(seed), table.folder)
+            run.folder.mkdir(parents=True)
+            run_model(experiment, table, run.folder)
+            runs.append(run)
+    return runs

@@ -26,12 +26,12 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
 
 def cells_of(folder: Path, table: Table, *seconds: float) -> list[ModelRun]:
     """One model; those with `seconds` above 0 are finished."""
-    cells = [ModelRun("M", seed, tiny.experiment(), folder / str(seed), table.folder) for seed in range(len(seconds))]
-    for cell, own in zip(cells, seconds, strict=True):
-        cell.folder.mkdir()
+    runs = [ModelRun("M", seed, tiny.experiment(), folder / str(seed), table.folder) for seed in range(len(seconds))]
+    for run, own in zip(runs, seconds, strict=True):
+        run.folder.mkdir()
         if own:
-            (cell.folder / "cell.json").write_text(json.dumps({"cost": {"seconds": own, "peak_bytes": 10 * own}}))
-    return cells
+            (run.folder / "cell.json").write_text(json.dumps({"cost": {"seconds": own, "peak_bytes": 10 * own}}))
+    return runs
 
 
 def test_of_finished_cells_it_is_the_mean_time_and_the_most_memory(table: Table, tmp_path: Path) -> None:
@@ -39,13 +39,13 @@ def test_of_finished_cells_it_is_the_mean_time_and_the_most_memory(table: Table,
 
 
 def test_memory_is_that_of_the_largest_cells_side_by_side(table: Table, tmp_path: Path) -> None:
-    cells = cells_of(tmp_path, table, 1, 0, 0, 0)
-    plans = [Plan(cells, {"M": Estimate(1, 100)}, jobs, table) for jobs in (1, 2, 4)]
+    runs = cells_of(tmp_path, table, 1, 0, 0, 0)
+    plans = [Plan(runs, {"M": Estimate(1, 100)}, jobs, table) for jobs in (1, 2, 4)]
     assert [plan.bytes for plan in plans] == [100, 200, 300]
     other = ModelRun("N", 0, tiny.experiment(), tmp_path / "N", table.folder)
     both = {"M": Estimate(1, 100), "N": Estimate(1, 7)}
-    assert [Plan([*cells, other], both, jobs, table).bytes for jobs in (3, 4, 5)] == [300, 307, 307]
-    assert Plan([*cells, other], {"N": Estimate(1, 7)}, 4, table).bytes == 7
+    assert [Plan([*runs, other], both, jobs, table).bytes for jobs in (3, 4, 5)] == [300, 307, 307]
+    assert Plan([*runs, other], {"N": Estimate(1, 7)}, 4, table).bytes == 7
 
 
 def test_stages_by_keys_and_of_one_name_are_probed(

@@ -24,9 +24,9 @@ def test_it_is_of_the_rows_the_split_and_the_part(tmp_path: Path) -> None:
 
 
 def test_a_table_of_two_is_refused() -> None:
-    def cell(fingerprint: str) -> dict[str, Any]:
+    def run(fingerprint: str) -> dict[str, Any]:
         return {"protocol": {"name": "n", "text": f"text of {fingerprint}", "fingerprint": fingerprint}}
 
-    assert require_one({"a": cell("1"), "b": cell("1")})["fingerprint"] == "1"
+    assert require_one({"a": run("1"), "b": run("1")})["fingerprint"] == "1"
     with pytest.raises(ComparisonError, match=r"a and c were measured by different protocols.*text of 2"):
-        require_one({"a": cell("1"), "b": cell("1"), "c": cell("2")})
+        require_one({"a": run("1"), "b": run("1"), "c": run("2")})

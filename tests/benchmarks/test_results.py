@@ -1,4 +1,4 @@
-"""What cells say together, against plain loops; and the page that is made of it."""
+"""What runs say together, against plain loops; and the page that is made of it."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
 
 
 @pytest.fixture(scope="module")
-def cells(table: Table, tmp_path_factory: pytest.TempPathFactory) -> list[ModelRun]:
+def runs(table: Table, tmp_path_factory: pytest.TempPathFactory) -> list[ModelRun]:
     return finished_cells(tmp_path_factory.mktemp("cells"), table, MODELS)
 
 
 @pytest.fixture(scope="module")
-def results(table: Table, cells: list[ModelRun]) -> dict[str, Any]:
-    return results_of(SUITE, cells, table)
+def results(table: Table, runs: list[ModelRun]) -> dict[str, Any]:
+    return results_of(SUITE, runs, table)
 
 
-def test_figures_are_those_of_the_scores(table: Table, cells: list[ModelRun], results: dict[str, Any]) -> None:
+def test_figures_are_those_of_the_scores(table: Table, runs: list[ModelRun], results: dict[str, Any]) -> None:
     rows = table.part("test")
     assert rows.labels is not None and rows.weight is not None
     observed, reached = rows.labels[:, 1] != 255, rows.labels[:, 0] == 1
     for model in MODELS:
         found = results["models"][model]["figures"]
-        scores = [scores_of(cell.folder) for cell in cells if cell.model == model]
+        scores = [scores_of(run.folder) for run in runs if run.model == model]
         both, weight = observed & reached, rows.weight
         aucs = [auc(rows.labels[both, 1], np.minimum(s[:, 1] - s[:, 0], 0)[both], weight[both]) for s in scores]
         assert found["conversion_given_click"]["auc"]["values"] == pytest.approx(aucs, abs=1e-6)
@@ -70,14 +70,14 @@ def test_gains_are_over_the_reference_and_of_the_means(results: dict[str, Any]) 
 
 
 def test_the_best_is_compared_with_all_others_and_counts_all_of_them(
-    table: Table, cells: list[ModelRun], tmp_path: Path
+    table: Table, runs: list[ModelRun], tmp_path: Path
 ) -> None:
     models = [*MODELS, "third"]
     more = finished_cells(tmp_path, table, {"third": MMOE.replace("experts = 2", "experts = 3")})
     is_base = []
     for base in models:
         suite = SUITE.model_copy(update={"models": dict.fromkeys(models, Path("x.toml")), "reference": base})
-        found = results_of(suite, [*cells, *more], table)
+        found = results_of(suite, [*runs, *more], table)
         for output, best in found["best"].items():
             means = {name: found["models"][name]["figures"][output]["auc"]["mean"] for name in models}
             assert best["model"] == max(means, key=lambda name: means[name]) and len(best["others"]) == 2
@@ -91,26 +91,26 @@ def test_the_best_is_compared_with_all_others_and_counts_all_of_them(
     assert sum(is_base) == len(is_base) / 3  # each reference was tried with each output
 
 
-def test_seeds_are_paired_by_their_number(table: Table, cells: list[ModelRun]) -> None:
+def test_seeds_are_paired_by_their_number(table: Table, runs: list[ModelRun]) -> None:
     """Where one of a model failed, the others keep their pairs."""
-    left = [cell for cell in cells if (cell.model, cell.seed) != ("MMoE", 0)]
+    left = [run for run in runs if (run.model, run.seed) != ("MMoE", 0)]
     found = results_of(SUITE, left, table)["models"]
     for output, gain in found["MMoE"]["gains"].items():
         (own,), others = (found[model]["figures"][output]["auc"]["values"] for model in ("MMoE", "bottom"))
         assert gain["seeds"]["estimate"] == pytest.approx(own - others[1])
 
 
-def test_a_cell_of_another_protocol_is_refused(table: Table, cells: list[ModelRun], tmp_path: Path) -> None:
+def test_a_cell_of_another_protocol_is_refused(table: Table, runs: list[ModelRun], tmp_path: Path) -> None:
     other = tiny.write_table(tmp_path / "table", seed=7)
     (odd,) = finished_cells(tmp_path, other, {"MMoE": MMOE}, seeds=1)
     with pytest.raises(ComparisonError, match="different protocols"):
-        results_of(SUITE, [*cells, replace(odd, seed=9)], table)
+        results_of(SUITE, [*runs, replace(odd, seed=9)], table)
 
 
-def test_nothing_finished_is_no_error(table: Table, cells: list[ModelRun], tmp_path: Path) -> None:
-    waiting = [replace(cell, folder=tmp_path / str(i)) for i, cell in enumerate(cells)]
+def test_nothing_finished_is_no_error(table: Table, runs: list[ModelRun], tmp_path: Path) -> None:
+    waiting = [replace(run, folder=tmp_path / str(i)) for i, run in enumerate(runs)]
     found = results_of(SUITE, waiting, table)
-    assert found["protocol"] == {} and "No cell is finished" in markdown(found, None)
+    assert found["protocol"] == {} and "No run is finished" in markdown(found, None)
 
 
 def test_the_page(results: dict[str, Any]) -> None:
@@ -122,8 +122,8 @@ def test_the_page(results: dict[str, Any]) -> None:
 
 
 def test_boosters_have_no_epochs_and_no_rows_per_second(table: Table, tmp_path: Path) -> None:
-    cells = finished_cells(tmp_path, table, {"bottom": 'model = {name = "lightgbm", rounds = 3}\n'}, seeds=1)
-    found = results_of(SUITE, cells, table)
+    runs = finished_cells(tmp_path, table, {"bottom": 'model = {name = "lightgbm", rounds = 3}\n'}, seeds=1)
+    found = results_of(SUITE, runs, table)
     cost = found["models"]["bottom"]["cost"]
     assert cost["epochs"]["mean"] is None and cost["rows_per_s"]["mean"] is None
     assert cost["parameters"]["mean"] > 0 and cost["training_seconds"]["mean"] > 0

@@ -1,4 +1,4 @@
-"""Benchmarks as processes: finished cells are not run again, a failing one stops no other, kills change nothing."""
+"""Benchmarks as processes: finished runs are not run again, a failing one stops no other, kills change nothing."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ BAD = MMOE + "optimizer = {learning_rate = 1e30}\n"
 
 def columns_of(results: dict[str, Any], out: Path) -> tuple[Any, dict[str, Any]]:
     """All that a kill must not change: figures, gains, and the checksums of predictions."""
-    cells = {str(path.parent): json.loads(path.read_text()) for path in sorted(out.glob("cells/*/*/cell.json"))}
-    told = {Path(name).relative_to(out).as_posix(): (c["metrics"], c["predictions"]) for name, c in cells.items()}
+    runs = {str(path.parent): json.loads(path.read_text()) for path in sorted(out.glob("cells/*/*/cell.json"))}
+    told = {Path(name).relative_to(out).as_posix(): (c["metrics"], c["predictions"]) for name, c in runs.items()}
     return [(model["figures"], model["gains"]) for model in results["models"].values()], told
 
 
@@ -46,7 +46,7 @@ def test_it_goes_on_and_takes_more_models(tmp_path: Path) -> None:
     del said["models"]["Shared bottom"]["unknown_ids"]  # as of a version that did not have the setting
     (out / "benchmark.json").write_text(json.dumps(said))
     two = benchmark(write_suite(tmp_path, seeds=1), table, out, jobs=2, on_end=ended.append, on_plan=plans.append)
-    assert [cell.model for cell in ended] == ["Shared bottom", "MMoE"] and not plans[1].left
+    assert [run.model for run in ended] == ["Shared bottom", "MMoE"] and not plans[1].left
     assert {path: path.stat().st_mtime_ns for path in made} == made
     assert two["models"]["MMoE"]["seeds"] == [0] and (out / "results.md").is_file()
     assert plans[0].estimates.keys() == {"Shared bottom"} and plans[0].estimates["Shared bottom"].seconds > 0
@@ -63,7 +63,7 @@ def test_a_cell_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
     assert "diverged" in found["models"]["MMoE"]["failed"][0] and found["models"]["Shared bottom"]["seeds"] == [0]
     assert "**MMoE, seed 0 failed:**" in (out / "results.md").read_text()
     (tmp_path / "models/mmoe.toml").write_text(BAD.replace("1e30", "1e-3"))
-    with pytest.raises(FunnelcastError, match=r"cells of MMoE with other settings; delete .*mmoe"):
+    with pytest.raises(FunnelcastError, match=r"runs of MMoE with other settings; delete .*mmoe"):
         benchmark(suite, table, out)
 
 

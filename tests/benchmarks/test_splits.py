@@ -72,15 +72,15 @@ def test_what_is_there_is_taken_and_groups_stay_whole(table: Table, tmp_path: Pa
 
 def test_gains_are_over_the_splits(table: Table, tables: list[Table], tmp_path: Path) -> None:
     suite = Suite(name="s", models={"B": Path("b.toml"), "M": Path("m.toml")}, splits=3)
-    cells = []
+    runs = []
     for seed, own in enumerate(tables):
         for model, text in {"B": BOTTOM, "M": MMOE}.items():
             (tmp_path / "e.toml").write_text(text)
             experiment = Experiment.from_toml(tmp_path / "e.toml", seed=seed, workers=1)
-            cells.append(ModelRun(model, seed, experiment, tmp_path / slug(model) / str(seed), own.folder))
-            cells[-1].folder.mkdir(parents=True)
-            run_model(experiment, own, cells[-1].folder)
-    results = results_of(suite, cells, table)
+            runs.append(ModelRun(model, seed, experiment, tmp_path / slug(model) / str(seed), own.folder))
+            runs[-1].folder.mkdir(parents=True)
+            run_model(experiment, own, runs[-1].folder)
+    results = results_of(suite, runs, table)
     aucs = {m: results["models"][m]["figures"]["click"]["auc"]["values"] for m in ("B", "M")}
     expected = resampled_interval(np.subtract(aucs["M"], aucs["B"]), 0.2)
     gain = results["models"]["M"]["gains"]["click"]

@@ -22,7 +22,7 @@ from funnelcast.evaluation.metrics import expected_calibration_error, observed_o
 from funnelcast.experiments.evaluate import evaluate
 from funnelcast.schema.dataset import Schema
 from funnelcast.serving.predictor import Predictor
-from funnelcast.testing.known_law import KnownLaw
+from funnelcast.testing.simulator import Simulator
 from tests import tiny
 from tests.serving.test_bundle import bundle_of
 
@@ -90,7 +90,7 @@ def test_the_constant_predictor_says_the_training_rates(table: Table) -> None:
 
 
 def test_the_truth_of_a_generated_table_is_measured_beside(tmp_path: Path) -> None:
-    law = KnownLaw(0)
+    law = Simulator(0)
     table = law.write_table(tmp_path / "law", train=100, dev=100, test=3000)
     settings: dict[str, Any] = {"model": {"name": "man", "expert": [4], "tower": [4], "tower_dropout": []}}
     bundle = bundle_of(encoder=table.encoder, **settings)

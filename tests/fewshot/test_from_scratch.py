@@ -10,8 +10,8 @@ from funnelcast.fewshot import from_scratch as scratch_module
 from funnelcast.fewshot.from_scratch import Scratch
 from funnelcast.fewshot.tasks import TaskOutput
 from funnelcast.models.network import FunnelModel, NetworkRecipe
-from funnelcast.training.course import Course
 from funnelcast.training.losses import LossConfig
+from funnelcast.training.stage_run import StageRun
 from funnelcast.training.stages import Stage
 from proofs.simulators.campaigns import encoder
 from tests.fewshot.tiny import CLICK, CONVERSION, MODEL, tasks
@@ -55,9 +55,9 @@ def test_it_ends_in_the_state_that_held_out_rows_like_best(monkeypatch: pytest.M
     """Losses that fall once, then rise: three more passes are waited for, and forgotten."""
     losses, passes, states = iter([3.0, 2.0, 2.5, 2.1, 2.2]), list[int](), list[str]()
 
-    def train(self: Scratch, course: Course, epoch: int) -> None:
+    def train(self: Scratch, stage_run: StageRun, epoch: int) -> None:
         passes.append(epoch)
-        run(self, course, epoch)
+        run(self, stage_run, epoch)
 
     def loss(self: Scratch, model: FunnelModel, held: Columns) -> float:
         states.append(model.fingerprint)

@@ -9,7 +9,7 @@ from funnelcast.models.base import Recipe
 from funnelcast.registry import RECIPES, recipe_of
 from funnelcast.testing.cases import Case, cases
 from funnelcast.testing.contracts import Promise, promises_of
-from funnelcast.testing.learning import learns_64_rows_by_heart, learns_no_noise, learns_the_known_law
+from funnelcast.testing.learning import learns_64_rows_by_heart, learns_no_noise, learns_the_simulator
 
 TARGET_ATTENTION = 17 * 6 + 7
 TRANSFORMER = 4 * 4 + (4 * 4**2 + 4) + (5 * 6 + 7 * 4) + 2 * 2 * 4
@@ -215,6 +215,6 @@ def test_members_and_statistics_export() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TABLE)
-@pytest.mark.parametrize("promise", [learns_64_rows_by_heart, learns_the_known_law, learns_no_noise])
+@pytest.mark.parametrize("promise", [learns_64_rows_by_heart, learns_the_simulator, learns_no_noise])
 def test_promises_of_learning(promise: Callable[[Recipe], None], name: str) -> None:
     promise(recipe_of(TABLE[name].learner | {"name": name}))

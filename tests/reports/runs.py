@@ -23,14 +23,14 @@ OUTPUTS = ("click", "conversion", "conversion_given_click")
 def write_benchmark(folder: Path) -> Path:
     """Two models with two seeds, one that failed and one that was not run."""
     table = tiny.write_table(folder / "table", test=400)
-    cells = finished_cells(folder, table, MODELS)
-    failed = replace(cells[0], model="broken", folder=folder / "cells/broken/0")
+    runs = finished_cells(folder, table, MODELS)
+    failed = replace(runs[0], model="broken", folder=folder / "cells/broken/0")
     failed.folder.mkdir(parents=True)
     (failed.folder / "failed.txt").write_text("a trace\nout of <memory>")
     named = dict.fromkeys([*MODELS, "broken", "absent"], Path("x.toml"))
-    results = results_of(Suite(name="small", title="Small & quick", seeds=2, models=named), [*cells, failed], table)
+    results = results_of(Suite(name="small", title="Small & quick", seeds=2, models=named), [*runs, failed], table)
     (folder / "results.json").write_text(json.dumps(results))
-    settings = {model: cells[0].experiment.model_dump(mode="json") for model in named}
+    settings = {model: runs[0].experiment.model_dump(mode="json") for model in named}
     said = {"name": "small", "protocol": table.protocol, "files": table.manifest["files"], "models": settings}
     (folder / "benchmark.json").write_text(json.dumps(said))
     return folder

@@ -99,7 +99,7 @@ def test_no_model_is_ahead_where_p_is_not_small() -> None:
 
 def test_the_cheapest_of_the_level_ones_is_named() -> None:
     quick = model(0.6001, 0.0001, cost={"seconds": {"mean": 3.0}})
-    assert "quick takes least time: 3 s a cell" in said(results(quick=quick))
+    assert "quick takes least time: 3 s a run" in said(results(quick=quick))
     assert "least time" not in said(results(quick=quick, far=model(0.7, 0.1)))
 
 
@@ -121,7 +121,7 @@ def test_limits_are_told() -> None:
     found = results(a=model(0.6, 0.0, seeds=[0]), b=model(0.6, 0.0, seeds=[], figures={}, gains={}, cost={}))
     assert "has but one of the seeds" in said(found, "") and "Not run yet: b." in said(found, "")
     found["models"]["b"]["failed"] = {"0": "why", "1": "why"}
-    assert "Cells failed and are in no figure: b (2)." in said(found, "") and "Not run" not in said(found, "")
+    assert "Runs failed and are in no figure: b (2)." in said(found, "") and "Not run" not in said(found, "")
     found["models"]["a"]["seeds"] = [0, 1]
     assert "With 2 seeds it is little known" in said(found, "")
     assert "With 2 random splits" in said(found | {"splits": 2}, "")
@@ -133,7 +133,7 @@ def test_limits_are_told() -> None:
 def test_nothing_is_concluded_from_nothing() -> None:
     empty: dict[str, Any] = {"seeds": [], "failed": {}, "figures": {}, "cost": {}, "gains": {}}
     found = {"reference": "a", "models": {"a": empty}, "test_rows": 10}
-    assert said(found, "").startswith("No cell is finished") and headline(found) == ""
+    assert said(found, "").startswith("No run is finished") and headline(found) == ""
 
 
 def metrics(**changes: Any) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 class Parsed(HTMLParser):
-    """Tags, ids, links, and the cells of the main table by row."""
+    """Tags, ids, links, and the runs of the main table by row."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -117,12 +117,12 @@ def test_figures_of_a_benchmark_are_those_of_its_results(benchmark_run: Path, be
     for name, model in results["models"].items():
         for place, output in enumerate(OUTPUTS):
             if model["figures"]:
-                found, cells = model["figures"][output]["auc"], by_model[name.casefold()][1 + 3 * place : 4 + 3 * place]
-                assert float(cells[0] or "nan") == found["mean"]
+                found, runs = model["figures"][output]["auc"], by_model[name.casefold()][1 + 3 * place : 4 + 3 * place]
+                assert float(runs[0] or "nan") == found["mean"]
                 assert spread(found) in markdown
                 if name != "bottom":
-                    assert float(cells[1] or "nan") == model["gains"][output]["estimate"]
-                    assert float(cells[2] or "nan") == model["gains"][output]["p_adjusted"]
+                    assert float(runs[1] or "nan") == model["gains"][output]["estimate"]
+                    assert float(runs[2] or "nan") == model["gains"][output]["p_adjusted"]
     assert by_model["absent"][1:] == [None] * 9
 
 
@@ -141,7 +141,7 @@ def test_what_failed_and_what_is_missing_is_said(benchmark_report: Path) -> None
     for name in ("report.html", "report.md"):
         text = (benchmark_report / name).read_text().replace("&lt;", "<").replace("&gt;", ">")
         assert "out of <memory>" in text and "a trace" not in text
-        assert "Cells failed and are in no figure: broken (1)." in text and "Not run yet: absent." in text
+        assert "Runs failed and are in no figure: broken (1)." in text and "Not run yet: absent." in text
 
 
 def test_names_are_text_and_no_code(benchmark_report: Path) -> None:

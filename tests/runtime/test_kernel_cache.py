@@ -80,6 +80,14 @@ def test_code_of_other_sources_is_not_read(
     assert hits(new_kernel()) == 0
 
 
+def test_a_damaged_file_is_replaced(tmp_path: Path, search: Callable[..., None]) -> None:
+    search(tmp_path)
+    hits(new_kernel())
+    (index,) = tmp_path.rglob("*.nbi")
+    index.write_bytes(index.read_bytes()[:-20])
+    assert [hits(new_kernel()) for _ in range(2)] == [0, 1]
+
+
 def test_it_is_said_when_code_is_compiled_and_not_when_it_is_read(tmp_path: Path, search: Callable[..., None]) -> None:
     search(tmp_path)
     said = list[int]()

@@ -13,7 +13,7 @@ from funnelcast.compiled import compiled
 from funnelcast.data.table import Table
 from funnelcast.models.network import FunnelModel
 from funnelcast.runtime.subnormals import flush_to_zero, is_flushing
-from funnelcast.runtime.threads import ahead, helpers, threads, together
+from funnelcast.runtime.threads import parallel_map, prefetch, threads, worker_pool
 from funnelcast.training.adam import DenseAdam
 from tests import tiny
 from tests.serving.adapted import FEW, base, delta, support
@@ -97,8 +97,8 @@ def test_pools_flush_and_so_does_their_caller(workers: int) -> None:
         meet.wait()
         return get_ident(), products()
 
-    with helpers(workers) as pool:
-        shared = dict(together(pool, work, range(workers)))
+    with worker_pool(workers) as pool:
+        shared = dict(parallel_map(pool, work, range(workers)))
     with threads(workers) as pool:
         own = dict(map(work, range(1)) if pool is None else pool.map(work, range(workers)))
     assert len(shared) == len(own) == workers
@@ -106,7 +106,7 @@ def test_pools_flush_and_so_does_their_caller(workers: int) -> None:
 
 
 def test_what_is_made_ahead_is_made_with_flush_to_zero() -> None:
-    with ahead(products() for _ in range(3)) as items:
+    with prefetch(products() for _ in range(3)) as items:
         assert list(items) == [ZEROS] * 3
 
 

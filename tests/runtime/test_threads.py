@@ -12,7 +12,7 @@ from threading import Barrier, get_ident
 import pytest
 import torch
 
-from funnelcast.runtime.threads import ahead, helpers, mapped, threads, together
+from funnelcast.runtime.threads import mapped, parallel_map, prefetch, threads, worker_pool
 
 
 def _numbers(made: list[object], fault_at: int = -1) -> Generator[int]:
@@ -28,7 +28,7 @@ def _numbers(made: list[object], fault_at: int = -1) -> Generator[int]:
 
 def test_all_come_in_order() -> None:
     made = list[object]()
-    with ahead(_numbers(made)) as items:
+    with prefetch(_numbers(made)) as items:
         assert list(items) == [0, 1, 2, 3, 4]
     assert made == [0, 1, 2, 3, 4, "closed"]
 
@@ -41,7 +41,7 @@ def test_the_next_one_is_made_meanwhile() -> None:
         made_second.set()
         yield 2
 
-    with ahead(two()) as items:
+    with prefetch(two()) as items:
         assert next(items) == 1
         assert made_second.wait(timeout=10)
         assert list(items) == [2]
@@ -49,7 +49,7 @@ def test_the_next_one_is_made_meanwhile() -> None:
 
 def test_a_fault_comes_after_what_was_made_before_it() -> None:
     got, made = list[int](), list[object]()
-    with pytest.raises(ValueError, match="no 3"), ahead(_numbers(made, fault_at=3)) as items:
+    with pytest.raises(ValueError, match="no 3"), prefetch(_numbers(made, fault_at=3)) as items:
         for number in items:
             got.append(number)
     assert got == [0, 1, 2]
@@ -58,7 +58,7 @@ def test_a_fault_comes_after_what_was_made_before_it() -> None:
 
 def test_a_caller_that_stops_closes_the_generator() -> None:
     made, before = list[object](), threading.active_count()
-    with pytest.raises(KeyError), ahead(_numbers(made)) as items:
+    with pytest.raises(KeyError), prefetch(_numbers(made)) as items:
         raise KeyError(next(items))
     assert made in ([0, 1, 2, "closed"], [0, 1, "closed"], [0, "closed"])
     assert threading.active_count() == before
@@ -124,10 +124,10 @@ def test_one_worker_is_the_caller() -> None:
 
 @pytest.mark.usefixtures("two_math_threads")
 def test_more_are_threads_of_their_own() -> None:
-    together = Barrier(3, timeout=10)
+    parallel_map = Barrier(3, timeout=10)
 
     def work(_: int) -> tuple[int, int]:
-        together.wait()
+        parallel_map.wait()
         return get_ident(), torch.get_num_threads()
 
     with threads(3) as workers:
@@ -158,18 +158,18 @@ def test_what_is_shared_comes_in_order_and_the_caller_takes_the_first() -> None:
         meet.wait(timeout=10)  # so that no thread has both
         return number, get_ident()
 
-    with helpers(2) as pool:
-        (zero, here), (one, there) = together(pool, who, range(2))
+    with worker_pool(2) as pool:
+        (zero, here), (one, there) = parallel_map(pool, who, range(2))
     assert (zero, one) == (0, 1) and here == get_ident() != there
 
 
 def test_the_caller_takes_what_nobody_has_begun() -> None:
     held = threading.Event()
-    with helpers(2) as pool:
+    with worker_pool(2) as pool:
         assert pool is not None
         busy = [pool.submit(held.wait, 10)]
         try:
-            assert set(together(pool, lambda _: get_ident(), range(5))) == {get_ident()}
+            assert set(parallel_map(pool, lambda _: get_ident(), range(5))) == {get_ident()}
         finally:
             held.set()
         assert all(each.result() for each in busy)
@@ -191,12 +191,12 @@ def test_no_more_share_than_there_are_threads(nested: bool) -> None:
             busy -= 1
         return number
 
-    with helpers(2) as pool:
+    with worker_pool(2) as pool:
         if nested:
-            shares = together(pool, lambda i: together(pool, work, range(4 * i, 4 * i + 4)), range(2))
+            shares = parallel_map(pool, lambda i: parallel_map(pool, work, range(4 * i, 4 * i + 4)), range(2))
             assert shares == [[0, 1, 2, 3], [4, 5, 6, 7]]
         else:
-            assert together(pool, work, range(8)) == list(range(8))
+            assert parallel_map(pool, work, range(8)) == list(range(8))
     assert most == 2
 
 
@@ -211,19 +211,19 @@ def test_nobody_begins_what_is_left_after_a_fault_of_the_caller() -> None:
             raise ValueError("no")
         time.sleep(0.2)  # until the caller has failed
 
-    with helpers(2) as pool, pytest.raises(ValueError, match="no"):
-        together(pool, work, range(20))
+    with worker_pool(2) as pool, pytest.raises(ValueError, match="no"):
+        parallel_map(pool, work, range(20))
     assert len(begun) <= 3
 
 
 def test_without_threads_the_caller_does_it_all() -> None:
-    assert together(None, abs, [-1, 2]) == [1, 2] and together(None, abs, []) == []
+    assert parallel_map(None, abs, [-1, 2]) == [1, 2] and parallel_map(None, abs, []) == []
 
 
 def test_shared_work_may_share_in_turn() -> None:
     """No thread waits for a share that waits for a thread."""
-    with helpers(2) as pool:
-        found = together(pool, lambda i: together(pool, lambda j: 10 * i + j, range(3)), range(4))
+    with worker_pool(2) as pool:
+        found = parallel_map(pool, lambda i: parallel_map(pool, lambda j: 10 * i + j, range(3)), range(4))
     assert found == [[10 * i + j for j in range(3)] for i in range(4)]
 
 
@@ -237,7 +237,7 @@ def test_a_fault_of_a_share_waits_for_the_others(fault: int) -> None:
             raise ValueError(f"no {number}")
         done.append(number)
 
-    with helpers(2) as pool:
+    with worker_pool(2) as pool:
         with pytest.raises(ValueError, match=f"no {fault}"):
-            together(pool, work, range(2))
+            parallel_map(pool, work, range(2))
         assert done == [1 - fault]

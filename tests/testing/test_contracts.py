@@ -24,7 +24,7 @@ from funnelcast.models.parts import Parts
 from funnelcast.ops import DropoutKey, Reach, independent_reach
 from funnelcast.registry import recipe_of
 from funnelcast.schema.funnel import Funnel
-from funnelcast.testing import contracts, learning, lifts
+from funnelcast.testing import auc_gains, contracts, learning
 from funnelcast.testing.cases import INPUTS, Case, cases
 from funnelcast.testing.drawing import LONGEST
 from funnelcast.training.losses import UncertaintyWeights
@@ -218,10 +218,10 @@ def test_what_does_not_learn_or_learns_too_much_is_caught(monkeypatch: pytest.Mo
         recipe_of({"name": "shared_bottom", "embedding_dim": n, "expert": [n], "tower": [n], "tower_dropout": []})
         for n in (1, 8)
     )
-    for promise in (learning.learns_64_rows_by_heart, learning.learns_the_known_law):
+    for promise in (learning.learns_64_rows_by_heart, learning.learns_the_simulator):
         with pytest.raises(AssertionError):
             promise(narrow)
-    law = lifts.law_parts(noise=False)
+    law = auc_gains.simulated_parts(noise=False)
     monkeypatch.setattr(learning, "law_parts", lambda noise: law)  # labels that do tell something
     with pytest.raises(AssertionError):
         learning.learns_no_noise(wider)

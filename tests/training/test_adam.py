@@ -11,7 +11,7 @@ from funnelcast import ops
 from funnelcast.data.encoder import InputSpec
 from funnelcast.kernels.cpu.adam import CHUNK
 from funnelcast.layers.embedding import EmbeddingTable
-from funnelcast.runtime.threads import called, helpers, together
+from funnelcast.runtime.threads import parallel_map, run_job, worker_pool
 from funnelcast.training import adam as module
 from funnelcast.training.adam import DenseAdam, Group, RowAdam
 
@@ -97,11 +97,11 @@ def test_threads_that_share_parameters_move_what_microbatches_add_up_to(
         alone.step([[a + b + c for a, b, c in zip(*(gradients(seed + i, dtype) for i in range(3)), strict=True)]])
     monkeypatch.setattr(module, "ELEMENTS", 16)
     shared, _ = pair(dtype)
-    with helpers(3) as pool:
+    with worker_pool(3) as pool:
         for seed in (0, 10):
             jobs = shared.shares([gradients(seed + i, dtype) for i in range(3)])
             assert len(jobs) > 2
-            together(pool, called, jobs)
+            parallel_map(pool, run_job, jobs)
     assert shared.steps == 2
     assert all(torch.equal(a, b) for a, b in zip(alone.parameters, shared.parameters, strict=True))
 
@@ -177,7 +177,7 @@ def test_threads_that_share_rows_move_each_of_them(rows: int) -> None:
     for table in tables:
         torch.nn.init.ones_(table.weight)
     adams = [RowAdam(table, 0.1, 0.5) for table in tables]
-    with helpers(2) as pool:
+    with worker_pool(2) as pool:
         for adam, workers in zip(adams, (None, pool), strict=True):
             adam.step(touched.int(), draw(1, rows, 2), workers)
     alone, shared = (table.weight.detach() for table in tables)

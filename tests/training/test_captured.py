@@ -13,7 +13,7 @@ from funnelcast.data.batch import Batch
 from funnelcast.kernels.cpu.graph import KINDS
 from funnelcast.models.network import FunnelModel
 from funnelcast.registry import recipe_of
-from funnelcast.runtime.threads import helpers
+from funnelcast.runtime.threads import worker_pool
 from funnelcast.training.gradients import Gradients
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.objective import Objective
@@ -103,7 +103,7 @@ def test_so_do_those_of_losses_given_the_parent(name: str) -> None:
 def test_threads_replay_graphs_of_their_own() -> None:
     replayed, plain = (replace(step_of("man", captures=c), workers=2) for c in (True, False))
     plain.captured._kinds = 0
-    with helpers(2) as pool:
+    with worker_pool(2) as pool:
         for seed in range(6):
             batch = drawn(64, seed)
             assert all(map(torch.equal, numbers(replayed(batch, seed, pool)), numbers(plain(batch, seed, pool))))

@@ -9,10 +9,10 @@ import torch
 from funnelcast.data.columns import Columns
 from funnelcast.errors import FunnelcastError
 from funnelcast.training.compiling import CompiledStep
-from funnelcast.training.course import Plan, course_of
 from funnelcast.training.gradients import Gradients
 from funnelcast.training.objective import Objective
 from funnelcast.training.optimizers import OptimizerConfig
+from funnelcast.training.stage_run import Plan, stage_run_of
 from funnelcast.training.stages import Stage
 from funnelcast.training.step import PlainStep, Trained
 from tests.training.test_step import LEARNED, READING, build, dense_parameters, drawn
@@ -52,7 +52,7 @@ def test_the_setting_decides(compiles: bool, kind: type) -> None:
     built, weights = build("shared bottom")
     rows = Columns(np.zeros((4, 1), np.int32), np.zeros((4, 0), np.float32), {}, np.zeros((4, 3), np.uint8))
     plan = Plan(LEARNED, OptimizerConfig(compile=compiles, at_once=3), (Stage(),), seed=0, workers=2)
-    step = course_of(plan.stages[0], built, weights, plan, rows, None).step
+    step = stage_run_of(plan.stages[0], built, weights, plan, rows, None).step
     assert isinstance(step, kind)
     plain = step.step if isinstance(step, CompiledStep) else step
     assert isinstance(plain, PlainStep) and (plain.at_once, plain.workers) == (3, 1 if compiles else 2)

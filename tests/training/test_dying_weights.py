@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from funnelcast.models.network import FunnelModel
-from funnelcast.runtime.threads import helpers
+from funnelcast.runtime.threads import worker_pool
 from funnelcast.training.losses import LossConfig
 from funnelcast.training.objective import Objective
 from funnelcast.training.optimizers import Optimizer, OptimizerConfig
@@ -56,7 +56,7 @@ def test_nothing_is_subnormal_after_steps_on_inputs_that_never_vary(name: str) -
         unread = torch.ones(len(table.weight), dtype=torch.bool).index_fill_(0, reading.rows.long(), value=False)
         table.weight.data[unread] = 0  # or they would stay as they are
     assert share(optimizer, below=1e-30) > 0.1 and share(optimizer, below=1.1e-38) > 0.05
-    with helpers(1):
+    with worker_pool(1):
         for seed in range(STEPS):
             optimizer.step(step(batch, seed, None))
     moved = [parameter for parameter in optimizer.model_parameters if parameter.dim() > 2]

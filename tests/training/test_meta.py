@@ -13,7 +13,7 @@ from torch.func import functional_call
 from funnelcast.data.batch import Batch
 from funnelcast.data.episodes import TaskBatch
 from funnelcast.layers.embedding import Embedded
-from funnelcast.runtime.threads import helpers
+from funnelcast.runtime.threads import worker_pool
 from funnelcast.training.algorithms import Inner
 from funnelcast.training.gradients import Gradients
 from funnelcast.training.meta import MetaStep
@@ -268,7 +268,7 @@ def test_threads_give_what_one_thread_gives(order: Any, times: int) -> None:
     config = Inner(learning_rate=RATE, order=order, steps=2 if order == "reptile" else 1, inner="top")
     batch = TaskBatch(drawn(16), ((2, 2),) * 4)
     alone, shared = meta_step(objective, config), meta_step(objective, config, workers=4)
-    with helpers(4) as pool:
+    with worker_pool(4) as pool:
         for seed in range(times):
             one, other = alone(batch, seed, None), shared(batch, seed, pool)
             assert one.embedded is not None and other.embedded is not None

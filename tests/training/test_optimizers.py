@@ -13,7 +13,7 @@ from funnelcast.errors import FunnelcastError
 from funnelcast.layers.banks import LinearBank
 from funnelcast.layers.embedding import Embedded, Embedding, EmbeddingTable
 from funnelcast.layers.pooling import Norm
-from funnelcast.runtime.threads import helpers
+from funnelcast.runtime.threads import worker_pool
 from funnelcast.training import adam
 from funnelcast.training.adam import RowAdam
 from funnelcast.training.gradients import Gradients
@@ -284,7 +284,7 @@ def test_threads_that_share_a_step_move_all_to_the_same_bits(
         embedding, dense, weights = parts()
         config = OptimizerConfig(name=name, l2=0.1, clip=clip, weight_decay=2, embedding_decay=1)
         optimizer = Optimizer(config, dense, weights, 0.1, embedding.all_tables())
-        with helpers(workers) as pool:
+        with worker_pool(workers) as pool:
             for seed in range(10, 40, 10):
                 batch = batch_of(seed)
                 grads = [draw(seed + n, *p.shape).float() for n, p in enumerate(optimizer.parameters)]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from funnelcast.data.encoder import InputSpec
 from funnelcast.layers.embedding import EmbeddingTable
-from funnelcast.runtime.threads import helpers
+from funnelcast.runtime.threads import worker_pool
 from funnelcast.training import adam, row_decay
 from funnelcast.training.adam import RowAdam
 
@@ -66,7 +66,7 @@ def test_what_rows_are_owed_comes_to_adamws_decay_of_all_rows(
 ) -> None:
     table = table_of(dtype)
     own = RowAdam(table, RATE, l2, DECAY)
-    with helpers(workers) as pool:
+    with worker_pool(workers) as pool:
         for step in range(1, 31):
             rows = touched(step)
             own.step(rows if dtype == torch.float64 else rows.int(), draw(step, ROWS, 3)[rows].to(dtype), pool)

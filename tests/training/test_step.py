@@ -13,7 +13,7 @@ from funnelcast.layers.embedding import Embedded
 from funnelcast.models.network import FunnelModel
 from funnelcast.models.penalties import RiseAlongEdges
 from funnelcast.registry import recipe_of
-from funnelcast.runtime.threads import helpers
+from funnelcast.runtime.threads import worker_pool
 from funnelcast.schema.funnel import Funnel
 from funnelcast.training.gradients import Gradients
 from funnelcast.training.losses import LossConfig, LossWeights, build_loss_weights
@@ -87,7 +87,7 @@ def run(
     step = PlainStep(
         Objective(model, weights, config), Trained(parameters, embedding), micro_batch, kind.get("at_once"), workers
     )
-    with helpers(workers) as pool:
+    with worker_pool(workers) as pool:
         return step(batch, kind.get("seed", 5), pool)
 
 
@@ -350,7 +350,7 @@ def test_what_a_batch_reads_is_told_by_its_ids(workers: int) -> None:
     (model, weights), batch = build(), drawn()
     optimizer = Optimizer(OptimizerConfig(), {}, {}, 0.1, model.embedding.all_tables())
     step = PlainStep(Objective(model, weights, LEARNED), Trained([], True), 16, 1, workers, reads=optimizer.reads)
-    with helpers(workers) as pool:
+    with worker_pool(workers) as pool:
         found = step(batch, 0, pool)
     assert found.readings is not None and run(model, weights, batch).readings is None
     for mine, right in zip(found.readings, optimizer.reads(batch), strict=True):

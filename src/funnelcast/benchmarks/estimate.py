@@ -1,6 +1,6 @@
-"""What a benchmark will take, from rates that are measured here: of finished cells, or of a few batches of each model.
+"""What a benchmark will take, from rates that are measured here: of finished runs, or of a few batches of each model.
 
-How many epochs a network wants shows only in training: until a cell of it is finished, `patience` and three more are
+How many epochs a network wants shows only in training: until a run of it is finished, `patience` and three more are
 assumed of each stage. Boosters are fitted to some of the rows, and taken to be linear in them.
 """
 
@@ -39,35 +39,35 @@ COPIES = 3
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of one cell."""
+    """Of one run."""
 
     seconds: float
     bytes: int
     is_measured: bool = False
-    """Of a finished cell of the model."""
+    """Of a finished run of the model."""
 
 
-def estimate(cells: Sequence[ModelRun], table: Path, workers: int) -> dict[str, Estimate]:
-    """Of a cell, by model; a model that some rows cannot be trained on has none."""
+def estimate(runs: Sequence[ModelRun], table: Path, workers: int) -> dict[str, Estimate]:
+    """Of a run, by model; a model that some rows cannot be trained on has none."""
     costs, asked = dict[str, list[dict[str, Any]]](), dict[str, Experiment]()
-    for cell in cells:
-        if cell.is_finished:
-            costs.setdefault(cell.model, []).append(cell.read()["cost"])
+    for run in runs:
+        if run.is_finished:
+            costs.setdefault(run.model, []).append(run.read()["cost"])
         else:
-            asked.setdefault(cell.model, cell.settings(workers))
+            asked.setdefault(run.model, run.settings(workers))
     found = {name: _measured(own) for name, own in costs.items()}
     unknown = {name: experiment.model_dump(mode="json") for name, experiment in asked.items() if name not in found}
     if unknown:
         command = child_command("funnelcast.benchmarks.estimate", table, time.time())
         asking = json.dumps(unknown).encode()
-        told = subprocess.run(command, input=asking, stdout=subprocess.PIPE, env=environment(), check=False)
-        for line in told.stdout.splitlines():
+        done = subprocess.run(command, input=asking, stdout=subprocess.PIPE, env=environment(), check=False)
+        for line in done.stdout.splitlines():
             found |= {name: Estimate(**each) for name, each in json.loads(line).items()}
     return found
 
 
 def _measured(costs: Sequence[dict[str, Any]]) -> Estimate:
-    """Of those of the finished cells of a model."""
+    """Of those of the finished runs of a model."""
     return Estimate(mean(c["seconds"] for c in costs), max(c["peak_bytes"] for c in costs), is_measured=True)
 
 
@@ -110,7 +110,7 @@ def _first(columns: Columns, rows: int) -> Columns:
 
 def main(arguments: list[str]) -> int:
     """Of experiments by name, JSON on stdin, on the table of the first argument; a line of JSON for each on stdout,
-    none of those that fail. The second is when this process was started, which is what each cell's start takes."""
+    none of those that fail. The second is when this process was started, which is what each run's start takes."""
     table, start = Table.open(arguments[0]), time.time() - float(arguments[1])
     for name, experiment in json.load(sys.stdin).items():
         try:

@@ -35,9 +35,9 @@ def gains_of(
     gains of the others over it, which are not above 0. Unless that is the reference, chosen before, it shows in these
     same scores: its p values then count all others (Bonferroni, as Hsu's 1984 comparisons with the best), by which the
     model that truly is the best is told to be lower at most α of the time, whichever it is. A model without a finished
-    cell has no part in it.
+    run has no part in it.
     """
-    known = {model: cells for model, cells in by_model.items() if cells}
+    known = {model: runs for model, runs in by_model.items() if runs}
     over: dict[str, dict[str, dict[str, Gain]]] = {base: {} for base in bases}
     best = dict[str, dict[str, Any]]()
     if not known:
@@ -58,7 +58,7 @@ class _Pairs(ABC):
     """Any two models on one output."""
 
     def __init__(self, output: Output, known: Mapping[str, Sequence[ModelRun]]) -> None:
-        self.aucs = {model: {cell.seed: _auc(cell, output) for cell in cells} for model, cells in known.items()}
+        self.aucs = {model: {run.seed: _auc(run, output) for run in runs} for model, runs in known.items()}
         """By model and seed (or split)."""
 
     @abstractmethod
@@ -72,7 +72,7 @@ class _Pairs(ABC):
         return np.array([own[seed] for seed in both], np.float64), np.array([others[seed] for seed in both], np.float64)
 
     def gains(self, base: str) -> dict[str, Gain]:
-        """Of all other models over one; none where that one has no cells."""
+        """Of all other models over one; none where that one has no runs."""
         return {model: self.gain(model, base) for model in self.aucs if model != base} if base in self.aucs else {}
 
     def top(self) -> str | None:
@@ -85,7 +85,7 @@ class _Pairs(ABC):
 class _Splits(_Pairs):
     def gain(self, model: str, base: str) -> Gain:
         own, others = self.shared(model, base)
-        return _told(resampled_interval(own - others, TEST_SHARE))
+        return _gain(resampled_interval(own - others, TEST_SHARE))
 
 
 class _Rows(_Pairs):
@@ -98,13 +98,13 @@ class _Rows(_Pairs):
         weight = None if rows.weight is None else np.asarray(rows.weight[where], np.float64)
         self._rows = Resampling(rows.labels[where, output.step], weight)
         self._measured: dict[str, Measured] = {
-            model: self._rows.measure(np.stack([_scores(cell, output, where) for cell in cells]))
-            for model, cells in known.items()
+            model: self._rows.measure(np.stack([_scores(run, output, where) for run in runs]))
+            for model, runs in known.items()
         }
 
     def gain(self, model: str, base: str) -> Gain:
         both = self._rows.difference(self._measured[model], self._measured[base])
-        return _told(both) | {"seeds": _interval(over_seeds(*self.shared(model, base)))}
+        return _gain(both) | {"seeds": _interval(over_seeds(*self.shared(model, base)))}
 
 
 def _corrected(gains: Mapping[str, Gain], comparisons: int | None = None) -> dict[str, Gain]:
@@ -114,18 +114,18 @@ def _corrected(gains: Mapping[str, Gain], comparisons: int | None = None) -> dic
     return {n: gain | {"p_adjusted": _json(float(p))} for (n, gain), p in zip(gains.items(), adjusted, strict=True)}
 
 
-def _told(found: Interval) -> Gain:
+def _gain(found: Interval) -> Gain:
     return {**_interval(found), "p": _json(p_value(found)), "smallest": _json(smallest_of(found))}
 
 
-def _auc(cell: ModelRun, output: Output) -> float:
-    found = cell.read()["metrics"][output.name]["auc"]["estimate"]
+def _auc(run: ModelRun, output: Output) -> float:
+    found = run.read()["metrics"][output.name]["auc"]["estimate"]
     return math.nan if found is None else float(found)
 
 
-def _scores(cell: ModelRun, output: Output, where: NDArray[np.bool_]) -> NDArray[Any]:
+def _scores(run: ModelRun, output: Output, where: NDArray[np.bool_]) -> NDArray[Any]:
     """Of the rows that the output is measured over."""
-    log_p = scores_of(cell.folder)[where]
+    log_p = scores_of(run.folder)[where]
     if output.given is None:
         return log_p[:, output.step]
     return conditional(log_p[:, output.step], log_p[:, output.given])[0]

@@ -36,17 +36,18 @@ def tables(results: Mapping[str, Any]) -> Iterator[tuple[Row, list[Row]]]:
         ],
     )
     if results["true_model"]:
-        head = ["share of the true model's lift", *outputs]
+        head = ["share of the oracle's AUC gain", *outputs]
         shares = {
-            name: [share_of_lift(model, o, results["true_model"]) for o in outputs] for name, model in models.items()
+            name: [share_of_oracle_gain(model, o, results["true_model"]) for o in outputs]
+            for name, model in models.items()
         }
         yield head, [[name, *(short(share, 3) for share in own)] for name, own in shares.items()]
-    head = ["model", "seeds", "parameters", "epochs", "training, rows/s", "peak MB", "s a cell"]
+    head = ["model", "seeds", "parameters", "epochs", "training, rows/s", "peak MB", "s a run"]
     yield head, [[name, *_costs(model)] for name, model in models.items()]
 
 
 def figure(model: Mapping[str, Any], output: str, name: str) -> Mapping[str, Any] | None:
-    """Mean, deviation and values of a figure; none where no cell has it."""
+    """Mean, deviation and values of a figure; none where no run has it."""
     found: Mapping[str, Any] | None = model["figures"].get(output, {}).get(name)
     return found
 
@@ -63,7 +64,7 @@ def warnings(results: Mapping[str, Any]) -> list[str]:
 def _lines(results: Mapping[str, Any], published: Published | None) -> Iterator[str]:
     yield f"# {results['title']}\n"
     protocol = results["protocol"]
-    yield f"Protocol {protocol['fingerprint']}: {protocol['text']}.\n" if protocol else "No cell is finished.\n"
+    yield f"Protocol {protocol['fingerprint']}: {protocol['text']}.\n" if protocol else "No run is finished.\n"
     yield from (f"{text}\n" for text in warnings(results))
     for head, rows in tables(results):
         yield from table_lines(head, rows)
@@ -95,7 +96,7 @@ def _aucs(model: Mapping[str, Any], outputs: Sequence[str], is_base: bool) -> It
         yield "" if is_base else p_text(gain["p_adjusted"]) if gain else NONE
 
 
-def share_of_lift(model: Mapping[str, Any], output: str, truth: Mapping[str, Any]) -> float | None:
+def share_of_oracle_gain(model: Mapping[str, Any], output: str, truth: Mapping[str, Any]) -> float | None:
     """Of AUC - .5 that the true model has, in the mean over the seeds; none where either is not known."""
     found, best = figure(model, output, "auc"), truth[output]["auc"]["estimate"]
     if found is None or found["mean"] is None or best is None or best <= 0.5:
@@ -124,8 +125,8 @@ def _power(results: Mapping[str, Any]) -> Iterator[str]:
             if gain["smallest"] is not None:
                 smallest[output] = min(gain["smallest"], smallest.get(output, 1.0))
     if smallest:
-        told = ", ".join(f"{short(value, 4)} of {output}" for output, value in smallest.items())
-        yield f"A true difference under {told} would be missed more often than one time in five."
+        differences = ", ".join(f"{short(value, 4)} of {output}" for output, value in smallest.items())
+        yield f"A true difference under {differences} would be missed more often than one time in five."
 
 
 def _transfer(control: Mapping[str, Any] | None) -> Iterator[str]:
@@ -149,11 +150,11 @@ def _beside(results: Mapping[str, Any], published: Published) -> Iterator[str]:
             papers = [each for each in every if each.source.kind == "paper"]
             others = [each for each in every if each.source.kind != "paper"][:1]
             if every:
-                cells = (
-                    "; ".join(_told(f, published, protocol, rows, marks) for f in group) or NONE
+                runs = (
+                    "; ".join(_figure_text(f, published, protocol, rows, marks) for f in group) or NONE
                     for group in (papers, others)
                 )
-                found.append([name, output, spread(figure(model, output, "auc")), *cells])
+                found.append([name, output, spread(figure(model, output, "auc")), *runs])
     yield from table_lines(["model", "output", "ours", "papers", "best re-implementation"], found)
     yield ""
     for name, why in marks.items():
@@ -163,7 +164,7 @@ def _beside(results: Mapping[str, Any], published: Published) -> Iterator[str]:
             yield f"- {source.name}: {note}"
 
 
-def _told(figure: Figure, published: Published, protocol: str, rows: int, marks: dict[str, str]) -> str:
+def _figure_text(figure: Figure, published: Published, protocol: str, rows: int, marks: dict[str, str]) -> str:
     text = short(figure.value, 4) + (f" ± {short(figure.std, 4)}" if figure.std is not None else "")
     if published.is_comparable(figure.source, protocol, rows):
         return f"{text} ({figure.source.name})"

@@ -1,9 +1,9 @@
-"""One cell of a benchmark, a model with a seed, in a process of its own: so that its memory is its own, that a crash is
+"""One run of a benchmark, a model with a seed, in a process of its own: so that its memory is its own, that a crash is
 not the others', and that several run side by side.
 
 CELL/run/          the run of `train`
 CELL/scores.npy    float32 (N, T), log of the probability of having reached each step, of the test rows
-CELL/cell.json     its figures; there when the cell is finished
+CELL/cell.json     its figures; there when the run is finished
 CELL/failed.txt    why it is not; gone when it is tried again
 """
 
@@ -32,7 +32,7 @@ from funnelcast.experiments.run import Run, train
 
 
 def run_model(experiment: Experiment, table: Table, folder: Path, started: float | None = None) -> dict[str, Any]:
-    """Train, or go on, measure the test rows, and write the cell; returns what `cell.json` has. `started`: when its
+    """Train, or go on, measure the test rows, and write the figures; returns what `cell.json` has. `started`: when its
     process did, in seconds since the epoch. Raises FunnelcastError."""
     started = time.time() if started is None else started
     started -= _trained(folder / "run")
@@ -42,18 +42,18 @@ def run_model(experiment: Experiment, table: Table, folder: Path, started: float
     scores = io.BytesIO()
     np.save(scores, log_p)
     write_atomic(folder / "scores.npy", scores.getvalue())
-    cell = {
+    record = {
         "protocol": protocol_of(table).as_dict(),
         "metrics": run.results["test"],
         "predictions": hashlib.sha256(log_p.tobytes()).hexdigest(),
         "cost": _cost(run, time.time() - started),
     }
-    write_atomic(folder / "cell.json", json.dumps(cell, indent=1).encode())
-    return cell
+    write_atomic(folder / "cell.json", json.dumps(record, indent=1).encode())
+    return record
 
 
 def scores_of(folder: Path) -> NDArray[np.float32]:
-    """Of a finished cell, memory-mapped."""
+    """Of a finished run, memory-mapped."""
     found: NDArray[np.float32] = np.load(folder / "scores.npy", mmap_mode="r", allow_pickle=False)
     return found
 
@@ -94,7 +94,7 @@ def peak_memory() -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Runs the cell of EXPERIMENT.json and TABLE in FOLDER, which was started at the time STARTED; why it failed is its
+    """Run the model of EXPERIMENT.json and TABLE in FOLDER, which was started at the time STARTED; why it failed is its
     last line."""
     experiment, table, folder = map(Path, arguments[:3])
     try:

@@ -45,12 +45,12 @@ def protocol_of(table: Table, part: str = "test") -> Protocol:
     return Protocol(name, f"{name} ({table.protocol['fingerprint']}): {rows}; {where}; {METRICS}", digest)
 
 
-def require_one(cells: Mapping[str, Mapping[str, Any]] | Iterable[tuple[str, Mapping[str, Any]]]) -> Mapping[str, str]:
-    """The protocol that cells, by name, share. Raises ComparisonError where they are of several."""
-    pairs = list(cells.items() if isinstance(cells, Mapping) else cells)
+def require_one(runs: Mapping[str, Mapping[str, Any]] | Iterable[tuple[str, Mapping[str, Any]]]) -> Mapping[str, str]:
+    """The protocol that runs, by name, share. Raises ComparisonError where they are of several."""
+    pairs = list(runs.items() if isinstance(runs, Mapping) else runs)
     first, own = pairs[0][0], pairs[0][1]["protocol"]
-    for name, cell in pairs[1:]:
-        other = cell["protocol"]
+    for name, run in pairs[1:]:
+        other = run["protocol"]
         if other["fingerprint"] != own["fingerprint"]:
             raise ComparisonError(
                 f"{first} and {name} were measured by different protocols, {own['fingerprint']} and "

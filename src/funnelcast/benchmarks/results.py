@@ -1,4 +1,4 @@
-"""What the cells of a benchmark say together: means over seeds, gains over the reference, and how sure they are."""
+"""What the runs of a benchmark say together: means over seeds, gains over the reference, and how sure they are."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ TRUTH = {
 """What each interval is of."""
 
 
-def results_of(suite: Suite, cells: Sequence[ModelRun], table: Table) -> dict[str, Any]:
-    """Everything that stands in `results.json`. Raises ComparisonError where cells are of several protocols."""
-    finished = [cell for cell in cells if cell.is_finished]
-    read = {cell.name: cell.read() for cell in finished}
+def results_of(suite: Suite, runs: Sequence[ModelRun], table: Table) -> dict[str, Any]:
+    """Everything that stands in `results.json`. Raises ComparisonError where runs are of several protocols."""
+    finished = [run for run in runs if run.is_finished]
+    read = {run.name: run.read() for run in finished}
     by_model = {model: [c for c in finished if c.model == model] for model in suite.models}
-    protocol = _protocol(suite, cells, read)
-    alone = next((cell.model for cell in finished if cell.experiment.model.name == "single_task"), None)
+    protocol = _protocol(suite, runs, read)
+    alone = next((run.model for run in finished if run.experiment.model.name == "single_task"), None)
     bases = list(dict.fromkeys([suite.base, *([alone] if alone else [])]))
     gains, best = gains_of(suite, by_model, bases)
     models = {}
     for model, own in by_model.items():
-        found = [read[cell.name] for cell in own]
+        found = [read[run.name] for run in own]
         models[model] = {
-            "seeds": [cell.seed for cell in own],
-            "failed": {cell.seed: cell.failure for cell in cells if cell.model == model and cell.failure},
+            "seeds": [run.seed for run in own],
+            "failed": {run.seed: run.failure for run in runs if run.model == model and run.failure},
             "figures": _figures([each["metrics"] for each in found]),
             "cost": {name: _spread([each["cost"][name] for each in found]) for name in COSTS} if found else {},
             "gains": gains[suite.base].get(model, {}),
-            "warnings": _warnings({cell.seed: read[cell.name]["metrics"] for cell in own}),
+            "warnings": _warnings({run.seed: read[run.name]["metrics"] for run in own}),
         }
     return {
         "name": suite.name,
@@ -87,18 +87,17 @@ def _spread(values: Sequence[float | None]) -> dict[str, Any]:
     return {**spread_of(values), "values": list(values)}
 
 
-def _protocol(suite: Suite, cells: Sequence[ModelRun], read: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """That all cells share; of splits, what the first one's is, as each has rows of its own."""
+def _protocol(suite: Suite, runs: Sequence[ModelRun], read: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """That all runs share; of splits, what the first one's is, as each has rows of its own."""
     if not read:
         return {}
     if suite.splits is None:
         return dict(require_one(read))
     own = [
-        require_one({c.name: read[c.name] for c in cells if c.seed == s and c.name in read})
-        for s in _seeds(cells, read)
+        require_one({c.name: read[c.name] for c in runs if c.seed == s and c.name in read}) for s in _seeds(runs, read)
     ]
     return {**own[0], "text": f"{suite.splits} random splits of all rows, a fifth tested; the first: {own[0]['text']}"}
 
 
-def _seeds(cells: Sequence[ModelRun], read: Mapping[str, Any]) -> list[int]:
-    return sorted({cell.seed for cell in cells if cell.name in read})
+def _seeds(runs: Sequence[ModelRun], read: Mapping[str, Any]) -> list[int]:
+    return sorted({run.seed for run in runs if run.name in read})

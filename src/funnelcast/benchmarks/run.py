@@ -42,10 +42,10 @@ LEFT_OUT = {"data", "workers", "checkpoint_seconds", "device"}
 class Plan:
     """What is about to run, and what it will take."""
 
-    cells: list[ModelRun]
+    runs: list[ModelRun]
     """All of them."""
     estimates: Mapping[str, Estimate]
-    """Of a cell, by model, where there is one."""
+    """Of a run, by model, where there is one."""
     jobs: int
     table: Table
     title: str = ""
@@ -53,19 +53,19 @@ class Plan:
 
     @property
     def left(self) -> list[ModelRun]:
-        """Cells that are not finished."""
-        return [cell for cell in self.cells if not cell.is_finished]
+        """Runs that are not finished."""
+        return [run for run in self.runs if not run.is_finished]
 
     @property
     def seconds(self) -> float:
         """Of all that is left, with the cores shared out."""
-        known = [self.estimates[cell.model].seconds for cell in self.left if cell.model in self.estimates]
+        known = [self.estimates[run.model].seconds for run in self.left if run.model in self.estimates]
         return sum(known) / self.jobs
 
     @property
     def bytes(self) -> int:
         """Of memory, at the same time."""
-        known = [self.estimates[cell.model].bytes for cell in self.left if cell.model in self.estimates]
+        known = [self.estimates[run.model].bytes for run in self.left if run.model in self.estimates]
         return sum(sorted(known, reverse=True)[: self.jobs])
 
     @property
@@ -91,25 +91,25 @@ class _Runner:
         tables = [table] * suite.seeds
         if suite.splits is not None:
             tables = split_tables(table, folder / "splits", suite.splits, split_key(suite))
-        cells = [
+        runs = [
             ModelRun(m, seed, e.model_copy(update={"seed": seed}), folder / "cells" / slug(m) / str(seed), own.folder)
             for seed, own in enumerate(tables)
             for m, e in experiments.items()
         ]
         workers = max(1, cores() // self.jobs)
-        plan = Plan(cells, estimate(cells, table.folder, workers), self.jobs, table, suite.heading)
+        plan = Plan(runs, estimate(runs, table.folder, workers), self.jobs, table, suite.heading)
         self.on_plan(plan)
-        ended = len(cells) - len(plan.left)
+        ended = len(runs) - len(plan.left)
 
-        def tell(cell: ModelRun) -> None:
+        def tell(run: ModelRun) -> None:
             nonlocal ended
             ended += 1
-            note = cell.name + (" FAILED" if cell.failure else "")
-            self.progress(f"benchmark {suite.name}", ended, len(cells), "cells", note)
-            self.on_end(cell)
+            note = run.name + (" FAILED" if run.failure else "")
+            self.progress(f"benchmark {suite.name}", ended, len(runs), "runs", note)
+            self.on_end(run)
 
-        run_models(cells, self.jobs, tell, workers)
-        return write_results(folder, suite, cells, table)
+        run_models(runs, self.jobs, tell, workers)
+        return write_results(folder, suite, runs, table)
 
 
 def benchmark(
@@ -123,13 +123,13 @@ def benchmark(
     jobs: int = 1,
     progress: Progress = silent,
     on_plan: Callable[[Plan], None] = lambda plan: None,
-    on_end: Callable[[ModelRun], None] = lambda cell: None,
+    on_end: Callable[[ModelRun], None] = lambda run: None,
     on_left_out: Callable[[LeftOut], None] = lambda left: None,
 ) -> dict[str, Any]:
     """Train and measure every model of the suite `file` with every seed; returns and writes the results.
 
     `data`: the prepared table, instead of the suite's own; `generated`: rows of a generated log to take instead;
-    `files`: by source, where its files are; `jobs`: cells side by side. Finished cells are not run again; those that
+    `files`: by source, where its files are; `jobs`: runs side by side. Finished runs are not run again; those that
     failed are. Of a suite with `sources` the results have those of each in `sets`, and what was left out. Raises
     FunnelcastError, also for both `data` and `generated`.
     """
@@ -161,9 +161,9 @@ def _options(data: Path | str | None, generated: int | None, files: Mapping[str,
     return " ".join(f"{name} {shlex.quote(str(value))}" for name, value in said if value is not None)
 
 
-def write_results(folder: Path, suite: Suite, cells: list[ModelRun], table: Table) -> dict[str, Any]:
-    """`results.json` and `results.md` of the cells that are finished."""
-    results = results_of(suite, cells, table)
+def write_results(folder: Path, suite: Suite, runs: list[ModelRun], table: Table) -> dict[str, Any]:
+    """`results.json` and `results.md` of the runs that are finished."""
+    results = results_of(suite, runs, table)
     write_atomic(folder / "results.json", json.dumps(results, indent=1, allow_nan=False).encode())
     published = Published.of(suite.published) if suite.published else None
     write_atomic(folder / "results.md", markdown(results, published).encode())
@@ -194,7 +194,7 @@ def _claim(
             place = folder / "cells" / slug(model)
             if not _are_same(before["models"].get(model, own), own) and place.exists():
                 raise FunnelcastError(
-                    f"{folder} has cells of {model} with other settings; delete {place} to run it again, or choose "
+                    f"{folder} has runs of {model} with other settings; delete {place} to run it again, or choose "
                     "another --out"
                 )
         said["models"] = before["models"] | said["models"]
@@ -203,12 +203,12 @@ def _claim(
 
 
 def _settings(experiment: Experiment) -> dict[str, Any]:
-    """Those that all cells of a model have in common, as JSON has them."""
+    """Those that all runs of a model have in common, as JSON has them."""
     return experiment.model_dump(mode="json", exclude=LEFT_OUT | {"seed"})
 
 
 def _are_same(before: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Settings that a model's cells were made with, and those of now; one that did not exist then had its default."""
+    """Settings that a model's runs were made with, and those of now; one that did not exist then had its default."""
     try:
         return _settings(Experiment.from_dict(before)) == now
     except ConfigError:

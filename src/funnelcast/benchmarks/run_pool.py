@@ -1,4 +1,4 @@
-"""Running cells side by side, each in a process of its own; one that fails does not stop the others."""
+"""Running runs side by side, each in a process of its own; one that fails does not stop the others."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ModelRun:
 
     def settings(self, workers: int) -> Experiment:
         """What its process runs. Micro-batches go one by one unless the file says otherwise: sums, and so figures, are
-        then the same for any number of threads, and of cells side by side."""
+        then the same for any number of threads, and of runs side by side."""
         model, optimizer = self.experiment.model, self.experiment.optimizer
         if model.differentiable and optimizer.at_once == "auto":
             optimizer = optimizer.model_copy(update={"at_once": 1})
@@ -91,26 +91,26 @@ def environment() -> dict[str, str]:
 
 
 def run_models(
-    cells: Sequence[ModelRun], jobs: int, on_end: Callable[[ModelRun], None], workers: int | None = None
+    runs: Sequence[ModelRun], jobs: int, on_end: Callable[[ModelRun], None], workers: int | None = None
 ) -> None:
     """Run those that are not finished, `jobs` at a time, in their order; `on_end` is told of each.
 
     `workers`: threads of each; by default the cores are shared out. Ctrl-C lets every process write a checkpoint.
     """
-    waiting = [cell for cell in cells if not cell.is_finished]
+    waiting = [run for run in runs if not run.is_finished]
     workers = workers or max(1, cores() // jobs)
     running: list[tuple[ModelRun, subprocess.Popen[bytes]]] = []
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
-                cell = waiting.pop(0)
-                running.append((cell, cell.start(workers)))
-            ended = [(cell, process) for cell, process in running if process.poll() is not None]
+                run = waiting.pop(0)
+                running.append((run, run.start(workers)))
+            ended = [(run, process) for run, process in running if process.poll() is not None]
             running = [pair for pair in running if pair not in ended]
-            for cell, process in ended:
-                if process.returncode or not cell.is_finished:
-                    cell.fail(process.returncode)
-                on_end(cell)
+            for run, process in ended:
+                if process.returncode or not run.is_finished:
+                    run.fail(process.returncode)
+                on_end(run)
             time.sleep(PAUSE)
     except BaseException:
         for _, process in running:

@@ -64,8 +64,8 @@ def show_delta(path: Path, made: dict[str, Any]) -> None:
         out.print(f"  Nothing is changed: {made['reason']}")
     else:
         steps = "1 step" if made["steps"] == 1 else f"{made['steps']} steps"
-        told = f"{number(loss['before'], 5)} before, {number(loss['after'], 5)} after {steps}"
-        out.print(f"  held-out loss {told}; new ids: {_counts(new) or 'none'}")
+        losses = f"{number(loss['before'], 5)} before, {number(loss['after'], 5)} after {steps}"
+        out.print(f"  held-out loss {losses}; new ids: {_counts(new) or 'none'}")
     if made["statistics"]:
         out.print(f"  the rows count in target statistics, by known values: {_counts(made['statistics'])}")
     out.print(f"Wrote {path}, {made['bytes'] / 1000:,.1f} kB")

@@ -27,7 +27,7 @@ def benchmark(
     files: Annotated[
         list[str] | None, typer.Option(metavar="SOURCE=PATH", help="Files of hotel, fbads or ml100k; may be repeated.")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Cells side by side; they share the cores.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Runs side by side; they share the cores.")] = 1,
     to: Annotated[Path | None, typer.Option("--out", help="Folder of the run; runs/NAME by default.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -70,29 +70,29 @@ def _files(said: list[str]) -> dict[str, str]:
 
 def show_plan(plan: Plan) -> None:
     """What is about to run, on stderr, before it starts."""
-    left, done = plan.left, len(plan.cells) - len(plan.left)
+    left, done = plan.left, len(plan.runs) - len(plan.left)
     if not left:
         return
     rows = []
-    for model in dict.fromkeys(cell.model for cell in left):
-        own, known = sum(cell.model == model for cell in left), plan.estimates.get(model)
+    for model in dict.fromkeys(run.model for run in left):
+        own, known = sum(run.model == model for run in left), plan.estimates.get(model)
         cost = (_time(known.seconds), f"{known.bytes / 1e6:,.0f}") if known else ("–", "–")
         rows.append((model, own, *cost, "finished cells" if known and known.is_measured else "a few batches"))
-    show(rows, ("model", "cells", "time a cell", "MB", "measured on"))
+    show(rows, ("model", "runs", "time a run", "MB", "measured on"))
     side = f", {plan.jobs} side by side" if plan.jobs > 1 else ""
     out.print(
-        f"{plan.title}: {len(left)} cells to run{side}, {done} finished: about {_time(plan.seconds)}, "
+        f"{plan.title}: {len(left)} runs to run{side}, {done} finished: about {_time(plan.seconds)}, "
         f"{plan.bytes / 1e6:,.0f} MB of memory, "
-        f"{plan.disk / 1e6:,.0f} MB of disk for scores. Epochs are a guess until a cell is finished."
+        f"{plan.disk / 1e6:,.0f} MB of disk for scores. Epochs are a guess until a run is finished."
     )
 
 
-def tell_end(cell: ModelRun) -> None:
-    """Where stderr is no terminal, which has a bar: a line for each cell."""
+def tell_end(run: ModelRun) -> None:
+    """Where stderr is no terminal, which has a bar: a line for each run."""
     if not sys.stderr.isatty():
-        aucs = {n: m["auc"]["estimate"] for n, m in cell.read()["metrics"].items()} if cell.is_finished else {}
-        told = ", ".join(f"{name} {number(auc)}" for name, auc in aucs.items())
-        sys.stderr.write(f"{cell.name}: {told or f'failed: {cell.failure.splitlines()[-1]}'}\n")
+        aucs = {n: m["auc"]["estimate"] for n, m in run.read()["metrics"].items()} if run.is_finished else {}
+        aucs_text = ", ".join(f"{name} {number(auc)}" for name, auc in aucs.items())
+        sys.stderr.write(f"{run.name}: {aucs_text or f'failed: {run.failure.splitlines()[-1]}'}\n")
 
 
 def tell_left_out(left: LeftOut) -> None:

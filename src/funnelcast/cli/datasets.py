@@ -117,7 +117,7 @@ def generate(
     replace: Replace = False,
     as_json: AsJson = False,
 ) -> None:
-    """A log in Ali-CCP's raw format with a known law: true probabilities stand beside it."""
+    """A generated log in Ali-CCP's raw format, with its true probabilities next to it."""
     from dataclasses import asdict
     from functools import partial
 

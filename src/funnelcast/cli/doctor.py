@@ -45,9 +45,9 @@ def doctor(
 def show_report(data: Path, report: Report) -> None:
     """Every finding, what was looked at, and what could not be checked."""
     counts = Counter(finding.severity for finding in report.findings)
-    told = [f"{count} {name}{'s' if count > 1 else ''}" for name, count in counts.items()]
+    numbers = [f"{count} {name}{'s' if count > 1 else ''}" for name, count in counts.items()]
     table = f"{report.protocol['name']} ({report.protocol['fingerprint']}), {data}"
-    _say(f"{', '.join(told) or 'no findings'} in {table}")
+    _say(f"{', '.join(numbers) or 'no findings'} in {table}")
     for finding in report.findings:
         _show_finding(finding)
     rows = [_rows(part, counts["looked_at"], counts["all"]) for part, counts in report.rows.items()]

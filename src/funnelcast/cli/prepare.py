@@ -121,15 +121,15 @@ def show_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     show([(part, f"{rows:,}") for part, rows in manifest["rows"].items()], ("part", "rows"), f"Prepared {folder}")
     counts = dict(manifest["counts"])
     sizes = [name for name in counts if name.startswith(_VOCABULARY)]
-    told = [_told(name.removeprefix(_VOCABULARY), counts.pop(name), counts) for name in sizes]
+    sizes_text = [_size_text(name.removeprefix(_VOCABULARY), counts.pop(name), counts) for name in sizes]
     words = {"broken": "rows that contradict the funnel", "quarantined": f"listed in {folder.name}.quarantine.csv"}
     for reason, count in counts.items():
         if count:
             out.print(f"  {words.get(reason, reason)}: {count:,}")
-    if told:
-        out.print(f"  ids of each vocabulary, the unknown one included: {', '.join(told)}")
+    if sizes_text:
+        out.print(f"  ids of each vocabulary, the unknown one included: {', '.join(sizes_text)}")
 
 
-def _told(vocabulary: str, size: int, counts: dict[str, int]) -> str:
+def _size_text(vocabulary: str, size: int, counts: dict[str, int]) -> str:
     rare = counts.pop(f"rare ids of {vocabulary}", 0)
     return f"{vocabulary} {size:,}" + (f" ({rare:,} rarer than min_count)" if rare else "")

@@ -60,12 +60,12 @@ class _Known(NamedTuple):
 
 def known_after(column: Column, encoder: Encoder) -> Finding | None:
     """Of several steps, the one that the feature goes with most closely."""
-    told = [
+    candidates = [
         known
         for known in _known(column, encoder.schema.funnel)
         if known.tells and (known.share >= NEARLY_ALWAYS or _is_empty(column, encoder, known.default))
     ]
-    return _finding(column, encoder, max(told, key=lambda known: known.share)) if told else None
+    return _finding(column, encoder, max(candidates, key=lambda known: known.share)) if candidates else None
 
 
 def _known(column: Column, funnel: Funnel) -> Iterator[_Known]:
@@ -98,7 +98,7 @@ def _length(column: Column, code: int) -> int:
     return int(column.numbers[np.argmax(column.codes == code)])
 
 
-def _told(column: Column, encoder: Encoder, default: int) -> str:
+def _is_known(column: Column, encoder: Encoder, default: int) -> str:
     """What a feature is where it has another value than its default."""
     if column.lists is not None:
         return "another than its usual list" if _length(column, default) else "a list that is not empty"
@@ -109,7 +109,7 @@ def _told(column: Column, encoder: Encoder, default: int) -> str:
 def _finding(column: Column, encoder: Encoder, found: _Known) -> Finding:
     funnel = encoder.schema.funnel
     step = funnel.names[found.output.step]
-    is_known = _told(column, encoder, found.default)
+    is_known = _is_known(column, encoder, found.default)
     space = "" if found.output.given is None else f" that reached {funnel.names[found.output.given]}"
     return Finding(
         AFTER,

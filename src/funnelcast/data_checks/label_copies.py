@@ -20,7 +20,7 @@ FEWEST = 10
 """Rows of a class below which nothing is said."""
 
 
-class _Told(NamedTuple):
+class Copy(NamedTuple):
     """A step that a feature tells."""
 
     step: int
@@ -34,11 +34,11 @@ class _Told(NamedTuple):
 
 def label_copy(column: Column, encoder: Encoder) -> Finding | None:
     """A feature that is a function of the labels, with other values where a step was reached than where it was not."""
-    told = list(_told(column))
-    if not told:
+    copies = list(_copies(column))
+    if not copies:
         return None
-    steps = [encoder.schema.funnel.names[each.step] for each in told]
-    first = max(told, key=lambda each: min(each.share, each.rest))
+    steps = [encoder.schema.funnel.names[each.step] for each in copies]
+    first = max(copies, key=lambda each: min(each.share, each.rest))
     step, labels = encoder.schema.funnel.names[first.step], column.sample.labels[:, first.step]
     reached, other = (_values(column, encoder, codes) for codes in (first.values, first.others))
     rows, rest = np.count_nonzero(labels == 1), np.count_nonzero(labels == 0)
@@ -53,7 +53,7 @@ def label_copy(column: Column, encoder: Encoder) -> Finding | None:
     )
 
 
-def _told(column: Column) -> Iterator[_Told]:
+def _copies(column: Column) -> Iterator[Copy]:
     labels, codes = column.sample.labels, column.codes
     _, combination = np.unique(combinations(labels), return_inverse=True)
     usual = _usual(combination, codes)
@@ -66,7 +66,7 @@ def _told(column: Column) -> Iterator[_Told]:
         share, rest = (float(is_usual[each].mean()) for each in classes)
         values, others = (np.unique(usual[combination[each]]).tolist() for each in classes)
         if min(share, rest) >= NEARLY_ALL and not set(values) & set(others):
-            yield _Told(step, share, rest, values, others)
+            yield Copy(step, share, rest, values, others)
 
 
 def _usual(groups: NDArray[np.int64], codes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -24,11 +24,11 @@ FEWEST = 8
 
 def rate_drift(train: Sample, other: Sample, funnel: Funnel) -> Iterator[Finding]:
     """Of the share of rows that reach each step, over all rows or else given the step before."""
-    told: set[int] = set()
+    steps: set[int] = set()
     for output in funnel.outputs:
         before, after = _rate(train, output), _rate(other, output)
-        if before is not None and after is not None and output.step not in told and _differ(before, after):
-            told.add(output.step)
+        if before is not None and after is not None and output.step not in steps and _differ(before, after):
+            steps.add(output.step)
             yield _finding(output_name(output, funnel), other.part, before, after)
 
 
@@ -51,12 +51,12 @@ def _odds(share: float) -> float:
 
 
 def _finding(name: str, part: str, before: Share, after: Share) -> Finding:
-    told = [f"{percent(rate.value)} ({percent_range(rate.low, rate.high)})" for rate in (before, after)]
+    rates = [f"{percent(rate.value)} ({percent_range(rate.low, rate.high)})" for rate in (before, after)]
     return Finding(
         DRIFT,
         name,
         "warning",
-        f"it is reached in {told[0]} of the training rows and in {told[1]} of the {part} rows",
+        f"it is reached in {rates[0]} of the training rows and in {rates[1]} of the {part} rows",
         "look whether the labels were gathered alike and for as long; probabilities will be off by that much until the "
         "model is trained on such rows",
     )

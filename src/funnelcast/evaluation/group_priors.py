@@ -39,8 +39,8 @@ class OffsetPrior:
         prior = np.exp(-(((OFFSETS[:, None] - means) / spread) ** 2) / 2)
         prior /= prior.sum(0)
         blocks = np.split(likelihood, range(BLOCK, len(likelihood), BLOCK))
-        told = sum(np.log(block @ prior + np.finfo(float).tiny).sum(0) for block in blocks)
-        best = int(np.argmax(told))
+        log_likelihoods = sum(np.log(block @ prior + np.finfo(float).tiny).sum(0) for block in blocks)
+        best = int(np.argmax(log_likelihoods))
         return cls(float(means[best]), float(stds[best]))
 
 
@@ -50,8 +50,8 @@ def recalibrated(prior: OffsetPrior, logits: Floats, labels: Array, asked: Float
     mode = posterior_mode(design, base, labels)
     u = mode.at + NODES / np.sqrt(mode.curvature[0, 0])
     moved = base + prior.std * u[:, None]  # (nodes, N)
-    told = moved @ labels - softplus(moved).sum(1) - u**2 / 2
-    weights = np.exp(told - told.max())
+    log_likelihoods = moved @ labels - softplus(moved).sum(1) - u**2 / 2
+    weights = np.exp(log_likelihoods - log_likelihoods.max())
     weights /= weights.sum()
     after = asked + prior.mean + prior.std * u[:, None]
     return np.log(weights @ sigmoid(after)), np.log(weights @ sigmoid(-after))
@@ -62,10 +62,10 @@ def _of_groups(logits: Floats, labels: Array, groups: Array) -> Floats:
     names, codes = np.unique(groups, return_inverse=True)
     odds, positives = np.exp(logits), np.bincount(codes, labels, len(names))
     columns = [positives * d - np.bincount(codes, np.log1p(odds * np.exp(d)), len(names)) for d in OFFSETS]
-    told = np.stack(columns, 1)
-    told -= told.max(1, keepdims=True)
-    np.exp(told, out=told)
-    return told
+    log_likelihoods = np.stack(columns, 1)
+    log_likelihoods -= log_likelihoods.max(1, keepdims=True)
+    np.exp(log_likelihoods, out=log_likelihoods)
+    return log_likelihoods
 
 
 @dataclass(frozen=True)

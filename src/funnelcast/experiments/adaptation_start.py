@@ -28,18 +28,18 @@ def starting_of(experiment: Experiment, table: Table, trainer: Trainer, train: C
     """`trainer`: when it has run; `train`: the training rows as it read them; `kept`: share of them that were used."""
     model, inner = trainer.model, inner_of(experiment.stages)
     weights: list[float] = (trainer.loss_weights.task_weights() / trainer.loss_weights.scale).tolist()
-    told, differ = [0.0] * len(weights), list[float]()
+    of_labels, differ = [0.0] * len(weights), list[float]()
     if isinstance(inner, Meta):
         rates = [rate / kept for rate in table.label_rates("train")]
         parents = model.logit_parents
         rows = _support_rows(inner, experiment.optimizer.batch_rows(table.rows("train")), trainer, kept)
-        told = [rows * own for own in information_of_rates(rates, parents)]
+        of_labels = [rows * own for own in information_of_rates(rates, parents)]
         if inner.by is not None and not _is_read(table.schema, inner.by):
             assert trainer.keys is not None
             keys = trainer.keys(inner.by)
             differ = differences(model, train, *keys, parents, experiment.keep_negatives)
     factors = dict(zip(model.groups(inner.groups), _rates(trainer.best), strict=False)) if inner is not None else {}
-    return Starting(experiment.loss, weights, inner, told, factors, differ, experiment.keep_negatives)
+    return Starting(experiment.loss, weights, inner, of_labels, factors, differ, experiment.keep_negatives)
 
 
 def _is_read(schema: Schema, column: str) -> bool:

@@ -29,8 +29,8 @@ from funnelcast.models.network import FunnelModel, NetworkRecipe
 from funnelcast.runtime.threads import cores
 from funnelcast.serving.bundle import Bundle
 from funnelcast.training.adapting import Starting
-from funnelcast.training.course import Plan
 from funnelcast.training.losses import build_loss_weights, rates_given_parent
+from funnelcast.training.stage_run import Plan
 from funnelcast.training.trainer import Trainer
 
 

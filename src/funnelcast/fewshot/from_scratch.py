@@ -18,9 +18,9 @@ from funnelcast.evaluation.rows import Bools
 from funnelcast.fewshot.methods import Unadapted
 from funnelcast.fewshot.tasks import Logs, TaskOutput
 from funnelcast.models.network import FunnelModel, NetworkRecipe
-from funnelcast.training.course import Course, Plan, course_of
 from funnelcast.training.losses import LossConfig, build_loss_weights
 from funnelcast.training.optimizers import OptimizerConfig
+from funnelcast.training.stage_run import Plan, StageRun, stage_run_of
 from funnelcast.training.stages import Stage
 from funnelcast.training.statistics import fit_layer, folds_of
 
@@ -78,10 +78,10 @@ class Scratch:
 
     def _train(self, model: FunnelModel, rows: Columns, held: Columns, rates: list[float]) -> None:
         """Leaves the model in its best state, which may be the first."""
-        course = self._course(model, rows, rates)
+        stage_run = self._course(model, rows, rates)
         best, state, waited = self._loss(model, held), copy.deepcopy(model.state_dict()), 0
         for epoch in range(self.stage.epochs):
-            self._pass(course, epoch)
+            self._pass(stage_run, epoch)
             loss = self._loss(model, held)
             waited = 0 if loss < best else waited + 1
             if waited == 0:
@@ -90,15 +90,15 @@ class Scratch:
                 break
         model.load_state_dict(state)
 
-    def _course(self, model: FunnelModel, rows: Columns, rates: list[float]) -> Course:
+    def _course(self, model: FunnelModel, rows: Columns, rates: list[float]) -> StageRun:
         size = max(SMALLEST, -(-len(rows) // BATCHES))
         optimizer = OptimizerConfig(learning_rate=self.learning_rate, batch_size=size)
         plan = Plan(self.loss, optimizer, (self.stage,), self.seed)
-        return course_of(self.stage, model, build_loss_weights(self.loss, rates), plan, rows, None)
+        return stage_run_of(self.stage, model, build_loss_weights(self.loss, rates), plan, rows, None)
 
-    def _pass(self, course: Course, epoch: int) -> None:
-        for number, batch in enumerate(course.loader.epoch(epoch)):
-            course.optimizer.step(course.step(batch, seed_of(self.seed, "scratch", epoch, number), None))
+    def _pass(self, stage_run: StageRun, epoch: int) -> None:
+        for number, batch in enumerate(stage_run.loader.epoch(epoch)):
+            stage_run.optimizer.step(stage_run.step(batch, seed_of(self.seed, "scratch", epoch, number), None))
 
     def _has_both(self, rows: Columns) -> bool:
         return len(np.unique(self.target.labels(self.target.counted(rows)))) == 2

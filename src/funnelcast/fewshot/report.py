@@ -38,16 +38,17 @@ def report(measured: Measured) -> dict[str, Any]:
     }
 
 
-def measured_of(told: Mapping[str, Any]) -> Measured:
+def measured_of(report: Mapping[str, Any]) -> Measured:
     """What a report is of, to its 7 digits."""
     figures = {
-        name: Figures(*(np.array(own[f], np.float64) for f in Figures._fields)) for name, own in told["by_task"].items()
+        name: Figures(*(np.array(own[f], np.float64) for f in Figures._fields))
+        for name, own in report["by_task"].items()
     }
-    return Measured(told["output"], tuple(told["sizes"]), tuple(told["tasks"]), figures)
+    return Measured(report["output"], tuple(report["sizes"]), tuple(report["tasks"]), figures)
 
 
 def _gains(measured: Measured, method: str, over: str) -> list[dict[str, Any]]:
-    return [_told(gain) for gain in gains(measured, method, over)]
+    return [_as_dict(gain) for gain in gains(measured, method, over)]
 
 
 def _means(own: Figures) -> dict[str, Any]:
@@ -57,10 +58,10 @@ def _means(own: Figures) -> dict[str, Any]:
         "auc": own.auc,
         "calibration_error": np.abs(own.observed_over_predicted - 1),
     }
-    return {name: [_told(mean_interval(of_size)) for of_size in of_sizes] for name, of_sizes in values.items()}
+    return {name: [_as_dict(mean_interval(of_size)) for of_size in of_sizes] for name, of_sizes in values.items()}
 
 
-def _told(interval: Interval) -> dict[str, Any]:
+def _as_dict(interval: Interval) -> dict[str, Any]:
     values = interval._asdict()
     return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 

@@ -70,7 +70,7 @@ def few_shot(
     measured = measure(tasks, methods, target, sizes, cores(), progress)
     with new_folder(out, replace=replace, mark=f"{STEM}.json") as partial:
         write(measured, partial / STEM, rows=target.unit(table.schema.funnel), over=over)
-    return _told(measured, target.unit(table.schema.funnel), over)
+    return _results(measured, target.unit(table.schema.funnel), over)
 
 
 def _methods(
@@ -88,7 +88,7 @@ def _methods(
     return {_alone(name): method for name, method in alone.items()}, _alone(PLAIN)
 
 
-def _told(measured: Measured, rows: str, over: str) -> dict[str, Any]:
+def _results(measured: Measured, rows: str, over: str) -> dict[str, Any]:
     return {"over": over, "sizes_of": rows, **report(measured)}
 
 
@@ -104,7 +104,7 @@ def write(
     `rows`: what sizes are of; `ceiling`: the method that nothing can be better than.
     """
     curves = {name: gains(measured, name, over) for name in measured.figures if name != over}
-    write_atomic(stem.with_suffix(".json"), json.dumps(_told(measured, rows, over)).encode())
+    write_atomic(stem.with_suffix(".json"), json.dumps(_results(measured, rows, over)).encode())
     title = f"{measured.output}: {len(measured.tasks)} tasks that no model has seen"
     draw_curves(curves, measured.sizes, stem, title=title, rows=rows, over=over, ceiling=ceiling)
     return curves

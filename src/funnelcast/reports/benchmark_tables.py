@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from funnelcast.benchmarks.markdown import figure, share_of_lift
+from funnelcast.benchmarks.markdown import figure, share_of_oracle_gain
 from funnelcast.experiments.formatting import NONE, listing, number, p_text, repeats, short, signed, spread
 from funnelcast.reports.conclusion import SURE, Best, best_of, outputs_of
 from funnelcast.reports.table import Cell, Column, Table, text
@@ -22,7 +22,7 @@ COSTS = {
     "epochs": ("epochs", 1, 1),
     "rows_per_s": ("training, rows/s", 0, 1),
     "training_seconds": ("training, s", 1, 1),
-    "seconds": ("a cell, s", 1, 1),
+    "seconds": ("a run, s", 1, 1),
     "peak_bytes": ("peak MB", 0, 1e6),
 }
 
@@ -102,21 +102,22 @@ def _mean(found: Results | None, digits: int) -> Cell:
     )
 
 
-def lift_table(results: Results) -> Table | None:
+def oracle_table(results: Results) -> Table | None:
     """How much of what can be known each model knows, where a generator wrote the true probabilities."""
     truth, outputs = results.get("true_model"), outputs_of(results)
     if not truth:
         return None
     columns = [Column("model", is_text=True, falls=False), *(Column(output) for output in outputs)]
     rows = [
-        [text(name), *(Cell(short(share, 3), share) for share in (share_of_lift(model, o, truth) for o in outputs))]
+        [
+            text(name),
+            *(Cell(short(share, 3), share) for share in (share_of_oracle_gain(model, o, truth) for o in outputs)),
+        ]
         for name, model in results["models"].items()
     ]
-    told = listing([f"{short(truth[output]['auc']['estimate'])} of {output}" for output in outputs])
-    note = (
-        f"(mean AUC − .5) over that of the true probabilities, whose AUC is {told}: 1 is all that these rows can show."
-    )
-    return Table("Share of the true lift", columns, rows, note)
+    highest = listing([f"{short(truth[output]['auc']['estimate'])} of {output}" for output in outputs])
+    note = f"(mean AUC − .5) over that of the true probabilities, AUC {highest}: 1 is all that these rows can show."
+    return Table("Share of the oracle's AUC gain", columns, rows, note)
 
 
 def sharing_table(results: Results) -> Table | None:
@@ -141,17 +142,17 @@ def cost_table(results: Results) -> Table:
     for name, model in results["models"].items():
         means = {key: model["cost"][key]["mean"] if model["cost"] else None for key in COSTS}
         seeds = len(model["seeds"])
-        cells = [Cell(number(means[key], digits, scale), means[key]) for key, (_, digits, scale) in COSTS.items()]
-        rows.append([text(name), Cell(str(seeds), seeds), *cells])
+        runs = [Cell(number(means[key], digits, scale), means[key]) for key, (_, digits, scale) in COSTS.items()]
+        rows.append([text(name), Cell(str(seeds), seeds), *runs])
     note = (
-        f"Means over {repeats(results)}, on the machine of this run; a cell trains, picks its epoch on dev rows and "
+        f"Means over {repeats(results)}, on the machine of this run; a run trains, picks its epoch on dev rows and "
         "scores test rows. Boosters have no epochs."
     )
     return Table("Costs", columns, rows, note)
 
 
 def failed_table(results: Results) -> Table | None:
-    """Cells that are in no figure, and why."""
+    """Runs that are in no figure, and why."""
     columns = [Column("model", is_text=True, falls=False), Column("seed", falls=False), Column("why", is_text=True)]
     rows: list[Sequence[Cell]] = [
         [text(name), Cell(str(seed), float(seed)), text(why.strip().splitlines()[-1] if why.strip() else "unknown")]

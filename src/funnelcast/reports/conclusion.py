@@ -31,7 +31,7 @@ def conclude(results: Mapping[str, Any]) -> list[Conclusion]:
     """By output, then what limits all of it."""
     found = [Conclusion(output, list(_of_output(results, output))) for output in outputs_of(results)]
     if not found:
-        found = [Conclusion("", ["No cell is finished, so there is nothing to conclude."])]
+        found = [Conclusion("", ["No run is finished, so there is nothing to conclude."])]
     limits = list(_limits(results))
     return [*found, *([Conclusion("", limits)] if limits else [])]
 
@@ -41,15 +41,15 @@ def headline(results: Mapping[str, Any]) -> str:
     bests = {o: best_of(results, o) for o in outputs_of(results)}
     known = {output: best for output, best in bests.items() if best is not None}
     leaders = list(dict.fromkeys(best.model for best in known.values()))
-    told = []
+    sentences = []
     for leader in leaders:
         own = {output: best for output, best in known.items() if best.model == leader}
         counts: dict[str, list[str]] = {}
         for output, best in own.items():
             counts.setdefault(f"{sum(map(best.beats, best.p)) or 'none'} of {len(best.p)} others", []).append(output)
         sure = listing([f"over {count} on {listing(names)}" for count, names in counts.items()])
-        told.append(f"{leader} has the highest mean AUC of {listing(list(own))}; for sure {sure}.")
-    return " ".join(told)
+        sentences.append(f"{leader} has the highest mean AUC of {listing(list(own))}; for sure {sure}.")
+    return " ".join(sentences)
 
 
 def _of_output(results: Mapping[str, Any], output: str) -> Iterator[str]:
@@ -82,8 +82,8 @@ def _beside_the_best(models: Mapping[str, Any], best: Best, output: str) -> Iter
     if level:
         yield f"Not told apart from it: {listing(level)}. Their order among each other means nothing."
     if unsteady:
-        told = [f"{name} (± {short(models[name]['figures'][output]['auc']['std'])})" for name in unsteady]
-        yield f"Lower, but their repeats differ too much to be sure; more would decide: {listing(told)}."
+        names = [f"{name} (± {short(models[name]['figures'][output]['auc']['std'])})" for name in unsteady]
+        yield f"Lower, but their repeats differ too much to be sure; more would decide: {listing(names)}."
     if lower:
         yield f"Lower for sure (p < .05, corrected for the number of models): {listing(lower)}."
 
@@ -97,11 +97,11 @@ def _is_far(models: Mapping[str, Any], best: Best, output: str, model: str) -> b
 def _over_the_reference(models: Mapping[str, Any], base: str, output: str) -> Iterator[str]:
     gains = {name: model["gains"][output] for name, model in models.items() if output in model["gains"]}
     if not gains:
-        yield f"The reference, {base}, has no finished cell, so there are no gains over it."
+        yield f"The reference, {base}, has no finished run, so there are no gains over it."
         return
     sure = {name: g for name, g in gains.items() if g["p_adjusted"] is not None and g["p_adjusted"] < SURE}
-    ahead = [_told(name, gain) for name, gain in sure.items() if gain["estimate"] > 0]
-    behind = [_told(name, gain) for name, gain in sure.items() if gain["estimate"] < 0]
+    ahead = [_gain_text(name, gain) for name, gain in sure.items() if gain["estimate"] > 0]
+    behind = [_gain_text(name, gain) for name, gain in sure.items() if gain["estimate"] < 0]
     yield f"Ahead of {base} with p < .05: {listing(ahead)}." if ahead else f"No model is ahead of {base} with p < .05."
     if behind:
         yield f"Behind {base} with p < .05: {listing(behind)}."
@@ -110,7 +110,7 @@ def _over_the_reference(models: Mapping[str, Any], base: str, output: str) -> It
         yield f"Neither ahead nor behind for sure: {listing(open_)}."
 
 
-def _told(name: str, gain: Mapping[str, Any]) -> str:
+def _gain_text(name: str, gain: Mapping[str, Any]) -> str:
     p = p_text(gain["p_adjusted"])
     return f"{name} ({signed(gain['estimate'])}, p {p if p.startswith('<') else f'= {p}'})"
 
@@ -120,7 +120,7 @@ def _cheapest(models: Mapping[str, Any], best: Best) -> Iterator[str]:
     seconds = {name: models[name]["cost"]["seconds"]["mean"] for name in level if models[name]["cost"]}
     if len(seconds) > 1:
         name = min(seconds, key=lambda each: seconds[each])
-        yield f"Of the best and those not told apart from it, {name} takes least time: {seconds[name]:,.0f} s a cell."
+        yield f"Of the best and those not told apart from it, {name} takes least time: {seconds[name]:,.0f} s a run."
 
 
 def _power(models: Mapping[str, Any], output: str) -> Iterator[str]:
@@ -159,8 +159,8 @@ def _limits(results: Mapping[str, Any]) -> Iterator[str]:
         yield f"With {min(seeds)} {what} it is little known how much training varies, so intervals are wide."
     failed = {name: len(model["failed"]) for name, model in models.items() if model["failed"]}
     if failed:
-        told = listing([f"{name} ({count})" for name, count in failed.items()])
-        yield f"Cells failed and are in no figure: {told}."
+        names = listing([f"{name} ({count})" for name, count in failed.items()])
+        yield f"Runs failed and are in no figure: {names}."
     absent = [name for name, model in models.items() if not model["seeds"] and not model["failed"]]
     if absent:
         yield f"Not run yet: {listing(absent)}."

@@ -13,8 +13,8 @@ from funnelcast.reports.benchmark_figures import benchmark_figures
 from funnelcast.reports.benchmark_tables import (
     cost_table,
     failed_table,
-    lift_table,
     main_table,
+    oracle_table,
     quality_table,
     sharing_table,
 )
@@ -75,7 +75,7 @@ def of_benchmark(run: BenchmarkRun) -> Content:
     """A benchmark's report."""
     results, found = run.results, published_of(run.results)
     published, remarks = published_table(results, found) if found else (None, [])
-    made = (main_table, failed_table, quality_table, sharing_table, lift_table, cost_table)
+    made = (main_table, failed_table, quality_table, sharing_table, oracle_table, cost_table)
     tables = [table for make in made if (table := make(results)) is not None]
     diagnoses = {name: _diagnosis(run.diagnoses.get(name, {}), run.logs.get(name)) for name in results["models"]}
     return Content(
@@ -130,13 +130,13 @@ def _baselines(results: Mapping[str, Any], parts: Sequence[str]) -> Iterator[Tab
 def _summary(results: Mapping[str, Any]) -> str:
     models = results["models"]
     seeds = sorted({len(model["seeds"]) for model in models.values()})
-    told = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    which = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     over = f"Gains are over {results['reference']}."
     if results.get("splits") is not None:
-        return f"{len(models)} models, each trained and measured on the same {told} random splits of all rows. {over}"
+        return f"{len(models)} models, each trained and measured on the same {which} random splits of all rows. {over}"
     seed = "seed" if seeds == [1] else "seeds"
     return (
-        f"{len(models)} models with {told} {seed} each, trained on the same rows and measured on the same "
+        f"{len(models)} models with {which} {seed} each, trained on the same rows and measured on the same "
         f"{results['test_rows']:,} test rows. {over}"
     )
 

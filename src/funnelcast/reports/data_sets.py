@@ -11,7 +11,7 @@ from funnelcast.benchmarks.data_sets_markdown import GAIN_NOTE, Standing, left_o
 from funnelcast.benchmarks.markdown import figure
 from funnelcast.benchmarks.suite import slug
 from funnelcast.experiments.formatting import NONE, listing, number, p_text, short
-from funnelcast.reports.benchmark_tables import failed_table, gain_cell, lift_table, main_table, quality_table
+from funnelcast.reports.benchmark_tables import failed_table, gain_cell, main_table, oracle_table, quality_table
 from funnelcast.reports.conclusion import SURE, Conclusion, headline, outputs_of
 from funnelcast.reports.content import Content, Model, quoted
 from funnelcast.reports.drawing.row_charts import Dot, paint_dots
@@ -34,7 +34,7 @@ def of_data_sets(run: BenchmarkRuns) -> Content:
     of_each = [
         table._replace(title=f"{source}: {table.title}")
         for source, own in results["sets"].items()
-        for make in (main_table, failed_table, quality_table, lift_table)
+        for make in (main_table, failed_table, quality_table, oracle_table)
         if (table := make(own)) is not None
     ]
     settings = {name: own for each in run.sets.values() for name, own in each.settings.items()}
@@ -77,7 +77,7 @@ def _is_sure(gain: Results) -> bool:
 def _conclusions(results: Results) -> Iterator[Conclusion]:
     for source, own in results["sets"].items():
         protocol = own["protocol"]
-        said = [f"Protocol {protocol['fingerprint']}: {protocol['text']}."] if protocol else ["No cell is finished."]
+        said = [f"Protocol {protocol['fingerprint']}: {protocol['text']}."] if protocol else ["No run is finished."]
         yield Conclusion(source, [each for each in (collapsed_in_models(own), headline(own), *said) if each])
     if gone := left_out(results):
         yield Conclusion("", [f"{each}." for each in gone])
@@ -116,8 +116,8 @@ def _figures(results: Results, key: str) -> Table:
         for output in outputs_of(own):
             means = [mean(own, model, output) for model in results["models"]]
             least = min((value for value in means if value is not None), default=math.nan)
-            cells = [Cell(short(v, digits), v, is_strong=key == "log_loss" and v == least) for v in means]
-            rows.append([text(source), text(output), *cells])
+            runs = [Cell(short(v, digits), v, is_strong=key == "log_loss" and v == least) for v in means]
+            rows.append([text(source), text(output), *runs])
     return Table(title, _head(*(Column(name, falls=False) for name in results["models"])), rows, note)
 
 
@@ -128,7 +128,7 @@ def _seconds(results: Results) -> Table:
         means = [cost["seconds"]["mean"] if cost else None for cost in costs]
         rows.append([text(source), *(Cell(number(value), value) for value in means)])
     columns = [Column("set", is_text=True, falls=False), *(Column(name, falls=False) for name in results["models"])]
-    return Table("Seconds of a cell", columns, rows, "Mean over the seeds, on the machine of this run.")
+    return Table("Seconds of a run", columns, rows, "Mean over the seeds, on the machine of this run.")
 
 
 def _gains(base: str, found: Sequence[Standing]) -> Picture:

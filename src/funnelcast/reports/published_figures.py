@@ -38,7 +38,7 @@ def published_table(results: Mapping[str, Any], published: Published) -> tuple[T
                 marked += [why] if why and why not in marked else []
                 ours = Cell(spread(own), None if own is None else own["mean"])
                 source = text(f"{each.source.name}{'' if each.source.kind == 'paper' else ' (re-implementation)'}")
-                rows.append([text(name), text(output), ours, _told(each, mark), source])
+                rows.append([text(name), text(output), ours, _figure(each, mark), source])
     notes = [f"{s.name}: {note}" for s in published.sources for note in (*s.broken_gains(), *s.notes)]
     return (Table("Beside what is published", columns, rows) if rows else None), [*marked, *notes]
 
@@ -51,6 +51,6 @@ def _mark(each: Figure, published: Published, results: Mapping[str, Any]) -> tup
     return " †", f"† {source.name}: {why}"
 
 
-def _told(each: Figure, mark: str) -> Cell:
+def _figure(each: Figure, mark: str) -> Cell:
     std = "" if each.std is None else f" ± {short(each.std)}"
     return Cell(f"{short(each.value)}{std}{mark}", each.value)

@@ -36,7 +36,7 @@ class BenchmarkRun:
     out: str
     """Of one of several data sets the folder of all, which the command names; else empty."""
     aucs: dict[str, dict[str, list[dict[str, Any]]]]
-    """By model and output, each seed's with its interval; missing where cells are gone."""
+    """By model and output, each seed's with its interval; missing where runs are gone."""
     logs: dict[str, Log]
     """Of each model's first finished seed."""
     diagnoses: dict[str, dict[str, Any]]
@@ -132,12 +132,12 @@ def _benchmark(folder: Path, said: dict[str, Any], results: dict[str, Any], diag
             raise FunnelcastError(f"a diagnosis of {name!r}, which is no model here; {did_you_mean(name, models)}")
     logs, aucs = {}, {}
     for name, model in models.items():
-        cells = [folder / "cells" / slug(name) / str(seed) for seed in model["seeds"]]
-        if cells and all((cell / "cell.json").is_file() for cell in cells):
-            found = [read_json(cell / "cell.json")["metrics"] for cell in cells]
+        runs = [folder / "cells" / slug(name) / str(seed) for seed in model["seeds"]]
+        if runs and all((run / "cell.json").is_file() for run in runs):
+            found = [read_json(run / "cell.json")["metrics"] for run in runs]
             aucs[name] = {output: [each[output]["auc"] for each in found] for output in found[0]}
-        if cells:
-            logs[name] = read_log(cells[0] / "run" / "log.jsonl")
+        if runs:
+            logs[name] = read_log(runs[0] / "run" / "log.jsonl")
     named = said.get("options", ""), said.get("suite", ""), said.get("out", "")
     return BenchmarkRun(folder, results, said["models"], said["files"], *named, aucs, logs, diagnoses)
 

@@ -68,9 +68,12 @@ class KernelCache(_Cache):  # type: ignore[misc]
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Load the code for a signature from the first folder that has it; None where none has."""
         for each in self._readable:
-            with suppress(OSError):
+            try:
                 if (found := each.load_overload(sig, target_context)) is not None:
                     return found
+            except Exception:  # of other versions, whose classes there are no longer; or cut short
+                with suppress(OSError):
+                    each.flush()
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from threading import Lock
 from typing import Any, TypeVar
 
-AHEAD = 2
+PREFETCHED = 2
 """Large and small items may come in turns."""
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -25,7 +25,7 @@ def cores() -> int:
 
 
 class Workers(ThreadPoolExecutor):
-    """Threads for `together` and `mapped`."""
+    """Threads for `parallel_map` and `mapped`."""
 
     def __init__(self, number: int, **more: Any) -> None:
         super().__init__(number, **more)
@@ -38,8 +38,8 @@ def threads(workers: int) -> AbstractContextManager[Workers | None]:
     return _threads(workers if workers > 1 else 0)
 
 
-def helpers(workers: int) -> AbstractContextManager[Workers | None]:
-    """The threads beside the caller, who is one of `workers`, for `together`; none for one."""
+def worker_pool(workers: int) -> AbstractContextManager[Workers | None]:
+    """The threads next to the caller, who is one of `workers`, for `parallel_map`; none for one."""
     return _threads(workers - 1)
 
 
@@ -73,27 +73,27 @@ def _begin_thread() -> None:
 
 
 @contextmanager
-def ahead(items: Generator[Item]) -> Iterator[Iterator[Item]]:
+def prefetch(items: Generator[Item]) -> Iterator[Iterator[Item]]:
     """Gives `items`, of which a thread makes the next `AHEAD` while the caller works on one, with flush to zero.
 
     What the generator raises is raised in its turn. On leaving the generator is closed: nothing of it runs on.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="ahead", initializer=_begin_thread) as thread:
+    with ThreadPoolExecutor(1, thread_name_prefix="prefetch", initializer=_begin_thread) as thread:
         try:
-            yield _made_ahead(items, thread)
+            yield _prefetched(items, thread)
         finally:
             thread.submit(items.close).result()
 
 
-def _made_ahead(items: Generator[Item], thread: ThreadPoolExecutor) -> Iterator[Item]:
+def _prefetched(items: Generator[Item], thread: ThreadPoolExecutor) -> Iterator[Item]:
     end: Any = object()
-    coming = deque(thread.submit(next, items, end) for _ in range(AHEAD))
+    coming = deque(thread.submit(next, items, end) for _ in range(PREFETCHED))
     while (item := coming.popleft().result()) is not end:
         coming.append(thread.submit(next, items, end))
         yield item
 
 
-def together(pool: Workers | None, function: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
+def parallel_map(pool: Workers | None, function: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
     """`function` of each item, by this thread and those of `pool` that are idle: to wake one up takes longer than to
     begin. Each takes the next item when it is done with one. A share may be shared in turn."""
     if pool is None or len(items) < 2:
@@ -125,8 +125,8 @@ def together(pool: Workers | None, function: Callable[[Item], Made], items: Sequ
     return [made[i] for i in range(len(made))]
 
 
-def called(job: Callable[[], Made]) -> Made:
-    """What a job makes, for `together`."""
+def run_job(job: Callable[[], Made]) -> Made:
+    """What a job makes, for `parallel_map`."""
     return job()
 
 

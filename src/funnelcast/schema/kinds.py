@@ -35,8 +35,8 @@ KINDS = {
 def require_kind(path: Path, settings: Mapping[str, Any], wanted: str) -> None:
     """Raises ConfigError where `settings` are of another kind than the one in KINDS that is `wanted`, and have nothing
     of their own that speaks for it."""
-    told = ((kind, mark) for kind in KINDS.values() for mark in kind.marks if mark in settings)
-    found, mark = next(told, (None, ""))
+    marks = ((kind, mark) for kind in KINDS.values() for mark in kind.marks if mark in settings)
+    found, mark = next(marks, (None, ""))
     own = KINDS[wanted]
     if found in (None, own) or settings.keys() & {*own.marks, *own.others} - {*found.marks, *found.others}:
         return

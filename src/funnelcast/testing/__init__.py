@@ -1,1 +1,1 @@
-"""What users test their own models with: data with a known law."""
+"""What users test their own models with: data with a known process."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from funnelcast import ops
 from funnelcast.layers.embedding import EmbeddingTable
-from funnelcast.runtime.threads import Workers, together
+from funnelcast.runtime.threads import Workers, parallel_map
 from funnelcast.training.row_decay import RowDecay
 
 ELEMENTS: Final = 1 << 16
@@ -136,7 +136,7 @@ class RowAdam:
                 )  # fmt: skip
 
         size = max(1, len(rows) if workers is None or weight.device.type != "cpu" else SHARE)
-        together(workers, move, range(0, len(rows), size))
+        parallel_map(workers, move, range(0, len(rows), size))
 
     @torch.no_grad()
     def settle(self) -> None:

@@ -56,14 +56,14 @@ def adapt(
         return Adapted({}, 0, [float(loss)], alike=True)
     totals, with_added, size = torch.zeros(run.most + 1), torch.zeros(run.most + 1), 0.0
     for held in _folds(rows, config.folds, seed):
-        known, asked = run.look_up(rows, ~held), run.look_up(rows, held)
+        known, query = run.look_up(rows, ~held), run.look_up(rows, held)
         path = run.path(known)[1]
-        losses = [judge.losses(run.lookup.rows(asked, at.new), at.leaves)[1] for at in path]
-        weight = float(len(asked.batch) if asked.batch.weight is None else asked.batch.weight.sum())
+        losses = [judge.losses(run.lookup.rows(query, at.new), at.leaves)[1] for at in path]
+        weight = float(len(query.batch) if query.batch.weight is None else query.batch.weight.sum())
         totals, size = totals + weight * torch.stack(losses).cpu(), size + weight
-        if (told := run.added(given.take(torch.nonzero(~held).squeeze(1)))) is not None:
-            asked = run.with_added(asked, told)
-            losses = [judge.losses(run.lookup.rows(asked, at.new), at.leaves)[1] for at in path]
+        if (added := run.added(given.take(torch.nonzero(~held).squeeze(1)))) is not None:
+            query = run.with_added(query, added)
+            losses = [judge.losses(run.lookup.rows(query, at.new), at.leaves)[1] for at in path]
             with_added += weight * torch.stack(losses).cpu()
     means = (totals / size).tolist() if size else [0.0]
     steps = means.index(min(means))

@@ -132,8 +132,8 @@ class Run:
 
     def path(self, rows: Looked, steps: int | None = None) -> tuple[InnerLoop, list[Place]]:
         """The loop, and where it is after 0, 1, … steps on some rows; at 0 it is the model itself."""
-        told = information(self.model, rows.batch, self.starting.keep_negatives)
-        factors = shrinkage(told, self.starting.information, self.prior)
+        own = information(self.model, rows.batch, self.starting.keep_negatives)
+        factors = shrinkage(own, self.starting.information, self.prior)
         loop = self.loop([w * f for w, f in zip(self.starting.weights, factors, strict=True)])
         one = torch.ones((), device=self.model.device)
         rates = [self.starting.factors.get(name.removeprefix("model."), one) for name in loop.names]

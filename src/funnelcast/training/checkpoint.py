@@ -33,7 +33,9 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], Progress] | None:
         return None
     try:
         tensors = safetensors.torch.load_file(folder / "state.safetensors")
-        return tensors, Progress(**json.loads((folder / "progress.json").read_text()))
+        progress = json.loads((folder / "progress.json").read_text())
+        progress = {"meta_sums" if name == "told" else name: value for name, value in progress.items()}  # of 0.1
+        return tensors, Progress(**progress)
     except (OSError, ValueError, TypeError, safetensors.SafetensorError) as error:
         raise FunnelcastError(
             f"the checkpoint {folder} is damaged ({error}); delete it to train from the start"

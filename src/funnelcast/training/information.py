@@ -15,11 +15,11 @@ UNMEASURED = 0.5**0.5
 """How much tasks are taken to differ where nothing says it: the standard deviation of a logit over them."""
 
 
-def shrinkage(told: Sequence[float], trained: Sequence[float], prior: Sequence[float]) -> list[float]:
+def shrinkage(task: Sequence[float], trained: Sequence[float], prior: Sequence[float]) -> list[float]:
     """What each step's loss is multiplied by: I / (I + prior), over the same of a task in training (0 for none). There
     the prior counts as that of `UNMEASURED` at most, as training takes whole steps also where tasks do not differ."""
     assumed, found = UNMEASURED**-2, []
-    for i, t, known in zip(told, trained, prior, strict=True):
+    for i, t, known in zip(task, trained, prior, strict=True):
         share = i / (i + known) if i else 0.0
         found.append(share * ((t + min(known, assumed)) / t if t else 1.0))
     return found

@@ -96,7 +96,7 @@ class EpochLog:
             "is_best": at.waited == 0,
             **({"effective_sample": dict(zip(self.steps, effective, strict=True))} if effective else {}),
             **({"warnings": [finding.text for finding in findings]} if findings else {}),
-            **({"meta": meta_line(at.told, self.steps)} if at.told else {}),
+            **({"meta": meta_line(at.meta_sums, self.steps)} if at.meta_sums else {}),
             **speed,
         }
         with self.file.open("ab") as file:

@@ -13,7 +13,7 @@ from torch import Tensor
 from funnelcast.data.batch import Batch
 from funnelcast.data.episodes import TaskBatch
 from funnelcast.data.loader import seed_of
-from funnelcast.runtime.threads import Workers, together
+from funnelcast.runtime.threads import Workers, parallel_map
 from funnelcast.training.algorithms import Inner, OuterGradient, Task, outer_gradient
 from funnelcast.training.gradients import AdaptationMetrics, Gradients, MetaMetrics, sum_of
 from funnelcast.training.inner import InnerLoop, Rows
@@ -70,7 +70,7 @@ class MetaStep:
             return self._task(Task(looked_up(start, stop), support, 1 / len(batch.sizes)), watch=watch)
 
         spans = [(start, stop, own) for start, stop, (own, _) in zip(ends, ends[1:], batch.sizes, strict=False)]
-        found, adaptation = zip(*together(workers, run, spans), strict=True)
+        found, adaptation = zip(*parallel_map(workers, run, spans), strict=True)
         metrics = MetaMetrics(len(spans), _lacking(rows, spans), _mean([own for own in adaptation if own is not None]))
         return self._gradients(rows, list(found), spans, metrics)
 

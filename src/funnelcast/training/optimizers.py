@@ -14,7 +14,7 @@ from funnelcast.data.batch import Batch
 from funnelcast.errors import Fault, FunnelcastError
 from funnelcast.layers.embedding import EmbeddingTable
 from funnelcast.ops import Precision
-from funnelcast.runtime.threads import Workers, called, together
+from funnelcast.runtime.threads import Workers, parallel_map, run_job
 from funnelcast.schema.config import Config
 from funnelcast.training.adam import DenseAdam, Group, RowAdam
 from funnelcast.training.gradients import Gradients
@@ -123,9 +123,9 @@ class Optimizer:
         if self.clip is None and self.row_adams:
             move = [partial(_move, *pair, workers) for pair in zip(self.row_adams, jobs, strict=False)]
             every: list[Callable[[], Any]] = [*move, *self.adam.shares(found.by_piece)]
-            together(workers, called, every)
+            parallel_map(workers, run_job, every)
             return
-        found_rows: list[tuple[Tensor, Tensor]] = together(workers, called, jobs)
+        found_rows: list[tuple[Tensor, Tensor]] = parallel_map(workers, run_job, jobs)
         self._move_after(found.parameters, found_rows)
         for row_adam, (rows, grad) in zip(self.row_adams, found_rows, strict=False):
             row_adam.step(rows, grad, workers)

@@ -20,7 +20,7 @@ class Progress:
     waited: int = 0  # epochs without a better metric
     loss_sum: list[float] = field(default_factory=list)  # per step, over the rows of this epoch, times their weights
     weight_sum: list[float] = field(default_factory=list)
-    told: dict[str, list[float]] = field(default_factory=dict)  # sums of what this epoch's meta steps told
+    meta_sums: dict[str, list[float]] = field(default_factory=dict)  # of the metrics of this epoch's meta steps
     log_bytes: int = 0  # of the log that belong to the past
     done: bool = False
     seconds: float = 0.0  # that this epoch took up to here
@@ -32,22 +32,22 @@ class Progress:
         self.loss_sum = [a + b for a, b in zip(self.loss_sum or zeros, batch, strict=True)]
         self.weight_sum = [a + b for a, b in zip(self.weight_sum or zeros, weights, strict=True)]
 
-    def hear(self, told: MetaMetrics | None) -> None:
-        """What a meta step tells."""
-        if told is None:
+    def update(self, metrics: MetaMetrics | None) -> None:
+        """Add the metrics of a meta step, if there are any."""
+        if metrics is None:
             return
-        self._sum("tasks", [told.tasks])
-        self._sum("lacking", told.lacking.tolist())
-        if told.adaptation is not None:
-            before, after, through = told.adaptation
+        self._sum("tasks", [metrics.tasks])
+        self._sum("lacking", metrics.lacking.tolist())
+        if metrics.adaptation is not None:
+            before, after, through = metrics.adaptation
             self._sum("watched", [1])
             self._sum("before", before.tolist())
             self._sum("after", after.tolist())
             self._sum("through", [through])
 
     def _sum(self, name: str, values: list[float]) -> None:
-        before = self.told.get(name, [0.0] * len(values))
-        self.told[name] = [a + b for a, b in zip(before, values, strict=True)]
+        before = self.meta_sums.get(name, [0.0] * len(values))
+        self.meta_sums[name] = [a + b for a, b in zip(before, values, strict=True)]
 
     def losses(self) -> list[float]:
         """Means over the epoch so far; 0 for a step that no row observed."""

@@ -21,7 +21,7 @@ from funnelcast import ops
 from funnelcast.data.batch import Batch
 from funnelcast.data.loader import seed_of
 from funnelcast.layers.embedding import Embedded
-from funnelcast.runtime.threads import Workers, called, together
+from funnelcast.runtime.threads import Workers, parallel_map, run_job
 from funnelcast.training.gradients import Gradients, add_up
 from funnelcast.training.objective import Microbatch, Objective
 from funnelcast.training.row_gradients import Reading
@@ -98,7 +98,7 @@ class PlainStep:
             return self._gradients(own, part, losses, grads)
 
         jobs: list[Callable[[], Any]] = [*(partial(gradients, start) for start in starts), reads]
-        *parts, readings = together(workers, called, jobs)
+        *parts, readings = parallel_map(workers, run_job, jobs)
         return add_up(batch, parts, readings)
 
     def rows_at_once(self, rows: int) -> int:

@@ -23,15 +23,15 @@ from funnelcast.evaluation.health import Finding, find_collapsed, step_rates
 from funnelcast.evaluation.score import score
 from funnelcast.models.network import FunnelModel
 from funnelcast.ops import keep_freed_memory
-from funnelcast.runtime.threads import Workers, ahead, helpers
+from funnelcast.runtime.threads import Workers, prefetch, worker_pool
 from funnelcast.schema.funnel import Funnel
 from funnelcast.training.checkpoint import load_checkpoint, save_checkpoint
-from funnelcast.training.course import Course, KeysOf, Plan, check_stages, course_of
 from funnelcast.training.interrupt import Interruption
 from funnelcast.training.log import EpochLog
 from funnelcast.training.losses import LossWeights
 from funnelcast.training.progress import Progress
 from funnelcast.training.selection import effective_shares
+from funnelcast.training.stage_run import KeysOf, Plan, StageRun, check_stages, stage_run_of
 from funnelcast.training.stages import Stage
 
 WATCHED = 16
@@ -80,18 +80,18 @@ class Trainer:
             self.at = resumed[1]
         self.log.cut(self.at.log_bytes)
         on_cpu = self.model.device.type == "cpu"
-        with helpers(plan.workers if on_cpu else 1) as workers, Interruption() as interruption:
+        with worker_pool(plan.workers if on_cpu else 1) as workers, Interruption() as interruption:
             while not self.at.done:
                 stage = plan.stages[self.at.stage]
-                course = course_of(stage, self.model, self.loss_weights, plan, train, self.keys)
+                stage_run = stage_run_of(stage, self.model, self.loss_weights, plan, train, self.keys)
                 if stage.meta is not None:  # a plain stage leaves those of the last one as they are
-                    self.rates = course.rates
+                    self.rates = stage_run.rates
                 if resumed is not None:
-                    self._restore(resumed[0], course)
+                    self._restore(resumed[0], stage_run)
                     resumed = None
                 if not self.at.begun:
                     self._begin_stage(stage, dev, trained or self.at.stage > 0)
-                self._run_stage(course, train, dev, workers, interruption)
+                self._run_stage(stage_run, train, dev, workers, interruption)
         if resumed is not None:
             self._restore(resumed[0], None)
         self._load(self.best)
@@ -111,23 +111,23 @@ class Trainer:
         self.at.begun = True
 
     def _run_stage(
-        self, course: Course, train: Columns, dev: Columns, workers: Workers | None, interruption: Interruption
+        self, stage_run: StageRun, train: Columns, dev: Columns, workers: Workers | None, interruption: Interruption
     ) -> None:
-        stage, loader = course.stage, course.loader
+        stage, loader = stage_run.stage, stage_run.loader
         while self.at.epoch < stage.epochs and self.at.waited < stage.patience:
             self.log.begin(stage, loader, self.at)
             reading = _with_one_thread(loader.epoch(self._epoch_number(), self.at.batch))
-            with ahead(reading) if self.plan.workers > 1 else nullcontext(reading) as batches:
+            with prefetch(reading) if self.plan.workers > 1 else nullcontext(reading) as batches:
                 for batch in batches:
-                    self._train_batch(course, batch.to(self.model.device), workers)
+                    self._train_batch(stage_run, batch.to(self.model.device), workers)
                     self.log.report(self.at, self.loss_weights.task_weights())
                     if interruption.wanted or self._is_due():
                         self.at.seconds = self.log.seconds
-                        self.save(course)
+                        self.save(stage_run)
                     if interruption.wanted:
                         raise KeyboardInterrupt
-            self._end_epoch(course, train, dev)
-            self.save(course)
+            self._end_epoch(stage_run, train, dev)
+            self.save(stage_run)
             if interruption.wanted:
                 raise KeyboardInterrupt
         self._load(self.best)
@@ -135,30 +135,30 @@ class Trainer:
         self.at = Progress(stage=self.at.stage + 1, log_bytes=self.at.log_bytes, done=done)
         self.save(None)
 
-    def _train_batch(self, course: Course, batch: Any, workers: Workers | None) -> None:
+    def _train_batch(self, stage_run: StageRun, batch: Any, workers: Workers | None) -> None:
         seed = seed_of(self.plan.seed, "noise", self.at.stage, self.at.epoch, self.at.batch)
-        found = course.step(batch, seed, workers, watch=self.at.batch % WATCHED == 0)
+        found = stage_run.step(batch, seed, workers, watch=self.at.batch % WATCHED == 0)
         losses = found.losses.tolist()
         if not all(map(math.isfinite, losses)):
             raise self._diverged(f"the loss is {losses} in batch {self.at.batch} of epoch {self.at.epoch}")
-        course.optimizer.step(found, workers)
+        stage_run.optimizer.step(found, workers)
         self.loss_weights.clamp_()
-        if course.average is not None:
-            course.average.update()
+        if stage_run.average is not None:
+            stage_run.average.update()
         self.at.count(losses, found.weights.tolist())
-        self.at.hear(found.metrics)
+        self.at.update(found.metrics)
         self.at.batch += 1
 
     def _diverged(self, what: str) -> FunnelcastError:
         return FunnelcastError(f"{what}: training diverged; lower optimizer.learning_rate, or set optimizer.clip")
 
-    def _end_epoch(self, course: Course, train: Columns, dev: Columns) -> None:
+    def _end_epoch(self, stage_run: StageRun, train: Columns, dev: Columns) -> None:
         speed = self.log.speed(self.at)
-        course.optimizer.settle()
-        with course.average.in_place() if course.average is not None else nullcontext():
+        stage_run.optimizer.settle()
+        with stage_run.average.in_place() if stage_run.average is not None else nullcontext():
             metrics, findings = self._measure(dev)
             effective = self._effective_sample(train)
-            value = course.stage.value(metrics, self.funnel)
+            value = stage_run.stage.value(metrics, self.funnel)
             if self.at.best is None or value > self.at.best:
                 self.at.best, self.at.best_epoch, self.at.waited = value, self.at.epoch, 0
                 self._keep_best()
@@ -167,7 +167,7 @@ class Trainer:
         weights = self.loss_weights.task_weights()
         self.at.log_bytes = self.log.write(self.at, weights, metrics, speed, findings, effective)
         self.at.epoch, self.at.batch, self.at.loss_sum, self.at.weight_sum = self.at.epoch + 1, 0, [], []
-        self.at.told, self.at.seconds = {}, 0.0
+        self.at.meta_sums, self.at.seconds = {}, 0.0
 
     def _measure(self, dev: Columns) -> tuple[FunnelMetrics, list[Finding]]:
         log_p, log_q = score(self.model, dev, self.plan.keep_negatives, workers=self.plan.workers)
@@ -195,12 +195,12 @@ class Trainer:
     def _is_due(self) -> bool:
         return time.monotonic() - self._saved >= self.plan.checkpoint_seconds
 
-    def save(self, course: Course | None) -> None:
+    def save(self, stage_run: StageRun | None) -> None:
         """Write a checkpoint of this moment."""
         tensors = self._tensors() | {f"best.{name}": t for name, t in self.best.items()}
-        if course is not None:
-            tensors |= {f"optimizer.{name}": t for name, t in course.optimizer.state().items()}
-            tensors |= {f"average.{n}": t for n, t in (course.average.state() if course.average else {}).items()}
+        if stage_run is not None:
+            tensors |= {f"optimizer.{name}": t for name, t in stage_run.optimizer.state().items()}
+            tensors |= {f"average.{n}": t for n, t in (stage_run.average.state() if stage_run.average else {}).items()}
         save_checkpoint(self.checkpoint, tensors, self.at)
         self._saved = time.monotonic()
 
@@ -226,10 +226,10 @@ class Trainer:
             self.rates = nn.ParameterList([rates[str(i)] for i in range(len(rates))])
         self.rates.load_state_dict(rates)
 
-    def _restore(self, tensors: dict[str, Tensor], course: Course | None) -> None:
+    def _restore(self, tensors: dict[str, Tensor], stage_run: StageRun | None) -> None:
         self._load(tensors)
         self.best = _below("best.", tensors)
-        parts = [course.optimizer, course.average] if course is not None else []
+        parts = [stage_run.optimizer, stage_run.average] if stage_run is not None else []
         for part, prefix in zip(parts, ("optimizer.", "average."), strict=False):
             if part is not None and (state := _below(prefix, tensors)):
                 part.load(state)

@@ -49,12 +49,12 @@ def test_one_number_against_quadrature(rows: int, scale: float) -> None:
 
 def test_a_campaign_of_one_number_by_its_rows() -> None:
     """Offsets of the click alone: the whole method, from ids to probabilities, against sums over the offset."""
-    law = CampaignSimulator(3, Differences(offset=0.9, taste=0.0, correlation=0.0))
-    task = CampaignTasks(law, CLICK, number=1, support=300, query=40)[0]
-    base, labels = law.base(task.support.ids)[:, 0], labels_of(task.support)[:, 0]
+    simulator = CampaignSimulator(3, Differences(offset=0.9, taste=0.0, correlation=0.0))
+    task = CampaignTasks(simulator, CLICK, number=1, support=300, query=40)[0]
+    base, labels = simulator.base(task.support.ids)[:, 0], labels_of(task.support)[:, 0]
     weights = weights_on_grid(np.full((300, 1), 0.9), base, labels)
-    expected = sigmoid(law.base(task.query.ids)[:, :1] + 0.9 * GRID) @ weights
-    log_p, log_q = ExactBayes(law, CLICK)(task.support, task.query)
+    expected = sigmoid(simulator.base(task.query.ids)[:, :1] + 0.9 * GRID) @ weights
+    log_p, log_q = ExactBayes(simulator, CLICK)(task.support, task.query)
     np.testing.assert_allclose(np.exp(log_p), expected, rtol=0.01)
     np.testing.assert_allclose(np.exp(log_q), 1 - expected, rtol=0.001)
 
@@ -64,10 +64,10 @@ def test_clicks_tell_of_conversions_where_the_two_go_together() -> None:
     """With offsets that are the same, 1,000 impressions without a click move p(conversion | click)."""
     found = {}
     for correlation in (0.0, 1.0):
-        law = CampaignSimulator(3, Differences(offset=0.9, taste=0.0, correlation=correlation))
-        rows = law.sample(np.zeros((1000, 2, 3)), np.random.default_rng(0)).columns
+        simulator = CampaignSimulator(3, Differences(offset=0.9, taste=0.0, correlation=correlation))
+        rows = simulator.sample(np.zeros((1000, 2, 3)), np.random.default_rng(0)).columns
         unclicked = Columns(rows.ids, rows.numeric, labels=np.zeros((len(rows), 2), np.uint8))
-        bayes = ExactBayes(law, CONVERSION)
+        bayes = ExactBayes(simulator, CONVERSION)
         found[correlation] = [
             np.exp(bayes(known, rows)[0]).mean() for known in (unclicked.take(np.arange(0)), unclicked)
         ]
@@ -78,17 +78,21 @@ def test_clicks_tell_of_conversions_where_the_two_go_together() -> None:
 def test_conversions_of_clicked_rows_against_sums_over_both_offsets() -> None:
     """p(conversion | click, x) where a click tells of the offset too: with as many clicks of every campaign, or with as
     many as there are in a log."""
-    law = CampaignSimulator(3, Differences(offset=0.9, taste=0.0, correlation=0.5))
-    query = CampaignTasks(law, CONVERSION, number=1, support=1, query=20)[0].query
-    bayes, of_log = (method(law, CONVERSION)(query.take(np.arange(0)), query)[0] for method in (ExactBayes, NotAdapted))
+    simulator = CampaignSimulator(3, Differences(offset=0.9, taste=0.0, correlation=0.5))
+    query = CampaignTasks(simulator, CONVERSION, number=1, support=1, query=20)[0].query
+    bayes, of_log = (
+        method(simulator, CONVERSION)(query.take(np.arange(0)), query)[0] for method in (ExactBayes, NotAdapted)
+    )
     nodes = np.linspace(-4, 4, 161)
     first, own = np.meshgrid(0.9 * nodes, nodes, indexing="ij")
     second = 0.5 * first + 0.75**0.5 * 0.9 * own
     weights = np.exp(-(nodes[:, None] ** 2 + nodes**2) / 2)
     ids = np.random.default_rng(0).integers(1, 11, (4000, 8), np.int32)
-    clicks = sigmoid(law.base(ids)[:, :1] + 0.9 * nodes).mean(0)  # Z, over rows of the first ten values: about the same
+    clicks = sigmoid(simulator.base(ids)[:, :1] + 0.9 * nodes).mean(
+        0
+    )  # Z, over rows of the first ten values: about the same
     for row in range(20):
-        base = law.base(query.ids[row : row + 1])[0]
+        base = simulator.base(query.ids[row : row + 1])[0]
         by_click = weights * sigmoid(base[0] + first)
         for found, of_row in ((bayes, by_click / clicks[:, None]), (of_log, by_click)):
             mean = (of_row * sigmoid(base[1] + second)).sum() / of_row.sum()
@@ -98,9 +102,9 @@ def test_conversions_of_clicked_rows_against_sums_over_both_offsets() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("target", [CLICK, CONVERSION], ids=["click", "conversion"])
 def test_it_is_better_than_what_does_not_adapt_and_worse_than_the_truth(target: TaskOutput) -> None:
-    law = CampaignSimulator(3, Differences(offset=1.5, taste=1.0))
-    tasks = CampaignTasks(law, target, number=8, support=200, query=200)
-    methods: dict[str, Method] = {"bayes": ExactBayes(law, target), "not adapted": NotAdapted(law, target)}
+    simulator = CampaignSimulator(3, Differences(offset=1.5, taste=1.0))
+    tasks = CampaignTasks(simulator, target, number=8, support=200, query=200)
+    methods: dict[str, Method] = {"bayes": ExactBayes(simulator, target), "not adapted": NotAdapted(simulator, target)}
     found = measure(tasks, methods, target, (0, 200)).figures
     losses = {name: own.log_loss.mean(1) for name, own in found.items()}
     assert losses["bayes"][0] < losses["not adapted"][0] + 0.001
@@ -112,11 +116,11 @@ def test_it_is_better_than_what_does_not_adapt_and_worse_than_the_truth(target: 
 
 
 def test_where_campaigns_are_alike_there_is_nothing_to_learn() -> None:
-    law = CampaignSimulator(3, ALIKE)
-    task = CampaignTasks(law, CLICK, number=1, support=500, query=30)[0]
-    log_p, _ = ExactBayes(law, CLICK)(task.support, task.query)
-    np.testing.assert_allclose(log_p, np.log(sigmoid(law.base(task.query.ids)[:, 0])), atol=1e-5)
-    np.testing.assert_allclose(log_p, NotAdapted(law, CLICK)(task.support, task.query)[0], atol=1e-5)
+    simulator = CampaignSimulator(3, ALIKE)
+    task = CampaignTasks(simulator, CLICK, number=1, support=500, query=30)[0]
+    log_p, _ = ExactBayes(simulator, CLICK)(task.support, task.query)
+    np.testing.assert_allclose(log_p, np.log(sigmoid(simulator.base(task.query.ids)[:, 0])), atol=1e-5)
+    np.testing.assert_allclose(log_p, NotAdapted(simulator, CLICK)(task.support, task.query)[0], atol=1e-5)
 
 
 def labels_of(columns: Columns) -> Floats:

@@ -46,7 +46,7 @@ class Study:
             value = self._try(trial, table, folder / str(trial.number))
             progress(self.model, number + 1, self._budget(), "trials", "" if value is None else f"{value:.4f}")
             on_trial(self.model, number, value)
-        return self._told()
+        return self._results()
 
     def _budget(self) -> int:
         return grid_size(self.space) if self.config.method == "grid" else self.config.trials
@@ -121,7 +121,7 @@ class Study:
                 found[path] = float(f"{trial.suggest_float(path, values.low, values.high, log=values.log):.3g}")
         return found
 
-    def _told(self) -> dict[str, Any]:
+    def _results(self) -> dict[str, Any]:
         trials = [
             {
                 "number": trial.number,
@@ -165,16 +165,16 @@ def run_trial(
 
     Raises Pruned, and FunnelcastError where it cannot be trained.
     """
-    told = 0
+    written = 0
 
     def progress(stage: str, done: int, total: int, unit: str, note: str = "") -> None:
-        nonlocal told
+        nonlocal written
         if done >= total > 0 and experiment.model.differentiable:
             lines = _lines(folder / "log.jsonl")
-            for number, line in enumerate(lines[told:], told):
+            for number, line in enumerate(lines[written:], written):
                 if "dev" in line and is_hopeless(number, value_of(line["dev"], metric, table.schema.funnel)):
                     raise Pruned
-            told = len(lines)
+            written = len(lines)
 
     try:
         run = train(experiment, table, folder, parts=("dev",), baselines=False, progress=progress)

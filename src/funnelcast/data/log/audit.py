@@ -85,8 +85,8 @@ def odd_texts(engine: Engine, staged: list[Staged], schema: Schema) -> dict[str,
                 found = _odd(engine, table, column)
                 if 0 < (found["odd"] or 0) < found["whole"]:
                     file, line = each.source.locate(found["row"])
-                    told = f"{column} is text, not integers, for {found['text']!r} in line {line} of {file.name}"
-                    counts[told] = found["odd"]
+                    reason = f"{column} is text, not integers, for {found['text']!r} in line {line} of {file.name}"
+                    counts[reason] = found["odd"]
     return counts
 
 

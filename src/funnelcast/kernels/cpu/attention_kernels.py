@@ -40,7 +40,7 @@ def attend(calls: Any, targets: Any, transfers: Any) -> None:
             for i in range(target.first, target.last):
                 token, source = transfers[i].token + kept, _rows_of(call, call.out, transfers[i].source, start)
                 _product(call, source, _panels(call, i + 2 * t), token, rows, OVERWRITE)
-                _rectify(token, transfers[i].bias, rows, width)
+                _bias_relu(token, transfers[i].bias, rows, width)
                 _product(call, token, score, transfers[i].scored + kept, rows, OVERWRITE)
             _product(call, own, score, target.scored + kept, rows, OVERWRITE)
             _mix(call, target, transfers, own, kept, start if call.keep else 0, rows)
@@ -244,7 +244,7 @@ def _rows_of(call: Any, x: int, step: int, start: int) -> Any:
 
 
 @helper
-def _rectify(x: int, bias: int, rows: int, width: int) -> None:
+def _bias_relu(x: int, bias: int, rows: int, width: int) -> None:
     """In place, the positive part of x + bias."""
     y, b = matrix(x, rows, width), matrix(bias, 1, width)
     for r in range(rows):

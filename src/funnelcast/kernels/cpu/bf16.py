@@ -90,8 +90,8 @@ def _transpose(typing: Any, x: Any, step: Any, to: Any, row: Any) -> Any:
         rows = [load_vector(builder, builder.add(x, builder.mul(step, _LONG(r)))) for r in range(2 * LANES)]
         vectors = [_paired(builder, *rows[r : r + 2]) for r in range(0, 2 * LANES, 2)]
         for _ in range(LANES.bit_length() - 1):  # interleave the upper half with the lower one
-            halves = zip(vectors[: LANES // 2], vectors[LANES // 2 :], strict=True)
-            vectors = [_between(builder, *two, begin) for two in halves for begin in (0, LANES // 2)]
+            shorts_of_row = zip(vectors[: LANES // 2], vectors[LANES // 2 :], strict=True)
+            vectors = [_between(builder, *two, begin) for two in shorts_of_row for begin in (0, LANES // 2)]
         for c, vector in enumerate(vectors):
             place = builder.add(to, builder.mul(row, _LONG(c)))
             builder.store(vector, builder.inttoptr(place, _WORDS.as_pointer())).align = FLOAT
@@ -125,11 +125,11 @@ def pair_columns(x: int, rows: int, columns: int, to: int) -> None:
         source, target = x + r * columns * FLOAT, to + r * width * SHORT
         for j in range(0, whole, LANES):
             _narrow_vector(source + j * FLOAT, target + j * SHORT)
-        own, halves = words(source, 1, columns), shorts(target, 1, width)
+        own, shorts_of_row = words(source, 1, columns), shorts(target, 1, width)
         for j in range(whole, columns):
-            halves[0, j] = rounded(own[0, j])
+            shorts_of_row[0, j] = rounded(own[0, j])
         for j in range(columns, width):
-            halves[0, j] = 0
+            shorts_of_row[0, j] = 0
 
 
 @compiled

@@ -43,13 +43,13 @@ class Buffer:
         """`sizes`: elements of each of its parts, one after the other; `ALIGNED` more can be read after the last."""
         ends = list(accumulate(-(-size // ALIGNED) * ALIGNED for size in sizes))
         size = (ends[-1] + ALIGNED if ends else 1).bit_length()
-        self._shelf = getattr(_thread, "pool", _shared).setdefault(size, [])
-        self._memory = _take(size, self._shelf, _shared.setdefault(size, []))
+        self._pool = getattr(_thread, "pool", _shared).setdefault(size, [])
+        self._memory = _take(size, self._pool, _shared.setdefault(size, []))
         first = self._memory.data_ptr()
         self.addresses = [first + start * FLOAT for start in [0, *ends[:-1]][: len(sizes)]]
 
     def __del__(self) -> None:
-        self._shelf.append(self._memory)
+        self._pool.append(self._memory)
 
 
 def _take(size: int, *shelves: list[Tensor]) -> Tensor:

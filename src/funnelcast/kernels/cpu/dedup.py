@@ -66,9 +66,9 @@ class Deduplicated:
         """`codes`, and a row (C,) that has each of them, 0 where none has."""
         fields, sizes = _fields_of(self._spans)
         codes = torch.empty(len(self._ids), len(sizes), dtype=torch.int32)
-        readers = torch.empty(sum(sizes), dtype=torch.int64)
-        launch(_code, fields, *arrays(self._ids, codes, readers))
-        return codes, readers
+        representatives = torch.empty(sum(sizes), dtype=torch.int64)
+        launch(_code, fields, *arrays(self._ids, codes, representatives))
+        return codes, representatives
 
     @property
     def codes(self) -> Tensor:
@@ -83,9 +83,9 @@ class Deduplicated:
 
 
 @compiled
-def _code(fields: Any, ids: Any, codes: Any, readers: Any) -> None:
+def _code(fields: Any, ids: Any, codes: Any, representatives: Any) -> None:
     """fields (n, 4): group, column of `ids`, what its id counts in the code, and where the group's codes begin."""
-    readers[:] = 0
+    representatives[:] = 0
     for r in range(len(ids)):
         for f in range(len(fields)):
             group, column, times, start = fields[f]
@@ -93,7 +93,7 @@ def _code(fields: Any, ids: Any, codes: Any, readers: Any) -> None:
                 codes[r, group] = start
             codes[r, group] += np.int32(ids[r, column] * times)
         for g in range(codes.shape[1]):
-            readers[codes[r, g]] = r
+            representatives[codes[r, g]] = r
 
 
 class _FirstLayer(torch.autograd.Function):
@@ -102,12 +102,12 @@ class _FirstLayer(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, spans: tuple[_Span, ...], readers: Tensor
+        ctx: Any, x: Tensor, weight: Tensor, spans: tuple[_Span, ...], representatives: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        tables = weight.new_empty(len(weight), len(readers), weight.shape[2])
-        ctx.spans, ctx.shape, ctx.readers = spans, x.shape, readers
-        vectors = [x.narrow(1, *columns).index_select(0, own) for columns, _, own in _groups(spans, readers)]
-        for of_group, (columns, codes, _) in zip(vectors, _groups(spans, readers), strict=True):
+        tables = weight.new_empty(len(weight), len(representatives), weight.shape[2])
+        ctx.spans, ctx.shape, ctx.representatives = spans, x.shape, representatives
+        vectors = [x.narrow(1, *columns).index_select(0, own) for columns, _, own in _groups(spans, representatives)]
+        for of_group, (columns, codes, _) in zip(vectors, _groups(spans, representatives), strict=True):
             of_all = of_group.expand(len(weight), -1, -1)
             torch.bmm(of_all, weight.narrow(1, *columns), out=tables.narrow(1, *codes))
         ctx.save_for_backward(weight, *vectors)
@@ -122,21 +122,25 @@ class _FirstLayer(torch.autograd.Function):
             grad_x.narrow(1, span.start, span.width).copy_(dense.narrow(1, at, span.width))
             grad_weight.narrow(1, span.start, span.width).copy_(of_dense.narrow(1, at, span.width))
             at += span.width
-        for of_group, (columns, codes, readers) in zip(vectors, _groups(ctx.spans, ctx.readers), strict=True):
+        for of_group, (columns, codes, representatives) in zip(
+            vectors, _groups(ctx.spans, ctx.representatives), strict=True
+        ):
             grad, of_all = tables.narrow(1, *codes), of_group.t().expand(len(weight), -1, -1)
             torch.bmm(of_all, grad, out=grad_weight.narrow(1, *columns))
             by_vector = grad.bmm(weight.narrow(1, *columns).transpose(1, 2)).sum(0)
-            grad_x.narrow(1, *columns).zero_().index_add_(0, readers, by_vector)
+            grad_x.narrow(1, *columns).zero_().index_add_(0, representatives, by_vector)
         return grad_x, grad_weight, None, None
 
 
-def _groups(spans: tuple[_Span, ...], readers: Tensor) -> Iterator[tuple[tuple[int, int], tuple[int, int], Tensor]]:
+def _groups(
+    spans: tuple[_Span, ...], representatives: Tensor
+) -> Iterator[tuple[tuple[int, int], tuple[int, int], Tensor]]:
     """Of each group: (start, number) of its columns of x, and of its codes, and a row that has each code."""
     at = 0
     for span in spans:
         if span.group:
             size = _size(span.group)
-            yield (span.start, span.width), (at, size), readers.narrow(0, at, size)
+            yield (span.start, span.width), (at, size), representatives.narrow(0, at, size)
             at += size
 
 

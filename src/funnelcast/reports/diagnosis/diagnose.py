@@ -103,8 +103,8 @@ def diagnose_run(
         found = diagnose(run, data, by=by, item=item)
     else:
         said, results = json.loads(claim.read_text()), run / "results.json"
-        told = json.loads(results.read_text()) if results.is_file() else said
-        pairs = list(_first_runs(run, told["models"]))  # the claim has those that were taken out of the suite too
+        summary = json.loads(results.read_text()) if results.is_file() else said
+        pairs = list(_first_runs(run, summary["models"]))  # the claim has those that were taken out of the suite too
         found = {}
         for done, (model, folder) in enumerate(pairs, 1):
             split = run / "splits" / folder.parent.name
@@ -119,11 +119,11 @@ def diagnose_run(
 
 def is_due(run: Path, *, anew: bool) -> bool:
     """Whether a diagnosis is wanted: `anew`, or of a benchmark on a table that is there whose results are newer."""
-    claim, told, results = run / "benchmark.json", run / "diagnosis.json", run / "results.json"
+    claim, diagnosis, results = run / "benchmark.json", run / "diagnosis.json", run / "results.json"
     if anew or not (claim.is_file() and results.is_file()):
         return anew
     table = json.loads(claim.read_text()).get("table")
-    is_stale = not told.is_file() or told.stat().st_mtime < results.stat().st_mtime
+    is_stale = not diagnosis.is_file() or diagnosis.stat().st_mtime < results.stat().st_mtime
     return is_stale and table is not None and (Path(table) / "manifest.json").is_file()
 
 

@@ -34,10 +34,10 @@ def conflict(objective: Objective, loader: Loader, steps: tuple[str, ...]) -> li
             every = [[gradient for group in own.values() for gradient in group] for own in (by_step[a], by_step[b])]
             for group, cosine in {**cosines, "all shared": _cosine(*every)}.items():
                 found.setdefault((a, b, group), []).append(cosine)
-    return [told for key, cosines in found.items() if (told := _told(steps, key, cosines))]
+    return [each for key, cosines in found.items() if (each := _conflict(steps, key, cosines))]
 
 
-def _told(steps: tuple[str, ...], key: tuple[int, int, str], cosines: list[float]) -> dict[str, Any] | None:
+def _conflict(steps: tuple[str, ...], key: tuple[int, int, str], cosines: list[float]) -> dict[str, Any] | None:
     mean = mean_interval(np.array(cosines, np.float64))
     if math.isnan(mean.estimate):
         return None

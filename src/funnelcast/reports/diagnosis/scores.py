@@ -106,8 +106,13 @@ def bins_of(labels: Array, p: Floats, weight: Floats, bins: int = BINS) -> list[
         if w.sum() > 0:
             observed, size = float(np.average(labels[rows] == 1, weights=w)), float(w.sum() ** 2 / (w @ w))
             low, high = wilson(observed, size)
-            told = {"predicted": float(np.average(p[rows], weights=w)), "observed": observed, "low": low, "high": high}
-            found.append({**told, "rows": len(rows)})
+            figures = {
+                "predicted": float(np.average(p[rows], weights=w)),
+                "observed": observed,
+                "low": low,
+                "high": high,
+            }
+            found.append({**figures, "rows": len(rows)})
     return found
 
 
@@ -167,14 +172,14 @@ def buckets(ids: Array, size: int) -> Array:
 
 
 def _measure(scored: Scored, output: Any, bucket: Array) -> list[dict[str, Any]]:
-    rows, told = scored.rows(output), []
+    rows, by_bucket = scored.rows(output), []
     for place, name in enumerate(NAMES):
         own = bucket[rows.where] == place
         labels = rows.labels[own]
         auc = auc_interval(labels, rows.log_p[own], rows.weight[own])
         figures = {"auc": auc.estimate, "low": auc.low, "high": auc.high}
         known = {key: value if math.isfinite(value) else None for key, value in figures.items()}
-        told.append(
+        by_bucket.append(
             {"name": name, "rows": len(labels), "positives": int((labels == 1).sum()), **known, "note": auc.note}
         )
-    return told
+    return by_bucket

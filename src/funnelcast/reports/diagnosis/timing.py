@@ -14,10 +14,10 @@ import torch
 from funnelcast.data.columns import Columns
 from funnelcast.models.network import FunnelModel
 from funnelcast.ops import Precision
-from funnelcast.training.course import Plan, course_of
 from funnelcast.training.gradients import Gradients
 from funnelcast.training.losses import LossWeights
 from funnelcast.training.objective import Microbatch, Objective
+from funnelcast.training.stage_run import Plan, stage_run_of
 from funnelcast.training.stages import Stage
 
 ROUNDS = 5
@@ -40,15 +40,15 @@ def timing(model: FunnelModel, weights: LossWeights, plan: Plan, train: Columns)
     """Of a plain step of a batch on one thread, the slowest first: medians, and shares of all. The model stays as it
     is."""
     model, weights = copy.deepcopy(model), copy.deepcopy(weights)
-    course = course_of(Stage(), model, weights, plan, train, None)
+    stage_run = stage_run_of(Stage(), model, weights, plan, train, None)
     objective, watch = Objective(model, weights, plan.loss), _Watch()
-    batches = course.loader.epoch(0)
+    batches = stage_run.loader.epoch(0)
     for _ in range(ROUNDS + 1):
         with watch.part("reading rows"):
             batch = next(batches, None)
         if batch is None:
             break
-        _step(objective, batch, course.optimizer, watch, plan.optimizer.precision)
+        _step(objective, batch, stage_run.optimizer, watch, plan.optimizer.precision)
     seconds = {name: median(own[1:] or own) for name, own in watch.seconds.items()}
     total = sum(seconds.values())
     slowest = sorted(seconds.items(), key=lambda each: -each[1])

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from funnelcast.data.datasets.generator import law
+from funnelcast.data.datasets.generator import process
 from funnelcast.data.datasets.generator.generate import Summary, generate
 from funnelcast.data.datasets.generator.text import FIRST_IDS
 from funnelcast.data.datasets.generator.world import MOST_CATEGORIES, MOST_ITEMS, MOST_USERS, category_starts
@@ -125,7 +125,7 @@ class TestFormat:
         sizes |= dict.fromkeys(("216", "702", "127_14"), "brands") | dict.fromkeys(
             ("210", "853", "150_14"), "intentions"
         )
-        most = {field: counts[sizes[field]] if field in sizes else law.PROFILE.get(field, 3) for field in FIRST_IDS}
+        most = {field: counts[sizes[field]] if field in sizes else process.PROFILE.get(field, 3) for field in FIRST_IDS}
         ordered = sorted(FIRST_IDS, key=lambda field: FIRST_IDS[field])
         for field, after in itertools.pairwise(ordered):
             assert FIRST_IDS[field] + most[field] <= FIRST_IDS[after], field

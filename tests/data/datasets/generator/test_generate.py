@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from funnelcast.data.datasets.generator import blocks, law
+from funnelcast.data.datasets.generator import blocks, process
 from funnelcast.data.datasets.generator.blocks import Generator
 from funnelcast.data.datasets.generator.generate import REALISTIC, GeneratorConfig, Summary, generate, write_log
 from funnelcast.data.datasets.generator.world import build_world
@@ -52,11 +52,11 @@ class TestLaw:
                 z = (
                     world.user_effect[user, step]
                     + world.item_effect[item, step]
-                    + law.SHARED_WEIGHT[step] * shared
+                    + process.SHARED_WEIGHT[step] * shared
                     + own
                 )
                 z += world.situation[step, scenario, world.profile[user, 3]] + generator.intercepts[step]
-                z += sum(s * math.log(1 + n) for s, n in zip(law.STRENGTH[step], block.rows.seen[i], strict=True))
+                z += sum(s * math.log(1 + n) for s, n in zip(process.STRENGTH[step], block.rows.seen[i], strict=True))
                 assert block.truth[i, step] == pytest.approx(1 / (1 + math.exp(-z)), rel=1e-12)
 
     def test_file_has_the_truth_and_the_labels(self, summary: Summary, parts: dict[str, Part]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 FINE, COLUMNS, SAMPLE_ID, CLICK, CONVERSION, INDEX, FEATURE_NUM = range(7)
 FEATURE, ID, VALUE, COUNT, ENCODING, UNKNOWN = range(7, 13)
 
-TOLD = {  # what the summary counts it as, and the reason with the two details
+REASONS = {  # what the summary counts it as, and the reason with the two details
     COLUMNS: ("columns", "the number of columns is {0}, not {1}"),
     SAMPLE_ID: ("sample_id", "sample_id is empty"),
     CLICK: ("label", "click is not 0 or 1"),

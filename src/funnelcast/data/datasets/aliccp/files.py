@@ -57,14 +57,14 @@ class Source:
             raise DataError(f"{self.path} is a directory; give the file in it, such as {self.kind}_{self.part}.csv")
         if not self.path.is_file():
             raise DataError(f"{self.path} does not exist; {_nearest(self.path)}")
-        with _told(self.path), self.path.open("rb") as file:
+        with _readable(self.path), self.path.open("rb") as file:
             _check_content(self.path, file.read(4))
 
     def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
         """The lines in blocks of about `block_bytes`, at least one line each. Raises DataError."""
         self.check()
         total = self.path.stat().st_size
-        with _told(self.path), self.path.open("rb") as raw, self._open(raw) as stream:
+        with _readable(self.path), self.path.open("rb") as raw, self._open(raw) as stream:
             pieces = _whole_lines(stream, block_bytes)
             piece = next(pieces, None)
             if piece is None:
@@ -151,7 +151,7 @@ def _nearest(path: Path) -> str:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _readable(path: Path) -> Iterator[None]:
     """What the libraries raise over a damaged or unreadable file, as a DataError that names it."""
     try:
         yield

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from funnelcast.compiled import compiled
 from funnelcast.data.datasets.aliccp.byte_words import find_line_ends
-from funnelcast.data.datasets.aliccp.faults import ENCODING, FINE, TOLD, UNKNOWN
+from funnelcast.data.datasets.aliccp.faults import ENCODING, FINE, REASONS, UNKNOWN
 from funnelcast.data.datasets.aliccp.fields import Fields
 from funnelcast.data.datasets.aliccp.files import BLOCK_BYTES, COMMON, SKELETON, Block, Source
 from funnelcast.data.datasets.aliccp.ids import IdTable
@@ -116,7 +116,7 @@ class LineReader:
 
     def _put_aside(self, lines: Lines, source: Source) -> None:
         for line in np.flatnonzero(~lines.good).tolist():
-            kind, reason = TOLD[lines.tokens.faults[line]]
+            kind, reason = REASONS[lines.tokens.faults[line]]
             self.faults[kind] += 1
             reason = reason.format(*lines.tokens.details[line])
             text = lines.text(line).decode(errors="replace")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from funnelcast.compiled import borrowed, compiled, inlined
+from funnelcast.compiled import compiled, inlined, uncounted
 from funnelcast.data.datasets.aliccp.byte_words import (
     BYTES,
     find_comma,
@@ -95,9 +95,9 @@ def _room(lines: int, most: int) -> Items:
 def _tokenize(data: Bytes, starts: Int64s, ends: Int64s, fields: Fields, tokens: Tokens, skeleton: bool) -> None:
     """Arrays are borrowed, and the parts that take them written in: else each line counts each of them anew."""
     faults, details, keys, values, labels, sample_ends, items = tokens
-    data, names, places = borrowed(data), borrowed(fields.keys), borrowed(fields.places)
-    keys, values, labels, sample_ends = borrowed(keys), borrowed(values), borrowed(labels), borrowed(sample_ends)
-    items = Items(borrowed(items.ends), borrowed(items.fields), borrowed(items.ids), borrowed(items.weights))
+    data, names, places = uncounted(data), uncounted(fields.keys), uncounted(fields.places)
+    keys, values, labels, sample_ends = uncounted(keys), uncounted(values), uncounted(labels), uncounted(sample_ends)
+    items = Items(uncounted(items.ends), uncounted(items.fields), uncounted(items.ids), uncounted(items.weights))
     for i in range(len(starts)):
         tail, end, fault, columns = starts[i], ends[i], FINE, 3
         items.ends[i + 1] = items.ends[i]

@@ -8,10 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from funnelcast.data.datasets.generator import law
+from funnelcast.data.datasets.generator import process
 from funnelcast.data.datasets.generator.config import PARTS, GeneratorConfig
 from funnelcast.data.datasets.generator.counter_random import Keys, keys_of
-from funnelcast.data.datasets.generator.law import Rows
 from funnelcast.data.datasets.generator.lists import (
     HISTORY,
     LONGEST,
@@ -21,6 +20,7 @@ from funnelcast.data.datasets.generator.lists import (
     draw_lists,
     list_sizes,
 )
+from funnelcast.data.datasets.generator.process import Rows
 from funnelcast.data.datasets.generator.text import COMMON_FIELDS, Lines
 from funnelcast.data.datasets.generator.world import build_world
 
@@ -64,7 +64,7 @@ class Generator:
         keys = keys_of(self._keys[part], first, LISTS_PER_BLOCK)
         sizes = _at_most(list_sizes(keys), most)
         rows, skeleton, common = self._draw(keys[: len(sizes)], sizes, new=part == "test")
-        truth = law.probabilities(law.logits(self.world, rows), self.intercepts)
+        truth = process.probabilities(process.logits(self.world, rows), self.intercepts)
         lists = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
         return Block(keys[: len(sizes)], lists, rows, skeleton, common, truth, self._labels(rows, truth))
 
@@ -85,7 +85,7 @@ class Generator:
     def _calibrate(self) -> NDArray[np.float64]:
         lists = min(6_000, max(1_000, self.config.rows // PILOT_ROWS))
         rows, *_ = self._draw(keys_of(self._keys["pilot"], 0, lists), np.full(lists, PILOT_ROWS), new=False)
-        return law.calibrate(law.logits(self.world, rows), self.config.click_rate, self.config.conversion_rate)
+        return process.calibrate(process.logits(self.world, rows), self.config.click_rate, self.config.conversion_rate)
 
 
 def _empty_memory(entities: int) -> Memory:

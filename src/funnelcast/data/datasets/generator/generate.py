@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from funnelcast.data.datasets.generator import law
+from funnelcast.data.datasets.generator import process
 from funnelcast.data.datasets.generator.blocks import Block, Generator
 from funnelcast.data.datasets.generator.config import PARTS, REALISTIC, GeneratorConfig
 from funnelcast.data.datasets.generator.text import common_text, skeleton_text
@@ -133,7 +133,7 @@ def _described(generator: Generator, counts: dict[str, Counts]) -> str:
 
 
 def _readme(counts: dict[str, Counts]) -> str:
-    lines = ["A generated log in Ali-CCP's raw format.", "", str(law.__doc__), "Settings: generator.json has all."]
+    lines = ["A generated log in Ali-CCP's raw format.", "", str(process.__doc__), "Settings: generator.json has all."]
     lines += [
         f"{part}: {c.rows:,} rows in {c.lists:,} lists, {c.clicks:,} clicks, {c.conversions:,} conversions after one"
         for part, c in counts.items()

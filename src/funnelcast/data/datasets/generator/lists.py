@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from funnelcast.compiled import compiled
 from funnelcast.data.datasets.generator.counter_random import Keys, hash_of, uniform, zipf
-from funnelcast.data.datasets.generator.law import Rows, World
+from funnelcast.data.datasets.generator.process import Rows, World
 from funnelcast.data.datasets.generator.text import FIELDS, MOST_SEEN, Lines, shuffle
 
 USER_TAIL, CATEGORY_TAIL, TAIL = 1.6, 2.0, 3.0

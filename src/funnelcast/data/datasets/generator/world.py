@@ -8,9 +8,9 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from funnelcast.data.datasets.generator import law
-from funnelcast.data.datasets.generator.law import DIMENSIONS, PROFILE, STEPS, TASTES, Floats, Ints, World
+from funnelcast.data.datasets.generator import process
 from funnelcast.data.datasets.generator.lists import CATEGORY_TAIL, MEAN_ROWS, MOST_ACTIVE, NEW_SHARE
+from funnelcast.data.datasets.generator.process import DIMENSIONS, PROFILE, STEPS, TASTES, Floats, Ints, World
 
 SHOP, BRAND, INTENTION, ITEM = range(1, 5)
 """Rows of `World.start`."""
@@ -38,9 +38,9 @@ def build_world(train_rows: int, seed: int, campaign_std: float) -> World:
         item_effect=_item_effects(rng, start, shop, brand, campaign_std),
         item_code=_shuffled(rng, len(shop)),
         entity_code=np.concatenate([_shuffled(rng, end - begin) for begin, end in start[:ITEM, [0, -1]]]),
-        situation=rng.normal(0, law.SITUATION_STD, (STEPS, 3, 1))
-        + rng.normal(0, law.SITUATION_STD, (STEPS, 3, PROFILE["125"])),
-        known=np.array(law.KNOWN),
+        situation=rng.normal(0, process.SITUATION_STD, (STEPS, 3, 1))
+        + rng.normal(0, process.SITUATION_STD, (STEPS, 3, PROFILE["125"])),
+        known=np.array(process.KNOWN),
     )
 
 
@@ -82,7 +82,7 @@ def _links(rng: Generator, start: Ints) -> tuple[Ints, Ints, Ints]:
     category = item_categories(start)
     items = len(category)
     shop = _pick(rng, start[SHOP], category, 1.5)
-    brand = np.where(rng.random(items) < law.BRANDED, _pick(rng, start[BRAND], category, 1.5), -1)
+    brand = np.where(rng.random(items) < process.BRANDED, _pick(rng, start[BRAND], category, 1.5), -1)
     intentions = np.stack([_pick(rng, start[INTENTION], category, 1.3) for _ in range(4)], axis=1)
     repeated = np.stack([(intentions[:, :k] == intentions[:, k : k + 1]).any(axis=1) for k in range(4)], axis=1)
     cut = np.arange(4) >= rng.integers(1, 5, (items, 1))
@@ -101,11 +101,11 @@ def _pick(rng: Generator, start: Ints, category: Ints, tail: float) -> Ints:
 
 def _users(rng: Generator, users: int) -> dict[str, Any]:
     profile = np.stack([np.floor(n * rng.random(users) ** 1.3) for n in PROFILE.values()], axis=1).astype(np.int64)
-    effect = rng.normal(0, law.OWN_STD, (users, STEPS))
-    taste = rng.normal(0, law.OWN_TASTE_STD, (users, TASTES, DIMENSIONS))
+    effect = rng.normal(0, process.OWN_STD, (users, STEPS))
+    taste = rng.normal(0, process.OWN_TASTE_STD, (users, TASTES, DIMENSIONS))
     for i, (field, count) in enumerate(PROFILE.items()):
-        effect += rng.normal(0, law.EFFECT_STD[field], (count, STEPS))[profile[:, i]]
-        taste += rng.normal(0, law.TASTE_STD.get(field, 0), (count, TASTES, DIMENSIONS))[profile[:, i]]
+        effect += rng.normal(0, process.EFFECT_STD[field], (count, STEPS))[profile[:, i]]
+        taste += rng.normal(0, process.TASTE_STD.get(field, 0), (count, TASTES, DIMENSIONS))[profile[:, i]]
     return {
         "profile": profile,
         "shown": _shown(rng, users),
@@ -117,23 +117,23 @@ def _users(rng: Generator, users: int) -> dict[str, Any]:
 
 
 def _shown(rng: Generator, users: int) -> NDArray[np.bool_]:
-    share = np.array([law.SHOWN_PROFILE[field] for field in PROFILE])
+    share = np.array([process.SHOWN_PROFILE[field] for field in PROFILE])
     has_profile = rng.random((users, 1)) < share.max()
     shown: NDArray[np.bool_] = has_profile & (rng.random((users, len(PROFILE))) < share / share.max())
     return shown
 
 
 def _category_tastes(rng: Generator, categories: int) -> Floats:
-    scale = np.array(law.TASTE_SCALE)[:, None] / DIMENSIONS**0.5
+    scale = np.array(process.TASTE_SCALE)[:, None] / DIMENSIONS**0.5
     tastes: Floats = rng.normal(0, 1, (categories, TASTES, DIMENSIONS)) * scale
     return tastes
 
 
 def _item_effects(rng: Generator, start: Ints, shop: Ints, brand: Ints, campaign_std: float) -> Floats:
     entities = rng.normal(0, 1, (start[INTENTION, 0], STEPS))
-    entities[: start[SHOP, 0]] *= law.CATEGORY_STD
+    entities[: start[SHOP, 0]] *= process.CATEGORY_STD
     entities[start[SHOP, 0] : start[BRAND, 0]] *= campaign_std
-    entities[start[BRAND, 0] :] *= law.BRAND_STD
+    entities[start[BRAND, 0] :] *= process.BRAND_STD
     branded = (brand >= 0)[:, None]
-    own: Floats = rng.normal(0, law.ITEM_STD, (len(shop), STEPS))
+    own: Floats = rng.normal(0, process.ITEM_STD, (len(shop), STEPS))
     return own + entities[item_categories(start)] + entities[shop] + np.where(branded, entities[brand], 0)

@@ -1,4 +1,4 @@
-"""Data with a known law, so that the best reachable figure is known too.
+"""Data with a known process, so that the best reachable figure is known too.
 
 Eight categorical fields of ten values, uniform and independent. With x_f the value of field f,
 
@@ -46,7 +46,7 @@ class Sample:
     p_conversion_given_click: NDArray[np.float64]  # (N,)
 
 
-class KnownLaw:
+class Simulator:
     """The law of one seed."""
 
     def __init__(self, seed: int = 0, *, noise: bool = False) -> None:
@@ -134,7 +134,7 @@ def _encoder() -> Encoder:
     names = [f"f{i}" for i in range(FIELDS)]
     schema = Schema.from_dict(
         {
-            "name": "known-law",
+            "name": "simulator",
             "funnel": "click; conversion after click",
             "features": dict.fromkeys(names, "categorical"),
         }

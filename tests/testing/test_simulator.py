@@ -1,4 +1,4 @@
-"""The law is what it says: its rates, its share that an additive model cannot see. `scripts/proof law` trains on it."""
+"""The simulator is what it says: its rates, and the share that an additive model cannot see."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import OneHotEncoder
 
-from funnelcast.testing.known_law import FIELDS, RATE, VALUES, KnownLaw
+from funnelcast.testing.simulator import FIELDS, RATE, VALUES, Simulator
 
 
 def logit(p: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -20,7 +20,7 @@ def logit(p: NDArray[np.float64]) -> NDArray[np.float64]:
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("noise", [False, True])
 def test_rates_and_shapes(seed: int, noise: bool) -> None:
-    drawn = KnownLaw(seed, noise=noise).sample(40_000)
+    drawn = Simulator(seed, noise=noise).sample(40_000)
     assert drawn.ids.shape == (40_000, FIELDS) and set(np.unique(drawn.ids)) == set(range(1, VALUES + 1))
     click, conversion = drawn.labels.T == 1
     assert not np.any(conversion & ~click)
@@ -32,17 +32,17 @@ def test_rates_and_shapes(seed: int, noise: bool) -> None:
 
 
 def test_the_same_seed_is_the_same_law_and_parts_are_independent() -> None:
-    a, b = KnownLaw(1), KnownLaw(1)
+    a, b = Simulator(1), Simulator(1)
     first, again, other = a.sample(100), b.sample(100), a.sample(100, part=1)
     assert np.array_equal(first.ids, again.ids) and np.array_equal(first.labels, again.labels)
     assert not np.array_equal(first.ids, other.ids)
-    assert not np.allclose(first.p_click, KnownLaw(2).sample(100).p_click)
+    assert not np.allclose(first.p_click, Simulator(2).sample(100).p_click)
 
 
 @pytest.mark.parametrize("step", ["p_click", "p_conversion_given_click"])
 def test_half_of_the_logits_variance_is_additive(step: str) -> None:
     """By least squares on one-hot fields; the rest lies in products of pairs that no single field tells of."""
-    drawn = KnownLaw(0).sample(10_000)
+    drawn = Simulator(0).sample(10_000)
     z = logit(getattr(drawn, step))
     x = OneHotEncoder().fit_transform(drawn.ids)
     rest = z - x @ lsqr(x, z)[0]
@@ -53,7 +53,7 @@ def test_half_of_the_logits_variance_is_additive(step: str) -> None:
 def test_an_additive_model_stays_far_from_the_truth() -> None:
     """Lift is AUC - 0.5 over that of the true probabilities. Logistic regression of 30,000 rows reaches about 80 % of
     it; with any number of rows it would still be under 90 %, for it fits the additive half almost exactly here."""
-    law = KnownLaw(0)
+    law = Simulator(0)
     fit, test = law.sample(30_000), law.sample(30_000, part=1)
     encoder = OneHotEncoder().fit(fit.ids)
     model = LogisticRegression(C=10, max_iter=300).fit(encoder.transform(fit.ids), fit.labels[:, 0])
@@ -65,10 +65,10 @@ def test_an_additive_model_stays_far_from_the_truth() -> None:
 
 
 def test_its_table_tells_the_truth_beside(tmp_path: Path) -> None:
-    table = KnownLaw(0).write_table(tmp_path / "law", train=50, dev=30, test=20)
+    table = Simulator(0).write_table(tmp_path / "law", train=50, dev=30, test=20)
     assert [table.rows(part) for part in ("train", "dev", "test")] == [50, 30, 20]
     for part, name in enumerate(("train", "dev", "test")):
-        drawn, columns = KnownLaw(0).sample(table.rows(name), part), table.part(name)
+        drawn, columns = Simulator(0).sample(table.rows(name), part), table.part(name)
         assert np.array_equal(columns.ids, drawn.ids) and np.array_equal(columns.labels, drawn.labels)  # type: ignore[arg-type]
         assert table.side(name).column_names == ["true_p_click", "true_p_conversion_given_click"]
         assert np.array_equal(table.side(name)["true_p_click"], drawn.p_click)

@@ -1,7 +1,7 @@
-"""The known law: MAN and `recommended` find nearly all of its lift, an additive model does not, and in noise there is
+"""The simulator: MAN and `recommended` find nearly all that it holds, an additive model does not, and in noise there is
 nothing to find.
 
-Lift is AUC - 0.5; a share is a model's lift over that of the true probabilities, on the same 200,000 test rows.
+A share is a model's AUC gain over chance over that of the true probabilities, on the same 200,000 test rows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from funnelcast.evaluation.auc import auc
 from funnelcast.experiments.evaluate import evaluate
 from funnelcast.experiments.experiment import Experiment, experiment_of
 from funnelcast.experiments.run import train
-from funnelcast.testing.known_law import KnownLaw
+from funnelcast.testing.simulator import Simulator
 from harness.show import show
 
 GIVEN = "conversion_given_click"
@@ -41,24 +41,24 @@ SETTINGS: dict[str, Any] = {
 Shares = dict[str, float]
 
 
-def law(small: bool = False) -> bool:
-    """The known law with 5 seeds: networks at 95 % of the true lift (90 % given click), nothing in noise."""
+def simulator(small: bool = False) -> bool:
+    """The simulator with 5 seeds: networks at 95 % of the oracle's AUC gain (90 % given click), nothing in noise."""
     seeds = range(1 if small else 5)
     models = {"MAN": Experiment.from_dict(SETTINGS)} | ({} if small else {"recommended": experiment_of("recommended")})
     learned, noise = {name: list[Shares]() for name in models}, {name: list[Shares]() for name in models}
     additive = []
     for seed in seeds:
         with tempfile.TemporaryDirectory() as folder:
-            table = KnownLaw(seed).write_table(Path(folder) / "table", train=TRAIN_ROWS)
+            table = Simulator(seed).write_table(Path(folder) / "table", train=TRAIN_ROWS)
             rows = 50_000 if small else TRAIN_ROWS
-            blank = KnownLaw(seed, noise=True).write_table(Path(folder) / "noise", train=rows)
+            blank = Simulator(seed, noise=True).write_table(Path(folder) / "noise", train=rows)
             for name, experiment in models.items():
                 found = figures(experiment, table, Path(folder) / name, seed)
                 learned[name].append(shares(found))
                 noise[name].append(errors_from_half(figures(experiment, blank, Path(folder) / f"{name}-noise", seed)))
             additive.append(additive_shares(table, found["truth"]))
     for name in models:
-        show((f"{name}, share of the true lift", *ASKED), _rows(learned[name]))
+        show((f"{name}, share of the oracle's AUC gain", *ASKED), _rows(learned[name]))
         show((f"{name} on noise, (AUC - 0.5) / standard error", *ASKED), _rows(noise[name]))
     show(("additive model, share", *ASKED), _rows(additive))
     return (

@@ -53,7 +53,7 @@ class Step(Protocol):
 
 
 @dataclass(frozen=True)
-class Course:
+class StageRun:
     """A stage that can run."""
 
     stage: Stage
@@ -66,9 +66,9 @@ class Course:
     """Of what is trained of the model, where that is what is measured and kept."""
 
 
-def course_of(
+def stage_run_of(
     stage: Stage, model: FunnelModel, loss_weights: LossWeights, plan: Plan, train: Columns, keys: KeysOf | None
-) -> Course:
+) -> StageRun:
     """`keys`: those of the training rows, where tasks are drawn by one. Raises DataError where these make no tasks."""
     objective, meta = Objective(model, loss_weights, plan.loss), stage.meta
     adapted = _adapted(objective, stage, meta) if meta is not None else {}
@@ -89,10 +89,10 @@ def course_of(
         workers = plan.workers if model.device.type == "cpu" else 1
         plain = PlainStep(objective, trained, size, at_once, workers, precision, optimizer.reads)
         ordinary = CompiledStep.of(plain) if plan.optimizer.compile else plain
-        return Course(stage, loader, ordinary, optimizer, rates, average)
+        return StageRun(stage, loader, ordinary, optimizer, rates, average)
     step = MetaStep.of(objective, trained, meta, adapted, list(rates), size, plan.workers)
     tasks = Halves(loader, meta.tasks) if meta.by is None else _keyed(meta, meta.by, plan, train, keys)
-    return Course(stage, tasks, step, optimizer, rates, average)
+    return StageRun(stage, tasks, step, optimizer, rates, average)
 
 
 def check_stages(model: FunnelModel, stages: Sequence[Stage]) -> None:

@@ -1,4 +1,4 @@
-"""A world of shoppers with a known law: the true probability of every click and conversion.
+"""A world of shoppers with a known process: the true probability of every click and conversion.
 
 Entities. Categories hold items, shops, brands and intentions, all with heavy (Zipf) tails. An item has one category,
 one shop, perhaps a brand, and up to four intentions. A user has eight profile fields, which are hidden for some.
