@@ -78,7 +78,7 @@ def bundle_of(name: str, dim: int) -> Bundle:
 
 
 def rows_of(number: int, campaigns: int, seed: int) -> pa.Table:
-    """Raw rows with labels; in turns of each campaign."""
+    """Raw rows with labels; of each campaign in rotation."""
     drawn = draw(number, seed)
     assert drawn.labels is not None
     columns: dict[str, Any] = {f"field_{i}": drawn.ids[:, i] for i in range(drawn.ids.shape[1])}

@@ -1,6 +1,6 @@
-"""funnelcast beside its peers: the same rows, architecture and batch, in turns; writes a page of docs.
+"""funnelcast beside its peers: the same rows, architecture and batch, interleaved; writes a page of docs.
 
-Of a model at an embedding on so many cores, funnelcast, its floor and each peer work in turns of a quarter of a second,
+Of a model at an embedding on so many cores, funnelcast, its floor and each peer alternate every quarter of a second,
 peers in processes of their own, which are stopped meanwhile; bfloat16 takes turns with the floor alone. Where others
 took more than `LOST` of the cores it is measured again, and left out if that happens thrice. Results are kept in a
 file, so that a run that was stopped goes on; the same command tries again what was left out.

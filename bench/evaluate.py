@@ -18,7 +18,7 @@ POSITIVE = 0.04
 
 
 def main() -> int:
-    """Prints seconds, and how many sorts that is; in turns, medians."""
+    """Prints seconds, and how many sorts that is; interleaved, medians."""
     parser = argparse.ArgumentParser(prog="scripts/bench evaluate", description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000_000)
     asked = parser.parse_args()

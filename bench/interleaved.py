@@ -1,4 +1,4 @@
-"""Work, its floor and its rivals in turns of a fraction of a second: machines change their speed within seconds.
+"""Work, its floor and its rivals, interleaved by a fraction of a second: machines change their speed within seconds.
 
 A spell of work is held against the spells of the floor before and after it; what counts is the median over turns.
 """
@@ -75,7 +75,7 @@ class InterleavedRates:
 
 
 class _EnoughError(Exception):
-    """There were so many turns as were asked for."""
+    """There were so many turns as were requested."""
 
 
 def training(

@@ -1,4 +1,4 @@
-"""CPU time per row of a meta step, support and query, over that of an ordinary step, in turns in one process.
+"""CPU time per row of a meta step, support and query, over that of an ordinary step, interleaved in one process.
 
 A task is a mini-batch of the ordinary step's size, halved into support and query; a step has two. Beside it the ratio
 of the matrix products alone: with c of a first layer and d of the others in one pass forward, an ordinary step has

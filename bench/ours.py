@@ -1,4 +1,4 @@
-"""funnelcast on the work that the peers do, in turns with them: prints a line of JSON. `python -m bench.ours -h`."""
+"""funnelcast on the work that the peers do, interleaved with them: prints a line of JSON. `python -m bench.ours -h`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ RATES = (0.04, 0.002)
 WORK = ("train", "score")
 TURNS = 11
 SCORED = 32_768
-"""Rows of a call in scoring, in turns with the floor."""
+"""Rows of a call in scoring, interleaved with the floor."""
 _WITH_EXPERTS: dict[str, Any] = {"expert": EXPERT, "tower": TOWER, "tower_dropout": []}
 _LEVEL: dict[str, Any] = {"shared_experts": SHARED, "experts_per_step": OWN, "levels": 1}
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -63,7 +63,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def main() -> int:
-    """Training and scoring, in turns with the floor of the matrix products, and with peers."""
+    """Training and scoring, interleaved with the floor of the matrix products, and with peers."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--model", choices=SETTINGS, required=True)

@@ -1,6 +1,6 @@
 """Billion operations a second of layers, forward: our kernels, and PyTorch's products alone; on one core.
 
-Ours add a bias and take a ReLU on the way; PyTorch's write into memory that is there. In turns, medians.
+Ours add a bias and take a ReLU on the way; PyTorch's write into memory that is there. Interleaved, medians.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ with open(sys.argv[2]) as rows:
 
 
 def main() -> int:
-    """Prints seconds: medians of processes in turns, the first turn left out, as it fills the caches."""
+    """Prints seconds: medians of interleaved processes, the first turn left out, as it fills the caches."""
     parser = argparse.ArgumentParser(prog="scripts/bench start", description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--model", default="man", help="with the paper's sizes and Ali-CCP's 1,283,090 ids")

@@ -1,4 +1,4 @@
-"""Rows/s of training, by the trainer's own epochs, and of scoring, in turns with the floor of the model's products."""
+"""Rows/s of training, by the trainer's epochs, and of scoring, interleaved with the floor of the model's products."""
 
 from __future__ import annotations
 

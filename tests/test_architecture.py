@@ -184,3 +184,31 @@ def test_every_module_and_public_name_says_what_it_is() -> None:
         if not getattr(node, "name", "").startswith("_") and ast.get_docstring(node) is None
     ]
     assert not silent
+
+
+OURS = re.compile(
+    r"^_*(way_?back|wayback|turned|turned_times|loop_?dropout|is_simple|rectif(y|ied)|again|lease|shelves|tell_apart|told|"
+    r"hear|together|helpers|borrowed|course(_of)?|lifts?|known_?law|no_search|kernels_twice|surely)$",
+    re.IGNORECASE,
+)
+"""Names of our own for what the field has words for; docs/reference/glossary.md has those."""
+PHRASES = re.compile(r"way back|falls away|told apart|asked for|in turns\b(?! of)|tried and left", re.IGNORECASE)
+
+
+def names_in(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, Function | ast.ClassDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+
+
+def test_names_and_phrases_are_the_fields() -> None:
+    names = {f"{path}: {name}" for path in files("src") for name in names_in(tree_of(path)) if OURS.match(name)}
+    assert not names
+    pages = [*files("src"), *(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md"]
+    assert not {f"{page}: {found}" for page in pages for found in PHRASES.findall(page.read_text())}

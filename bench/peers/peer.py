@@ -45,7 +45,7 @@ class Peer:
 
 def works(kind: type[Peer], config: Config, data: Data) -> Iterator[Callable[[], Any]]:
     """An epoch of training, and the scoring of all rows, through the peer's own loader, trainer and predict: each is
-    prepared when it is asked for."""
+    prepared when it is requested."""
     train, _ = data.split()
     few = _few_of_each(train)
     first = kind(config, data)

@@ -1,4 +1,4 @@
-"""Tasks of the law of campaigns: those held out, each with as many support and query rows as are asked for."""
+"""Tasks of the law of campaigns: those held out, each with the requested support and query rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHUNK = 4096
 
 @dataclass(frozen=True)
 class CampaignTasks(Sequence[Task]):
-    """Held-out campaigns, drawn when they are asked for: of rare clicks, 1,024 stand in very many rows."""
+    """Held-out campaigns, drawn when they are requested: of rare clicks, 1,024 stand in very many rows."""
 
     simulator: CampaignSimulator
     target: TaskOutput

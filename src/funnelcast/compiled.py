@@ -23,7 +23,7 @@ _OF_ARRAYS: Final = "numba.np.arraymath"
 
 
 def _import_without_scipy() -> None:
-    """numba's functions of arrays, as the first call of a loop needs them: they import scipy's linear algebra, 0.1 to
+    """Numba's functions of arrays, as the first call of a loop needs them: they import scipy's linear algebra, 0.1 to
     0.35 s of a start, only to know whether it is there. What multiplies matrices by it still imports it."""
     if find_spec("scipy") is None or _OF_ARRAYS in sys.modules:
         return
@@ -59,7 +59,7 @@ def helper(function: Function) -> Function:
 
 
 def dispatcher_of(function: Function, fastmath: Any, **more: bool) -> Function:
-    """numba's function; `more` of its options."""
+    """Numba's function; `more` of its options."""
     made: Any = njit(nogil=True, error_model="numpy", fastmath=fastmath, **more)(function)
     made._cache = KernelCache(function)
     found: Function = made

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from funnelcast.data.labels import broken, encode_labels, filled, mend
+from funnelcast.data.labels import encode_labels, filled, inconsistent, mend
 from funnelcast.errors import DataError, InputError
 from funnelcast.schema.funnel import Funnel
 
@@ -45,7 +45,7 @@ def test_text_is_no_label() -> None:
 
 
 def test_a_step_without_its_parent_is_broken_and_an_unobserved_parent_is_not() -> None:
-    assert broken(ROWS, CHAIN["drop"]).tolist() == [False, True, False, False, False]
+    assert inconsistent(ROWS, CHAIN["drop"]).tolist() == [False, True, False, False, False]
 
 
 @pytest.mark.parametrize(
@@ -94,8 +94,8 @@ def test_implied_labels_are_whole_and_change_nothing_else(labels: np.ndarray[Any
     before = labels.copy()
     mended, keep, _ = mend(labels, Funnel.from_dict({**TREE.model_dump(), "on_broken": "imply"}))
     assert keep.all() and (labels == before).all()
-    assert not broken(mended, TREE).any()
+    assert not inconsistent(mended, TREE).any()
     whole = filled(labels, TREE)
     assert ((mended == whole) | (mended == 1)).all()
-    fine = ~broken(whole, TREE)
+    fine = ~inconsistent(whole, TREE)
     assert (mended[fine] == whole[fine]).all()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from funnelcast.data.columns import Columns
-from funnelcast.data_checks.sample import BLOCK, Sample, by_stretches, spread
+from funnelcast.data_checks.sample import BLOCK, Sample, by_stretches, evenly_spaced
 
 
 def sample(rows: int) -> Sample:
@@ -15,10 +15,10 @@ def sample(rows: int) -> Sample:
 
 @pytest.mark.parametrize(("total", "limit"), [(10, 10), (100_000, 100_000), (100_001, 50_000), (3_000_000, 1_000_000)])
 def test_blocks_are_spread_evenly(total: int, limit: int) -> None:
-    rows = spread(total, limit, seed=3)
+    rows = evenly_spaced(total, limit, seed=3)
     assert np.all(np.diff(rows) > 0) and rows[0] >= 0 and rows[-1] < total
     assert limit - BLOCK <= len(rows) <= limit
-    assert np.array_equal(rows, spread(total, limit, seed=3))
+    assert np.array_equal(rows, evenly_spaced(total, limit, seed=3))
     shares = np.histogram(rows, bins=10, range=(0, total))[0] / len(rows)
     assert np.all(np.abs(shares - 0.1) < 0.03) or total == 10
 

@@ -1,6 +1,6 @@
 """Numbers and names in words."""
 
-from funnelcast.experiments.formatting import interval, listing, number, p_text, short, signed, spread
+from funnelcast.experiments.formatting import interval, listing, mean_and_std_text, number, p_text, short, signed
 
 
 def test_numbers_in_words() -> None:
@@ -9,8 +9,11 @@ def test_numbers_in_words() -> None:
     assert [p_text(x) for x in (0.0004, 0.05, 1.0, None)] == ["< .001", ".050", "1.000", "–"]
     assert [listing(names) for names in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]
     assert number(2_500_000, 1, 1e6) == "2.5" and number(None) == "–"
-    assert spread({"mean": 0.5, "std": 0.01}, 2) == ".50 ± .01" and spread({"mean": 2.0, "std": None}) == "2.0000"
-    assert spread(None) == spread({"mean": None, "std": None}) == "–"
+    assert (
+        mean_and_std_text({"mean": 0.5, "std": 0.01}, 2) == ".50 ± .01"
+        and mean_and_std_text({"mean": 2.0, "std": None}) == "2.0000"
+    )
+    assert mean_and_std_text(None) == mean_and_std_text({"mean": None, "std": None}) == "–"
     gain = {"estimate": 0.1, "low": -0.05, "high": 0.25}
     assert interval(gain) == "+.1000 [−.0500, +.2500]" and interval(gain | {"low": None}) == "+.1000"
     assert interval(dict.fromkeys(gain)) == "–"

@@ -69,7 +69,7 @@ def test_who_is_ahead_and_who_is_not() -> None:
     found = results(a=model(0.65, 0.05), b=model(0.6495, 0.0495), c=model(0.6004, 0.0004), d=model(0.55, -0.05))
     text = said(found)
     assert "highest mean AUC is that of a, .6500." in text
-    assert "Not told apart from it: b." in text
+    assert "Not significantly different from it: b." in text
     assert "Lower for sure (p < .05, corrected for the number of models): base, c and d." in text
     assert "Ahead of base with p < .05: a (+.0500, p < .001) and b (+.0495, p < .001)." in text
     assert "Behind base with p < .05: d (−.0500, p < .001)." in text
@@ -80,14 +80,14 @@ def test_who_is_ahead_and_who_is_not() -> None:
 
 def test_where_the_reference_is_best_it_is_said_once() -> None:
     text = said(results(a=model(0.5, -0.1), b=model(0.5995, -0.0005)))
-    assert "that of base (the reference), .6000" in text and "Not told apart from it: b." in text
+    assert "that of base (the reference), .6000" in text and "Not significantly different from it: b." in text
     assert "Lower for sure" in text and "Ahead of" not in text and "Behind" not in text
 
 
 def test_a_model_whose_seeds_differ_too_much_is_set_apart() -> None:
     wild = model(0.55, -0.05, error=0.05)
     text = said(results(a=model(0.599, -0.001), b=wild))
-    assert "Not told apart from it: a." in text
+    assert "Not significantly different from it: a." in text
     assert "repeats differ too much to be sure; more would decide: b (± .0010)" in text
     assert "for the least steady model that is .1400" in text
     assert "least steady" not in said(results(a=model(0.599, -0.001, error=1e-6), b=model(0.599, -0.001, error=2e-6)))

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from funnelcast.errors import FunnelcastError
-from funnelcast.experiments.formatting import spread
+from funnelcast.experiments.formatting import mean_and_std_text
 from funnelcast.reports import page as page_module
 from funnelcast.reports.content import of_benchmark, of_training
 from funnelcast.reports.run_folder import BenchmarkRun, TrainingRun, read_run
@@ -119,7 +119,7 @@ def test_figures_of_a_benchmark_are_those_of_its_results(benchmark_run: Path, be
             if model["figures"]:
                 found, runs = model["figures"][output]["auc"], by_model[name.casefold()][1 + 3 * place : 4 + 3 * place]
                 assert float(runs[0] or "nan") == found["mean"]
-                assert spread(found) in markdown
+                assert mean_and_std_text(found) in markdown
                 if name != "bottom":
                     assert float(runs[1] or "nan") == model["gains"][output]["estimate"]
                     assert float(runs[2] or "nan") == model["gains"][output]["p_adjusted"]

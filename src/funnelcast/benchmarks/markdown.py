@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from funnelcast.experiments.formatting import NONE, interval, number, p_text, short, spread
+from funnelcast.experiments.formatting import NONE, interval, mean_and_std_text, number, p_text, short
 from funnelcast.experiments.published import Figure, Published
 
 Row = Sequence[str]
@@ -31,7 +31,14 @@ def tables(results: Mapping[str, Any]) -> Iterator[tuple[Row, list[Row]]]:
     yield (
         head,
         [
-            [name, *(spread(figure(model, o, key), digits) for o in outputs for key, (_, digits) in measures.items())]
+            [
+                name,
+                *(
+                    mean_and_std_text(figure(model, o, key), digits)
+                    for o in outputs
+                    for key, (_, digits) in measures.items()
+                ),
+            ]
             for name, model in models.items()
         ],
     )
@@ -77,7 +84,7 @@ def _lines(results: Mapping[str, Any], published: Published | None) -> Iterator[
         for seed, why in model["failed"].items():
             yield f"\n**{name}, seed {seed} failed:** {why.splitlines()[-1]}"
     if published is not None:
-        yield from _beside(results, published)
+        yield from _published_rows(results, published)
 
 
 def table_lines(head: Row, rows: Sequence[Row]) -> Iterator[str]:
@@ -90,7 +97,7 @@ def table_lines(head: Row, rows: Sequence[Row]) -> Iterator[str]:
 
 def _aucs(model: Mapping[str, Any], outputs: Sequence[str], is_base: bool) -> Iterator[str]:
     for output in outputs:
-        yield spread(figure(model, output, "auc"))
+        yield mean_and_std_text(figure(model, output, "auc"))
         gain = model["gains"].get(output)
         yield "" if is_base else interval(gain) if gain else NONE
         yield "" if is_base else p_text(gain["p_adjusted"]) if gain else NONE
@@ -139,7 +146,7 @@ def _transfer(control: Mapping[str, Any] | None) -> Iterator[str]:
     yield from table_lines(["model", *outputs], rows)
 
 
-def _beside(results: Mapping[str, Any], published: Published) -> Iterator[str]:
+def _published_rows(results: Mapping[str, Any], published: Published) -> Iterator[str]:
     """Published figures beside ours."""
     protocol, rows = results["protocol"].get("name", ""), results["test_rows"]
     yield "\n## Beside what is published\n"
@@ -154,7 +161,7 @@ def _beside(results: Mapping[str, Any], published: Published) -> Iterator[str]:
                     "; ".join(_figure_text(f, published, protocol, rows, marks) for f in group) or NONE
                     for group in (papers, others)
                 )
-                found.append([name, output, spread(figure(model, output, "auc")), *runs])
+                found.append([name, output, mean_and_std_text(figure(model, output, "auc")), *runs])
     yield from table_lines(["model", "output", "ours", "papers", "best re-implementation"], found)
     yield ""
     for name, why in marks.items():

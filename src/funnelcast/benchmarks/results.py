@@ -11,7 +11,7 @@ from funnelcast.benchmarks.run_pool import ModelRun
 from funnelcast.benchmarks.suite import Suite
 from funnelcast.data.table import Table
 from funnelcast.experiments.evaluate import true_metrics
-from funnelcast.experiments.repeat import FIGURES, figure_of, spread_of
+from funnelcast.experiments.repeat import FIGURES, figure_of, mean_and_std
 
 COSTS = ("parameters", "epochs", "rows_per_s", "training_seconds", "seconds", "peak_bytes")
 TRUTH = {
@@ -38,7 +38,7 @@ def results_of(suite: Suite, runs: Sequence[ModelRun], table: Table) -> dict[str
             "seeds": [run.seed for run in own],
             "failed": {run.seed: run.failure for run in runs if run.model == model and run.failure},
             "figures": _figures([each["metrics"] for each in found]),
-            "cost": {name: _spread([each["cost"][name] for each in found]) for name in COSTS} if found else {},
+            "cost": {name: _mean_and_std([each["cost"][name] for each in found]) for name in COSTS} if found else {},
             "gains": gains[suite.base].get(model, {}),
             "warnings": _warnings({run.seed: read[run.name]["metrics"] for run in own}),
         }
@@ -67,7 +67,7 @@ def _figures(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "rows": metrics[0][output]["rows"],
             "positives": metrics[0][output]["positives"],
             "note": metrics[0][output]["auc"]["note"],
-            **{name: _spread([figure_of(each[output], name) for each in metrics]) for name in FIGURES},
+            **{name: _mean_and_std([figure_of(each[output], name) for each in metrics]) for name in FIGURES},
         }
         for output in metrics[0]
     }
@@ -83,8 +83,8 @@ def _warnings(metrics: Mapping[int, Mapping[str, Any]]) -> dict[str, dict[str, s
     return found
 
 
-def _spread(values: Sequence[float | None]) -> dict[str, Any]:
-    return {**spread_of(values), "values": list(values)}
+def _mean_and_std(values: Sequence[float | None]) -> dict[str, Any]:
+    return {**mean_and_std(values), "values": list(values)}
 
 
 def _protocol(suite: Suite, runs: Sequence[ModelRun], read: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 RUN/benchmark.json   what it compares: settings of every model, and the table's protocol and checksums
 RUN/table/           the prepared table, where none was given; RUN/generated-ROWS/ of a generated log
-RUN/splits/N/        the tables of random splits, where these are asked for
+RUN/splits/N/        the tables of random splits, where these are requested
 RUN/cells/MODEL/N/   a model with the seed N, on the split N
 RUN/results.json, RUN/results.md
 

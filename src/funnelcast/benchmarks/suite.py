@@ -120,8 +120,8 @@ def slug(name: str) -> str:
 
 
 def _place(file: Path, path: Path) -> Path:
-    beside = file.parent / path
-    return beside if beside.is_file() or path.suffix else path
+    found = file.parent / path
+    return found if found.is_file() or path.suffix else path
 
 
 def _experiment(file: Path, name: str, path: Path) -> Experiment:

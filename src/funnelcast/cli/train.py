@@ -59,11 +59,11 @@ def _rows(name: str, model: dict[str, Any], baselines: dict[str, Any]) -> Iterat
     """Of an output: the model, then each baseline."""
     from funnelcast.experiments.repeat import figure_of
 
-    yield name, *(_spread(model[key]) for key in FIGURES)
+    yield name, *(_mean_and_std(model[key]) for key in FIGURES)
     for baseline, metrics in baselines.items():
         column = f" ({metrics['column']})" if metrics.get("column") else ""
         yield f"  {baseline}{column}", *(number(figure_of(metrics, key)) for key in FIGURES)
 
 
-def _spread(figure: dict[str, float | None]) -> str:
+def _mean_and_std(figure: dict[str, float | None]) -> str:
     return number(figure["mean"]) + (f" ± {number(figure['std'])}" if figure["std"] is not None else "")

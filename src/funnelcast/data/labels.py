@@ -37,7 +37,7 @@ def filled(labels: NDArray[np.uint8], funnel: Funnel) -> NDArray[np.uint8]:
     return labels
 
 
-def broken(labels: NDArray[np.uint8], funnel: Funnel) -> NDArray[np.bool_]:
+def inconsistent(labels: NDArray[np.uint8], funnel: Funnel) -> NDArray[np.bool_]:
     """Mask (N,) of rows in which a step is reached (1) and its parent is not (0)."""
     mask = np.zeros(len(labels), bool)
     for child, parent in enumerate(funnel.parents):
@@ -52,7 +52,7 @@ def mend(labels: NDArray[np.uint8], funnel: Funnel) -> tuple[NDArray[np.uint8], 
     Raises DataError when it is "error" and a row is broken.
     """
     labels = filled(labels, funnel)
-    mask = broken(labels, funnel)
+    mask = inconsistent(labels, funnel)
     count = int(mask.sum())
     if count and funnel.on_broken == "error":
         row = int(mask.argmax())

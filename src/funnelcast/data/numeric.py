@@ -34,7 +34,7 @@ class Piecewise(Standard):
 
     @property
     def knots(self) -> tuple[float, ...]:
-        """The edges, standardised; those that float32 cannot tell apart as one."""
+        """The edges, standardised; those that float32 does not distinguish as one."""
         return tuple(np.unique(self(np.asarray(self.edges, np.float64))).tolist())
 
 

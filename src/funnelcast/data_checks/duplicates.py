@@ -94,7 +94,7 @@ def duplicates(hashed: dict[str, Hashed]) -> Iterator[Finding]:
         if excess >= LEAST and shared - own > SURE * error:
             yield _taken(part, other, shared, own, excess)
         elif copied and shared >= LEAST:
-            yield _spread(part, other, shared, copied)
+            yield _mean_and_std(part, other, shared, copied)
 
 
 def _share_in(rows: Hashes, values: Hashes) -> float:
@@ -113,7 +113,7 @@ def _taken(part: str, other: Hashed, shared: float, own: float, excess: float) -
     )
 
 
-def _spread(part: str, other: Hashed, shared: float, copied: str) -> Finding:
+def _mean_and_std(part: str, other: Hashed, shared: float, copied: str) -> Finding:
     return Finding(
         ROWS,
         part,

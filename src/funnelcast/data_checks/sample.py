@@ -65,12 +65,12 @@ def look_at(table: Table, part: str) -> Sample:
     """Rows of a part, those without weight left out. Raises TableError where the part has none, or is damaged."""
     columns = table.part(part)
     limit = min(MOST_ROWS, max(LEAST_ROWS, CELLS // len(table.schema.features)))
-    rows = spread(len(columns), limit, seed=0)
+    rows = evenly_spaced(len(columns), limit, seed=0)
     counted = rows if columns.weight is None else rows[columns.weight[rows] > 0]
     return Sample(part, columns, counted if len(counted) else rows)
 
 
-def spread(total: int, limit: int, seed: int) -> NDArray[np.int64]:
+def evenly_spaced(total: int, limit: int, seed: int) -> NDArray[np.int64]:
     """All of `total` rows, or about `limit` in blocks: one at a random place of each equal share of the part."""
     if total <= limit:
         return np.arange(total)
@@ -108,6 +108,6 @@ def by_stretches(sample: Sample, hits: NDArray[np.bool_], among: NDArray[np.bool
     total = np.bincount(sample.stretch, weight, count)
     reached = np.bincount(sample.stretch, weight * hits, count)
     share = float(reached.sum() / total.sum())
-    spread = float(np.sum((reached - share * total) ** 2)) * count / max(1, count - 1)
+    evenly_spaced = float(np.sum((reached - share * total) ** 2)) * count / max(1, count - 1)
     independent = share * (1 - share) * float(weight @ weight)
-    return Share(share, math.sqrt(max(spread, independent)) / float(total.sum()))
+    return Share(share, math.sqrt(max(evenly_spaced, independent)) / float(total.sum()))

@@ -56,7 +56,7 @@ def sample_space(output: Output, labels: Array) -> Bools:
 
 
 def conditional(log_p: Array, parent_log_p: Array) -> tuple[Floats, Floats, Bools]:
-    """log p(step | parent) and log q of it from the log-probabilities of reaching either, all of one shape, finite.
+    """Log p(step | parent) and log q of it from the log-probabilities of reaching either, all of one shape, finite.
 
     p is min(1, ratio); the third array marks the rows where the ratio was above 1 and was cut. log q is at least
     `CONDITIONAL_LOG_Q_FLOOR`, log(1 − p) above it, computed as in Mächler (2012).

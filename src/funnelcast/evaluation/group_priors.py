@@ -45,7 +45,7 @@ class OffsetPrior:
 
 
 def recalibrated(prior: OffsetPrior, logits: Floats, labels: Array, asked: Floats) -> tuple[Floats, Floats]:
-    """log p and log q (M,) of rows with the model's logits `asked` (M,), from labelled rows (N,) of their group."""
+    """Log p and log q (M,) of rows with the model's logits `asked` (M,), from labelled rows (N,) of their group."""
     design, base = np.full((len(logits), 1), prior.std), logits + prior.mean
     mode = posterior_mode(design, base, labels)
     u = mode.at + NODES / np.sqrt(mode.curvature[0, 0])

@@ -41,7 +41,7 @@ def score(
     precision: Precision = "float32",
     workers: int | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """log p and log q, (N, T) each, of having reached each step, corrected for the sampling of negatives. `workers`:
+    """Log p and log q, (N, T) each, of having reached each step, corrected for the sampling of negatives. `workers`:
     threads for a network on the CPU, by default as many as torch may use; figures do not depend on it. Raises
     FunnelcastError for a precision that this processor has not."""
     check_precision(precision, model.device)

@@ -29,7 +29,7 @@ def p_value(interval: Interval, level: float = 0.95) -> float:
 
 
 def holm(p_values: Floats) -> Floats:
-    """Adjusted p values (M,) of p values (M,) in [0, 1]: those <= α are told apart, with one wrong at most α in all.
+    """Adjusted p values (M,) of p values (M,) in [0, 1]: those <= α are significant, with one wrong at most α in all.
 
     Holm's (1979) step-down procedure, valid however the comparisons depend on each other: the i-th smallest of m counts
     (m - i + 1) times, and no less than the smaller ones. A NaN stays NaN and is no comparison. Raises ValueError for

@@ -59,7 +59,7 @@ def quantile(level: float, freedom: float = math.inf) -> float:
 
 
 def logit_interval(estimate: float, half: float) -> tuple[float, float]:
-    """estimate ± half, both in (0, 1), carried to the logit scale by the delta method and back."""
+    """Estimate ± half, both in (0, 1), carried to the logit scale by the delta method and back."""
     centre, width = math.log(estimate / (1 - estimate)), half / (estimate * (1 - estimate))
     low, high = (0.5 + 0.5 * math.tanh((centre + side * width) / 2) for side in (-1, 1))
     return low, high

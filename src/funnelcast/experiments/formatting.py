@@ -21,7 +21,7 @@ def signed(value: float | None) -> str:
     return NONE if value is None else ("+" if value >= 0 else "−") + short(abs(value))
 
 
-def spread(found: Mapping[str, Any] | None, digits: int = 4) -> str:
+def mean_and_std_text(found: Mapping[str, Any] | None, digits: int = 4) -> str:
     """`.6225 ± .0003`, of a mean and a deviation; – where there is none."""
     if found is None or found["mean"] is None:
         return NONE

@@ -114,7 +114,7 @@ def summarise(results: list[dict[str, Any]]) -> dict[str, Any]:
     """
     return {
         part: {
-            name: {key: spread_of([figure_of(r[part][name], key) for r in results]) for key in FIGURES}
+            name: {key: mean_and_std([figure_of(r[part][name], key) for r in results]) for key in FIGURES}
             for name in outputs
         }
         for part, outputs in results[0].items()
@@ -130,7 +130,7 @@ def figure_of(metrics: Mapping[str, Any], key: str) -> float | None:
     return None if value is None else float(value)
 
 
-def spread_of(values: Sequence[float | None]) -> dict[str, float | None]:
+def mean_and_std(values: Sequence[float | None]) -> dict[str, float | None]:
     """Mean and standard deviation; no mean where a value is missing, and no deviation of one."""
     known = [value for value in values if value is not None]
     if len(known) < len(values) or not known:

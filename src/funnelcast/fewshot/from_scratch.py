@@ -78,7 +78,7 @@ class Scratch:
 
     def _train(self, model: FunnelModel, rows: Columns, held: Columns, rates: list[float]) -> None:
         """Leaves the model in its best state, which may be the first."""
-        stage_run = self._course(model, rows, rates)
+        stage_run = self._stage_run(model, rows, rates)
         best, state, waited = self._loss(model, held), copy.deepcopy(model.state_dict()), 0
         for epoch in range(self.stage.epochs):
             self._pass(stage_run, epoch)
@@ -90,7 +90,7 @@ class Scratch:
                 break
         model.load_state_dict(state)
 
-    def _course(self, model: FunnelModel, rows: Columns, rates: list[float]) -> StageRun:
+    def _stage_run(self, model: FunnelModel, rows: Columns, rates: list[float]) -> StageRun:
         size = max(SMALLEST, -(-len(rows) // BATCHES))
         optimizer = OptimizerConfig(learning_rate=self.learning_rate, batch_size=size)
         plan = Plan(self.loss, optimizer, (self.stage,), self.seed)

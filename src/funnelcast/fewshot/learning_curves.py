@@ -18,7 +18,7 @@ from funnelcast.evaluation.auc import Interval
 from funnelcast.evaluation.rows import Floats
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6b6b6b", "#000000")
-"""Okabe and Ito's, which the colour-blind can tell apart."""
+"""Okabe and Ito's, which the colour-blind can distinguish."""
 LEADER = {"arrowstyle": "-", "linewidth": 1.2, "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 3}
 INK, PALE = "#222222", "#dddddd"
 LEAST_SHARE = 0.8

@@ -28,7 +28,7 @@ class Method(Protocol):
     """Many threads may call it at once."""
 
     def __call__(self, support: Columns, query: Columns) -> Logs:
-        """log p and log q (N,) of an output for the query rows; `support` has labels, and may be empty."""
+        """Log p and log q (N,) of an output for the query rows; `support` has labels, and may be empty."""
 
 
 @dataclass(frozen=True)

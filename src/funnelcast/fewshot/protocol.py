@@ -50,7 +50,7 @@ def measure(
     progress: Progress = silent,
 ) -> Measured:
     """Measure all methods on the query rows that count, all of which weigh alike. `workers`: threads that share the
-    tasks, which may be made when they are asked for.
+    tasks, which may be made when they are requested.
 
     Raises DataError where a task has too few rows that count.
     """
@@ -88,7 +88,7 @@ def _check(task: Task, target: TaskOutput, size: int) -> None:
     have, wanted = int(target.space(task.support).sum()), target.output.name
     if have < size:
         raise DataError(
-            f"task {task.name} has {have} support rows that count for {wanted}, and a support of {size} is asked for; "
+            f"task {task.name} has {have} support rows that count for {wanted}, and a support of {size} is requested; "
             "leave out the task, or ask for smaller sizes"
         )
     if not target.space(task.query).any():

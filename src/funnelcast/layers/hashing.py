@@ -23,7 +23,7 @@ class HashedIds(nn.Module):
     """x[h(vocabulary, id)] += 1 for every field, and a list's factors for its ids; then numeric features.
 
     The MAN paper's "remove the embedding layer and train the original feature data". Nothing is learned here; two ids
-    that meet in one place cannot be told apart.
+    that meet in one place are the same to the network.
     """
 
     def __init__(self, inputs: InputSpec, places: int, pools: Mapping[str, Pool]) -> None:

@@ -92,7 +92,7 @@ class TargetAttention(nn.Module):
         self.score = LinearBank(self.copies, hidden[-1], 1)
 
     def forward(self, flat: Tensor, elements: Elements, key: ops.DropoutKey | None = None) -> Tensor:
-        """flat (B, D), elements of E numbers each -> (B, E)."""
+        """Flat (B, D), elements of E numbers each -> (B, E)."""
         start, width = self.target.start, self.target.width
         target = flat[:, start : start + width]
         if torch.compiler.is_exporting() or flat.shape[0] <= GROUP:
@@ -160,7 +160,7 @@ class TransformerPooling(nn.Module):
         self.layers = nn.ModuleList(TransformerLayer(copies, width, heads, hidden, dropout) for _ in range(layers))
 
     def forward(self, flat: Tensor, elements: Elements, key: ops.DropoutKey | None = None) -> Tensor:
-        """elements of E numbers each -> (B, E)."""
+        """Elements of E numbers each -> (B, E)."""
         if key is None:
             return self._grouped(elements, None)
         starts = range(0, elements.lengths.shape[0], key.rows)
@@ -209,7 +209,7 @@ class TransformerLayer(nn.Module):
         self.norms = nn.ModuleList(Norm(copies, width) for _ in range(2))
 
     def forward(self, x: Tensor, held: Tensor, key: ops.DropoutKey | None) -> Tensor:
-        """x (N, B, L, E), held (B, L): whether an element stands there -> (N, B, L, E)."""
+        """X (N, B, L, E), held (B, L): whether an element stands there -> (N, B, L, E)."""
         flat = x.flatten(1, 2)
         q, k, v = (
             bank(flat).unflatten(1, x.shape[1:3]).unflatten(3, (self.heads, -1)).transpose(2, 3)

@@ -27,7 +27,7 @@ class DropoutKey:
     """The source of a forward pass's dropout masks: one layer draws after the other."""
 
     def __init__(self, seeds: Tensor, rows: int) -> None:
-        """seeds (blocks,) int64; `rows` of the batch have the first one, the next `rows` the second, and so on."""
+        """Seeds (blocks,) int64; `rows` of the batch have the first one, the next `rows` the second, and so on."""
         self.seeds, self.rows, self.streams = seeds, rows, 0
 
     def next(self) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from funnelcast.benchmarks.markdown import figure, share_of_oracle_gain
-from funnelcast.experiments.formatting import NONE, listing, number, p_text, repeats, short, signed, spread
+from funnelcast.experiments.formatting import NONE, listing, mean_and_std_text, number, p_text, repeats, short, signed
 from funnelcast.reports.conclusion import SURE, Best, best_of, outputs_of
 from funnelcast.reports.table import Cell, Column, Table, text
 
@@ -39,7 +39,8 @@ def main_table(results: Results) -> Table:
         for name, model in models.items()
     ]
     note = (
-        f"AUC: mean ± standard deviation over {repeats(results)}; bold: the highest and those not told apart from it. "
+        f"AUC: mean ± standard deviation over {repeats(results)}; bold: the highest and those not "
+        "significantly different from it. "
         f"Gain: mean AUC minus that of {base}, with the 95 % interval of the {truth_of(results)}; ▲ ahead, ▼ behind "
         "with p < .05. p: of no gain, corrected by Holm for the number of models."
     )
@@ -55,7 +56,7 @@ def truth_of(results: Results) -> str:
 def _aucs(name: str, model: Results, output: str, best: Best | None, is_base: bool) -> Iterator[Cell]:
     found = figure(model, output, "auc")
     level = best is not None and found is not None and found["mean"] is not None and not best.beats(name)
-    yield Cell(spread(found), None if found is None else found["mean"], is_strong=level)
+    yield Cell(mean_and_std_text(found), None if found is None else found["mean"], is_strong=level)
     gain = model["gains"].get(output)
     if is_base:
         yield Cell("reference", 0.0)

@@ -61,7 +61,7 @@ def _of_output(results: Mapping[str, Any], output: str) -> Iterator[str]:
         return
     is_base = " (the reference)" if best.model == base else ""
     yield f"The highest mean AUC is that of {best.model}{is_base}, {short(best.auc)}."
-    yield from _beside_the_best(models, best, output)
+    yield from _against_the_best(models, best, output)
     if best.model != base:
         yield from _over_the_reference(models, base, output)
     yield from _cheapest(models, best)
@@ -75,12 +75,12 @@ def _collapsed(models: Mapping[str, Any], output: str) -> Iterator[str]:
             yield f"WARNING: {name}, seed {seed}: {text}."
 
 
-def _beside_the_best(models: Mapping[str, Any], best: Best, output: str) -> Iterator[str]:
+def _against_the_best(models: Mapping[str, Any], best: Best, output: str) -> Iterator[str]:
     open_, lower = ([n for n in best.p if best.beats(n) == apart] for apart in (False, True))
     unsteady = [name for name in open_ if _is_far(models, best, output, name)]
     level = [name for name in open_ if name not in unsteady]
     if level:
-        yield f"Not told apart from it: {listing(level)}. Their order among each other means nothing."
+        yield f"Not significantly different from it: {listing(level)}. Their order among each other means nothing."
     if unsteady:
         names = [f"{name} (± {short(models[name]['figures'][output]['auc']['std'])})" for name in unsteady]
         yield f"Lower, but their repeats differ too much to be sure; more would decide: {listing(names)}."
@@ -89,7 +89,7 @@ def _beside_the_best(models: Mapping[str, Any], best: Best, output: str) -> Iter
 
 
 def _is_far(models: Mapping[str, Any], best: Best, output: str, model: str) -> bool:
-    """Whether a model whose repeats agree would be told apart if it were as low."""
+    """Whether a model whose repeats agree would differ significantly if it were as low."""
     least, auc = _smallest(models, output), models[model]["figures"][output]["auc"]
     return bool(least) and auc["std"] is not None and best.auc - auc["mean"] > least[0]
 
@@ -120,7 +120,10 @@ def _cheapest(models: Mapping[str, Any], best: Best) -> Iterator[str]:
     seconds = {name: models[name]["cost"]["seconds"]["mean"] for name in level if models[name]["cost"]}
     if len(seconds) > 1:
         name = min(seconds, key=lambda each: seconds[each])
-        yield f"Of the best and those not told apart from it, {name} takes least time: {seconds[name]:,.0f} s a run."
+        yield (
+            f"Of the best and those not significantly different from it, {name} takes least "
+            f"time: {seconds[name]:,.0f} s a run."
+        )
 
 
 def _power(models: Mapping[str, Any], output: str) -> Iterator[str]:

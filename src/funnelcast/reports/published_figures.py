@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from funnelcast.benchmarks.markdown import figure
-from funnelcast.experiments.formatting import short, spread
+from funnelcast.experiments.formatting import mean_and_std_text, short
 from funnelcast.experiments.published import FILES, Figure, Published
 from funnelcast.reports.table import Cell, Column, Table, text
 
@@ -36,7 +36,7 @@ def published_table(results: Mapping[str, Any], published: Published) -> tuple[T
             for each in published.figures_of(name, output):
                 mark, why = _mark(each, published, results)
                 marked += [why] if why and why not in marked else []
-                ours = Cell(spread(own), None if own is None else own["mean"])
+                ours = Cell(mean_and_std_text(own), None if own is None else own["mean"])
                 source = text(f"{each.source.name}{'' if each.source.kind == 'paper' else ' (re-implementation)'}")
                 rows.append([text(name), text(output), ours, _figure(each, mark), source])
     notes = [f"{s.name}: {note}" for s in published.sources for note in (*s.broken_gains(), *s.notes)]

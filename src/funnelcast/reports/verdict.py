@@ -13,8 +13,8 @@ def judge(results: Mapping[str, Any], epochs: Sequence[Mapping[str, Any]]) -> li
     """By output of the test part, or of what there is; then how training went."""
     part = "test" if "test" in results else next(iter(results), "")
     found = [Conclusion(name, list(_of_output(part, metrics))) for name, metrics in results.get(part, {}).items()]
-    course = list(_course(epochs))
-    return [*found, *([Conclusion("", course)] if course else [])]
+    progress = list(_progress(epochs))
+    return [*found, *([Conclusion("", progress)] if progress else [])]
 
 
 def _of_output(part: str, metrics: Mapping[str, Any]) -> Iterator[str]:
@@ -40,7 +40,7 @@ def _of_output(part: str, metrics: Mapping[str, Any]) -> Iterator[str]:
         yield f"Probabilities are too {'low' if ratio > 1 else 'high'}: {short(ratio, 2)} observed for 1 predicted."
 
 
-def _course(epochs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _progress(epochs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     kept = [place for place, epoch in enumerate(epochs, 1) if epoch.get("is_best")]
     if kept:
         late = kept[-1] == len(epochs)

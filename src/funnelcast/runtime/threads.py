@@ -11,7 +11,7 @@ from threading import Lock
 from typing import Any, TypeVar
 
 PREFETCHED = 2
-"""Large and small items may come in turns."""
+"""Large and small items may alternate."""
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 

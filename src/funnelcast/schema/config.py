@@ -48,7 +48,7 @@ class Config(BaseModel):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """pydantic's own, but a number is a number and a flag a flag: neither is read from a text or from the other."""
+        """Pydantic's own, but a number is a number and a flag a flag: neither is read from a text or from the other."""
         schema = handler(source)
         _make_strict(schema)
         return schema

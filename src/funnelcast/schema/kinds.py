@@ -1,4 +1,4 @@
-"""The kinds of TOML files, told apart by their tables, so that a file given to the wrong verb is told so."""
+"""The kinds of TOML files, known by their tables, so that a file given to the wrong verb is named."""
 
 from __future__ import annotations
 

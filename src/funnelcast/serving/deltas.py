@@ -63,7 +63,7 @@ class Deltas:
     @flush_to_zero()
     @torch.inference_mode()
     def score(self, rows: pa.RecordBatch, columns: Columns) -> NDArray[np.float32]:
-        """log p (N, T) of raw rows, which `columns` are encoded.
+        """Log p (N, T) of raw rows, which `columns` are encoded.
 
         A row without a delta, or with an empty one, has the base's own numbers, bit for bit: each piece of the rows in
         which there is one goes through the base as a whole. A row with a delta goes through its network with the others

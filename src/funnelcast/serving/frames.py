@@ -33,7 +33,7 @@ def one_row(values: Mapping[str, Any], others: Sequence[str]) -> pa.RecordBatch:
     return one_batch(as_arrow({name: [value] for name, value in values.items()}))
 
 
-def beside(rows: pa.RecordBatch, shared: pa.RecordBatch) -> pa.RecordBatch:
+def with_shared(rows: pa.RecordBatch, shared: pa.RecordBatch) -> pa.RecordBatch:
     """The rows with the columns of one row that holds for all."""
     of_all = shared.take(array_of(np.zeros(rows.num_rows, np.int64)))
     return pa.RecordBatch.from_arrays([*rows, *of_all], [*rows.schema.names, *shared.schema.names])

@@ -19,7 +19,7 @@ from funnelcast.schema.funnel import Funnel
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.delta import Delta, read_deltas
 from funnelcast.serving.deltas import Deltas
-from funnelcast.serving.frames import as_arrow, beside, one_batch, one_row
+from funnelcast.serving.frames import as_arrow, one_batch, one_row, with_shared
 
 if TYPE_CHECKING:
     from funnelcast.training.adapting import Adapting
@@ -69,7 +69,7 @@ class Predictor:
         rows = one_batch(table)
         of_all = None if shared is None else one_row(shared, rows.schema.names)
         if of_all is not None and self.deltas:  # which are chosen by columns, and know ids that the bundle does not
-            rows, of_all = beside(rows, of_all), None
+            rows, of_all = with_shared(rows, of_all), None
         return probabilities(self.funnel, self._deltas.score(rows, self.bundle.encoder.encode(rows, of_all)))
 
     def adapt(self, rows: Any, config: Adapting | None = None, key: dict[str, str] | None = None) -> Delta:

@@ -146,9 +146,9 @@ def is_the_same_after_saving(case: Case) -> None:
 
 def starts_by_the_seed(case: Case) -> None:
     """The seed decides every first parameter, and nothing else does."""
-    first, again, other = (fresh(case.recipe, case.inputs, case.funnel, s).state_dict() for s in (3, 3, 4))
+    first, repeated, other = (fresh(case.recipe, case.inputs, case.funnel, s).state_dict() for s in (3, 3, 4))
     for name, values in first.items():
-        assert torch.equal(values, again[name]), name
+        assert torch.equal(values, repeated[name]), name
         assert name.endswith((".bias", ".scale")) or not torch.equal(values, other[name]), name
 
 

@@ -121,7 +121,7 @@ class RowAdam:
 
     @torch.no_grad()
     def step(self, rows: Tensor, grad: Tensor, workers: Workers | None = None) -> None:
-        """rows (U,) distinct, grad (U, E); `workers`: threads that share the rows."""
+        """Rows (U,) distinct, grad (U, E); `workers`: threads that share the rows."""
         self.steps += 1
         correction, scale = ops.bias_corrections(self.steps)
         rate, weight, decay = self.learning_rate / correction, self.table.weight.detach(), self.decay

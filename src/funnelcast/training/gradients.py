@@ -32,7 +32,7 @@ class MetaMetrics(NamedTuple):
     lacking: Tensor
     """(T,) tasks whose support has no row that reached the step."""
     adaptation: AdaptationMetrics | None
-    """If asked for."""
+    """If requested."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Gradients:
     by_piece: Sequence[list[Tensor]]  # of the parameters, for each piece that the batch was cut into
     embedded_by_piece: Sequence[Embedded]  # of the embedded batch; none where that is not trained
     touching: Tensor | None = None  # (B,) whether a row may move the embedding; none for all
-    readings: Sequence[Reading] | None = None  # of the tables by the batch, where they were asked for
+    readings: Sequence[Reading] | None = None  # of the tables by the batch, where they were requested
     metrics: MetaMetrics | None = None
 
     @property

@@ -178,8 +178,8 @@ class Optimizer:
 def _as_now(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """With the moments of rows beside each other; checkpoints had them apart before."""
     apart = [name.removesuffix("mean") for name in state if name.startswith("rows.") and name.endswith(".mean")]
-    beside = {f"{own}moments": torch.stack([state[f"{own}mean"], state[f"{own}square"]], 1) for own in apart}
-    return state | beside
+    moments = {f"{own}moments": torch.stack([state[f"{own}mean"], state[f"{own}square"]], 1) for own in apart}
+    return state | moments
 
 
 def decays_weight(name: str, parameter: Tensor) -> bool:

@@ -27,7 +27,7 @@ class RowDecay:
     """
 
     def __init__(self, weight: Tensor, rate: float) -> None:
-        """weight (V, E); `rate`: η λ, below 1."""
+        """Weight (V, E); `rate`: η λ, below 1."""
         self.rate = rate
         self.last = torch.zeros(len(weight), dtype=torch.int32, device=weight.device)
         """(V,) the step in which each row last moved."""

@@ -48,7 +48,7 @@ class Selected(NamedTuple):
 
     @classmethod
     def of(cls, labels: Tensor, weight: Tensor | None, parents: tuple[int, ...]) -> Selected:
-        """labels (B, T), over all rows."""
+        """Labels (B, T), over all rows."""
         of_parents, dtype = _of_parents(labels, parents), torch.float32 if weight is None else weight.dtype
         tiny = torch.finfo(torch.float32).tiny
         of_reached = torch.where(of_parents == 1, of_parents, UNOBSERVED)

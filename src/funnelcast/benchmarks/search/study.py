@@ -37,7 +37,7 @@ class Study:
         )  # fmt: skip
 
     def run(self, table: Table, folder: Path, progress: Progress, on_trial: OnTrial) -> dict[str, Any]:
-        """Until there are as many trials as asked for."""
+        """Until there are as many trials as requested."""
         self._take_up()
         shutil.rmtree(folder, ignore_errors=True)  # what a killed trial left
         while (number := len(self._done())) < self._budget():

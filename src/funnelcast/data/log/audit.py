@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from funnelcast.data.log.engine import Engine
 from funnelcast.data.log.sources import ROW
-from funnelcast.data.log.staging import BROKEN, FAULT, PART, TEXT, Staged
+from funnelcast.data.log.staging import FAULT, INCONSISTENT, PART, TEXT, Staged
 from funnelcast.data.log.text_types import as_whole, holds_text, is_no_integer, text_tables
 from funnelcast.data.quarantine import Quarantine
 from funnelcast.errors import DataError
@@ -23,14 +23,14 @@ from funnelcast.schema.funnel import Funnel
 def usable(rows: Any, schema: Schema, part: str) -> Any:
     """The staged rows that enter a part of the table."""
     rows = rows.filter(rows[FAULT].isnull(), rows[PART] == part)
-    return rows.filter(~rows[BROKEN]) if schema.funnel.on_broken == "drop" else rows
+    return rows.filter(~rows[INCONSISTENT]) if schema.funnel.on_broken == "drop" else rows
 
 
 def usable_rows(batch: pa.RecordBatch, schema: Schema, part: str) -> NDArray[np.bool_]:
     """The same of a batch: a mask (N,)."""
     rows = pc.and_(batch.column(FAULT).is_null(), pc.equal(batch.column(PART), part))
     if schema.funnel.on_broken == "drop":
-        rows = pc.and_not(rows, batch.column(BROKEN))
+        rows = pc.and_not(rows, batch.column(INCONSISTENT))
     mask: NDArray[np.bool_] = rows.to_numpy(zero_copy_only=False)
     return mask
 
@@ -57,14 +57,14 @@ def _bad_rows(engine: Engine, staged: Staged) -> Iterator[dict[str, Any]]:
             yield from batch.filter(batch.column(FAULT).is_valid()).to_pylist()
 
 
-def count_broken(engine: Engine, staged: list[Staged], funnel: Funnel) -> int:
+def count_inconsistent(engine: Engine, staged: list[Staged], funnel: Funnel) -> int:
     """Good rows whose labels contradict the funnel. Raises DataError where the funnel allows none."""
     total = 0
     for each in staged:
-        broken = each.table.filter(each.table[FAULT].isnull(), each.table[BROKEN])
-        count = int(engine.fetch(broken.count()).as_py())
+        inconsistent = each.table.filter(each.table[FAULT].isnull(), each.table[INCONSISTENT])
+        count = int(engine.fetch(inconsistent.count()).as_py())
         if count and funnel.on_broken == "error":
-            file, line = each.source.locate(int(engine.fetch(broken[ROW].min()).as_py()))
+            file, line = each.source.locate(int(engine.fetch(inconsistent[ROW].min()).as_py()))
             raise DataError(
                 f"{count} rows of {each.source.path} contradict the funnel, the first is row {line} of {file.name}; "
                 "mend the data, or set on_broken to 'drop' or 'imply'"
@@ -102,7 +102,7 @@ def _odd(engine: Engine, table: Any, column: str) -> dict[str, Any]:
 
 
 def check_parts(engine: Engine, staged: list[Staged], schema: Schema) -> None:
-    """Raises DataError where a part that was asked for would have no rows."""
+    """Raises DataError where a requested part would have no rows."""
     for each in staged:
         for part in each.parts:
             if int(engine.fetch(usable(each.table, schema, part).count()).as_py()):

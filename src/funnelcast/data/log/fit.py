@@ -13,7 +13,7 @@ from funnelcast.data.log.engine import Engine, engine_errors
 from funnelcast.data.log.moments import Moments
 from funnelcast.data.log.quantiles import bin_edges, piece_edges
 from funnelcast.data.log.splits import value_counts
-from funnelcast.data.log.staging import BROKEN, FAULT, PART, Staged
+from funnelcast.data.log.staging import FAULT, INCONSISTENT, PART, Staged
 from funnelcast.data.numeric import Bins, Piecewise, Standard
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.vocabulary import Vocabulary
@@ -115,7 +115,7 @@ def _moments(staged: Staged, schema: Schema) -> dict[str, Moments]:
     """Those of the columns that are standardised, of training rows, all in one pass."""
     numeric = (name for name, feature in schema.features.items() if feature.kind == "numeric")
     found = {schema.column(name): Moments() for name in numeric if _kind(schema, name) is not Bins}
-    for batch in staged.batches([*found, FAULT, PART, BROKEN]) if found else ():
+    for batch in staged.batches([*found, FAULT, PART, INCONSISTENT]) if found else ():
         rows = usable_rows(batch, schema, "train")
         for column, moments in found.items():
             moments.add(as_float(batch.column(column), column), rows)

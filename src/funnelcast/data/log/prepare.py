@@ -11,7 +11,7 @@ import pyarrow as pa
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.files import new_folder
 from funnelcast.data.log import roles, splits
-from funnelcast.data.log.audit import check_parts, count_broken, odd_texts, put_aside
+from funnelcast.data.log.audit import check_parts, count_inconsistent, odd_texts, put_aside
 from funnelcast.data.log.engine import Engine
 from funnelcast.data.log.fit import fit_encoder
 from funnelcast.data.log.sources import Source, open_source
@@ -54,7 +54,7 @@ def prepare(
     ):
         staged = _stage(engine, schema, logs, progress)
         counts = put_aside(engine, staged, quarantine)
-        counts["broken"] = count_broken(engine, staged, schema.funnel)
+        counts["broken"] = count_inconsistent(engine, staged, schema.funnel)
         check_parts(engine, staged, schema)
         counts |= odd_texts(engine, staged, schema)
         encoder, sizes = fit_encoder(engine, staged[0], schema, progress, init)

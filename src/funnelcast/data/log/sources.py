@@ -25,7 +25,7 @@ _GZIP = b"\x1f\x8b"
 
 @dataclass(frozen=True)
 class Source:
-    """One opened log: the columns asked for, as the engine reads them, and `ROW`."""
+    """One opened log: the requested columns, as the engine reads them, and `ROW`."""
 
     path: Path
     """Of rows in memory the name of their part."""

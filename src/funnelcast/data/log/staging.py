@@ -29,7 +29,7 @@ PART = "__part"
 """train, dev or test."""
 FAULT = "__fault"
 """Why a row goes to quarantine; null for a good row."""
-BROKEN = "__broken"
+INCONSISTENT = "__broken"
 """Whether the labels of a row contradict the funnel."""
 TEXT = "__text "
 """Before the name of a column of numbers: the texts of it that are none, null for all others."""
@@ -83,7 +83,7 @@ def stage(
             table, here = table.drop(*apart), [use for use in here if use.column not in apart]
         table = table.mutate(
             **{FAULT: _first([(table[FAULT].notnull(), table[FAULT]), *_checks(table, here, schema.split)])},
-            **{BROKEN: _broken(table, schema.funnel)},
+            **{INCONSISTENT: _inconsistent(table, schema.funnel)},
         )
         table = table.mutate(**{PART: _part(engine, table, part)})
         file = engine.save(table, name)
@@ -181,7 +181,7 @@ def _number(column: Any) -> Any:
     return value.isnan().ifelse(ibis.null("float64"), value)
 
 
-def _broken(table: Any, funnel: Funnel) -> Any:
+def _inconsistent(table: Any, funnel: Funnel) -> Any:
     columns = {step: table[column] for step, column in enumerate(funnel.label_columns)}
     labels = {step: _number(column) for step, column in columns.items() if not _is_empty(column)}
     contradictions = [

@@ -94,7 +94,7 @@ def fit_simple(rates: Rates, parents: tuple[int, ...], constants: list[float]) -
 
 
 def _step(rates: Floats, x: NDArray[np.float32], y: NDArray[np.bool_], w: Floats, constant: float) -> Step:
-    """rates (n, C) of the step's own rows."""
+    """Rates (n, C) of the step's own rows."""
     losses = [log_loss(y, np.log(column), np.log1p(-column), w) for column in rates.T]
     total = (np.log(rates) - np.log1p(-rates) - constant).sum(1)[:, None]
     return Step(constant, int(np.argmin(losses)), fit_logistic(total, y, w, FREE), fit_logistic(x, y, w, L2))

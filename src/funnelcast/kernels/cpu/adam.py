@@ -47,7 +47,7 @@ def adam(
 
 @compiled_for_speed
 def _move_all(addresses: Any, sizes: Any, decay: Any, l2: float, rate: float, scale: float) -> None:
-    """addresses (3 + P, n): of parameters, means, squares, and the gradients of P microbatches."""
+    """Addresses (3 + P, n): of parameters, means, squares, and the gradients of P microbatches."""
     shrink, size, scales, sums = np.float32(l2), np.float32(rate), np.float32(scale), np.empty((1, CHUNK), np.float32)
     for i in range(len(sizes)):
         for start in range(0, sizes[i], CHUNK):
@@ -100,7 +100,7 @@ def _move_rows(
     weight: Any, moments: Any, rows: Any, grad: Any, l2: float, rate: float, scale: float, last: Any, lost: Any,
     step: int,
 ) -> None:  # fmt: skip
-    """last (V,): the step in which each row last moved; (0,) for no decay."""
+    """Last (V,): the step in which each row last moved; (0,) for no decay."""
     shrink, size, scales = np.float32(l2), np.float32(rate), np.float32(scale)
     row, weights, means, grads = weight.shape[1] * FLOAT, weight.ctypes.data, moments.ctypes.data, grad.ctypes.data
     decays, own_lost = len(last) > 0, np.float32(0)

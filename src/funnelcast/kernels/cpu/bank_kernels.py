@@ -236,7 +236,7 @@ def _activated(bank: Any, y: int, n: int, start: int, rows: int, layer: Any, pai
 
 @helper
 def _activate(output: int, n: int, rows: int, layer: Any) -> None:
-    """y = leaky_relu(y + bias) of a block, in place."""
+    """Y = leaky_relu(y + bias) of a block, in place."""
     width, slope = layer.width, layer.slope
     y, bias = matrix(output, rows, width), matrix(of(layer.bias, n, 1, width), 1, width)
     for r in range(rows):

@@ -52,10 +52,10 @@ class Buffer:
         self._pool.append(self._memory)
 
 
-def _take(size: int, *shelves: list[Tensor]) -> Tensor:
-    for shelf in shelves:
+def _take(size: int, *pools: list[Tensor]) -> Tensor:
+    for pool in pools:
         try:
-            return shelf.pop()
+            return pool.pop()
         except IndexError:
             continue
     with torch.inference_mode(mode=False):  # a later pass may be one that is differentiated

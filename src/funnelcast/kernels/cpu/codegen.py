@@ -60,14 +60,14 @@ def broadcast(builder: Any, scalar: Any, lanes: int = LANES) -> Any:
 
 
 def fma(builder: Any, x: Any, y: Any, total: Any) -> Any:
-    """x · y + total, of vectors of any length."""
+    """X · y + total, of vectors of any length."""
     kind = ir.FunctionType(total.type, [total.type] * 3)
     function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.fma.v{total.type.count}f32")
     return builder.call(function, [x, y, total])
 
 
 def bias_relu(builder: Any, total: Any, bias: Any, slope: Any) -> Any:
-    """total + bias, times the slope where that is not above 0. nan stays."""
+    """Total + bias, times the slope where that is not above 0. nan stays."""
     total = builder.fadd(total, bias)
     return leaky_relu_by(builder, total, total, slope)
 
@@ -116,7 +116,7 @@ class Chunk:
         return broadcast(self.builder, scalar, self.lanes)
 
     def fma(self, a: Any, b: Any, total: Any) -> Any:
-        """a · b + total."""
+        """A · b + total."""
         return fma(self.builder, a, b, total)
 
     def unary(self, name: str, vector: Any) -> Any:

@@ -84,7 +84,7 @@ class Deduplicated:
 
 @compiled
 def _code(fields: Any, ids: Any, codes: Any, representatives: Any) -> None:
-    """fields (n, 4): group, column of `ids`, what its id counts in the code, and where the group's codes begin."""
+    """Fields (n, 4): group, column of `ids`, what its id counts in the code, and where the group's codes begin."""
     representatives[:] = 0
     for r in range(len(ids)):
         for f in range(len(fields)):

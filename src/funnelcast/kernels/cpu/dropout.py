@@ -40,7 +40,7 @@ def activate_and_drop(
     output: int, bias: int, n: int, start: int, rows: int, all_rows: int, width: int, seeds: int, seed_rows: int,
     stream: int, limit: int, buffer: int, scale: float, slope: float,
 ) -> None:  # fmt: skip
-    """y = dropout(leaky_relu(y + bias)) of a block of network n, in place; the rows of one seed at a time. `buffer`
+    """Y = dropout(leaky_relu(y + bias)) of a block of network n, in place; the rows of one seed at a time. `buffer`
     holds the draws of a block, and a word more."""
     done = 0
     while done < rows:

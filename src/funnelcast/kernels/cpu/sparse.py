@@ -1,4 +1,4 @@
-"""Rows of large tables: looked up, told apart, added up and moved by Adam, with the next ones prefetched."""
+"""Rows of large tables: looked up, made unique, added up and moved by Adam, with the next ones prefetched."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ LIGHT = dict(
         strict=True,
     )
 )
-"""Of a figure that stands alone on white: near Okabe and Ito's, which the colour-blind can tell apart, but darker."""
+"""Of a figure that stands alone on white: near Okabe and Ito's, which the colour-blind can distinguish, but darker."""
 MARKERS = "osD^vP"
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1)))
 LONGEST = 24

@@ -74,7 +74,7 @@ swapped = intrinsic(_swap)
 
 @compiled
 def read_name(word: Any) -> Any:
-    """Length of the name of 1 to 7 bytes before \\x02, and its bytes as a number; zeros where there is none."""
+    """Length of the name of 1 to 7 bytes before byte 2, and its bytes as a number; zeros where there is none."""
     ends = (word - _FOURS) & ~word & _HIGH  # bytes below 4
     length = bytes_before(ends)
     commas, line_ends = word ^ _COMMAS, word ^ _LINE_ENDS

@@ -90,7 +90,7 @@ class Source:
             try:
                 return archive.open(name)
             except RuntimeError as error:  # encrypted, or an unknown compression
-                raise DataError(f"{self.path} cannot be unpacked ({error}); unpack it by hand") from None
+                raise DataError(f"{self.path} cannot be unpacked ({error}); unpack it yourself") from None
         raise self._no_member(names)
 
     def _tar_member(self, raw: IO[bytes]) -> IO[bytes]:

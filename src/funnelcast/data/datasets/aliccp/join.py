@@ -43,7 +43,7 @@ class Joined:
     places: Int32s  # (N,) of the common lines
     labels: NDArray[np.uint8]  # (N, T)
     side: pa.Table  # (N) rows
-    broken: int
+    inconsistent: int
     """Rows whose labels contradict the funnel, kept or not."""
 
 
@@ -61,29 +61,29 @@ class Joiner:
     def read(self, reader: LineReader, *then: Callable[[Any], Any]) -> None:
         """Hand the kept rows of each block, `Joined`, to the first of `then`, and what that makes to the next one.
         Raises DataError."""
-        truth = Truth.beside(self.skeleton)
+        truth = Truth.next_to(self.skeleton)
         reader.go_through(self.skeleton, partial(self._joined, truth=truth), *then, index=self.common.index)
         if truth is not None:
             truth.finish()
 
     def _joined(self, lines: Lines, truth: Truth | None) -> Joined:
-        labels, rows, broken = self._kept(lines)
+        labels, rows, inconsistent = self._kept(lines)
         codes = self.tables.codes(lines.tokens.values, grow=self.grow)
         merged, places = np.empty((len(rows), len(codes)), np.int32), lines.places[rows]
         _merge(codes, self.common.codes, places, rows, merged)
         own = self.tables.list_codes(lists_of(lines.tokens.items, rows, len(self.common.lists)), grow=self.grow)
         lists = [self.common.complete(f, each, places) for f, each in enumerate(own)]
-        return Joined(merged, lists, places, labels, self._side(lines, rows, truth), broken)
+        return Joined(merged, lists, places, labels, self._side(lines, rows, truth), inconsistent)
 
     def _kept(self, lines: Lines) -> tuple[NDArray[np.uint8], Int64s, int]:
         good = np.flatnonzero(lines.good)
         columns = [LABELS.index(name) for name in self.schema.funnel.label_columns]
         try:
-            labels, keep, broken = mend(lines.tokens.labels[good][:, columns], self.schema.funnel)
+            labels, keep, inconsistent = mend(lines.tokens.labels[good][:, columns], self.schema.funnel)
         except DataError as error:
             last = lines.first + len(lines) - 1
             raise DataError(f"{self.skeleton.path}, lines {lines.first} to {last}: {error}") from None
-        return labels[keep], good[keep], broken
+        return labels[keep], good[keep], inconsistent
 
     def _side(self, lines: Lines, rows: Int64s, truth: Truth | None) -> pa.Table:
         sample_ids = lines.sample_ids(rows)

@@ -65,7 +65,7 @@ def _read_exponent(data: Bytes, start: int, end: int) -> tuple[int, int]:
 
 @compiled
 def _scaled(number: int, power: int) -> float:
-    """number * 10^power, rounded once where the power of ten is exact."""
+    """Number * 10^power, rounded once where the power of ten is exact."""
     if -len(_POWERS) < power <= 0:
         return float(number / _POWERS[-power])
     return float(number * 10.0**power) if number else 0.0

