@@ -82,6 +82,7 @@ def test_the_layers_are_those_of_the_tree() -> None:
     assert {name.split(".")[1] for name in modules() if name != "funnelcast"} == set(LAYERS)
 
 
+@pytest.mark.slow
 def test_imports_run_one_way() -> None:
     upward = [
         f"{module} imports {other}"

@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 import numpy as np
+import pytest
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
@@ -28,6 +29,7 @@ def arguments() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     return np.zeros(50, np.float32), numbers.astype(np.float32)
 
 
+@pytest.mark.slow
 def test_the_first_call_needs_no_linear_algebra_and_takes_none_away() -> None:
     """numba imports scipy's to know whether it is there; who multiplies matrices by numba still finds it."""
     code = (

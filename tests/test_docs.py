@@ -70,12 +70,14 @@ def test_the_readme_has_the_code_of_the_tutorial(language: str) -> None:
     assert blocks(README, language) == blocks(page("tutorials/own-log.md"), language)[-1:]
 
 
+@pytest.mark.slow
 def test_the_guide_to_preparing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (code,) = blocks(page("how-to/prepare.md"), "python")
     exec(compile(code, "prepare.md", "exec"), {})
 
 
+@pytest.mark.slow
 def test_the_model_of_the_guide_keeps_its_promises_and_can_be_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     text = page("how-to/add-a-model.md")
     recipe, suite = blocks(text, "python")
@@ -143,6 +145,7 @@ def test_shipped_experiments_are_valid_and_short() -> None:
         assert len(path.read_text().splitlines()) <= 25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAGES)
 def test_a_generated_page_is_up_to_date(name: str) -> None:
     assert (FOLDER / name).read_text() == PAGES[name](), "run scripts/docs --write"

@@ -61,6 +61,7 @@ def test_the_whole_job_with_paths_as_texts(tmp_path: Path, monkeypatch: pytest.M
     assert funnelcast.compare("a.parquet", "b.parquet")["click"]["estimate"] == 0
 
 
+@pytest.mark.slow
 def test_data_sets_with_paths_as_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     made = funnelcast.generate("raw", 1000, realistic=True)

@@ -67,6 +67,7 @@ def test_a_rival_works_in_its_spells_alone() -> None:
         assert rival.spells == spells
 
 
+@pytest.mark.slow
 def test_a_rival_is_held_against_the_turns_that_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not against the first one, which warms up, nor those after it was done."""
     monkeypatch.setattr(interleaved, "SPELL", 0.05)
@@ -86,6 +87,7 @@ def test_a_rival_is_held_against_the_turns_that_it_had(monkeypatch: pytest.Monke
     assert beside["floor"] == pytest.approx(sum(before + after for before, after in around) / (2 * rival.spells))
 
 
+@pytest.mark.slow
 def test_short_work_is_repeated() -> None:
     with Rival([sys.executable, "-c", WORKING.format(cpu=LEAST / 10)]) as rival:
         rival.prepare()

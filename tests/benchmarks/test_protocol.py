@@ -12,6 +12,7 @@ from funnelcast.errors import ComparisonError
 from tests import tiny
 
 
+@pytest.mark.slow
 def test_it_is_of_the_rows_the_split_and_the_part(tmp_path: Path) -> None:
     tables = [tiny.write_table(tmp_path / str(i), seed=i // 2, test=80 - 20 * (i == 1)) for i in range(3)]
     again = tiny.write_table(tmp_path / "again")

@@ -29,6 +29,7 @@ def nulls(log: pa.Table) -> pa.Table:
 ONE = ("--out", "one.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "change", "message"),
     [

@@ -58,6 +58,7 @@ def test_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(found["scored"]) == 5 and set(found["evaluation"]["outputs"]) >= {"click", "conversion_given_click"}
 
 
+@pytest.mark.slow
 def test_a_shipped_funnel(tmp_path: Path) -> None:
     made = loads(call("datasets", "oulad", tmp_path / "table", "--seed", 3, "--json"))
     assert sum(made["rows"].values()) == 32_593  # type: ignore[attr-defined]

@@ -32,6 +32,7 @@ def test_raw_rows_are_predicted_as_those_of_the_table(made: Path, tmp_path: Path
         np.testing.assert_allclose(same[name].to_numpy(), table[name].to_numpy(), rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "log",
     [

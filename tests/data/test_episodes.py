@@ -96,6 +96,7 @@ def test_a_single_row_is_no_halves() -> None:
     assert (len(halves), halves.num_rows, list(halves.epoch(0))) == (0, 0, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stratified", [True, False])
 @pytest.mark.parametrize("sampling", ["proportional", "uniform"])
 def test_a_task_has_rows_of_one_known_large_key(sampling: str, stratified: bool) -> None:

@@ -71,6 +71,7 @@ def test_no_rows() -> None:
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="asks Linux about its pages")
 
 
+@pytest.mark.slow
 @on_linux
 @pytest.mark.parametrize("file", ["ids", "labels", "own.ids", "shared.index"])
 def test_rows_are_read_before_they_are_asked_for(file: str, tmp_path: Path) -> None:

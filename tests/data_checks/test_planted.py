@@ -154,6 +154,7 @@ def test_lists_of_unknown_ids(tmp_path: Path) -> None:
     assert logs.told(with_files(tmp_path, train, test)) == [("warning", IDS, "history")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("copies", "severity"), [(50, "warning"), (300, "error")])
 def test_test_rows_that_are_training_rows(copies: int, severity: str, tmp_path: Path) -> None:
     train, test = halves()

@@ -58,6 +58,7 @@ def without_hashes(table: Table) -> Table:
     return Table.open(table.folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("texts", [False, True])
 def test_distinct_pairs_are_no_duplicates(texts: bool, tmp_path: Path) -> None:
     """In the table 55 % of the training rows have a twin, and 76 % of the test rows, or 26 and 97 %."""

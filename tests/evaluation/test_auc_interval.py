@@ -120,6 +120,7 @@ def test_nearly_perfect_logit_stays_inside() -> None:
     assert 0 < got.low < got.estimate < got.high <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("m", "n", "shift"), [(60, 120, 1.0), (15, 500, 1.0), (20, 200, 2.33), (50, 200, 2.33)])
 def test_interval_covers(m: int, n: int, shift: float) -> None:
     truth = math.erf(shift / 2) / 2 + 0.5

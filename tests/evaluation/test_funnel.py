@@ -107,6 +107,7 @@ def test_conditional_of_float32_is_float64() -> None:
     assert log_q.tolist() == [0, CONDITIONAL_LOG_Q_FLOOR]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("x", [-40.0, -8.0, -1.0, -0.7, -math.log(2), -0.69, -0.1, -1e-3, -1e-5, -1.5e-7])
 def test_log_q_to_full_accuracy(x: float) -> None:
     terms, exact = Fraction(1), Fraction(0)

@@ -131,6 +131,7 @@ def test_no_rate_in_training_is_no_rate_to_lose_to() -> None:
     assert not found(labels, click, given, rates=[math.nan, 0.0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [60, 2000])
 def test_healthy_models_are_left_alone(rows: int) -> None:
     """Of 200 draws of the law itself: three outputs each, one alarm in forty at most were they at chance."""

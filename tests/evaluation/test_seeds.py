@@ -201,6 +201,7 @@ def test_degrees_of_freedom_by_hand() -> None:
     assert freedom_of([], []) == math.inf
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variances", [(0.5, 0.5), (0.2, 0.8), (0.0, 1.0)])
 @pytest.mark.parametrize("rows", [0.0, 0.2, 2.0])
 def test_three_normal_seeds_are_covered(variances: tuple[float, float], rows: float) -> None:

@@ -73,6 +73,7 @@ def log_with_lists(rows: int) -> pa.Table:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes", [{}, {"ids": "target_statistics", "loss_space": "given_parent"}], ids=["defaults", "conditional"]
 )
@@ -176,6 +177,7 @@ def test_the_test_rows_are_not_touched_before_training_ends(
     assert train(experiment(), Table.open(table.folder), tmp_path / "run", baselines=False).results == finished.results
 
 
+@pytest.mark.slow
 def test_sampled_negatives(tmp_path: Path) -> None:
     schema = tiny.SCHEMA.model_copy(update={"weight": None})
     log, table = tiny.draw_log(20_000), tmp_path / "table"

@@ -67,6 +67,7 @@ def same_tables(tmp_path: Path, declared: Schema, as_rows: dict[str, Any], as_fi
     assert content(tmp_path / "rows") == content(tmp_path / "files")
 
 
+@pytest.mark.slow
 def test_a_data_frame_gives_the_table_of_its_parquet_file(tmp_path: Path) -> None:
     log = frame().drop(columns="note")
     log.to_parquet(tmp_path / "log.parquet")
@@ -74,6 +75,7 @@ def test_a_data_frame_gives_the_table_of_its_parquet_file(tmp_path: Path) -> Non
     assert Table.open(tmp_path / "rows").rows("dev") == 40
 
 
+@pytest.mark.slow
 def test_parts_of_their_own(tmp_path: Path) -> None:
     log = frame().drop(columns="note")
     parts = {"train": log[:250], "dev": log[250:300], "test": log[300:]}

@@ -54,6 +54,7 @@ def test_every_copy_of_a_single_task_model_starts_from_them(tmp_path: Path) -> N
     assert torch.equal(rows_of(model), torch.from_numpy(VECTORS).repeat(1, 2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("optimizer", ["adam", "adam_dense"])
 def test_frozen_rows_stay_and_a_bundle_needs_no_file(tmp_path: Path, frozen: bool, optimizer: str) -> None:

@@ -152,6 +152,7 @@ def test_sampled_negatives_are_all_that_counts(run: Run, table: Table) -> None:
     assert not odds[0, 0].any() and odds[0, 1:].any()
 
 
+@pytest.mark.slow
 def test_how_tasks_differ_is_measured_on_rows_that_do_not_read_their_own_labels(
     table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,6 +212,7 @@ def test_steps_are_compared_on_rows_that_do_not_read_their_own_labels(
     assert batch.fold is not None and all(np.allclose(own[name], values) for name, values in expected.items())
 
 
+@pytest.mark.slow
 def test_diagnosis_report_and_estimate(run: Run, table: Table, tmp_path: Path) -> None:
     told = diagnose_run(run.folder, table.folder)
     assert {"epochs", "scores", "gates", "conflict", "time"} <= set(told)
@@ -219,6 +221,7 @@ def test_diagnosis_report_and_estimate(run: Run, table: Table, tmp_path: Path) -
     assert probe(experiment, table, tmp_path / "probe").seconds > 0
 
 
+@pytest.mark.slow
 def test_few_shot_compares_all_methods(run: Run, table: Table, tmp_path: Path) -> None:
     config = Adapting(steps=2, folds=2, prior=2)
     found = few_shot(run.bundle, table, tmp_path / "few", by="campaign", sizes=[0, 20], query=10, config=config)
@@ -249,6 +252,7 @@ def test_from_scratch_reads_no_labels_of_its_own_rows(run: Run, table: Table, mo
     assert not torch.equal(layer(rows), layer(replace(rows, fold=None)))
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_bit_for_bit(table: Table, tmp_path: Path) -> None:
     """With statistics, sampled negatives, members and an average of parameters."""
     experiment = recommended.experiment(keep_negatives=KEPT, checkpoint_seconds=0.0)

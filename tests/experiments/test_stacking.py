@@ -104,6 +104,7 @@ def test_a_delta_moves_the_network_by_its_part_and_leaves_the_trees(run: Run, fo
     assert np.allclose(moved[0], (1 - stacked.shares[0].trees) * moved[1], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_bit_for_bit(table: Table, tmp_path: Path) -> None:
     quick: dict[str, Any] = {"parts": ("dev",), "baselines": False}
     calls = list[str]()

@@ -31,6 +31,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
     return write_table(tmp_path_factory.mktemp("few") / "table")
 
 
+@pytest.mark.slow
 def test_it_is_the_protocol_on_the_campaigns_of_test_rows(table: Table, tmp_path: Path) -> None:
     out = tmp_path / "curves"
     found = few_shot(bundle(1), table, out, by="campaign", meta=bundle(0), sizes=SIZES, query=20, config=FEW)
@@ -45,6 +46,7 @@ def test_it_is_the_protocol_on_the_campaigns_of_test_rows(table: Table, tmp_path
     assert json.loads((out / "few-shot.json").read_text()) == found
 
 
+@pytest.mark.slow
 def test_one_network_alone_is_neither_plain_nor_meta_trained(table: Table, tmp_path: Path) -> None:
     found = few_shot(
         bundle(1), table, tmp_path / "curves", by="campaign", output="conversion_given_click", sizes=[2, 0, 2], query=1
@@ -55,6 +57,7 @@ def test_one_network_alone_is_neither_plain_nor_meta_trained(table: Table, tmp_p
     assert found["sizes_of"] == "rows that reached click"
 
 
+@pytest.mark.slow
 def test_the_command_says_what_python_returns(table: Table, tmp_path: Path) -> None:
     bundle(1).save(tmp_path / "bundle")
     given = (tmp_path / "bundle", table.folder, "--by", "campaign", "--size", 0, "--size", 20, "--query", 20)

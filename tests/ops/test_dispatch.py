@@ -266,6 +266,7 @@ def test_without_kernels_torch_casts_operands(
     assert not torch.is_autocast_enabled("cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(cpu.why_no_bfloat16()), reason="this processor does not multiply bfloat16")
 def test_kernels_cast_for_themselves() -> None:
     """And hand on float32."""
@@ -275,6 +276,7 @@ def test_kernels_cast_for_themselves() -> None:
     assert product.dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_operations_keep_their_names_and_can_be_exported() -> None:
     """As plain operations."""
 

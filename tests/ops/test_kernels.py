@@ -333,6 +333,7 @@ def test_some_arguments_are_left_to_the_reference() -> None:
     assert FLOAT32["mlp_bank"](*leaky[0], **leaky[1]) is NotImplemented
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ids", [torch.int32, torch.int64])
 @pytest.mark.parametrize("width", [1, 5, 16, 40])
 @pytest.mark.parametrize("rows", [0, 1, 2, 3, 50])

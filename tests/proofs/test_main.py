@@ -4,7 +4,8 @@ import pytest
 
 from proofs.__main__ import PROOFS
 
-ELSEWHERE = {"kills", "mutations", "few-shot"}
+ELSEWHERE = {"kills", "mutations", "few-shot", "benchmark-kills", "simulator"}
+"""Of the last two: tests/benchmarks/test_run.py, and `learns_the_simulator` of the contracts."""
 ON_REAL_DATA = {"census"}
 """Its networks are trained by other tests, on the law."""
 

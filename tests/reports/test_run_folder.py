@@ -80,6 +80,7 @@ def test_results_of_before_there_was_a_best_are_told(benchmark_run: Path, tmp_pa
         read_run(folder)
 
 
+@pytest.mark.slow
 def test_an_old_diagnosis_of_a_model_that_was_taken_out_is_no_error(benchmark_run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(benchmark_run, folder)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from funnelcast.benchmarks.markdown import warnings
 from funnelcast.benchmarks.results import _warnings
 from funnelcast.reports.write import report
@@ -14,6 +16,7 @@ from tests.reports.test_conclusion import model, results, said
 TEXT = "click: AUC .4 is below chance"
 
 
+@pytest.mark.slow
 def test_of_a_run_at_the_top_of_its_page(tmp_path: Path) -> None:
     folder = write_training(tmp_path)
     found = json.loads((folder / "results.json").read_text())
@@ -30,6 +33,7 @@ def test_of_a_run_at_the_top_of_its_page(tmp_path: Path) -> None:
     assert told["conclusions"][0]["sentences"][0] == f"WARNING: {TEXT}."
 
 
+@pytest.mark.slow
 def test_of_a_benchmark_with_the_repeats(tmp_path: Path) -> None:
     folder = write_benchmark(tmp_path)
     found = json.loads((folder / "results.json").read_text())

@@ -176,6 +176,7 @@ def test_load_from_a_folder(tmp_path: Path) -> None:
     assert funnelcast.load(str(tmp_path / "bundle")).predict(LOG).equals(expected)
 
 
+@pytest.mark.slow
 def test_a_cold_process_loads_neither_pandas_nor_the_engine(tmp_path: Path) -> None:
     bundle_of().save(tmp_path / "bundle")
     pq.write_table(LOG, tmp_path / "rows.parquet")

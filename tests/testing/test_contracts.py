@@ -121,6 +121,7 @@ BROKEN: list[tuple[contracts.Promise, Any, str, Any, Any]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("promise", "place", "name", "instead", "settings"), BROKEN)
 def test_a_part_that_does_something_else_is_caught(
     promise: contracts.Promise, place: Any, name: str, instead: Any, settings: Any, monkeypatch: pytest.MonkeyPatch

@@ -60,6 +60,7 @@ def test_what_is_measured_and_kept_is_the_average_and_training_goes_on_without_i
     assert {name: m.as_dict() for name, m in measured.outputs.items()} == logs["average"][0]["dev"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", [0, 7, 9, 10, 12, 20, 25])
 def test_a_stopped_run_goes_on_bit_for_bit(table: Table, tmp_path: Path, call: int) -> None:
     experiment = tiny.experiment(optimizer=FAST, stages=STAGES)

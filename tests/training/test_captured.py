@@ -79,6 +79,7 @@ def captured(step: PlainStep) -> int:
     return sum(map(len, step.captured._idle.values()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("model", MODELS)
 def test_replays_find_the_same_to_the_bit(model: str, loss: str) -> None:

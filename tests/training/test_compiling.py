@@ -46,6 +46,7 @@ def test_the_same_gradients(model: str) -> None:
     assert counted["stats"]["unique_graphs"] >= 1 and not counted["graph_break"]  # it is compiled, and as a whole
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated:DeprecationWarning")  # torch's own imports
 @pytest.mark.parametrize(("compiles", "kind"), [(False, PlainStep), (True, CompiledStep)])
 def test_the_setting_decides(compiles: bool, kind: type) -> None:
@@ -58,6 +59,7 @@ def test_the_setting_decides(compiles: bool, kind: type) -> None:
     assert isinstance(plain, PlainStep) and (plain.at_once, plain.workers) == (3, 1 if compiles else 2)
 
 
+@pytest.mark.slow
 def test_a_fault_of_compiling_says_what_to_do() -> None:
     def failing(graph: Any, inputs: Any) -> Any:
         raise RuntimeError("no compiler")

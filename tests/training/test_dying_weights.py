@@ -43,6 +43,7 @@ def share(optimizer: Optimizer, below: float) -> float:
     return float(((bits > 0) & (bits < limit)).float().mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["adam", "adam_dense"])
 def test_nothing_is_subnormal_after_steps_on_inputs_that_never_vary(name: str) -> None:
     model, batch = dying(), drawn(1, dtype=torch.float32).take(torch.zeros(32, dtype=torch.int64))

@@ -120,6 +120,7 @@ def test_the_second_ctrl_c_does_not_wait_for_the_batch(table: Table, tmp_path: P
     assert not (tmp_path / "checkpoint").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["adam", "adam_dense"])
 def test_sampled_negatives_decays_and_both_optimizers(table: Table, tmp_path: Path, name: str) -> None:
     optimizer = {"name": name, "batch_size": 32, "clip": 0.5, "weight_decay": 1.0, "embedding_decay": 2.0}
@@ -132,6 +133,7 @@ def test_sampled_negatives_decays_and_both_optimizers(table: Table, tmp_path: Pa
         assert log_of(tmp_path / str(call)) == log_of(tmp_path / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("correction", ["ipw", "doubly_robust"])
 def test_corrected_losses_over_a_plain_stage_and_a_meta_stage(table: Table, tmp_path: Path, correction: str) -> None:
     """With what imputing has learned, and the effective sample in the log."""

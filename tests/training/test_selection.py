@@ -233,6 +233,7 @@ def gradient(model: FunnelModel, config: LossConfig, micro_batch: int) -> Gradie
     return PlainStep(Objective(model, weights, config), Trained(parameters, True), micro_batch)(drawn(), 5, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", NETWORKS)
 @pytest.mark.parametrize("name", MODELS)
 def test_pieces_add_up_to_the_batch_in_every_network(name: str, kind: str) -> None:

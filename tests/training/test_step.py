@@ -176,6 +176,7 @@ def tensors_of(found: Gradients) -> list[Tensor]:
     return [found.losses, *found.parameters, *found.embedded.tensors()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("name", ["man", "shared bottom", "ple", "aitm"])
 def test_the_number_of_workers_changes_the_order_of_sums_alone(name: str, dtype: torch.dtype, tolerance: float) -> None:

@@ -53,6 +53,7 @@ def test_the_second_stage_starts_from_the_best_state_and_leaves_the_frozen_alone
             torch.testing.assert_close(other, parameter, rtol=1e-6, atol=1e-7)  # three steps of 1e-9
 
 
+@pytest.mark.slow
 def test_a_stage_that_only_makes_it_worse_leaves_the_state_it_began_with(table: Table, tmp_path: Path) -> None:
     first: Any = {"epochs": 2, "patience": 2, "metric": "log_loss"}
     one = run(tiny.experiment(optimizer=FAST, stages=[first]), table, tmp_path / "one")
@@ -125,6 +126,7 @@ def test_the_log(table: Table, tmp_path: Path) -> None:
     assert (tmp_path / "log.jsonl").read_bytes().endswith(b"\n")
 
 
+@pytest.mark.slow
 def test_the_global_seed_changes_no_bit_and_workers_the_order_of_sums(table: Table, tmp_path: Path) -> None:
     runs = []
     for number, workers in enumerate((1, 1, 2, 3, 3)):

@@ -34,7 +34,8 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensor], Progress] | None:
     try:
         tensors = safetensors.torch.load_file(folder / "state.safetensors")
         progress = json.loads((folder / "progress.json").read_text())
-        progress = {"meta_sums" if name == "told" else name: value for name, value in progress.items()}  # of 0.1
+        if "told" in progress:  # its name in 0.1
+            progress["meta_sums"] = progress.pop("told")
         return tensors, Progress(**progress)
     except (OSError, ValueError, TypeError, safetensors.SafetensorError) as error:
         raise FunnelcastError(

@@ -75,6 +75,7 @@ def test_heavy_values_are_edges_and_take_no_pieces_from_the_others(engine: Engin
     assert piece_edges(engine, column(engine, [5.0] * 900 + [7.0] * 900 + [9.0]), 2) == [5, 7, 9]
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(-3, 6), max_size=40), st.integers(2, 12))
 def test_pieces_reach_from_the_least_to_the_greatest(engine: Engine, values: list[int], count: int) -> None:
@@ -98,6 +99,7 @@ def test_a_number_in_pieces_is_standardised_and_brings_knots(tmp_path: Path) -> 
     assert table.part("train").numeric[:, 0].tolist() == standard(np.array(amounts, float)).tolist()
 
 
+@pytest.mark.slow
 def test_what_is_fitted_sees_used_rows_alone_whichever_file_holds_the_column(tmp_path: Path) -> None:
     """Read from a CSV or Parquet, apart from the rest or kept beside it, more rows than a batch."""
     n = 70_000

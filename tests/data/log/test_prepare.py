@@ -211,6 +211,7 @@ lines",0,0,0,
 '''
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "delimiter", "newline", "mark"),
     [

@@ -101,6 +101,7 @@ def test_paths(tmp_path: Path) -> None:
 NUMERIC, MULTI, SEQUENCE = {"kind": "numeric"}, {"kind": "multi"}, {"kind": "sequence"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("features", "settings", "expected"),
     [

@@ -11,6 +11,7 @@ from funnelcast.data.table import Table
 from tests.data.log.test_prepare import parquet, schema, text, vocabulary
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ["", "NA", "n/a", "NaN", "null", "None"])
 def test_words_for_missing_among_integers_are_missing(tmp_path: Path, word: str) -> None:
     log = text(tmp_path / "a.csv", f"user,k,click,buy\n5.0,1.5,{word},\n{word},{word},0,0\n7,2,1,0\n")
@@ -32,6 +33,7 @@ def test_a_text_among_integers_is_told(tmp_path: Path) -> None:
     assert vocabulary(Table.open(tmp_path / "out"), "user") == ["5", "6", "7", "NA"]
 
 
+@pytest.mark.slow
 def test_an_empty_column_of_a_csv_has_no_type(tmp_path: Path) -> None:
     full, empty = (text(tmp_path / f"{i}.csv", f"user,click,buy\n{i},0,0\n") for i in ("7", ""))
     as_parquet = parquet(tmp_path / "a.parquet", {"user": [7]})

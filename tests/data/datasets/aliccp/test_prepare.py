@@ -332,6 +332,7 @@ def test_a_truth_that_is_not_the_files(train: Path, tmp_path: Path, truth: pa.Ta
         prepare_aliccp(train, None, tmp_path / "out", max_bad=1, schema=SCHEMA)
 
 
+@pytest.mark.slow
 def test_pandas_is_not_loaded(train: Path, test_file: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from funnelcast.data.datasets.aliccp.prepare import prepare_aliccp; "

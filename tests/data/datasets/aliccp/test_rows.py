@@ -111,6 +111,7 @@ def test_values_may_be_any_number(tmp_path: Path) -> None:
         assert reasons(tmp_path, GOOD.replace(b"0.69315", value)) == []
 
 
+@pytest.mark.slow
 def test_the_largest_id_and_index() -> None:
     data = np.frombuffer(b"FFFFffffFFFFffff,1,205\x02999999999999999999\x031.0\n", np.uint8)
     tokens = tokenize(data, *split_lines(data, True), wanted_fields(["205"]), skeleton=False)

@@ -62,6 +62,7 @@ def test_a_raw_file_of_another_shape(tmp_path: Path) -> None:
         read_raw(tmp_path / "a.csv", tmp_path / "a.parquet")
 
 
+@pytest.mark.slow
 def test_vocabularies_come_from_the_training_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = TEN.read_text().splitlines(keepends=True)
     train, test = tmp_path / "train.csv", tmp_path / "test.csv"

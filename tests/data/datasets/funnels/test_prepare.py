@@ -52,6 +52,7 @@ def test_the_newest_are_at_least_a_fifth() -> None:
     assert newest_fifth(pd.Series(range(10))).sum() == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("newest", "test_rows", "first"), [(False, 6518, "2013-02-01"), (True, 11_260, "2014-10-01")])
 def test_the_table_of_oulad(newest: bool, test_rows: int, first: str, tmp_path: Path) -> None:
     seen: list[str] = []
@@ -146,6 +147,7 @@ def test_ratings_with_their_users_and_films(tmp_path: Path) -> None:
     assert rows.liked.tolist() == [1, 1, 0] and rows.loved.tolist() == [1, 0, 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hotel", "fbads", "ml100k"])
 def test_the_table_of_a_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small ones of their form, with the checksum of these."""
