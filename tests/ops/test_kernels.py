@@ -223,8 +223,8 @@ ONE_EACH = [pytest.param(name, next(iter(cases.values())), id=name) for name, ca
 WITH_PRODUCTS = [each for each in NAMED if BFLOAT16[str(each.values[0])] is not FLOAT32[str(each.values[0])]]
 WITHOUT_GRADIENT = {"gather", "reach"}
 IN_PLACE = {"adam", "adam_rows", "scatter_add"}
-ELSEWHERE = {"deduplicate", "random_bits"}
-"""In tests of their own: `test_dedup`, `test_dropout`."""
+ELSEWHERE = {"deduplicate", "random_bits", "unique"}
+"""In tests of their own: `test_dedup`, `test_dropout`, `test_sparse`."""
 
 
 def reference(name: str) -> Function:
@@ -327,6 +327,7 @@ def test_some_arguments_are_left_to_the_reference() -> None:
     assert FLOAT32["reach"](logits, (-1, 0)) is NotImplemented
     assert FLOAT32["gather"](rows, table) is NotImplemented
     assert FLOAT32["step_attention"](draw(2, 2, 3, 4).float(), {}, [], [], [], []) is NotImplemented
+    assert FLOAT32["unique"](torch.zeros(3, dtype=torch.int64)) is NotImplemented
     focal = FLOAT32["funnel_losses"](logits, torch.zeros(4, 2, dtype=torch.uint8), None, (-1, 0), None, 1.5)
     assert focal is NotImplemented
     leaky = mlp(6, 4, slope=0.1, rates=(0.5, 0.5)).drawn(9, torch.float32)

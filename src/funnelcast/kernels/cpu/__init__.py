@@ -18,7 +18,7 @@ from funnelcast.kernels.cpu.graph import launch
 from funnelcast.kernels.cpu.losses import funnel_losses
 from funnelcast.kernels.cpu.narrow import logits, softmax_gates
 from funnelcast.kernels.cpu.reach import reach
-from funnelcast.kernels.cpu.sparse import gather, scatter_add
+from funnelcast.kernels.cpu.sparse import gather, scatter_add, unique
 from funnelcast.kernels.cpu.tiles import HAS_BF16
 
 
@@ -43,7 +43,7 @@ FLOAT32: Final[Mapping[str, Callable[..., Any]]] = {
     kernel.__name__: kernel
     for kernel in (
         adam, adam_rows, deduplicate, expert_mixture, funnel_losses, gather, linear, logits, mlp_bank, random_bits,
-        reach, scatter_add, self_attention, softmax_gates, step_attention,
+        reach, scatter_add, self_attention, softmax_gates, step_attention, unique,
     )
 }  # fmt: skip
 """By operation. A kernel returns NotImplemented for arguments that it does not support."""
