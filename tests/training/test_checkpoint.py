@@ -101,3 +101,10 @@ def test_a_damaged_checkpoint_is_told_with_its_fix(tmp_path: Path, damage: Calla
     damage(tmp_path / "c")
     with pytest.raises(FunnelcastError, match="is damaged .* delete it to train from the start"):
         load_checkpoint(tmp_path / "c")
+
+
+def test_a_checkpoint_of_0_1_has_its_sums_by_their_name_of_then(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "c", draw(), PROGRESS)
+    _edit(lambda progress: progress.update(told=progress.pop("meta_sums")))(tmp_path / "c")
+    loaded = load_checkpoint(tmp_path / "c")
+    assert loaded is not None and loaded[1] == PROGRESS
