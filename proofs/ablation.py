@@ -28,7 +28,7 @@ def ablation(small: bool = False, rows: int = ROWS, folder: Path | None = None) 
     with kept(folder) as out:
         for names, (what, differences) in product(tables, LAWS.items()):
             place = out / what.replace(" ", "-")
-            table = ablation_table(differences, place, min(rows, 2_000) if small else rows)
+            table = ablation_table(differences, place, min(rows, 4_000) if small else rows)
             runs = [train(EXPERIMENTS / "ablation" / f"{name}.toml", table, place / name, seeds) for name in names]
             _report(what, runs, table)
     return True

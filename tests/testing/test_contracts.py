@@ -223,6 +223,6 @@ def test_what_does_not_learn_or_learns_too_much_is_caught(monkeypatch: pytest.Mo
         with pytest.raises(AssertionError):
             promise(narrow)
     law = auc_gains.simulated_parts(noise=False)
-    monkeypatch.setattr(learning, "law_parts", lambda noise: law)  # labels that do tell something
+    monkeypatch.setattr(learning, "simulated_parts", lambda noise: law)  # labels that do tell something
     with pytest.raises(AssertionError):
         learning.learns_no_noise(wider)
