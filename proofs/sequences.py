@@ -37,7 +37,7 @@ NOISE = 4.0
 def sequences(small: bool = False) -> bool:
     """Match and order of a sequence are learned by the pools that can see them, and shuffled by none (two of them)."""
     rows, holds = [], True
-    for signal in list(LEARNED)[: 1 if small else None]:
+    for signal in LEARNED:
         names = LEARNED[signal][:1] if small else tuple(POOLS)
         for shuffled in (False, True):
             for name in names:

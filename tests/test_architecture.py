@@ -193,7 +193,9 @@ OURS = re.compile(
     re.IGNORECASE,
 )
 """Names of our own for what the field has words for; docs/reference/glossary.md has those."""
-PHRASES = re.compile(r"way back|falls away|told apart|asked for|in turns\b(?! of)|tried and left", re.IGNORECASE)
+PHRASES = re.compile(
+    r"way back|falls away|by hand|told apart|asked for|in turns\b(?! of)|tried and left", re.IGNORECASE
+)
 
 
 def names_in(tree: ast.AST) -> Iterator[str]:

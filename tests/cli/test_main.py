@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from rich.progress import Progress, TextColumn
 
+from funnelcast.cli.console import COMPILING, _Bars
 from harness.calls import Answer, call
 from harness.cost import COMMAND
+from tests import tiny
 
 VERBS = (
     ("demo",),
@@ -119,16 +125,40 @@ def test_what_the_system_refuses_is_told_by_its_file(made: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_warm_runs_all_kernels() -> None:
-    """Into the folder that tests use, which has most of them."""
-    done = subprocess.run([COMMAND, "warm", "--json"], capture_output=True, text=True, check=True)
-    made = json.loads(done.stdout)
-    assert made["kernels"] > 100 and len(list(Path(made["folder"]).rglob("*.nbc"))) == made["kernels"]
+def test_what_warm_compiles_a_later_process_finds(tmp_path: Path) -> None:
+    """In a folder of its own, as an image's build makes it; another command on other data compiles nothing either."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "kernels")}
+
+    def said(*arguments: str) -> str:
+        command = [COMMAND, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment).stderr
+
+    assert COMPILING in said("warm", "--out", "kernels")
+    made = sorted(path.name for path in (tmp_path / "kernels").rglob("*.nbc"))
+    assert len(made) > 100
+    assert COMPILING not in said("warm", "--out", "kernels")
+    tiny.write_table(tmp_path / "table")
+    (tmp_path / "one.toml").write_text('base = "recommended"\nstages = [{epochs = 1}]\n')
+    assert COMPILING not in said("train", "one.toml", "--data", "table", "--out", "run", "--no-baselines")
+    assert sorted(path.name for path in (tmp_path / "kernels").rglob("*.nbc")) == made
 
 
-@pytest.mark.slow
 def test_warm_says_that_a_folder_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     command = [COMMAND, "warm", "--out", str(tmp_path / "file" / "below")]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == "" and "cannot be written to; name another folder" in done.stderr
+
+
+def test_compiling_is_said_once_above_all_stages_or_in_the_line_of_one() -> None:
+    written = StringIO()
+    with Progress(TextColumn("{task.fields[note]}"), console=Console(file=written)) as bars:
+        shown = _Bars(bars)
+        shown.say_compiling()
+        shown.say_compiling()
+        assert written.getvalue().count(COMPILING) == 1 and not bars.tasks
+        shown("read", 1, 10, "rows")
+        shown.say_compiling()
+        assert bars.tasks[0].fields["note"] == COMPILING
+        shown("read", 2, 10, "rows")
+        assert bars.tasks[0].fields["note"] == ""

@@ -4,10 +4,9 @@ import pytest
 
 from proofs.__main__ import PROOFS
 
-ELSEWHERE = {"kills", "mutations", "few-shot", "benchmark-kills", "simulator"}
-"""Of the last two: tests/benchmarks/test_run.py, and `learns_the_simulator` of the contracts."""
+ELSEWHERE = {"kills", "mutations", "few-shot"}
 ON_REAL_DATA = {"census"}
-"""Its networks are trained by other tests, on the law."""
+"""Its networks are trained by other tests, on the simulator."""
 
 
 @pytest.mark.slow

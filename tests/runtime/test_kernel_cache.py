@@ -76,8 +76,39 @@ def test_code_of_other_sources_is_not_read(
     """numba knows when a kernel's own file has changed, and not a file of what it calls."""
     search(tmp_path)
     hits(new_kernel())
-    monkeypatch.setattr(kernel_cache, "sources", lambda: "others")
+    monkeypatch.setattr(kernel_cache, "sources", lambda file: "others")
     assert hits(new_kernel()) == 0
+
+
+def test_the_sources_of_a_kernel_are_those_that_it_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Directly, by another file, in a package or from one; not those that a function imports when it is called."""
+    package = tmp_path / "own"
+    (package / "deep").mkdir(parents=True)
+    monkeypatch.setattr(kernel_cache, "PACKAGE", package)
+    texts = {
+        "kernel.py": "from own.helper import (\n    one,\n)\nfrom own.deep import below\n"
+        "def f():\n    from own.late import x\n",
+        "helper.py": "from own.constants import LIMIT\nfrom own.kernel import f\n",
+        "constants.py": "LIMIT = 1\n",
+        "late.py": "x = 1\n",
+        "deep/__init__.py": "",
+        "deep/below.py": "y = 2\n",
+    }
+    for name, text in texts.items():
+        (package / name).write_text(text)
+    found = kernel_cache.files_of(package / "kernel.py")
+    assert found == {package / name for name in texts if name != "late.py"}
+    before = kernel_cache.sources(package / "kernel.py")
+    (package / "constants.py").write_text("LIMIT = 2\n")
+    kernel_cache.sources.cache_clear()
+    assert kernel_cache.sources(package / "kernel.py") != before
+
+
+def test_constants_and_helpers_of_real_kernels_are_among_their_sources() -> None:
+    data = kernel_cache.PACKAGE / "data"
+    found = kernel_cache.files_of(data / "datasets/aliccp/tokens.py")
+    assert {data / "datasets/aliccp/byte_words.py", data / "datasets/aliccp/faults.py", data / "numeric.py"} <= found
+    assert kernel_cache.PACKAGE / "training/trainer.py" not in found
 
 
 def test_a_damaged_file_is_replaced(tmp_path: Path, search: Callable[..., None]) -> None:

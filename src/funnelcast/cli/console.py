@@ -74,6 +74,7 @@ class _Bars:
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
         self._tasks: dict[str, TaskID] = {}
+        self._said = False
 
     def __call__(self, stage: str, done: int, total: int, unit: str, note: str = "") -> None:
         if stage not in self._tasks:
@@ -81,10 +82,12 @@ class _Bars:
         self._bars.update(self._tasks[stage], completed=done, total=total or None, note=note)
 
     def say_compiling(self) -> None:
-        """In the line of the last stage, until that goes on."""
-        if not self._tasks:
-            self("preparing", 0, 0, "")
-        self._bars.update(list(self._tasks.values())[-1], note=COMPILING)
+        """In the line of the last stage, until that goes on; where there is none yet, once above all."""
+        if self._tasks:
+            self._bars.update(list(self._tasks.values())[-1], note=COMPILING)
+        elif not self._said:
+            self._said = True
+            self._bars.console.print(COMPILING)
 
 
 class _Lines:

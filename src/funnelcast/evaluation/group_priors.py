@@ -59,9 +59,9 @@ def recalibrated(prior: OffsetPrior, logits: Floats, labels: Array, asked: Float
 
 def _of_groups(logits: Floats, labels: Array, groups: Array) -> Floats:
     """(G, offsets) likelihood of each group's labels at each δ, over its largest."""
-    names, codes = np.unique(groups, return_inverse=True)
-    odds, positives = np.exp(logits), np.bincount(codes, labels, len(names))
-    columns = [positives * d - np.bincount(codes, np.log1p(odds * np.exp(d)), len(names)) for d in OFFSETS]
+    names, inverse = np.unique(groups, return_inverse=True)
+    odds, positives = np.exp(logits), np.bincount(inverse, labels, len(names))
+    columns = [positives * d - np.bincount(inverse, np.log1p(odds * np.exp(d)), len(names)) for d in OFFSETS]
     log_likelihoods = np.stack(columns, 1)
     log_likelihoods -= log_likelihoods.max(1, keepdims=True)
     np.exp(log_likelihoods, out=log_likelihoods)
@@ -83,8 +83,8 @@ class RatePrior:
 
             E Σ n_g (r_g - r)² = r (1 - r) ((1 - ρ) (G - 1) + ρ (N - Σ n_g² / N))
         """
-        _, codes = np.unique(groups, return_inverse=True)
-        rows, positives = np.bincount(codes), np.bincount(codes, labels)
+        _, inverse = np.unique(groups, return_inverse=True)
+        rows, positives = np.bincount(inverse), np.bincount(inverse, labels)
         total = float(rows.sum())
         rate = float(np.clip(positives.sum(), 0.5, total - 0.5)) / total
         spread = float(rows @ (positives / rows - rate) ** 2) / (rate * (1 - rate))

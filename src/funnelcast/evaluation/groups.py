@@ -42,36 +42,36 @@ def grouped_auc(labels: Array, scores: Array, groups: Array, weights: Array | No
     that holds a NaN score has the AUC NaN, and so has the mean. Raises ValueError as `auc` does.
     """
     y, w = check_rows(labels, scores, groups, weights=weights)
-    names, codes = np.unique(groups, return_inverse=True)
+    names, inverse = np.unique(groups, return_inverse=True)
 
     def per_group(mass: Array) -> Floats:
-        return np.asarray(np.bincount(codes, weights=mass, minlength=len(names)), np.float64)
+        return np.asarray(np.bincount(inverse, weights=mass, minlength=len(names)), np.float64)
 
     impressions = per_group(w)
-    share = w / np.where(impressions > 0, impressions, 1.0)[codes]  # one sum runs over heavy and light groups
-    won = per_group(_mass_won(y, scores, codes, share))
+    share = w / np.where(impressions > 0, impressions, 1.0)[inverse]  # one sum runs over heavy and light groups
+    won = per_group(_mass_won(y, scores, inverse, share))
     pairs = per_group(share * y) * per_group(share * ~y)
     has_both = (per_group((w > 0) & y) > 0) & (per_group((w > 0) & ~y) > 0)
     auc = np.divide(won, pairs, out=np.full(len(names), math.nan), where=has_both)
     return GroupedAuc(
         groups=names,
         auc=auc,
-        rows=np.bincount(codes, minlength=len(names)),
-        positives=np.bincount(codes[y], minlength=len(names)),
+        rows=np.bincount(inverse, minlength=len(names)),
+        positives=np.bincount(inverse[y], minlength=len(names)),
         has_both=has_both,
         gauc=float(np.average(auc[has_both], weights=impressions[has_both])) if has_both.any() else math.nan,
     )
 
 
-def _mass_won(y: Bools, scores: Array, codes: NDArray[np.intp], w: Floats) -> Floats:
+def _mass_won(y: Bools, scores: Array, inverse: NDArray[np.intp], w: Floats) -> Floats:
     """(N,) weighted pairs each positive wins within its group, ties half; 0 for negatives, NaN for a NaN score."""
-    order = np.lexsort((scores, codes))
-    codes, scores = codes[order], scores[order]
+    order = np.lexsort((scores, inverse))
+    inverse, scores = inverse[order], scores[order]
     cum = cumulative((w * ~y)[order])
-    starts = tie_starts(codes)
+    starts = tie_starts(inverse)
     before_group = np.repeat(cum[starts], np.diff(np.append(starts, len(order))))
     won = np.where(
-        np.isnan(scores), math.nan, (w * y)[order] * (midpoints(cum, tie_starts(codes, scores)) - before_group)
+        np.isnan(scores), math.nan, (w * y)[order] * (midpoints(cum, tie_starts(inverse, scores)) - before_group)
     )
     in_row_order = np.empty(len(order))
     in_row_order[order] = won

@@ -28,18 +28,18 @@ def starting_of(experiment: Experiment, table: Table, trainer: Trainer, train: C
     """`trainer`: when it has run; `train`: the training rows as it read them; `kept`: share of them that were used."""
     model, inner = trainer.model, inner_of(experiment.stages)
     weights: list[float] = (trainer.loss_weights.task_weights() / trainer.loss_weights.scale).tolist()
-    of_labels, differ = [0.0] * len(weights), list[float]()
+    information, differ = [0.0] * len(weights), list[float]()
     if isinstance(inner, Meta):
         rates = [rate / kept for rate in table.label_rates("train")]
         parents = model.logit_parents
         rows = _support_rows(inner, experiment.optimizer.batch_rows(table.rows("train")), trainer, kept)
-        of_labels = [rows * own for own in information_of_rates(rates, parents)]
+        information = [rows * own for own in information_of_rates(rates, parents)]
         if inner.by is not None and not _is_read(table.schema, inner.by):
             assert trainer.keys is not None
             keys = trainer.keys(inner.by)
             differ = differences(model, train, *keys, parents, experiment.keep_negatives)
     factors = dict(zip(model.groups(inner.groups), _rates(trainer.best), strict=False)) if inner is not None else {}
-    return Starting(experiment.loss, weights, inner, of_labels, factors, differ, experiment.keep_negatives)
+    return Starting(experiment.loss, weights, inner, information, factors, differ, experiment.keep_negatives)
 
 
 def _is_read(schema: Schema, column: str) -> bool:
@@ -105,7 +105,7 @@ def differences(
 def _whole_tasks(keys: Array, known: Bools) -> Array:
     """The rows of as many tasks as make up ROWS, drawn at random: at least those of one."""
     own = np.flatnonzero(known)
-    _, codes, counts = np.unique(keys[own], return_inverse=True, return_counts=True)
+    _, inverse, counts = np.unique(keys[own], return_inverse=True, return_counts=True)
     order = np.random.default_rng(0).permutation(len(counts))
     taken = order[: max(1, int(np.searchsorted(np.cumsum(counts[order]), ROWS, side="right")))]
-    return own[np.isin(codes, taken)]
+    return own[np.isin(inverse, taken)]

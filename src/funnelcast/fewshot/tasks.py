@@ -90,8 +90,8 @@ def unseen_tasks(table: Table, by: str, target: TaskOutput, support: int, query:
     seen = np.concatenate([np.unique(own.keys[own.is_known]) for own in trained])
     new = np.flatnonzero(groups.is_known & ~np.isin(groups.keys, seen))
     mixed = np.random.default_rng(seed).permutation(new)
-    keys, codes, sizes = np.unique(groups.keys[mixed], return_inverse=True, return_counts=True)
-    each = np.split(mixed[np.argsort(codes, kind="stable")], np.cumsum(sizes))[:-1]
+    keys, inverse, sizes = np.unique(groups.keys[mixed], return_inverse=True, return_counts=True)
+    each = np.split(mixed[np.argsort(inverse, kind="stable")], np.cumsum(sizes))[:-1]
     counted = target.space(rows)
     enough = [(key, own) for key, own in zip(keys, each, strict=True) if counted[own].sum() >= support + query]
     if len(enough) < TOO_FEW:

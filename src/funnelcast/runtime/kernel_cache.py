@@ -2,13 +2,14 @@
 
 That is `NUMBA_CACHE_DIR` where it is set. Otherwise kernels are read from the package's own folder and the user's cache
 folder, and written to the first of these that can be written to. Where none can, a process keeps them for itself. They
-fit one kind of processor, one version of numba and the sources of this package: all others compile their own.
+fit one kind of processor, one version of numba and these sources: all others compile their own.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -44,12 +45,32 @@ def writable() -> Path | None:
 
 
 @cache
-def sources() -> str:
-    """A digest of all that kernels are made of: numba knows the file of a kernel, and not those of what it calls."""
+def sources(file: Path) -> str:
+    """A digest of all that the kernels of a file are made of; numba takes that file alone."""
     digest = hashlib.sha256()
-    for path in sorted([*PACKAGE.glob("kernels/**/*.py"), *PACKAGE.glob("compiled*.py")]):
+    for path in sorted(files_of(file)):
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def files_of(file: Path) -> set[Path]:
+    """A file, and those of this package that it imports from, directly or not."""
+    found, left = set[Path](), [file]
+    while left:
+        if (path := left.pop()) not in found:
+            found.add(path)
+            left += _imported(path)
+    return found
+
+
+@cache
+def _imported(file: Path) -> list[Path]:
+    """By statements at the top level, as kernels use what there is when they are defined."""
+    modules = set[str]()
+    for module, names in re.findall(rf"^from ({PACKAGE.name}[\w.]*) import (\([^)]*\)|.*)", file.read_text(), re.M):
+        modules |= {module, *(f"{module}.{name}" for name in re.findall(r"\w+", names))}
+    paths = [PACKAGE.parent.joinpath(*module.split(".")) for module in modules]
+    return [path for base in paths for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()]
 
 
 class KernelCache(_Cache):  # type: ignore[misc]
@@ -110,7 +131,7 @@ def _cache_at(folder: Path) -> type[FunctionCache]:
             return str(self._path)
 
         def get_source_stamp(self) -> str:
-            return sources() + hashlib.sha256(Path(self._file).read_bytes()).hexdigest()
+            return sources(Path(self._file))
 
         def get_disambiguator(self) -> str:
             return str(self._line)

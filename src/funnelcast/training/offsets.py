@@ -28,8 +28,8 @@ def offsets(
     columns = [own[:, t] & (labels[:, p] == 1) if p >= 0 else own[:, t] for t, p in enumerate(parents)]
     counted = torch.stack(columns, 1).double() * (1 if weight is None else weight.double()[:, None])
     x, y, is_free = logits.double(), (labels == 1).double(), known.isfinite()
-    of_labels = counted * torch.sigmoid(x) * torch.sigmoid(-x)
-    counted = counted * of_labels.sum(0) / (counted * of_labels).sum(0).clamp(min=torch.finfo(torch.float64).tiny)
+    information = counted * torch.sigmoid(x) * torch.sigmoid(-x)
+    counted = counted * information.sum(0) / (counted * information).sum(0).clamp(min=torch.finfo(torch.float64).tiny)
     known, offset = torch.where(is_free, known, 1.0).clamp(min=LEAST), torch.zeros_like(known)
     for _ in range(STEPS):
         p = torch.sigmoid(x + offset)
