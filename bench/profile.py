@@ -112,14 +112,8 @@ def profile(stage_run: StageRun) -> dict[str, float]:
 
 KERNELS = {
     "forward": "kernels of layers, forward",
-    "attend": "kernels of layers, forward",
-    "_logits": "kernels of layers, forward",
     "backward": "kernels of layers, backward",
-    "attend_backward": "kernels of layers, backward",
-    "_logits_backward": "kernels of layers, backward",
     "_add_losses": "losses",
-    "_softmax_gates": "gates' softmaxes",
-    "_softmax_gates_backward": "gates' softmaxes",
     "_code": "finding vectors that repeat",
 }
 """What of a captured step is timed as what; anything else is an operation of torch's."""

@@ -11,7 +11,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from funnelcast.compiled import compiled, uncounted
+from funnelcast.compiled import compiled, helper, uncounted
 
 
 @compiled
@@ -22,6 +22,11 @@ def kernel(sums: Any, numbers: Any) -> None:
         for j in range(numbers.shape[1]):
             total += numbers[i, j]
         sums[i] = total
+
+
+@helper
+def doubled(number: Any) -> Any:
+    return 2 * number
 
 
 def arguments() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -89,3 +94,15 @@ def test_who_calls_first_changes_nothing() -> None:
     call(found, numbers)
     kernel(expected, numbers)
     np.testing.assert_array_equal(found, expected)
+
+
+def test_a_helper_is_called_by_kernels_alone() -> None:
+    """Python would call what there is no code for."""
+
+    @compiled
+    def twice(number: Any) -> Any:
+        return doubled(number) + doubled(number)
+
+    assert twice(3) == 12
+    with pytest.raises(TypeError, match="doubled is a helper, which only kernels call"):
+        doubled(3)

@@ -8,11 +8,13 @@ import subprocess
 import sys
 from io import StringIO
 from pathlib import Path
+from threading import Event
 
 import pytest
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
+from funnelcast.cli import console
 from funnelcast.cli.console import COMPILING, _Bars
 from harness.calls import Answer, call
 from harness.cost import COMMAND
@@ -150,7 +152,8 @@ def test_warm_says_that_a_folder_cannot_be_written_to(tmp_path: Path) -> None:
     assert done.returncode == 2 and done.stdout == "" and "cannot be written to; name another folder" in done.stderr
 
 
-def test_compiling_is_said_once_above_all_stages_or_in_the_line_of_one() -> None:
+def test_compiling_is_said_once_above_all_stages_or_in_the_line_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "_said", Event())
     written = StringIO()
     with Progress(TextColumn("{task.fields[note]}"), console=Console(file=written)) as bars:
         shown = _Bars(bars)
@@ -162,3 +165,6 @@ def test_compiling_is_said_once_above_all_stages_or_in_the_line_of_one() -> None
         assert bars.tasks[0].fields["note"] == COMPILING
         shown("read", 2, 10, "rows")
         assert bars.tasks[0].fields["note"] == ""
+    with Progress(TextColumn("{task.fields[note]}"), console=Console(file=written)) as bars:
+        _Bars(bars).say_compiling()
+    assert written.getvalue().count(COMPILING) == 1

@@ -42,7 +42,7 @@ MAN: dict[str, Any] = {
     **TOWERS,
 }
 FORWARD = {
-    "gather", "deduplicate", "linear", "softmax_gates", "expert_mixture", "step_attention", "mlp_bank",
+    "gather", "deduplicate", "linear", "softmax_gates", "expert_mixture", "mlp_bank",
     "self_attention", "logits", "reach",
 }  # fmt: skip
 """What a forward pass of MAN with a pooled sequence is made of."""

@@ -61,14 +61,6 @@ def linear(*shape: int, bias: bool = True, relu: bool = False) -> Case:
     return Case(lambda rows: ((draw(0, *shape, rows, 5), draw(1, 21, 5), *[draw(2, 21)] * bias), {"relu": relu}))
 
 
-def output(steps: int, width: int) -> Case:
-    return Case(lambda rows: ((draw(0, steps, rows, width), draw(1, steps, width, 1), draw(2, steps, 1)), {}))
-
-
-def softmaxes(widths: list[int]) -> Case:
-    return Case(lambda rows: ((5 * draw(0, rows, sum(widths)), widths), {}))
-
-
 def bank(networks: int, widths: tuple[int, ...], *, transposed: bool = False) -> tuple[list[Tensor], list[Tensor]]:
     """Weights and biases of perceptrons that read seven columns; `transposed`: other strides in memory."""
     sizes = list(zip([7, *widths], widths, strict=False))
@@ -112,29 +104,6 @@ def mixture(visible: list[list[bool]], *widths: int, own: bool = False, slope: f
     def arguments(rows: int) -> Arguments:
         x, gates = draw(1, *[experts] * own, rows, 7), draw(2, rows, len(pairs))
         return (x, *bank(experts, widths), gates, edges), {"slope": slope}
-
-    return Case(arguments)
-
-
-FUNNELS: dict[str, dict[int, list[int]]] = {
-    "chain of 2": {1: [0]},
-    "chain of 4": {1: [0], 2: [1], 3: [2]},
-    "tree": {1: [0], 2: [1], 3: [0]},
-    "several edges into one step": {1: [0], 2: [0, 1], 4: [0, 2]},
-}
-
-
-def attention(sources: dict[int, list[int]], width: int) -> Case:
-    """Step 3 of the last funnel has no edge."""
-    edges, scale = sum(map(len, sources.values())), min(0.5, width**-0.5)
-
-    def arguments(rows: int) -> Arguments:
-        def matrices(seed: int, count: int) -> list[Tensor]:
-            return list(scale * draw(seed, count, width, width))
-
-        transfers = list(zip(matrices(1, edges), draw(2, edges, width), strict=True))
-        own = (matrices(seed, len(sources)) for seed in (3, 4, 5))
-        return (draw(0, 1 + max(sources), rows, width), sources, transfers, *own), {}
 
     return Case(arguments)
 
@@ -202,13 +171,6 @@ CASES: dict[str, dict[str, Case]] = {
         "leaky": mixture(SEEN["all"], 70, 33, slope=0.2),
         "leaky, whole tiles": mixture(SEEN["all"], 64, 32, slope=0.2),
     },
-    "step_attention": {
-        f"{name}, {width} wide": attention(sources, width)
-        for name, sources in FUNNELS.items()
-        for width in (1, 5, 32, 40)
-    },
-    "logits": {f"{steps} of {width}": output(steps, width) for steps in (2, 1, 3) for width in (5, 1, 32)},
-    "softmax_gates": {str(widths): softmaxes(widths) for widths in ([8, 8], [1], [3, 1, 20])},
     "self_attention": {"one head": self_attention(1), "two heads": self_attention(2)},
     "funnel_losses": {
         "one step": losses((-1,)),
@@ -326,7 +288,6 @@ def test_some_arguments_are_left_to_the_reference() -> None:
     rows = torch.zeros(4, 2, dtype=torch.int32)
     assert FLOAT32["reach"](logits, (-1, 0)) is NotImplemented
     assert FLOAT32["gather"](rows, table) is NotImplemented
-    assert FLOAT32["step_attention"](draw(2, 2, 3, 4).float(), {}, [], [], [], []) is NotImplemented
     assert FLOAT32["unique"](torch.zeros(3, dtype=torch.int64)) is NotImplemented
     focal = FLOAT32["funnel_losses"](logits, torch.zeros(4, 2, dtype=torch.uint8), None, (-1, 0), None, 1.5)
     assert focal is NotImplemented

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from threading import Event
 from typing import Annotated, Any
 
 import typer
@@ -59,6 +60,8 @@ def resumable(quiet: bool) -> Iterator[OnProgress]:
 
 
 COMPILING = "compiling, once"
+_said = Event()
+"""Whether this process has said so, outside of a bar's line."""
 
 
 @contextmanager
@@ -74,7 +77,6 @@ class _Bars:
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
         self._tasks: dict[str, TaskID] = {}
-        self._said = False
 
     def __call__(self, stage: str, done: int, total: int, unit: str, note: str = "") -> None:
         if stage not in self._tasks:
@@ -85,25 +87,22 @@ class _Bars:
         """In the line of the last stage, until that goes on; where there is none yet, once above all."""
         if self._tasks:
             self._bars.update(list(self._tasks.values())[-1], note=COMPILING)
-        elif not self._said:
-            self._said = True
+        elif not _said.is_set():
+            _said.set()
             self._bars.console.print(COMPILING)
 
 
 class _Lines:
     """One line when a stage is done, for logs and pipes."""
 
-    def __init__(self) -> None:
-        self._said = False
-
     def __call__(self, stage: str, done: int, total: int, unit: str, note: str = "") -> None:
         if done >= total > 0:
             sys.stderr.write(f"{stage}: {done:,} {unit} {note}\n")
 
     def say_compiling(self) -> None:
-        """Once."""
-        if not self._said:
-            self._said = True
+        """Once in a process."""
+        if not _said.is_set():
+            _said.set()
             sys.stderr.write(f"{COMPILING}\n")
 
 

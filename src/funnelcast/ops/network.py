@@ -87,7 +87,6 @@ def softmax_gates(logits: Tensor, widths: Sequence[int]) -> Tensor:
     return torch.cat([each.softmax(dim=1) for each in logits.split(list(widths), dim=1)], dim=1)
 
 
-@op
 def step_attention(
     x: Tensor, sources: Mapping[int, Sequence[int]], transfers: Sequence[tuple[Tensor, Tensor]],
     query: Sequence[Tensor], key: Sequence[Tensor], value: Sequence[Tensor],
@@ -121,10 +120,10 @@ def attend(
     shares: dict[int, Tensor] = {}
     for i, (target, own) in enumerate(sources.items()):
         pairs = [(vectors[source], next(remaining)) for source in own]
-        tokens = torch.stack([*(functional.linear(p, *transfer).relu() for p, transfer in pairs), vectors[target]])
-        scores = ((tokens @ (key[i].t() @ query[i])) * tokens).sum(-1) / math.sqrt(x.shape[-1])
+        tokens = torch.stack([*(linear(p, *transfer, relu=True) for p, transfer in pairs), vectors[target]])
+        scores = (linear(tokens, query[i].t() @ key[i]) * tokens).sum(-1) / math.sqrt(x.shape[-1])
         shares[target] = scores.softmax(dim=0)
-        vectors[target] = functional.linear((shares[target].unsqueeze(-1) * tokens).sum(0), value[i])
+        vectors[target] = linear((shares[target].unsqueeze(-1) * tokens).sum(0), value[i])
     return vectors, shares
 
 

@@ -49,8 +49,8 @@ class OptimizerConfig(Config):
     sums. `auto` takes two where every thread has two, one elsewhere; with a number what is trained does not depend on
     `workers`. Meta steps take one."""
     precision: Precision = "float32"
-    """Of the operands of matrix products; parameters, sums and all else stay float32. `bfloat16` halves their time or
-    more on a processor that has it (AVX-512 BF16 of AMD's, AMX of Intel's) and on GPUs; meta steps stay float32."""
+    """Of the operands of matrix products; parameters, sums and all else stay float32. `bfloat16` halves their time on
+    AMD's processors with AVX-512 BF16 and on GPUs, and needs that instruction; meta steps stay float32."""
     compile: bool = False
     """Let torch.compile make code of the network's plain operations, which takes a minute in the first batches. It is
     for GPUs: on a CPU that code takes the place of loops that are faster. Meta steps go without."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from funnelcast.kernels.cpu import FLOAT32, attention, bank
+from funnelcast.kernels.cpu import FLOAT32, bank
 from funnelcast.kernels.cpu.bank_kernels import BLOCK
 from funnelcast.kernels.cpu.buffers import ALIGNED, Buffer, Pool, keep_freed_memory, pool
 from funnelcast.kernels.cpu.codegen import FLOAT
@@ -66,7 +66,6 @@ def test_memory_that_is_freed_may_be_kept() -> None:
 
 @pytest.mark.parametrize("trained", [True, False])
 @pytest.mark.parametrize(("name", "of"), [
-    ("step_attention", "chain of 4, 32 wide"), ("step_attention", "several edges into one step, 5 wide"),
     ("expert_mixture", "whole tiles"), ("expert_mixture", "tiles in part"),
     ("mlp_bank", "dropout by seeds of 100 rows"),
 ])  # fmt: skip
@@ -83,8 +82,7 @@ def test_kernels_write_into_no_memory_but_their_own(
         lent.append((buffer, behind))
         return buffer
 
-    for module in (attention, bank):
-        monkeypatch.setattr(module, "Buffer", guarded)
+    monkeypatch.setattr(bank, "Buffer", guarded)
     args, named, leaves = CASES[name][of].drawn(9 * BLOCK, torch.float32)
     with torch.set_grad_enabled(trained):
         out = FLOAT32[name](*args, **named)

@@ -9,24 +9,20 @@ from typing import Any, Final
 from torch import Tensor
 
 from funnelcast.kernels.cpu.adam import adam, adam_rows
-from funnelcast.kernels.cpu.amx import HAS_AMX, ask_permission
-from funnelcast.kernels.cpu.attention import self_attention, step_attention
+from funnelcast.kernels.cpu.attention import self_attention
 from funnelcast.kernels.cpu.bank import expert_mixture, linear, mlp_bank
 from funnelcast.kernels.cpu.dedup import deduplicate
 from funnelcast.kernels.cpu.dropout import fill_bits
 from funnelcast.kernels.cpu.graph import launch
 from funnelcast.kernels.cpu.losses import funnel_losses
-from funnelcast.kernels.cpu.narrow import logits, softmax_gates
 from funnelcast.kernels.cpu.reach import reach
 from funnelcast.kernels.cpu.sparse import gather, scatter_add, unique
 from funnelcast.kernels.cpu.tiles import HAS_BF16
 
 
 def why_no_bfloat16() -> str:
-    """Return why this process cannot multiply bfloat16; empty where it can. Asks the system for AMX's registers."""
-    if not HAS_BF16:
-        return "this processor has no AVX-512 BF16, which multiplies it"
-    return "" if ask_permission() or not HAS_AMX else "the system keeps AMX from this process, which multiplies it"
+    """Return why this process cannot multiply bfloat16; empty where it can."""
+    return "" if HAS_BF16 else "this processor has no AVX-512 BF16, which multiplies it"
 
 
 def random_bits(words: Tensor, seeds: Tensor, block: int, stream: int) -> Any:
@@ -42,12 +38,12 @@ def _fill(words: Any, seeds: Any, block: int, stream: int) -> None:
 FLOAT32: Final[Mapping[str, Callable[..., Any]]] = {
     kernel.__name__: kernel
     for kernel in (
-        adam, adam_rows, deduplicate, expert_mixture, funnel_losses, gather, linear, logits, mlp_bank, random_bits,
-        reach, scatter_add, self_attention, softmax_gates, step_attention, unique,
+        adam, adam_rows, deduplicate, expert_mixture, funnel_losses, gather, linear, mlp_bank, random_bits,
+        reach, scatter_add, self_attention, unique,
     )
 }  # fmt: skip
 """By operation. A kernel returns NotImplemented for arguments that it does not support."""
 BFLOAT16: Final[Mapping[str, Callable[..., Any]]] = {
-    **FLOAT32, **{k.__name__: partial(k, bf16=True) for k in (expert_mixture, linear, mlp_bank, step_attention)}
+    **FLOAT32, **{k.__name__: partial(k, bf16=True) for k in (expert_mixture, linear, mlp_bank)}
 }  # fmt: skip
 """The same, with operands of matrix products rounded to bfloat16."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from funnelcast.kernels.cpu.bank_kernels import BLOCK, backward, forward
-from funnelcast.kernels.cpu.bf16 import MULTIPLE, bf16_pairs
+from funnelcast.kernels.cpu.bf16 import bf16_pairs
 from funnelcast.kernels.cpu.buffers import Buffer, address, are_float32
 from funnelcast.kernels.cpu.codegen import FLOAT, LANES
 from funnelcast.kernels.cpu.dedup import deduplicated
@@ -201,12 +201,12 @@ def _step(x: Tensor | None) -> int:
 @cache
 def _packed_size(widths: tuple[int, ...]) -> int:
     """Elements of a network's weights in panels, transposed or not."""
-    return sum(max(size_of_panels(a, b), size_of_panels(b, a)) for a, b in pairwise(widths))
+    return sum(max(_size_of_panels(a, b), _size_of_panels(b, a)) for a, b in pairwise(widths))
 
 
-def size_of_panels(depth: int, columns: int) -> int:
+def _size_of_panels(depth: int, columns: int) -> int:
     """Elements, or pairs of bfloat16, of a matrix (depth, columns) in panels, at most."""
-    return max(depth, MULTIPLE) * -(-columns // PANEL) * PANEL
+    return depth * -(-columns // PANEL) * PANEL
 
 
 @lru_cache

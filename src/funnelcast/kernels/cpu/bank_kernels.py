@@ -10,7 +10,6 @@ from typing import Any, Final
 import numpy as np
 
 from funnelcast.compiled import compiled_for_speed, helper
-from funnelcast.kernels.cpu.amx import HAS_AMX
 from funnelcast.kernels.cpu.bf16 import (
     bf16_pairs,
     is_whole,
@@ -19,7 +18,6 @@ from funnelcast.kernels.cpu.bf16 import (
     pair_columns,
     pair_rows,
     relu_and_pair,
-    transpose_pairs,
 )
 from funnelcast.kernels.cpu.codegen import FLOAT, LANES
 from funnelcast.kernels.cpu.dropout import activate_and_drop
@@ -205,10 +203,7 @@ def product_tn(
 ) -> None:  # fmt: skip
     """W = Xᵀ G + beta · W, of X (depth, rows); buffers as in BANK."""
     if bf16:
-        if HAS_AMX:
-            transpose_pairs(x, depth, rows, pairs)
-        else:
-            pair_rows(x, depth, rows, pairs)
+        pair_rows(x, depth, rows, pairs)
         pair_rows(g, depth, columns, pairs + pairs_step)
         x, g, depth = pairs, pairs + pairs_step, bf16_pairs(depth)
     gemm_tn(x, g, w, rows, depth, columns, beta, scratch, bf16)

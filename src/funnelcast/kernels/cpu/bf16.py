@@ -1,7 +1,7 @@
 """Float32 matrices packed as pairs of bfloat16 (the VNNI layout), the operands of products with half the bits.
 
-A pair lies in a word of 32 bits, its first element in the lower 16: two neighbours of a row, or of a column. Padding is
-0: of a pair without a second element, and with AMX as many pairs as fill its tiles.
+A pair lies in a word of 32 bits, its first element in the lower 16: two neighbours of a row, or of a column. The second
+element of the last pair is 0 where there is none.
 """
 
 from __future__ import annotations
@@ -14,18 +14,14 @@ from numba import types
 from numba.extending import intrinsic
 
 from funnelcast.compiled import compiled
-from funnelcast.kernels.cpu.amx import HAS_AMX, SIDE
 from funnelcast.kernels.cpu.codegen import FLOAT, LANES, ZEROS, bias_relu, broadcast, load_vector
 from funnelcast.kernels.cpu.gemm import PANEL, pack, shorts, words
 from funnelcast.kernels.cpu.outlined import outlined
 from funnelcast.kernels.cpu.tiles import BF16, HAS_BF16
 
-_LONG: Final = ir.IntType(64)
 _SHORTS: Final = ir.VectorType(ir.IntType(16), LANES)
 _WORDS: Final = ir.VectorType(ir.IntType(32), LANES)
 SHORT: Final = 2  # bytes
-MULTIPLE: Final = SIDE if HAS_AMX else 1
-"""The pairs of a row are a multiple of it."""
 
 
 def _each(number: int) -> Any:
@@ -82,38 +78,13 @@ def _relu(typing: Any, y: Any, bias: Any, slope: Any, target: Any) -> Any:
     return types.void(types.int64, types.int64, types.float32, types.int64), code
 
 
-def _transpose(typing: Any, x: Any, step: Any, to: Any, row: Any) -> Any:
-    """Of 2 · LANES rows, with `step` bytes to the next, LANES columns of pairs, with `row` bytes to the next."""
-
-    def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        x, step, to, row = values
-        rows = [load_vector(builder, builder.add(x, builder.mul(step, _LONG(r)))) for r in range(2 * LANES)]
-        vectors = [_paired(builder, *rows[r : r + 2]) for r in range(0, 2 * LANES, 2)]
-        for _ in range(LANES.bit_length() - 1):  # interleave the upper half with the lower one
-            shorts_of_row = zip(vectors[: LANES // 2], vectors[LANES // 2 :], strict=True)
-            vectors = [_between(builder, *two, begin) for two in shorts_of_row for begin in (0, LANES // 2)]
-        for c, vector in enumerate(vectors):
-            place = builder.add(to, builder.mul(row, _LONG(c)))
-            builder.store(vector, builder.inttoptr(place, _WORDS.as_pointer())).align = FLOAT
-        return context.get_dummy_value()
-
-    return types.void(*[types.int64] * 4), code
-
-
-def _between(builder: Any, a: Any, b: Any, begin: int) -> Any:
-    """Half of a, from its element `begin` on, interleaved with as much of b."""
-    order = [number for at in range(begin, begin + LANES // 2) for number in (at, LANES + at)]
-    return builder.shuffle_vector(a, b, ir.Constant(_WORDS, order))
-
-
 _narrow_vector, _pair_vectors, _relu_vector = intrinsic(_narrow), intrinsic(_pair), intrinsic(_relu)
-_transpose_vectors = intrinsic(_transpose)
 
 
 @compiled
 def bf16_pairs(count: int) -> int:
-    """Pairs of so many elements, padding included."""
-    return (count + 2 * MULTIPLE - 1) // (2 * MULTIPLE) * MULTIPLE
+    """Pairs of so many elements."""
+    return (count + 1) // 2
 
 
 @outlined(4)
@@ -134,8 +105,8 @@ def pair_columns(x: int, rows: int, columns: int, to: int) -> None:
 
 @compiled
 def is_whole(columns: int) -> Any:
-    """Whether so many elements are whole vectors without padding."""
-    return columns % LANES == 0 and columns == 2 * bf16_pairs(columns)
+    """Whether so many elements are whole vectors."""
+    return columns % LANES == 0
 
 
 @outlined(5, 1)
@@ -153,24 +124,6 @@ def pair_rows(x: int, rows: int, columns: int, to: int) -> None:
     step = columns * FLOAT
     for i in range(bf16_pairs(rows)):
         _pair_row(x + 2 * i * step, x + (2 * i + 1) * step, rows - 2 * i, columns, to + i * step)
-
-
-@outlined(4)
-def transpose_pairs(x: int, rows: int, columns: int, to: int) -> None:
-    """Words (columns, pairs of rows) from a matrix (rows, columns)."""
-    step, row = columns * FLOAT, bf16_pairs(rows) * FLOAT
-    whole = rows // (2 * LANES) * 2 * LANES if columns >= LANES else 0
-    for j in range(0, columns if whole else 0, LANES):
-        column = min(j, columns - LANES)
-        for i in range(0, whole, 2 * LANES):
-            _transpose_vectors(x + i * step + column * FLOAT, step, to + column * row + i * SHORT, row)
-    own = words(x, rows, columns)
-    for j in range(columns):
-        transposed = shorts(to + j * row, 1, 2 * bf16_pairs(rows))
-        for i in range(whole, rows):
-            transposed[0, i] = rounded(own[i, j])
-        for i in range(rows, 2 * bf16_pairs(rows)):
-            transposed[0, i] = 0
 
 
 @outlined(4)

@@ -15,7 +15,6 @@ from numba.extending import intrinsic
 from numba.np import arrayobj
 
 from funnelcast.compiled import compiled_for_speed, helper
-from funnelcast.kernels.cpu.amx import HAS_AMX, multiply_by_amx
 from funnelcast.kernels.cpu.codegen import FLOAT, HAS_32_REGISTERS, I64, LANES, load_vector, store_vector
 from funnelcast.kernels.cpu.outlined import outlined
 from funnelcast.kernels.cpu.tiles import HAS_BF16, ROWS, VECTORS, masked_tiles, relu_tiles, tiles_of
@@ -92,11 +91,8 @@ def multiply(
     """C (rows, columns) = A (rows, depth) B + beta · C of a depth above 0, `beta` 0 or 1. Bytes: `a_tile` from ROWS
     rows of A to the next, `a_step` from a row to the next one or, with `transposed` 1, from a column; `b_panel` and
     `b_step` from a panel and a row of B, `c_row` from a row of C; `scratch` for a tile. With `bf16` 1, an element of A
-    and B is a pair of bfloat16, and with AMX A is not transposed.
+    and B is a pair of bfloat16.
     """
-    if HAS_AMX and bf16:
-        multiply_by_amx(a, a_step, b, b_panel, b_step, PANEL, c, c_row, rows, depth, columns, beta)
-        return
     for begin in range(0, columns, PANEL):
         wide = min(PANEL, columns - begin)
         vectors = (wide + LANES - 1) // LANES
@@ -163,12 +159,9 @@ def gemm_mask(
 @compiled_for_speed
 def gemm_tn(x: int, g: int, w: int, rows: int, depth: int, columns: int, beta: int, scratch: int, bf16: int) -> None:
     """W = Xᵀ G + beta · W of row-major X (depth, rows) and G (depth, columns), after which LANES elements more can be
-    read; `scratch` as `gemm_tn_scratch` says. With few registers, what a tile reads is better copied into one block.
-    Pairs for AMX are of Xᵀ (rows, depth)."""
+    read; `scratch` as `gemm_tn_scratch` says. With few registers, what a tile reads is better copied into one
+    block."""
     step, panel = columns * FLOAT, scratch + ROWS * PANEL * FLOAT
-    if HAS_AMX and bf16:
-        multiply(x, 0, depth * FLOAT, 0, g, PANEL * FLOAT, step, w, step, rows, depth, columns, beta, scratch, bf16)
-        return
     tile, own = ROWS * FLOAT, rows * FLOAT
     if HAS_32_REGISTERS:
         multiply(x, tile, own, 1, g, PANEL * FLOAT, step, w, step, rows, depth, columns, beta, scratch, bf16)

@@ -1,4 +1,4 @@
-"""Call records of the bank and attention kernels: addresses and sizes, all int64 but a layer's last two fields.
+"""Call records of the bank kernels: addresses and sizes, all int64 but a layer's last two fields.
 
 What a call does not need is 0. Shapes in comments: N networks, B rows, H width, T steps.
 """
@@ -39,29 +39,3 @@ BANK: Final = np.dtype([(name, np.int64) for name in (
 
 EDGE: Final = np.dtype([("step", np.int64), ("column", np.int64)])
 """A gate that sees a network, and the column of its weight."""
-
-ATTENTION: Final = np.dtype([(name, np.int64) for name in (
-    "steps", "rows", "width",
-    "x", "out", "grad", "grad_x",  # (T, B, H)
-    "keep",  # whether buffers of targets and transfers are of all rows, and not of a block: 0 or 1
-    "scratch",  # five buffers (BLOCK, H), after which LANES elements more can be read, and one (3 tokens, BLOCK)
-    "packed", "gemm_scratch", "bf16", "pairs", "pairs_step",  # as in BANK
-)])  # fmt: skip
-"""A call of attention."""
-
-TARGET: Final = np.dtype([(name, np.int64) for name in (
-    "step", "first", "last",  # of the transfers into it, `last` not included
-    "score", "value",  # (H, H): (in, out), (out, in)
-    "scored",  # (B, H): its own token times `score`
-    "shares", "mixture",  # (tokens, B), (B, H)
-    "grad_score", "grad_value",  # (in, out)
-)])  # fmt: skip
-"""A step that attends to others."""
-
-TRANSFER: Final = np.dtype([(name, np.int64) for name in (
-    "source",
-    "weight", "bias",  # (out, in), (H,)
-    "token", "scored",  # (B, H): the token, and that times `score`
-    "grad_weight", "grad_bias",  # (in, out), (H,)
-)])  # fmt: skip
-"""What a step hands to another one."""
