@@ -11,7 +11,7 @@ import torch
 from llvmlite import binding
 
 from funnelcast.kernels.cpu.amx import HAS_AMX, ask_permission
-from funnelcast.kernels.cpu.bf16 import bf16_pairs, pack_pairs, pair_columns, pair_rows, transpose_pairs
+from funnelcast.kernels.cpu.bf16 import pack_vnni, vnni_by_columns, vnni_by_rows, vnni_transposed, vnni_words
 from funnelcast.kernels.cpu.codegen import HAS
 from funnelcast.kernels.cpu.gemm import PANEL, gemm, gemm_tn, packed_size
 from tests.layers.reference import draw
@@ -39,11 +39,11 @@ def rounded(x: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(("rows", "depth", "columns"), SHAPES)
 def test_a_product(rows: int, depth: int, columns: int, beta: int) -> None:
     x, w, before = draw(0, rows, depth).float(), draw(1, depth, columns).float(), draw(2, rows + 1, columns).float()
-    words, panels = torch.empty(rows, bf16_pairs(depth)), torch.empty(packed_size(bf16_pairs(depth), columns) // 4)
-    pair_columns(x.data_ptr(), rows, depth, words.data_ptr())
-    pack_pairs(w.data_ptr(), depth, columns, panels.data_ptr())
+    words, panels = torch.empty(rows, vnni_words(depth)), torch.empty(packed_size(vnni_words(depth), columns) // 4)
+    vnni_by_columns(x.data_ptr(), rows, depth, words.data_ptr())
+    pack_vnni(w.data_ptr(), depth, columns, panels.data_ptr())
     y = before.clone()
-    gemm(words.data_ptr(), panels.data_ptr(), y.data_ptr(), rows, bf16_pairs(depth), columns, beta, 0, 1)
+    gemm(words.data_ptr(), panels.data_ptr(), y.data_ptr(), rows, vnni_words(depth), columns, beta, 0, 1)
     near(y[:-1], rounded(x) @ rounded(w) + beta * before[:-1].double())
     assert torch.equal(y[-1], before[-1])
 
@@ -53,11 +53,11 @@ def test_a_product(rows: int, depth: int, columns: int, beta: int) -> None:
 def test_a_product_over_rows(rows: int, depth: int, columns: int, beta: int) -> None:
     """Xᵀ G, as of a weight's gradient."""
     x, g, before = draw(0, depth, rows).float(), draw(1, depth, columns).float(), draw(2, rows + 1, columns).float()
-    of_x, of_g = torch.empty(rows, bf16_pairs(depth)), torch.empty(bf16_pairs(depth), columns)
-    transpose_pairs(x.data_ptr(), depth, rows, of_x.data_ptr())
-    pair_rows(g.data_ptr(), depth, columns, of_g.data_ptr())
+    of_x, of_g = torch.empty(rows, vnni_words(depth)), torch.empty(vnni_words(depth), columns)
+    vnni_transposed(x.data_ptr(), depth, rows, of_x.data_ptr())
+    vnni_by_rows(g.data_ptr(), depth, columns, of_g.data_ptr())
     w = before.clone()
-    gemm_tn(of_x.data_ptr(), of_g.data_ptr(), w.data_ptr(), rows, bf16_pairs(depth), columns, beta, 0, 1)
+    gemm_tn(of_x.data_ptr(), of_g.data_ptr(), w.data_ptr(), rows, vnni_words(depth), columns, beta, 0, 1)
     near(w[:-1], rounded(x).t() @ rounded(g) + beta * before[:-1].double())
     assert torch.equal(w[-1], before[-1])
 
@@ -65,11 +65,11 @@ def test_a_product_over_rows(rows: int, depth: int, columns: int, beta: int) -> 
 def test_nan_and_infinity_stay_in_their_rows() -> None:
     x, w = draw(0, 40, 50).float(), draw(1, 50, 20).float()
     x[3, 7], x[21, 0] = np.nan, np.inf
-    words, y = torch.empty(40, bf16_pairs(50)), torch.empty(40, 20)
-    panels = torch.empty(packed_size(bf16_pairs(50), 20) // 4)
-    pair_columns(x.data_ptr(), 40, 50, words.data_ptr())
-    pack_pairs(w.data_ptr(), 50, 20, panels.data_ptr())
-    gemm(words.data_ptr(), panels.data_ptr(), y.data_ptr(), 40, bf16_pairs(50), 20, 0, 0, 1)
+    words, y = torch.empty(40, vnni_words(50)), torch.empty(40, 20)
+    panels = torch.empty(packed_size(vnni_words(50), 20) // 4)
+    vnni_by_columns(x.data_ptr(), 40, 50, words.data_ptr())
+    pack_vnni(w.data_ptr(), 50, 20, panels.data_ptr())
+    gemm(words.data_ptr(), panels.data_ptr(), y.data_ptr(), 40, vnni_words(50), 20, 0, 0, 1)
     assert (~y.isfinite()).any(1).nonzero().flatten().tolist() == [3, 21] and y[3].isnan().all()
 
 

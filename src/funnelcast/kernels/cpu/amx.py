@@ -59,8 +59,8 @@ def _configure(typing: Any, rows: Any, columns: Any) -> Any:
         begin = builder.ptrtoint(table, _LONG)
 
         def put(at: int, number: Any, kind: Any) -> None:
-            place = builder.inttoptr(builder.add(begin, _LONG(at)), kind.as_pointer())
-            builder.store(builder.trunc(number, kind), place)
+            address = builder.inttoptr(builder.add(begin, _LONG(at)), kind.as_pointer())
+            builder.store(builder.trunc(number, kind), address)
 
         put(0, _LONG(1), _BYTE)  # the one kind of table that there is
         for tile in (*_SUMS, *_A, *_B):
@@ -91,15 +91,15 @@ def _square(
         a, a_step, b, b_step, c, c_step, row, column, depth, beta = values
         add, mul = builder.add, builder.mul
         right, lower = mul(column, _LONG(FLOAT)), add(a, mul(row, a_step))
-        places = [add(start, to) for start in (c, add(c, mul(row, c_step))) for to in (_LONG(0), right)]
+        addresses = [add(start, to) for start in (c, add(c, mul(row, c_step))) for to in (_LONG(0), right)]
 
         def load(tile: int, address: Any, step: Any) -> None:
             _emit(builder, "tileloadd64", _BYTE(tile), _pointer(builder, address), step)
 
         with builder.if_else(builder.icmp_signed("!=", beta, _LONG(0))) as (kept, begun):
             with kept:
-                for tile, place in zip(_SUMS, places, strict=True):
-                    load(tile, place, c_step)
+                for tile, address in zip(_SUMS, addresses, strict=True):
+                    load(tile, address, c_step)
             with begun:
                 for tile in _SUMS:
                     _emit(builder, "tilezero", _BYTE(tile))
@@ -111,8 +111,8 @@ def _square(
             load(_B[1], add(of_b, right), b_step)
             for tile in _SUMS:
                 _emit(builder, "tdpbf16ps", *map(_BYTE, (tile, _A[tile // 2], _B[tile % 2])))
-        for tile, place in zip(_SUMS, places, strict=True):
-            _emit(builder, "tilestored64", _BYTE(tile), _pointer(builder, place), c_step)
+        for tile, address in zip(_SUMS, addresses, strict=True):
+            _emit(builder, "tilestored64", _BYTE(tile), _pointer(builder, address), c_step)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 10), code

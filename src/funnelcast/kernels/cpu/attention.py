@@ -15,7 +15,7 @@ from torch.nn import functional
 from funnelcast.kernels.cpu.attention_kernels import attend, attend_backward
 from funnelcast.kernels.cpu.bank import size_of_panels
 from funnelcast.kernels.cpu.bank_kernels import BLOCK
-from funnelcast.kernels.cpu.bf16 import bf16_pairs
+from funnelcast.kernels.cpu.bf16 import vnni_words
 from funnelcast.kernels.cpu.buffers import Buffer, address, are_float32
 from funnelcast.kernels.cpu.gemm import gemm_tn_scratch
 from funnelcast.kernels.cpu.graph import launch, once
@@ -51,11 +51,11 @@ class _Records(NamedTuple):
         """Launch a kernel with the buffers that it needs."""
         call, width = self.call, int(self.call["width"][0])
         packed = (len(self.transfers) + 2 * len(self.targets)) * size_of_panels(width, width)
-        pairs = max(BLOCK, width) * bf16_pairs(width) if call["bf16"][0] else 0
+        vnni = max(BLOCK, width) * vnni_words(width) if call["bf16"][0] else 0
         scratch = BLOCK * (5 * width + 3 * (1 + len(self.transfers)))
-        buffer = Buffer([packed, gemm_tn_scratch(width, BLOCK), pairs, pairs, scratch])
-        call["packed"], call["gemm_scratch"], call["pairs"], last, call["scratch"] = buffer.addresses
-        call["pairs_step"] = last - call["pairs"]
+        buffer = Buffer([packed, gemm_tn_scratch(width, BLOCK), vnni, vnni, scratch])
+        call["packed"], call["gemm_scratch"], call["vnni"], last, call["scratch"] = buffer.addresses
+        call["vnni_step"] = last - call["vnni"]
         launch(kernel, *self)
 
 
@@ -121,7 +121,7 @@ class _Attention(torch.autograd.Function):
             grad_x,
             None,
             None,
-            *(g.t() if g is not None and turn else g for g, turn in zip(grads, is_out_in, strict=True)),
+            *(g.t() if g is not None and is_out_in[i] else g for i, g in enumerate(grads)),
         )
 
 

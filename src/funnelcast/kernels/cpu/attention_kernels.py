@@ -14,7 +14,7 @@ import numpy as np
 
 from funnelcast.compiled import compiled_for_speed, helper
 from funnelcast.kernels.cpu.bank_kernels import BLOCK, depth_of, product, product_tn
-from funnelcast.kernels.cpu.bf16 import pack_pairs, pack_transposed_pairs
+from funnelcast.kernels.cpu.bf16 import pack_vnni, pack_vnni_transposed
 from funnelcast.kernels.cpu.codegen import FLOAT
 from funnelcast.kernels.cpu.gemm import OVERWRITE, copy_rows, fill_zeros, matrix, of, pack, packed_size
 
@@ -211,9 +211,9 @@ def _pack_matrix(call: Any, w: int, transposed: int, packed: int, n: int) -> Non
     """The n-th of all matrices."""
     width, to = call.width, _panels(call, n) - call.packed + packed
     if call.bf16 and transposed:
-        pack_transposed_pairs(w, width, width, to, call.pairs)
+        pack_vnni_transposed(w, width, width, to, call.vnni)
     elif call.bf16:
-        pack_pairs(w, width, width, to)
+        pack_vnni(w, width, width, to)
     elif transposed:
         pack(w, FLOAT, width * FLOAT, width, width, to)
     else:
@@ -222,13 +222,13 @@ def _pack_matrix(call: Any, w: int, transposed: int, packed: int, n: int) -> Non
 
 @helper
 def _product(call: Any, x: int, packed: int, y: int, rows: int, beta: int) -> None:
-    product(x, packed, y, rows, call.width, call.width, beta, call.gemm_scratch, call.pairs, call.bf16)
+    product(x, packed, y, rows, call.width, call.width, beta, call.gemm_scratch, call.vnni, call.bf16)
 
 
 @helper
 def _product_tn(call: Any, x: int, g: int, w: int, rows: int, beta: int) -> None:
     width, scratch = call.width, call.gemm_scratch
-    product_tn(x, g, w, width, rows, width, beta, scratch, call.pairs, call.pairs_step, call.bf16)
+    product_tn(x, g, w, width, rows, width, beta, scratch, call.vnni, call.vnni_step, call.bf16)
 
 
 @helper

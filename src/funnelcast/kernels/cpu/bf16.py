@@ -1,4 +1,4 @@
-"""Float32 matrices packed as pairs of bfloat16 (the VNNI layout), the operands of products with half the bits.
+"""Float32 matrices packed as bfloat16 in the VNNI layout, pairs of neighbours: the operands of bfloat16 products.
 
 A pair lies in a word of 32 bits, its first element in the lower 16: two neighbours of a row, or of a column. Padding is
 0: of a pair without a second element, and with AMX as many pairs as fill its tiles.
@@ -48,7 +48,7 @@ def _rounded(builder: Any, vector: Any) -> Any:
     return builder.trunc(builder.lshr(kept, _SHIFT), _SHORTS)
 
 
-def _paired(builder: Any, first: Any, second: Any) -> Any:
+def _packed(builder: Any, first: Any, second: Any) -> Any:
     lower, upper = (builder.zext(_rounded(builder, vector), _WORDS) for vector in (first, second))
     return builder.or_(lower, builder.shl(upper, _SHIFT))
 
@@ -62,9 +62,9 @@ def _narrow(typing: Any, source: Any, target: Any) -> Any:
     return types.void(types.int64, types.int64), code
 
 
-def _pair(typing: Any, first: Any, second: Any, target: Any) -> Any:
+def _pack(typing: Any, first: Any, second: Any, target: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        both = _paired(builder, *(load_vector(builder, value) for value in values[:2]))
+        both = _packed(builder, *(load_vector(builder, value) for value in values[:2]))
         builder.store(both, builder.inttoptr(values[2], _WORDS.as_pointer())).align = FLOAT
         return context.get_dummy_value()
 
@@ -88,13 +88,13 @@ def _transpose(typing: Any, x: Any, step: Any, to: Any, row: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         x, step, to, row = values
         rows = [load_vector(builder, builder.add(x, builder.mul(step, _LONG(r)))) for r in range(2 * LANES)]
-        vectors = [_paired(builder, *rows[r : r + 2]) for r in range(0, 2 * LANES, 2)]
+        vectors = [_packed(builder, *rows[r : r + 2]) for r in range(0, 2 * LANES, 2)]
         for _ in range(LANES.bit_length() - 1):  # interleave the upper half with the lower one
             shorts_of_row = zip(vectors[: LANES // 2], vectors[LANES // 2 :], strict=True)
             vectors = [_between(builder, *two, begin) for two in shorts_of_row for begin in (0, LANES // 2)]
         for c, vector in enumerate(vectors):
-            place = builder.add(to, builder.mul(row, _LONG(c)))
-            builder.store(vector, builder.inttoptr(place, _WORDS.as_pointer())).align = FLOAT
+            address = builder.add(to, builder.mul(row, _LONG(c)))
+            builder.store(vector, builder.inttoptr(address, _WORDS.as_pointer())).align = FLOAT
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 4), code
@@ -106,21 +106,21 @@ def _between(builder: Any, a: Any, b: Any, begin: int) -> Any:
     return builder.shuffle_vector(a, b, ir.Constant(_WORDS, order))
 
 
-_narrow_vector, _pair_vectors, _relu_vector = intrinsic(_narrow), intrinsic(_pair), intrinsic(_relu)
+_narrow_vector, _pack_vectors, _relu_vector = intrinsic(_narrow), intrinsic(_pack), intrinsic(_relu)
 _transpose_vectors = intrinsic(_transpose)
 
 
 @compiled
-def bf16_pairs(count: int) -> int:
-    """Pairs of so many elements, padding included."""
+def vnni_words(count: int) -> int:
+    """Words, each a pair, of so many elements, padding included."""
     return (count + 2 * MULTIPLE - 1) // (2 * MULTIPLE) * MULTIPLE
 
 
 @outlined(4)
-def pair_columns(x: int, rows: int, columns: int, to: int) -> None:
+def vnni_by_columns(x: int, rows: int, columns: int, to: int) -> None:
     """Words (rows, pairs of columns) from a matrix (rows, columns)."""
     whole = columns // LANES * LANES
-    width = 2 * bf16_pairs(columns)
+    width = 2 * vnni_words(columns)
     for r in range(rows):
         source, target = x + r * columns * FLOAT, to + r * width * SHORT
         for j in range(0, whole, LANES):
@@ -135,11 +135,11 @@ def pair_columns(x: int, rows: int, columns: int, to: int) -> None:
 @compiled
 def is_whole(columns: int) -> Any:
     """Whether so many elements are whole vectors without padding."""
-    return columns % LANES == 0 and columns == 2 * bf16_pairs(columns)
+    return columns % LANES == 0 and columns == 2 * vnni_words(columns)
 
 
 @outlined(5, 1)
-def relu_and_pair(y: int, bias: int, rows: int, columns: int, to: int, slope: float) -> None:
+def relu_to_vnni(y: int, bias: int, rows: int, columns: int, to: int, slope: float) -> None:
     """In place, y + bias, times a slope where not above 0; and its words (rows, pairs of columns), which are whole."""
     for r in range(rows):
         for j in range(0, columns, LANES):
@@ -148,17 +148,17 @@ def relu_and_pair(y: int, bias: int, rows: int, columns: int, to: int, slope: fl
 
 
 @outlined(4)
-def pair_rows(x: int, rows: int, columns: int, to: int) -> None:
+def vnni_by_rows(x: int, rows: int, columns: int, to: int) -> None:
     """Words (pairs of rows, columns) from a matrix (rows, columns)."""
     step = columns * FLOAT
-    for i in range(bf16_pairs(rows)):
-        _pair_row(x + 2 * i * step, x + (2 * i + 1) * step, rows - 2 * i, columns, to + i * step)
+    for i in range(vnni_words(rows)):
+        _vnni_row(x + 2 * i * step, x + (2 * i + 1) * step, rows - 2 * i, columns, to + i * step)
 
 
 @outlined(4)
-def transpose_pairs(x: int, rows: int, columns: int, to: int) -> None:
+def vnni_transposed(x: int, rows: int, columns: int, to: int) -> None:
     """Words (columns, pairs of rows) from a matrix (rows, columns)."""
-    step, row = columns * FLOAT, bf16_pairs(rows) * FLOAT
+    step, row = columns * FLOAT, vnni_words(rows) * FLOAT
     whole = rows // (2 * LANES) * 2 * LANES if columns >= LANES else 0
     for j in range(0, columns if whole else 0, LANES):
         column = min(j, columns - LANES)
@@ -166,41 +166,41 @@ def transpose_pairs(x: int, rows: int, columns: int, to: int) -> None:
             _transpose_vectors(x + i * step + column * FLOAT, step, to + column * row + i * SHORT, row)
     own = words(x, rows, columns)
     for j in range(columns):
-        transposed = shorts(to + j * row, 1, 2 * bf16_pairs(rows))
+        transposed = shorts(to + j * row, 1, 2 * vnni_words(rows))
         for i in range(whole, rows):
             transposed[0, i] = rounded(own[i, j])
-        for i in range(rows, 2 * bf16_pairs(rows)):
+        for i in range(rows, 2 * vnni_words(rows)):
             transposed[0, i] = 0
 
 
 @outlined(4)
-def pack_pairs(w: int, depth: int, columns: int, panels: int) -> None:
-    """`pack` of a matrix (depth, columns), paired along the depth."""
+def pack_vnni(w: int, depth: int, columns: int, panels: int) -> None:
+    """`pack` of a matrix (depth, columns), in pairs along the depth."""
     step = columns * FLOAT
     for begin in range(0, columns, PANEL):
         wide = min(PANEL, columns - begin)
-        for k in range(bf16_pairs(depth)):
+        for k in range(vnni_words(depth)):
             first = w + 2 * k * step + begin * FLOAT
-            target = panels + (begin * bf16_pairs(depth) + k * PANEL) * FLOAT
-            _pair_row(first, first + step, depth - 2 * k, wide, target)
+            target = panels + (begin * vnni_words(depth) + k * PANEL) * FLOAT
+            _vnni_row(first, first + step, depth - 2 * k, wide, target)
             rest = words(target, 1, PANEL)
             for j in range(wide, (wide + LANES - 1) // LANES * LANES):
                 rest[0, j] = 0
 
 
 @outlined(5)
-def pack_transposed_pairs(w: int, depth: int, columns: int, panels: int, scratch: int) -> None:
-    """The same of the transposed matrix, paired along its depth, which is `columns`; `scratch` for its words."""
-    pair_columns(w, depth, columns, scratch)
-    pack(scratch, FLOAT, bf16_pairs(columns) * FLOAT, bf16_pairs(columns), depth, panels)
+def pack_vnni_transposed(w: int, depth: int, columns: int, panels: int, scratch: int) -> None:
+    """`pack` of the transposed matrix, in pairs along its depth, which is `columns`; `scratch` for its words."""
+    vnni_by_columns(w, depth, columns, scratch)
+    pack(scratch, FLOAT, vnni_words(columns) * FLOAT, vnni_words(columns), depth, panels)
 
 
 @compiled
-def _pair_row(first: int, second: int, rows: int, columns: int, to: int) -> None:
+def _vnni_row(first: int, second: int, rows: int, columns: int, to: int) -> None:
     """Words (columns,) of two rows, of which `rows` exist."""
     whole = columns // LANES * LANES if rows > 1 else 0
     for j in range(0, whole, LANES):
-        _pair_vectors(first + j * FLOAT, second + j * FLOAT, to + j * FLOAT)
+        _pack_vectors(first + j * FLOAT, second + j * FLOAT, to + j * FLOAT)
     own, out = words(first, 1, columns), words(to, 1, columns)
     for j in range(whole, columns):
         out[0, j] = rounded(own[0, j]) if rows > 0 else 0
