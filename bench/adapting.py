@@ -48,18 +48,18 @@ def main() -> int:
     parser.add_argument("--embedding", nargs="+", type=int, default=[5, 16])
     parser.add_argument("--deltas", nargs="+", type=int, default=[1, 1000])
     parser.add_argument("--rows", type=int, default=100_000, help="that are scored")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     adapted, scored = [], []
-    for dim in asked.embedding:
-        for name in asked.models:
+    for dim in args.embedding:
+        for name in args.models:
             predictor = Predictor(bundle_of(name, dim))
             with tempfile.TemporaryDirectory() as folder:
                 base = _bytes(predictor, Path(folder))
                 adapted += [(name, dim, what, *_adapted(predictor, c, base)) for what, c in SETTINGS.items()]
-            scored += [(name, dim, *row) for row in _scored(predictor, asked.deltas, asked.rows)]
+            scored += [(name, dim, *row) for row in _scored(predictor, args.deltas, args.rows)]
     show(("model", "embedding", "adapts", f"s for {SUPPORT} rows", "delta, kB", "of the base"), adapted)
-    show(("model", "embedding", "deltas", f"s for {asked.rows:,} rows", "peak memory grew, MB"), scored)
+    show(("model", "embedding", "deltas", f"s for {args.rows:,} rows", "peak memory grew, MB"), scored)
     return 0
 
 

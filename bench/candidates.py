@@ -29,38 +29,38 @@ def main() -> int:
     parser.add_argument("--embedding", type=int, default=5)
     parser.add_argument("--candidates", type=int, default=100)
     parser.add_argument("--calls", type=int, default=2000)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     found = []
-    for name in asked.models:
-        bundle = bundle_of(name, asked.embedding)
+    for name in args.models:
+        bundle = bundle_of(name, args.embedding)
         for precision in PRECISIONS:
             predictor = Predictor(bundle, (), precision)
-            once, each = (_calls(predictor, asked, OF_CANDIDATE, shared=way) for way in (True, False))
-            last = _calls(predictor, asked, FIELDS[: len(OF_CANDIDATE)], shared=True)
+            once, each = (_calls(predictor, args, OF_CANDIDATE, shared=way) for way in (True, False))
+            last = _calls(predictor, args, FIELDS[: len(OF_CANDIDATE)], shared=True)
             times = [ms for calls in (once, last, each) for ms in np.quantile(calls, (0.5, 0.99))]
             found.append((name, precision, *(f"{ms:.2f}" for ms in times)))
-    head = f"{asked.candidates} candidates, ms"
+    head = f"{args.candidates} candidates, ms"
     columns = ("user first: median", "99 %", "last: median", "99 %", "first, in each row: median", "99 %")
     show((head, "precision", *columns), found)
     return 0
 
 
-def _calls(predictor: Predictor, asked: argparse.Namespace, varying: list[str], *, shared: bool) -> list[float]:
+def _calls(predictor: Predictor, args: argparse.Namespace, varying: list[str], *, shared: bool) -> list[float]:
     """Milliseconds of each; a warm process. `varying`: the candidates' fields; `shared`: the others are given once."""
-    rows = rows_of(asked.candidates * asked.calls, 1, 0).to_pydict()
+    rows = rows_of(args.candidates * args.calls, 1, 0).to_pydict()
     took = []
-    for call in range(asked.calls):
-        own = slice(call * asked.candidates, (call + 1) * asked.candidates)
+    for call in range(args.calls):
+        own = slice(call * args.candidates, (call + 1) * args.candidates)
         candidates = {name: rows[name][own] for name in varying}
         user = {name: rows[name][own.start] for name in FIELDS if name not in varying}
         started = time.perf_counter()
         if shared:
             predictor.predict(candidates, shared=user)
         else:
-            predictor.predict(candidates | {name: [value] * asked.candidates for name, value in user.items()})
+            predictor.predict(candidates | {name: [value] * args.candidates for name, value in user.items()})
         took.append(1e3 * (time.perf_counter() - started))
-    return took[asked.calls // 10 :]
+    return took[args.calls // 10 :]
 
 
 if __name__ == "__main__":

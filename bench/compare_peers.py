@@ -32,7 +32,7 @@ PEERS = {
     "fuxictr": ("mmoe", "ple", "shared_bottom"),
 }
 OURS = "funnelcast"
-HALF = "funnelcast, bfloat16"
+BF16 = "funnelcast, bfloat16"
 LOST = 0.03
 TRIES = 3
 
@@ -64,17 +64,17 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=Path("runs/bench-peers"), help="of data and results")
     parser.add_argument("--page", type=Path, default=Path("docs/results/peers.md"))
     parser.add_argument("--title", default="Other libraries", help="of the page")
-    asked = parser.parse_args()
-    asked.folder.mkdir(parents=True, exist_ok=True)
-    data = asked.folder / f"{asked.vocabulary}-{asked.rows}.npz"
+    args = parser.parse_args()
+    args.folder.mkdir(parents=True, exist_ok=True)
+    data = args.folder / f"{args.vocabulary}-{args.rows}.npz"
     if not data.exists():
-        make(data, asked.rows, asked.vocabulary)
-    results = Results(asked.folder / f"{data.stem}-{digest()}.jsonl")
-    for work in works(asked.models, asked.dims, asked.threads, asked.rounds):
+        make(data, args.rows, args.vocabulary)
+    results = Results(args.folder / f"{data.stem}-{digest()}.jsonl")
+    for work in works(args.models, args.dims, args.threads, args.rounds):
         if work not in results.known or lost_by(results.known[work]) > LOST:
-            results.add(work, measured(work, data, asked.python))
-    asked.page.parent.mkdir(parents=True, exist_ok=True)
-    asked.page.write_text(page(results.known, asked.title, shlex.join(sys.argv[1:]), asked.vocabulary, asked.rows))
+            results.add(work, measured(work, data, args.python))
+    args.page.parent.mkdir(parents=True, exist_ok=True)
+    args.page.write_text(page(results.known, args.title, shlex.join(sys.argv[1:]), args.vocabulary, args.rows))
     return 0
 
 
@@ -127,7 +127,7 @@ def digest() -> str:
 def page(known: dict[Work, dict[str, Any]], title: str, arguments: str, vocabulary: str, rows: int) -> str:
     """All tables, and what they are of."""
     counted = {w: f for w, f in known.items() if lost_by(f) <= LOST}
-    told = {(peer, w.model): own for w, f in known.items() for peer, own in f["peers"].items()}
+    rates = {(peer, w.model): own for w, f in known.items() for peer, own in f["peers"].items()}
     parts = [
         f"# {title}\n",
         f"Written by `scripts/bench peers {arguments}` on {machine()}. All libraries train the same architecture "
@@ -141,7 +141,7 @@ def page(known: dict[Work, dict[str, Any]], title: str, arguments: str, vocabula
         f"{len(known) - len(counted)} of {len(known)} measurements do not count, as other processes had more than "
         f"{LOST:.0%} of the cores; of the others that share was at most "
         f"{max(map(lost_by, counted.values()), default=0):.1%}.\n",
-        "Versions: " + ", ".join(sorted({f"{peer} {own['version']}" for (peer, _), own in told.items()})) + ".\n",
+        "Versions: " + ", ".join(sorted({f"{peer} {own['version']}" for (peer, _), own in rates.items()})) + ".\n",
     ]
     for threads in sorted({w.threads for w in counted}):
         for what in WORK:
@@ -151,7 +151,7 @@ def page(known: dict[Work, dict[str, Any]], title: str, arguments: str, vocabula
                 "|---" * 7 + "|",
             ]
             parts += [*lines(counted, what, threads), ""]
-    notes = [f"- {peer}, {model}: {own['note']}" for (peer, model), own in told.items()]
+    notes = [f"- {peer}, {model}: {own['note']}" for (peer, model), own in rates.items()]
     return "\n".join([*parts, "## Differences from the common architecture\n", *notes]) + "\n"
 
 
@@ -161,18 +161,18 @@ def lines(counted: dict[Work, dict[str, Any]], what: str, threads: int) -> Itera
         rounds = [f for w, f in counted.items() if (w.model, w.dim, w.threads) == (model, dim, threads)]
         floor = median(f[what]["floor"] for f in rounds)
         every = {OURS: [(f[what]["rows_per_s"], f[what]["share"], None) for f in rounds]}
-        halves = [(f["bfloat16"][what], f[what]["share"]) for f in rounds if "bfloat16" in f]
+        of_bf16 = [(f["bfloat16"][what], f[what]["share"]) for f in rounds if "bfloat16" in f]
         beside = [f[what]["beside"] for f in rounds]
         for peer in beside[0]:
             own = [of[peer] for of in beside]
             every[peer] = [(o["rows_per_s"], o["rows_per_s"] / o["floor"], o["ours"] / o["rows_per_s"]) for o in own]
-        if halves:
-            every[HALF] = [(half["rows_per_s"], half["share"], share / half["share"]) for half, share in halves]
+        if of_bf16:
+            every[BF16] = [(bf16["rows_per_s"], bf16["share"], share / bf16["share"]) for bf16, share in of_bf16]
         for who, found in every.items():
             rates, shares, ratios = zip(*found, strict=True)
-            spread = f"{median(rates):,.0f} ({min(rates):,.0f} – {max(rates):,.0f})"
+            rates_text = f"{median(rates):,.0f} ({min(rates):,.0f} – {max(rates):,.0f})"
             ratio = "" if who == OURS else f"{median(ratios):.2f}"
-            yield f"| {model} | {dim} | {floor:,.0f} | {who} | {spread} | {median(shares):.0%} | {ratio} |"
+            yield f"| {model} | {dim} | {floor:,.0f} | {who} | {rates_text} | {median(shares):.0%} | {ratio} |"
 
 
 def machine() -> str:

@@ -1,9 +1,9 @@
 """Whether training stays as fast as it begins: rows/s of each epoch, by model, rows and `l2`, on generated logs.
 
-Each cell is a process of its own, after an epoch of few rows to warm up, and is added to `--out` when it is done: a
-bench that was stopped goes on, and one of more cells measures those that are missing. Labels follow nothing, so that
-`l2` alone moves many weights, towards 0. A cell falls short where it does by the clock and by the time of cores, of
-which other work takes nothing.
+Each run is a process of its own, after an epoch of few rows to warm up, and is added to `--out` when it is done: a
+bench that was stopped goes on, and one of more runs measures those that are missing. Labels follow nothing, so that
+`l2` alone moves many weights, towards 0. A run is below the target where it is by the clock and by the time of cores,
+of which other work takes nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from harness.show import say, show
 MODELS = [name for name, recipe in RECIPES.items() if recipe.differentiable]
 WARM, DEV = 8192, 4096
 """Rows of the first epoch, which does not count, and of those that are measured after each."""
-ASKED = 0.95
+TARGET = 0.95
 """The slowest epoch over the first one, at least."""
 
 
@@ -59,7 +59,7 @@ class Clock:
 
 
 def main() -> int:
-    """Prints a row per cell; exit status 1 where one falls below what is asked."""
+    """Prints a row per run; exit status 1 where one falls below the target."""
     parser = argparse.ArgumentParser(prog="scripts/bench endurance", description=__doc__)
     parser.add_argument("--models", nargs="+", default=MODELS, choices=MODELS)
     parser.add_argument("--rows", nargs="+", type=int, default=[100_000, 2_000_000])
@@ -70,18 +70,18 @@ def main() -> int:
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--out", type=Path, default=Path("runs/bench-endurance.json"))
     parser.add_argument("--cell", nargs=3, help=argparse.SUPPRESS, metavar=("MODEL", "ROWS", "L2"))
-    asked = parser.parse_args()
-    if asked.cell is not None:
-        model, rows, l2 = asked.cell
-        sys.stdout.write(json.dumps(_measured(model, int(rows), float(l2), asked)) + "\n")
+    args = parser.parse_args()
+    if args.cell is not None:
+        model, rows, l2 = args.cell
+        sys.stdout.write(json.dumps(_measured(model, int(rows), float(l2), args)) + "\n")
         return 0
-    found = json.loads(asked.out.read_text()) if asked.out.is_file() else {}
+    found = json.loads(args.out.read_text()) if args.out.is_file() else {}
     table, least = [], 1.0
-    for model, rows, l2 in product(asked.models, asked.rows, asked.l2):
-        name = f"{model}, {rows} rows, l2 {l2:g}, " + ", ".join(_settings(asked))
+    for model, rows, l2 in product(args.models, args.rows, args.l2):
+        name = f"{model}, {rows} rows, l2 {l2:g}, " + ", ".join(_settings(args))
         if name not in found:
-            found[name] = _of_process(model, rows, l2, asked)
-            _write(asked.out, found)
+            found[name] = _of_process(model, rows, l2, args)
+            _write(args.out, found)
         by_clock, by_core = ([pair[i] for pair in found[name]] for i in range(2))
         shares = [min(rates) / rates[0] for rates in (by_clock, by_core)]
         least = min(least, max(shares))
@@ -89,18 +89,18 @@ def main() -> int:
         table.append((model, f"{rows:,}", f"{l2:g}", f"{shares[0]:.0%}", f"{shares[1]:.0%}", rates))
         say(" | ".join(table[-1]))
     show(("model", "rows", "l2", "slowest over first", "by time of cores", "1,000 rows/s of each epoch"), table)
-    return int(least < ASKED)
+    return int(least < TARGET)
 
 
-def _settings(asked: argparse.Namespace) -> list[str]:
-    """What all cells of a run have in common, as arguments."""
+def _settings(args: argparse.Namespace) -> list[str]:
+    """What all processes have in common, as arguments."""
     names = ("epochs", "workers", "batch_size", "learning_rate")
-    return [f"--{name.replace('_', '-')}={getattr(asked, name)}" for name in names]
+    return [f"--{name.replace('_', '-')}={getattr(args, name)}" for name in names]
 
 
-def _of_process(model: str, rows: int, l2: float, asked: argparse.Namespace) -> Any:
-    cell = ["--cell", model, str(rows), str(l2)]
-    command = [sys.executable, "-m", "bench.endurance", *cell, *_settings(asked)]
+def _of_process(model: str, rows: int, l2: float, args: argparse.Namespace) -> Any:
+    run = ["--cell", model, str(rows), str(l2)]
+    command = [sys.executable, "-m", "bench.endurance", *run, *_settings(args)]
     return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
@@ -112,13 +112,13 @@ def _write(path: Path, found: dict[str, Any]) -> None:
     partial.replace(path)
 
 
-def _measured(model: str, rows: int, l2: float, asked: argparse.Namespace) -> list[tuple[float, float]]:
+def _measured(model: str, rows: int, l2: float, args: argparse.Namespace) -> list[tuple[float, float]]:
     """Rates of the epochs."""
     torch.set_num_threads(1)
-    config = OptimizerConfig(l2=l2, batch_size=asked.batch_size, learning_rate=asked.learning_rate)
+    config = OptimizerConfig(l2=l2, batch_size=args.batch_size, learning_rate=args.learning_rate)
     train, dev = draw(rows, 0), draw(DEV, 1)
-    _train(model, train.take(np.arange(min(WARM, rows))), dev, config, 1, asked.workers)
-    return _train(model, train, dev, config, asked.epochs, asked.workers).rates()
+    _train(model, train.take(np.arange(min(WARM, rows))), dev, config, 1, args.workers)
+    return _train(model, train, dev, config, args.epochs, args.workers).rates()
 
 
 def _train(name: str, train: Columns, dev: Columns, config: OptimizerConfig, epochs: int, workers: int) -> Clock:

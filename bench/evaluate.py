@@ -21,11 +21,11 @@ def main() -> int:
     """Prints seconds, and how many sorts that is; interleaved, medians."""
     parser = argparse.ArgumentParser(prog="scripts/bench evaluate", description=__doc__)
     parser.add_argument("--rows", type=int, default=10_000_000)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     draw = np.random.default_rng(0)
-    labels = (draw.random(asked.rows) < POSITIVE).astype(np.uint8)
-    one = (draw.standard_normal(asked.rows) + labels).astype(np.float32)
-    other = (one + 0.5 * draw.standard_normal(asked.rows)).astype(np.float32)
+    labels = (draw.random(args.rows) < POSITIVE).astype(np.uint8)
+    one = (draw.standard_normal(args.rows) + labels).astype(np.float32)
+    other = (one + 0.5 * draw.standard_normal(args.rows)).astype(np.float32)
     works = {
         "np.argsort of the scores": lambda: np.argsort(one),
         "AUC and its DeLong interval": lambda: auc_interval(labels, one),
@@ -34,7 +34,7 @@ def main() -> int:
     turns = [{name: seconds(work) for name, work in works.items()} for _ in range(ROUNDS)]
     took = {name: median(turn[name] for turn in turns) for name in works}
     sort = next(iter(took.values()))
-    show((f"{asked.rows:,} rows", "s", "sorts"), [(name, f"{s:.2f}", f"{s / sort:.2f}") for name, s in took.items()])
+    show((f"{args.rows:,} rows", "s", "sorts"), [(name, f"{s:.2f}", f"{s / sort:.2f}") for name, s in took.items()])
     return 0
 
 

@@ -44,21 +44,19 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--limit", type=int, default=0, help="MB; 0 for no second run of the largest file")
     parser.add_argument("--folder", type=Path, help="of files that are already there")
-    asked = parser.parse_args()
-    if asked.folder is not None:
-        sys.stdout.write(
-            json.dumps(_trained(asked.folder, asked.rows[0], asked.model, asked.workers, asked.most)) + "\n"
-        )
+    args = parser.parse_args()
+    if args.folder is not None:
+        sys.stdout.write(json.dumps(_trained(args.folder, args.rows[0], args.model, args.workers, args.most)) + "\n")
         return 0
     found = []
-    for rows in asked.rows:
+    for rows in args.rows:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name) / "rows"
             rows_on_disk(folder, rows)
             os.sync()
             size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
-            for limit in [0] + [asked.limit] * (rows == max(asked.rows) and asked.limit > 0):
-                rate, resident, lost = _of_process(folder, rows, asked, limit)
+            for limit in [0] + [args.limit] * (rows == max(args.rows) and args.limit > 0):
+                rate, resident, lost = _of_process(folder, rows, args, limit)
                 memory = f"{limit:,} MB" if limit else "all"
                 found.append((f"{rows:,}", f"{size:,.0f}", memory, f"{rate:,.0f}", f"{resident:,.0f}", f"{lost:.1%}"))
                 say(" | ".join(found[-1]))
@@ -66,12 +64,12 @@ def main() -> int:
     return 0
 
 
-def _of_process(folder: Path, rows: int, asked: argparse.Namespace, limit: int) -> tuple[float, float, float]:
+def _of_process(folder: Path, rows: int, args: argparse.Namespace, limit: int) -> tuple[float, float, float]:
     for path in folder.iterdir():
         with path.open("rb") as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    inside = ["--folder", str(folder), "--rows", str(rows), "--most", str(asked.most), "--model", asked.model]
-    command = [sys.executable, "-m", "bench.growth", *inside, "--workers", str(asked.workers)]
+    inside = ["--folder", str(folder), "--rows", str(rows), "--most", str(args.most), "--model", args.model]
+    command = [sys.executable, "-m", "bench.growth", *inside, "--workers", str(args.workers)]
     with _limited(limit) as group:
 
         def enter() -> None:

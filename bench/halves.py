@@ -35,11 +35,11 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=1000, help="of a stage, at most")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("runs/bench-halves"))
-    asked = parser.parse_args()
-    table, rows = Table.open(asked.data), list[tuple[str, ...]]()
+    args = parser.parse_args()
+    table, rows = Table.open(args.data), list[tuple[str, ...]]()
     test = table.part("test")
-    for path in asked.experiments:
-        seeds = [_of_seed(path, seed, asked, table, test) for seed in range(asked.seeds)]
+    for path in args.experiments:
+        seeds = [_of_seed(path, seed, args, table, test) for seed in range(args.seeds)]
         for name in table.schema.funnel.outputs:
             rows.append((path.stem, name.name, *_row([found[name.name] for found in seeds])))
     head = (
@@ -49,26 +49,26 @@ def main() -> int:
         "observed / predicted, float32",
         "scored in bfloat16",
     )
-    show((f"{asked.seeds} seeds, {len(test):,} rows", "output", *head), rows)
+    show((f"{args.seeds} seeds, {len(test):,} rows", "output", *head), rows)
     return 0
 
 
 def _of_seed(
-    path: Path, seed: int, asked: argparse.Namespace, table: Table, test: Columns
+    path: Path, seed: int, args: argparse.Namespace, table: Table, test: Columns
 ) -> dict[str, tuple[Any, Any, Any]]:
     """By output, what was measured of a run in float32, of one in bfloat16, and of the first scored in bfloat16."""
     bundles = {}
     for precision in PRECISIONS:
-        own = Experiment.from_toml(path, seed=seed, workers=asked.workers)
-        stages = [s.model_copy(update={"epochs": min(s.epochs, asked.epochs)}) for s in own.stages]
+        own = Experiment.from_toml(path, seed=seed, workers=args.workers)
+        stages = [s.model_copy(update={"epochs": min(s.epochs, args.epochs)}) for s in own.stages]
         optimizer = own.optimizer.model_copy(update={"precision": precision})
         own = own.model_copy(update={"optimizer": optimizer, "stages": tuple(stages)})
-        folder = asked.out / f"{path.stem}-{seed}-{precision}"
+        folder = args.out / f"{path.stem}-{seed}-{precision}"
         bundles[precision] = train(own, table, folder, parts=()).bundle
         say(f"{path.stem}, seed {seed}, {precision}: trained")
-    plain, half = (_measured(bundles[p], test, p) for p in PRECISIONS)
+    float32, bf16 = (_measured(bundles[p], test, p) for p in PRECISIONS)
     scored = _measured(bundles["float32"], test, "bfloat16")
-    return {name: (plain[name], half[name], scored[name]) for name in plain}
+    return {name: (float32[name], bf16[name], scored[name]) for name in float32}
 
 
 def _measured(bundle: Bundle, test: Columns, precision: Precision) -> dict[str, Any]:
@@ -79,18 +79,18 @@ def _measured(bundle: Bundle, test: Columns, precision: Precision) -> dict[str, 
 
 def _row(seeds: list[tuple[Any, Any, Any]]) -> tuple[str, ...]:
     """AUC of float32, and by how much the others differ from it; the same of observed / predicted."""
-    plain, half, scored = ([found[i].auc.estimate for found in seeds] for i in range(3))
+    float32, bf16, scored = ([found[i].auc.estimate for found in seeds] for i in range(3))
     ratio, ratio_scored = (np.array([found[i].observed_over_predicted for found in seeds]) for i in (0, 2))
     return (
-        f"{mean(plain):.4f}",
-        _spread([b - a for a, b in zip(plain, half, strict=True)]),
-        _spread([b - a for a, b in zip(plain, scored, strict=True)]),
+        f"{mean(float32):.4f}",
+        _mean_and_std([b - a for a, b in zip(float32, bf16, strict=True)]),
+        _mean_and_std([b - a for a, b in zip(float32, scored, strict=True)]),
         f"{ratio.mean():.4f}",
         f"{np.abs(ratio_scored / ratio - 1).max():.2%} off at most",
     )
 
 
-def _spread(differences: list[float]) -> str:
+def _mean_and_std(differences: list[float]) -> str:
     """Mean, and standard deviation over seeds."""
     return f"{mean(differences):+.5f} ({stdev(differences):.5f})"
 

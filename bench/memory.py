@@ -29,14 +29,14 @@ def main() -> int:
     parser.add_argument("--embedding", nargs="+", type=int, default=[5, 16])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.inside:
-        sys.stdout.write(json.dumps(_held(asked.models[0], asked.embedding[0], asked.workers)) + "\n")
+    args = parser.parse_args()
+    if args.inside:
+        sys.stdout.write(json.dumps(_held(args.models[0], args.embedding[0], args.workers)) + "\n")
         return 0
     rows, worst = list[tuple[str, ...]](), 0.0
-    for dim in asked.embedding:
-        for name in asked.models:
-            found = _of_process(name, dim, asked.workers)
+    for dim in args.embedding:
+        for name in args.models:
+            found = _of_process(name, dim, args.workers)
             above = found["peak"] - found["imports"] - found["table"] - found["moments"]
             worst = max(worst, above)
             rows.append((name, str(dim), *(f"{value:,.0f}" for value in (*found.values(), above))))

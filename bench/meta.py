@@ -46,10 +46,10 @@ def main() -> int:
     parser.add_argument("--models", nargs="+", default=["man", "mmoe", "ple", "shared_bottom"])
     parser.add_argument("--embedding", nargs="+", type=int, default=[5, 16])
     parser.add_argument("--rounds", type=int, default=20, help="of a step of each kind in turn; medians are shown")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()  # as the trainer does
-    rows = [(name, dim, *_ratios(name, dim, asked.rounds)) for dim in asked.embedding for name in asked.models]
+    rows = [(name, dim, *_ratios(name, dim, args.rounds)) for dim in args.embedding for name in args.models]
     show(("model", "embedding", "ordinary, ms per 2,048 rows", *list(KINDS)[1:], "products, top", "all"), rows)
     return 0
 

@@ -45,7 +45,7 @@ from funnelcast.training.stages import Stage
 FUNNEL = Funnel.parse("click; conversion after click")
 RATES = (0.04, 0.002)
 WORK = ("train", "score")
-TURNS = 11
+ROUNDS = 11
 SCORED = 32_768
 """Rows of a call in scoring, interleaved with the floor."""
 _WITH_EXPERTS: dict[str, Any] = {"expert": EXPERT, "tower": TOWER, "tower_dropout": []}
@@ -71,16 +71,16 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--peers", nargs="*", default=[])
     parser.add_argument("--python", help="with the peers installed")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    common = ["--data", str(asked.data), "--model", asked.model, "--dim", str(asked.dim)]
-    common += ["--threads", str(asked.threads)]
+    common = ["--data", str(args.data), "--model", args.model, "--dim", str(args.dim)]
+    common += ["--threads", str(args.threads)]
     with ExitStack() as stack:
         rivals = {
-            peer: stack.enter_context(Rival([asked.python, "-m", "bench.peers.measure", "--peer", peer, *common]))
-            for peer in asked.peers
+            peer: stack.enter_context(Rival([args.python, "-m", "bench.peers.measure", "--peer", peer, *common]))
+            for peer in args.peers
         }
-        found = measure(asked.model, asked.dim, Data.load(asked.data), asked.threads, rivals=rivals)
+        found = measure(args.model, args.dim, Data.load(args.data), args.threads, rivals=rivals)
     sys.stdout.write(json.dumps(found) + "\n")
     return 0
 
@@ -98,16 +98,16 @@ def measure(
     shapes = products_of(_built(name, dim, data), Batch.of(columns_of(data.take(slice(BATCH // 2)))))
     found = [dict[str, Any]() for _ in precisions]
     for what in WORK:
-        told = {peer: rival.prepare() for peer, rival in rivals.items()}
+        prepared = {peer: rival.prepare() for peer, rival in rivals.items()}
         floor = Floor(shapes, BATCH // 2, threads=threads, backward=what == "train")
         for own, precision in zip(found, precisions, strict=True):
             beside = rivals if own is found[0] else {}
-            own[what] = _in_turns(what, (name, dim, data), threads, precision, floor, beside)
-        found[0]["peers"] = told
+            own[what] = _interleaved(what, (name, dim, data), threads, precision, floor, beside)
+        found[0]["peers"] = prepared
     return {**found[0], **({"bfloat16": found[1]} if len(found) > 1 else {})}
 
 
-def _in_turns(
+def _interleaved(
     what: str,
     of: tuple[str, int, Data],
     threads: int,
@@ -126,9 +126,9 @@ def _in_turns(
         beside = list(rivals.values())
         if what == "score":
             scored = columns_of(data.take(slice(SCORED)))
-            return scoring(model, scored, TURNS, floor, threads, precision, beside)
+            return scoring(model, scored, ROUNDS, floor, threads, precision, beside)
         weights = build_loss_weights(plan.loss, RATES)
-        return training(model, weights, FUNNEL, plan, trained, few, TURNS, floor, beside)
+        return training(model, weights, FUNNEL, plan, trained, few, ROUNDS, floor, beside)
 
     found: dict[str, Any]
     span, found = timed(run)

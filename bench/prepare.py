@@ -28,10 +28,10 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=4_000_000)
     parser.add_argument("--script", type=Path, help="process_public_dataset.py")
     parser.add_argument("--alone", action="store_true", help="ours alone, for more rows than Python is quick with")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        cost("datasets", "generate", folder / "raw", "--rows", asked.rows, "--realistic")
+        cost("datasets", "generate", folder / "raw", "--rows", args.rows, "--realistic")
         for truth in (folder / "raw").glob("truth_*"):
             truth.unlink()  # which is no part of the raw format
         os.sync()  # or what was generated would be brought to the disk meanwhile
@@ -39,17 +39,17 @@ def main() -> int:
         turns = [[_ours(folder, one_core=one_core) for one_core in (True, False)] for _ in range(ROUNDS)]
         names = "funnelcast, one core", f"funnelcast, {os.cpu_count()} cores"
         found = dict(zip(names, map(median, zip(*turns, strict=True)), strict=True))
-        if not asked.alone:
+        if not args.alone:
             found["a line at a time, as published"] = _by_line(folder, "--published")
             found["a line at a time, no arrays"] = _by_line(folder)
-        if asked.script is not None:
-            found["AITM's own script"] = _script(folder, asked.script.resolve())
+        if args.script is not None:
+            found["AITM's own script"] = _script(folder, args.script.resolve())
     ours = found["funnelcast, one core"]
     rows = [
-        (who, f"{took:.1f}", f"{asked.rows / took:,.0f}", f"{text / took / 1e6:,.0f}", f"{took / ours:.2f}")
+        (who, f"{took:.1f}", f"{args.rows / took:,.0f}", f"{text / took / 1e6:,.0f}", f"{took / ours:.2f}")
         for who, took in found.items()
     ]
-    show((f"{asked.rows:,} rows, {text / 1e6:,.0f} MB", "s", "rows/s", "MB/s", "seconds / ours on one core"), rows)
+    show((f"{args.rows:,} rows, {text / 1e6:,.0f} MB", "s", "rows/s", "MB/s", "seconds / ours on one core"), rows)
     more = median(one / all_cores for one, all_cores in turns)
     sys.stdout.write(f"\nAll cores: {more:.2f} times as fast as one, the median of {ROUNDS} turns.\n")
     return 0

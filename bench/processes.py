@@ -41,24 +41,24 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--rank", type=int, help="of a process of the bench's own")
     parser.add_argument("--meeting", type=Path, help="where these meet")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
-    if asked.rank is not None:
-        rate = _process(asked.models[0], asked.embedding[0], asked.rank, asked.meeting)
+    if args.rank is not None:
+        rate = _process(args.models[0], args.embedding[0], args.rank, args.meeting)
         sys.stdout.write(json.dumps(rate))
         return 0
     found = []
-    for dim in asked.embedding:
-        for name in asked.models:
-            rounds = [(_threads(name, dim), _processes(name, dim)) for _ in range(asked.rounds)]
+    for dim in args.embedding:
+        for name in args.models:
+            rounds = [(_threads(name, dim), _processes(name, dim)) for _ in range(args.rounds)]
             shared, apart = (median(rates) for rates in zip(*rounds, strict=True))
             found.append((name, dim, f"{shared:,.0f}", f"{apart:,.0f}", f"{shared / apart:.2f}"))
     show(("model", "embedding", "two threads, rows/s", "two processes", "threads / processes"), found)
     return 0
 
 
-def _course(name: str, dim: int, micro_batch: int) -> StageRun:
+def _stage_run(name: str, dim: int, micro_batch: int) -> StageRun:
     model, loss = build(name, dim), LossConfig()
     optimizer = OptimizerConfig(batch_size=BATCH, micro_batch=micro_batch)
     plan = Plan(loss, optimizer, (Stage(epochs=1),), seed=0, workers=2)
@@ -67,7 +67,7 @@ def _course(name: str, dim: int, micro_batch: int) -> StageRun:
 
 
 def _threads(name: str, dim: int) -> float:
-    stage_run, started = _course(name, dim, BATCH // 2), 0.0
+    stage_run, started = _stage_run(name, dim, BATCH // 2), 0.0
     with worker_pool(2) as pool:
         for i, batch in enumerate(stage_run.loader.epoch(0)):
             started = time.perf_counter() if i == WARM else started
@@ -87,7 +87,7 @@ def _processes(name: str, dim: int) -> float:
 def _process(name: str, dim: int, rank: int, meeting: Path) -> float:
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
-    stage_run, started = _course(name, dim, BATCH // 2), 0.0
+    stage_run, started = _stage_run(name, dim, BATCH // 2), 0.0
     for i, batch in enumerate(stage_run.loader.epoch(0)):
         started = time.perf_counter() if i == WARM else started
         half = len(batch) // 2

@@ -28,17 +28,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench products", description=__doc__)
     parser.add_argument("--rows", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=30)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
     ops.keep_freed_memory()
     found = []
     for width_in, width in SHAPES:
-        x, weight = torch.randn(asked.rows, width_in), torch.randn(NETWORKS, width_in, width)
-        operations = 2 * NETWORKS * asked.rows * width_in * width
-        times = _times(_works(x, weight, torch.zeros(NETWORKS, width)), asked.rounds)
+        x, weight = torch.randn(args.rows, width_in), torch.randn(NETWORKS, width_in, width)
+        operations = 2 * NETWORKS * args.rows * width_in * width
+        times = _times(_works(x, weight, torch.zeros(NETWORKS, width)), args.rounds)
         found.append((f"{width_in} → {width}", *(f"{operations / seconds / 1e9:,.0f}" for seconds in times.values())))
-    show((f"{NETWORKS} networks, {asked.rows} rows", *times), found)
+    show((f"{NETWORKS} networks, {args.rows} rows", *times), found)
     return 0
 
 

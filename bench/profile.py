@@ -57,13 +57,13 @@ def main() -> int:
     parser.add_argument("--models", nargs="+", default=["man", "shared_bottom", "esmm"], choices=RECIPES)
     parser.add_argument("--embedding", type=int, default=5)
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
-    asked = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
     ops.keep_freed_memory()
-    for name in asked.models:
-        config = OptimizerConfig(precision=asked.precision)
-        stage_run = course_on(name, asked.embedding, config)
-        shapes = products_of(build(name, asked.embedding), Batch.of(draw(config.micro_batch, 1)))
+    for name in args.models:
+        config = OptimizerConfig(precision=args.precision)
+        stage_run = stage_run_on(name, args.embedding, config)
+        shapes = products_of(build(name, args.embedding), Batch.of(draw(config.micro_batch, 1)))
         floor = config.batch_size / Floor(shapes, config.micro_batch).rate(2.0)
         parts = profile(stage_run)
         total = sum(parts.values())
@@ -71,11 +71,11 @@ def main() -> int:
         table = [(part, f"{own * 1e3:.2f}", f"{own / total:.1%}") for part, own in slowest_first]
         table.append(("all", f"{total * 1e3:.2f}", f"{config.batch_size / total:,.0f} rows/s"))
         table.append(("the floor: its products alone, by torch", f"{floor * 1e3:.2f}", f"{floor / total:.1%}"))
-        show((f"{name}, embedding {asked.embedding}, {asked.precision}", "ms", "share"), table)
+        show((f"{name}, embedding {args.embedding}, {args.precision}", "ms", "share"), table)
     return 0
 
 
-def course_on(name: str, dim: int, config: OptimizerConfig) -> StageRun:
+def stage_run_on(name: str, dim: int, config: OptimizerConfig) -> StageRun:
     """Of a fresh model, with `BATCHES` of rows."""
     plan = Plan(LossConfig(), config, (Stage(epochs=1),), seed=0)
     loss_weights, rows = build_loss_weights(plan.loss, RATES), draw(BATCHES * config.batch_size, 0)
@@ -91,7 +91,7 @@ def profile(stage_run: StageRun) -> dict[str, float]:
         with mock.patch.object(graph, "calls", timed):
             as_it_is(graph, inputs)
 
-    places: list[tuple[Any, str, str]] = [
+    targets: list[tuple[Any, str, str]] = [
         (Embedding, "forward", "looking up embeddings"),
         (ops.Captured, "__call__", "handing a captured step its rows"),
         (step, "add_up", "adding up microbatches, and what is between"),
@@ -101,7 +101,7 @@ def profile(stage_run: StageRun) -> dict[str, float]:
         (ops, "adam", "Adam of other parameters"),
     ]
     with ExitStack() as patched:
-        for owner, name, part in places:
+        for owner, name, part in targets:
             patched.enter_context(mock.patch.object(owner, name, clock.around(part, getattr(owner, name))))
         patched.enter_context(mock.patch.object(Graph, "replay", replay))
         _epoch(stage_run, clock, 0)
@@ -114,7 +114,7 @@ KERNELS = {
     "forward": "kernels of layers, forward",
     "backward": "kernels of layers, backward",
     "_add_losses": "losses",
-    "_code": "finding vectors that repeat",
+    "_index": "finding vectors that repeat",
 }
 """What of a captured step is timed as what; anything else is an operation of torch's."""
 

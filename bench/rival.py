@@ -42,7 +42,7 @@ class Rival:
         self.seconds = self.cpu = 0.0
         self.spells = self.passes = 0
         self._say("prepare")
-        return self._told()
+        return self._answer()
 
     def begin(self, *, repeated: bool) -> None:
         """What was prepared begins in the next spell; `repeated`: once more where it took less than `LEAST`."""
@@ -64,7 +64,7 @@ class Rival:
         self.seconds += time.perf_counter() - started
         self.spells += 1
         if not self._works:
-            self.passes, self.cpu = self.passes + 1, self.cpu + self._told()["cpu"]
+            self.passes, self.cpu = self.passes + 1, self.cpu + self._answer()["cpu"]
             self.is_done = not (self._repeated and self.seconds < LEAST)
 
     def _say(self, word: str) -> None:
@@ -76,9 +76,9 @@ class Rival:
         assert self._process.stdout is not None
         return self._process.stdout
 
-    def _told(self) -> dict[str, Any]:
+    def _answer(self) -> dict[str, Any]:
         line = self._out.readline()
         if not line:
             raise subprocess.CalledProcessError(self._process.wait(), self._process.args)
-        told: dict[str, Any] = json.loads(line)
-        return told
+        answer: dict[str, Any] = json.loads(line)
+        return answer

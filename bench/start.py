@@ -30,10 +30,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench start", description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--model", default="man", help="with the paper's sizes and Ali-CCP's 1,283,090 ids")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        replace(bundle_of(asked.model, 5), starting=None).save(folder / "bundle")
+        replace(bundle_of(args.model, 5), starting=None).save(folder / "bundle")
         rows, bundle = rows_of(100, 1, 0), str(folder / "bundle")
         pq.write_table(rows, folder / "rows.parquet")
         (folder / "rows.json").write_text(json.dumps(rows.to_pydict()))
@@ -44,7 +44,7 @@ def main() -> int:
             "funnelcast.load and predict, 100 rows": [sys.executable, "-c", PREDICT, bundle, str(folder / "rows.json")],
             "funnelcast predict, 100 rows": [COMMAND, *predict],
         }
-        turns = [{what: _seconds(command) for what, command in works.items()} for _ in range(asked.rounds + 1)][1:]
+        turns = [{what: _seconds(command) for what, command in works.items()} for _ in range(args.rounds + 1)][1:]
     took = {what: median(turn[what] for turn in turns) for what in works}
     shown = [(what, f"{s:.2f}", f"{s - took['import torch']:+.2f}") for what, s in took.items()]
     show(("a process of its own", "s", "above import torch"), shown)

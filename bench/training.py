@@ -58,17 +58,17 @@ def main() -> int:
     parser.add_argument("--workers", nargs="+", type=int, default=[1], help="threads, as many for the floor")
     parser.add_argument("--list", type=int, default=0, help="mean length of a multi-valued feature, 0 for none")
     parser.add_argument("--sequence", choices=POOLS, help="pooling of a sequence of that length, instead")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    lists = Listed(asked.list, asked.sequence)
-    rows = draw(asked.rows, 0, lists)
+    lists = Listed(args.list, args.sequence)
+    rows = draw(args.rows, 0, lists)
     head = ("work", "threads", "model", "embedding", "precision", "rows/s", "floor rows/s", "of floor", "middle half")
     table = []
-    for work, workers, dim, name in product(asked.work, asked.workers, asked.embedding, asked.models):
+    for work, workers, dim, name in product(args.work, args.workers, args.embedding, args.models):
         shapes = products_of(build(name, dim, lists), Batch.of(draw(MICRO_BATCH, 1, lists)))
         floor = Floor(shapes, MICRO_BATCH, threads=workers, backward=work == "train")
-        for precision in asked.precision:
-            own = _measured(work, build(name, dim, lists), precision, rows, workers, asked.turns, floor)
+        for precision in args.precision:
+            own = _measured(work, build(name, dim, lists), precision, rows, workers, args.turns, floor)
             low, high = own["middle half"]
             figures = (
                 f"{own['rows_per_s']:,.0f}",

@@ -42,16 +42,16 @@ def main() -> int:
     parser.add_argument("--rows", type=int, help="of the log that is generated")
     parser.add_argument("--folder", type=Path, help="where runs are kept, so that a stopped proof goes on")
     parser.add_argument("--full", action="store_true", help="`memory` by the protocol with all fields and weights")
-    asked = parser.parse_args()
-    if asked.name is None:
+    args = parser.parse_args()
+    if args.name is None:
         parser.print_help()
         return 0
     started = time.perf_counter()
-    takes = inspect.signature(PROOFS[asked.name]).parameters
-    given = {name: value for name in ("rows", "folder", "full") if (value := getattr(asked, name))}
+    takes = inspect.signature(PROOFS[args.name]).parameters
+    given = {name: value for name in ("rows", "folder", "full") if (value := getattr(args, name))}
     if wrong := [name for name in given if name not in takes]:
-        parser.error(f"{asked.name} takes no --{wrong[0]}")
-    holds = PROOFS[asked.name](small=asked.share == "small", **given)
+        parser.error(f"{args.name} takes no --{wrong[0]}")
+    holds = PROOFS[args.name](small=args.share == "small", **given)
     verdict = "holds" if holds else "FAILS"
     sys.stdout.write(f"{verdict} in {time.perf_counter() - started:.0f} s: scripts/proof {' '.join(sys.argv[1:])}\n")
     return 0 if holds else 1

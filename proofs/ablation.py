@@ -10,7 +10,7 @@ from typing import Any
 
 from funnelcast.experiments.evaluate import evaluate
 from harness.show import show
-from proofs.compared import EXPERIMENTS, OUTPUTS, Trained, auc_differences, kept, predictions, spread, train
+from proofs.compared import EXPERIMENTS, OUTPUTS, Trained, auc_differences, kept, mean_and_std, predictions, train
 from proofs.simulators.campaigns import ALIKE, CampaignSimulator, Differences
 
 TABLES = (
@@ -18,7 +18,7 @@ TABLES = (
     ("without-embedding", "man"),  # which takes as long as all others together
 )
 """Files in experiments/ablation. The last one is what the others are compared with."""
-LAWS = {"campaigns differ": Differences(), "campaigns are alike": ALIKE}
+PROCESSES = {"campaigns differ": Differences(), "campaigns are alike": ALIKE}
 ROWS, SEEDS = 300_000, 5
 
 
@@ -26,7 +26,7 @@ def ablation(small: bool = False, rows: int = ROWS, folder: Path | None = None) 
     """Table 2 on 300,000 rows whose campaigns differ, and on as many where they do not, 5 seeds; figures only."""
     seeds, tables = (1, (("without-meta", "man"),)) if small else (SEEDS, TABLES)
     with kept(folder) as out:
-        for names, (what, differences) in product(tables, LAWS.items()):
+        for names, (what, differences) in product(tables, PROCESSES.items()):
             place = out / what.replace(" ", "-")
             table = ablation_table(differences, place, min(rows, 4_000) if small else rows)
             runs = [train(EXPERIMENTS / "ablation" / f"{name}.toml", table, place / name, seeds) for name in names]
@@ -58,15 +58,15 @@ def _report(what: str, runs: list[Trained], table: Path) -> None:
 def _row(outputs: list[dict[str, Any]], figure: str, digits: int) -> list[str]:
     values = {name: [each[name][figure] for each in outputs] for name in OUTPUTS}
     numbers = {name: [v["estimate"] if figure == "auc" else v for v in own] for name, own in values.items()}
-    return [spread(own, digits) for own in numbers.values()]
+    return [mean_and_std(own, digits) for own in numbers.values()]
 
 
 def _adapting(run: Trained) -> tuple[str, ...]:
     """What the inner step gained in the last epoch that had one, in the mean over the seeds."""
     logs = [(bundle.parent / "log.jsonl").read_text().splitlines() for bundle in run.bundles]
     last = [[line for line in map(json.loads, log) if "meta" in line][-1:] for log in logs]
-    told = [lines[0]["meta"] for lines in last if lines]
-    if not told:
+    metrics = [lines[0]["meta"] for lines in last if lines]
+    if not metrics:
         return ("-", "-", "-")
-    gains = [mean(each["gain"][step] for each in told) for step in ("click", "conversion")]
-    return (*(f"{gain:+.2%}" for gain in gains), f"{mean(each['through_inner_step'] for each in told):.1%}")
+    gains = [mean(each["gain"][step] for each in metrics) for step in ("click", "conversion")]
+    return (*(f"{gain:+.2%}" for gain in gains), f"{mean(each['through_inner_step'] for each in metrics):.1%}")

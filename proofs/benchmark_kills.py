@@ -68,5 +68,5 @@ def _columns(run: Path) -> dict[str, Any]:
         path.parent.relative_to(run).as_posix(): json.loads(path.read_text())
         for path in run.glob("cells/*/*/cell.json")
     }
-    told = {name: (cell["metrics"], cell["predictions"], cell["protocol"]) for name, cell in cells.items()}
-    return {"models": models, "cells": told}
+    figures = {name: (cell["metrics"], cell["predictions"], cell["protocol"]) for name, cell in cells.items()}
+    return {"models": models, "cells": figures}

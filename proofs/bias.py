@@ -53,7 +53,7 @@ def bias(small: bool = False, rows: int = ROWS, folder: Path | None = None) -> b
                 found.append((name, space, [_errors(bundle, table) for bundle in run.bundles]))
         for figure, digits in (("excess log-loss", 5), ("observed / predicted", 3), ("AUC", 4)):
             head = (f"{figure} of pCVR against the truth", "trained on", *SPACES)
-            show(head, [(name, space, *_spread(runs, figure, digits)) for name, space, runs in found])
+            show(head, [(name, space, *_mean_and_std(runs, figure, digits)) for name, space, runs in found])
     return True
 
 
@@ -98,7 +98,7 @@ def against_truth(p: NDArray[np.float64], truth: NDArray[np.float64]) -> dict[st
     }
 
 
-def _spread(runs: list[dict[str, Any]], figure: str, digits: int) -> list[str]:
+def _mean_and_std(runs: list[dict[str, Any]], figure: str, digits: int) -> list[str]:
     cells = []
     for space in SPACES:
         values = [run[space][figure] for run in runs]

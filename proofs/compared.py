@@ -59,12 +59,12 @@ def generated_table(folder: Path, rows: int) -> Path:
 
 def train(experiment: Path, table: Path, folder: Path, seeds: int) -> Trained:
     """Train by the command line, unless it is done."""
-    told = folder / "cost.json"
-    if not told.is_file():
+    path = folder / "cost.json"
+    if not path.is_file():
         took = cost("train", experiment, "--data", table, "--seeds", seeds, "--out", folder)
-        told.write_text(json.dumps(asdict(took)))
+        path.write_text(json.dumps(asdict(took)))
     bundles = [folder / f"seed-{seed}" / "bundle" for seed in range(seeds)] if seeds > 1 else [folder / "bundle"]
-    return Trained(folder.name, bundles, Cost(**json.loads(told.read_text())))
+    return Trained(folder.name, bundles, Cost(**json.loads(path.read_text())))
 
 
 def predictions(trained: Trained, table: Path) -> list[Path]:
@@ -88,12 +88,12 @@ def auc_differences(files: list[Path], others: list[Path]) -> list[str]:
 
 def _difference(pairs: list[dict[str, Any]]) -> str:
     values = [pair["estimate"] for pair in pairs]
-    spread = mean(pair["std_error"] ** 2 for pair in pairs)
-    spread += variance(values) / len(values) if len(values) > 1 else 0.0
-    half = quantile(0.95) * math.sqrt(spread)
+    variance_of_mean = mean(pair["std_error"] ** 2 for pair in pairs)
+    variance_of_mean += variance(values) / len(values) if len(values) > 1 else 0.0
+    half = quantile(0.95) * math.sqrt(variance_of_mean)
     return f"{mean(values):+.4f} [{mean(values) - half:+.4f}, {mean(values) + half:+.4f}]"
 
 
-def spread(values: list[float], digits: int = 4) -> str:
+def mean_and_std(values: list[float], digits: int = 4) -> str:
     """Mean, and the standard deviation of several."""
     return f"{mean(values):.{digits}f}" + (f" ± {stdev(values):.{digits}f}" if len(values) > 1 else "")

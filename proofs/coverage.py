@@ -29,9 +29,9 @@ Trial = Callable[[Generator], tuple[Interval, float]]
 """One simulation: the interval and its truth."""
 
 SIMULATIONS = 2_000
-ENOUGH, ASKED = 200, (0.935, 0.965)
+ENOUGH, COVERAGE = 200, (0.935, 0.965)
 """From so many positives on coverage is within these."""
-ASKED_OF_FEW = 0.92
+COVERAGE_OF_FEW = 0.92
 """Least coverage with 20 to 50 positives."""
 NEGATIVES = 3
 """For each positive, and 200 at least."""
@@ -49,15 +49,15 @@ class Case(NamedTuple):
     setting: str
     positives: int
     trial: Trial
-    is_asked: bool = True
+    has_target: bool = True
     """Whether a bar holds for it."""
 
     @property
     def bar(self) -> tuple[float, float]:
         """Least and most coverage."""
-        if not self.is_asked:
+        if not self.has_target:
             return 0.0, 1.0
-        return ASKED if self.positives >= ENOUGH else (ASKED_OF_FEW, 1.0)
+        return COVERAGE if self.positives >= ENOUGH else (COVERAGE_OF_FEW, 1.0)
 
 
 class Process(NamedTuple):
@@ -102,7 +102,7 @@ class Process(NamedTuple):
 
 SHIFTS = (1.0, 1.2)
 SEEDS_MOST = "seeds matter most"
-LAWS = {
+PROCESSES = {
     "rows matter most": Process(shared=0.8, noise=(0.4, 0.4), sharpness=(0.03, 0.03)),
     "rows and seeds alike": Process(shared=0.85, noise=(0.5, 0.5), sharpness=(0.08, 0.08)),
     SEEDS_MOST: Process(shared=0.95, noise=(0.6, 0.6), sharpness=(0.15, 0.15)),
@@ -140,12 +140,12 @@ def cases() -> Iterator[Case]:
         yield Case("auc_difference", setting, positives, partial(two_aucs, positives, shifts, shared))
     for positives, seeds in product((30, 200), (3, 5, 10)):
         yield Case("over_seeds", f"{seeds} seeds", positives, partial(on_these_rows, positives, seeds))
-    for positives, (seeds, name) in product((30, 200), [*product((3, 5), LAWS), (10, SEEDS_MOST)]):
-        trial = partial(on_any_rows, LAWS[name], positives, seeds)
+    for positives, (seeds, name) in product((30, 200), [*product((3, 5), PROCESSES), (10, SEEDS_MOST)]):
+        trial = partial(on_any_rows, PROCESSES[name], positives, seeds)
         yield Case("rows_and_seeds", f"{seeds} seeds, {name}", positives, trial)
     for positives, share in product((30, 200), (0.1, 0.3)):
         trial = partial(on_splits, positives, share)
-        yield Case("resampled_interval", f"{SPLITS} splits, {share:.0%} tested", positives, trial, is_asked=False)
+        yield Case("resampled_interval", f"{SPLITS} splits, {share:.0%} tested", positives, trial, has_target=False)
 
 
 PAIRS = {
@@ -178,7 +178,7 @@ def on_these_rows(positives: int, seeds: int, rng: Generator) -> tuple[Interval,
     return over_seeds(aucs[0], aucs[1]), truth
 
 
-OVER = LAWS[SEEDS_MOST]
+OVER = PROCESSES[SEEDS_MOST]
 
 
 @cache
@@ -244,9 +244,9 @@ def delong_error(tables: int) -> float:
         a, b = (rng.normal(size=(2, len(labels))) + rng.normal(size=len(labels)) + labels).round(number % 4 + 1)
         aucs, covariance = all_pairs(labels, a, b)
         pair, first = auc_difference(labels, a, b), auc_interval(labels, a)
-        spread = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
+        variance = covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1]
         fast = pair.estimate, pair.std_error, first.estimate, first.std_error
-        slow = aucs[0] - aucs[1], math.sqrt(spread), aucs[0], math.sqrt(covariance[0, 0])
+        slow = aucs[0] - aucs[1], math.sqrt(variance), aucs[0], math.sqrt(covariance[0, 0])
         largest = max(largest, *np.abs(np.subtract(fast, slow)))
     return float(largest)
 
@@ -292,5 +292,5 @@ def _outcome(trial: Trial, rng: Generator) -> int:
 
 def _row(case: Case, covered: float, below: float, above: float) -> tuple[str, ...]:
     least, most = case.bar
-    bar = "none" if not case.is_asked else f">= {least:.1%}" if most == 1 else f"{least:.1%} to {most:.1%}"
+    bar = "none" if not case.has_target else f">= {least:.1%}" if most == 1 else f"{least:.1%} to {most:.1%}"
     return case.interval, case.setting, f"{case.positives:,}", f"{covered:.2%}", f"{below:.2%}", f"{above:.2%}", bar

@@ -35,7 +35,7 @@ UNITS = {"click": "impressions", "conversion_given_click": "clicks"}
 """What sizes are of, by output."""
 BETTER = {"click": (64, 256, 1024), "conversion_given_click": (256, 1024)}
 """Sizes at which adapting must be better than not, by output."""
-LAWS = {"": Differences(), "alike-": ALIKE}
+PROCESSES = {"": Differences(), "alike-": ALIKE}
 
 
 class Rows(TypedDict, total=False):
@@ -65,7 +65,7 @@ def few_shot(small: bool = False, folder: Path | None = None) -> bool:
     """Meta-trained and adapted to 64 … 1,024 rows of 200 new campaigns beats not adapting, and never hurts (5)."""
     share, holds = SMALL if small else FULL, True
     with kept(folder) as out:
-        for prefix, differences in LAWS.items():
+        for prefix, differences in PROCESSES.items():
             for output in UNITS:
                 stem, simulator = out / f"{prefix}{output}", CampaignSimulator(0, differences)
                 measured = _kept(stem) or _measure(simulator, output, out / f"{prefix}runs", share)

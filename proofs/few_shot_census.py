@@ -71,10 +71,10 @@ def without(table: Table, place: int, held_out: list[int], folder: Path) -> Tabl
 
 def task_of(table: Table, place: int, state: int, seed: int = 0) -> Task:
     """The people of a state, of all parts, as a network sees them that has never met the state."""
-    pieces = [_of_state(table.part(part), place, state) for part in PARTS]
-    ids, numeric = (np.concatenate([getattr(piece, name) for piece in pieces]) for name in ("ids", "numeric"))
+    parts = [_of_state(table.part(part), place, state) for part in PARTS]
+    ids, numeric = (np.concatenate([getattr(part, name) for part in parts]) for name in ("ids", "numeric"))
     ids[:, place] = 0
-    rows = Columns(ids, numeric, labels=np.concatenate([_labels(piece) for piece in pieces]))
+    rows = Columns(ids, numeric, labels=np.concatenate([_labels(part) for part in parts]))
     order = np.random.default_rng([seed, state]).permutation(len(rows))
     name = str(table.encoder.vocabularies[STATE].values[state - 1])
     return Task(name, rows.take(order[: SIZES[-1]]), rows.take(order[SIZES[-1] :]))

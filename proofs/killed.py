@@ -80,9 +80,9 @@ def kills_of(job: Job, whole: Whole, folder: Path, number: int, rng: random.Rand
     size = (whole.seconds - whole.begun) / parts
     spans = [(whole.begun + i * size, whole.begun + (i + 1) * size) for i in range(parts)]
     for i, (first, last) in enumerate([(0.0, whole.begun), *spans][-number:]):
-        for again in count():
+        for attempt in count():
             moment = rng.uniform(first, last)
-            kill = kill_at(job, whole, folder / f"{job.name} {i} {again}", moment)
+            kill = kill_at(job, whole, folder / f"{job.name} {i} {attempt}", moment)
             yield kill
             if not kill.late:
                 break
@@ -102,9 +102,11 @@ def kill_at(job: Job, whole: Whole, case: Path, moment: float) -> Kill:
     checkpoint = any(case.rglob("checkpoint/progress.json"))
     refused, problem = _next(job, whole, case)
     if not problem and not late:
-        again = _start(job, case)
-        said = again.communicate()[1].decode()
-        problem = f"exit {again.returncode}: {said}" if again.returncode else _difference(whole.content, content(case))
+        resumed = _start(job, case)
+        said = resumed.communicate()[1].decode()
+        problem = (
+            f"exit {resumed.returncode}: {said}" if resumed.returncode else _difference(whole.content, content(case))
+        )
     return Kill(job.name, moment, late, working, checkpoint, refused, problem)
 
 

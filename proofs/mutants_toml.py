@@ -65,18 +65,18 @@ def _mutated(path: Path, base: dict[str, Any], rng: random.Random) -> tuple[str,
         path.write_text(toml(base) + dialect)
         return f"{dialect!r} added", (path.name,)
     settings = copy.deepcopy(base)
-    holder, key = rng.choice(list(_places(settings)))
+    holder, key = rng.choice(list(_locations(settings)))
     what, names = rng.choice((_replace, _replace, _replace, _rename, _remove, _add))(holder, key, rng)
     path.write_text(toml(settings))
     return what, names
 
 
-def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+def _locations(value: Any) -> Iterator[tuple[Any, Any]]:
     """Every (dict, key) and (list, index) below a value."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, below in list(items):
         yield value, key
-        yield from _places(below)
+        yield from _locations(below)
 
 
 def _replace(holder: Any, key: Any, rng: random.Random) -> tuple[str, tuple[str, ...]]:

@@ -10,7 +10,7 @@ from funnelcast.experiments.evaluate import evaluate
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.run import train
 from harness.show import show
-from proofs.simulator import ASKED, errors_from_half, shares
+from proofs.simulator import TARGETS, errors_from_half, shares
 from proofs.simulators.sequences import SequenceSimulator
 
 Signal = Literal["match", "order"]
@@ -29,7 +29,7 @@ BLIND: dict[Signal, tuple[str, ...]] = {"match": (), "order": ("mean", "target a
 """Which cannot see the signal, and must stay within noise of 0."""
 SHARE = 0.9
 ROWS = 150_000
-_HEAD = ("signal", "histories", "pooling", *(f"share: {output}" for output in ASKED), "click: (AUC - .5) / s.e.")
+_HEAD = ("signal", "histories", "pooling", *(f"share: {output}" for output in TARGETS), "click: (AUC - .5) / s.e.")
 NOISE = 4.0
 """Standard errors that chance may stray, over all the figures here."""
 

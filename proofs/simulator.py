@@ -25,7 +25,7 @@ from funnelcast.testing.simulator import Simulator
 from harness.show import show
 
 GIVEN = "conversion_given_click"
-ASKED = {"click": 0.95, "conversion": 0.95, GIVEN: 0.90}
+TARGETS = {"click": 0.95, "conversion": 0.95, GIVEN: 0.90}
 """Least share by output."""
 LEAK = 1.01
 """More than the truth has cannot be learned."""
@@ -58,12 +58,15 @@ def simulator(small: bool = False) -> bool:
                 noise[name].append(errors_from_half(figures(experiment, blank, Path(folder) / f"{name}-noise", seed)))
             additive.append(additive_shares(table, found["truth"]))
     for name in models:
-        show((f"{name}, share of the oracle's AUC gain", *ASKED), _rows(learned[name]))
-        show((f"{name} on noise, (AUC - 0.5) / standard error", *ASKED), _rows(noise[name]))
-    show(("additive model, share", *ASKED), _rows(additive))
+        show((f"{name}, share of the oracle's AUC gain", *TARGETS), _rows(learned[name]))
+        show((f"{name} on noise, (AUC - 0.5) / standard error", *TARGETS), _rows(noise[name]))
+    show(("additive model, share", *TARGETS), _rows(additive))
     return (
         all(
-            ASKED[output] <= share <= LEAK for own in learned.values() for each in own for output, share in each.items()
+            TARGETS[output] <= share <= LEAK
+            for own in learned.values()
+            for each in own
+            for output, share in each.items()
         )
         and all(share < ADDITIVE for found in additive for share in found.values())
         and all(abs(errors) < 3 for own in noise.values() for each in own for errors in each.values())
@@ -78,12 +81,14 @@ def figures(experiment: Experiment, table: Table, folder: Path, seed: int = 0) -
 
 def shares(found: dict[str, Any]) -> dict[str, float]:
     """By output, of a model that `evaluate` measured beside the truth."""
-    return {output: _lift(found["outputs"][output]) / _lift(found["truth"][output]) for output in ASKED}
+    return {output: _auc_gain(found["outputs"][output]) / _auc_gain(found["truth"][output]) for output in TARGETS}
 
 
 def errors_from_half(found: dict[str, Any]) -> dict[str, float]:
     """By output, how many standard errors the AUC is off 0.5."""
-    return {output: _lift(found["outputs"][output]) / found["outputs"][output]["auc"]["std_error"] for output in ASKED}
+    return {
+        output: _auc_gain(found["outputs"][output]) / found["outputs"][output]["auc"]["std_error"] for output in TARGETS
+    }
 
 
 def additive_shares(table: Table, truth: dict[str, Any]) -> dict[str, float]:
@@ -95,7 +100,7 @@ def additive_shares(table: Table, truth: dict[str, Any]) -> dict[str, float]:
         x, y = _labelled(encoder, fit, step, given)
         model = LogisticRegression(C=10, max_iter=300).fit(x, y)
         x, y = _labelled(encoder, test, step, given)
-        found[output] = (auc(y, model.decision_function(x)) - 0.5) / _lift(truth[output])
+        found[output] = (auc(y, model.decision_function(x)) - 0.5) / _auc_gain(truth[output])
     return found
 
 
@@ -106,7 +111,7 @@ def _labelled(encoder: OneHotEncoder, rows: Columns, step: int, given: bool) -> 
     return encoder.transform(rows.ids[used]), rows.labels[used, step]
 
 
-def _lift(metrics: dict[str, Any]) -> float:
+def _auc_gain(metrics: dict[str, Any]) -> float:
     return float(metrics["auc"]["estimate"]) - 0.5
 
 

@@ -24,7 +24,7 @@ def step_size(small: bool = False, rows: int = ROWS, folder: Path | None = None)
         for size in SIZES[-1:] if small else SIZES:
             run = train(_experiment(size, out), table, out / f"step-{size:g}", seeds=1)
             lines = [json.loads(line) for line in (run.bundles[0].parent / "log.jsonl").read_text().splitlines()]
-            found.append((f"{size:g}", *_told(lines)))
+            found.append((f"{size:g}", *_text(lines)))
         head = ("inner step", "epochs", *(f"dev AUC, {name}" for name in OUTPUTS), "gain of click", "of conversion")
         show((*head, "of the gradient"), found)
     return True
@@ -39,7 +39,7 @@ def _experiment(size: float, out: Path) -> Path:
     return path
 
 
-def _told(lines: list[dict[str, Any]]) -> tuple[str, ...]:
+def _text(lines: list[dict[str, Any]]) -> tuple[str, ...]:
     """Of the best epoch."""
     best = [line for line in lines if line["is_best"]][-1]
     aucs, meta = (best["dev"][name]["auc"]["estimate"] for name in OUTPUTS), best["meta"]

@@ -187,9 +187,38 @@ def test_every_module_and_public_name_says_what_it_is() -> None:
     assert not silent
 
 
+def raised_by(function: Function) -> Iterator[str]:
+    """What the function's own code raises, without that of functions in it."""
+    below = [*function.body]
+    while below:
+        node = below.pop()
+        if isinstance(node, ast.Raise) and node.exc is not None:
+            yield ast.unparse(node.exc.func if isinstance(node.exc, ast.Call) else node.exc)
+        if not isinstance(node, Function | ast.Lambda | ast.ClassDef):
+            below += ast.iter_child_nodes(node)  # type: ignore[arg-type]
+
+
+def public_functions() -> Iterator[tuple[str, Function]]:
+    """Those of modules and of public classes, but of the command line, whose docstrings are its help."""
+    for path in files("src"):
+        classes = [node for node in tree_of(path).body if isinstance(node, ast.ClassDef) and node.name[0] != "_"]
+        for node in [*tree_of(path).body, *(member for each in classes for member in each.body)]:
+            if isinstance(node, Function) and not node.name.startswith("_") and path.parent.name != "cli":
+                yield f"{path}:{node.lineno} {node.name}", node
+
+
+def test_docstrings_of_public_functions_name_their_errors() -> None:
+    """Where the function itself raises one of errors.py."""
+    ours = {node.name for node in tree_of(SRC / "funnelcast/errors.py").body if isinstance(node, ast.ClassDef)}
+    raising = {name: node for name, node in public_functions() if ours.intersection(raised_by(node))}
+    assert len(raising) > 50
+    assert not [name for name, node in raising.items() if not re.search(r"\bRaises?\b", ast.get_docstring(node) or "")]
+
+
 OURS = re.compile(
-    r"^_*(way_?back|wayback|turned|turned_times|loop_?dropout|is_simple|rectif(y|ied)|again|lease|shelves|tell_apart|told|"
-    r"hear|together|helpers|borrowed|course(_of)?|lifts?|known_?law|no_search|kernels_twice|surely)$",
+    r"^_*(way_?back|wayback|turned|turned_times|loop_?dropout|is_simple|rectif(y|ied)|again|lease|len[dt]|shelves|"
+    r"tell_apart|told|hear|together|helpers|borrowed|course(_of|_on)?|lifts?|laws?|known_?law|no_search|kernels_twice|"
+    r"sure(ly)?|is_sure|asked|pieces?|by_piece|knots?|readers|rooms?|spreads?|paired|places|toward|wayforward|distinct)$",
     re.IGNORECASE,
 )
 """Names of our own for what the field has words for; docs/reference/glossary.md has those."""
@@ -211,7 +240,8 @@ def names_in(tree: ast.AST) -> Iterator[str]:
 
 
 def test_names_and_phrases_are_the_fields() -> None:
-    names = {f"{path}: {name}" for path in files("src") for name in names_in(tree_of(path)) if OURS.match(name)}
+    folders = ("src", "tests", "bench", "proofs", "harness")
+    names = {f"{path}: {name}" for path in files(*folders) for name in names_in(tree_of(path)) if OURS.match(name)}
     assert not names
     pages = [*files("src"), *(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CHANGELOG.md"]
     assert not {f"{page}: {found}" for page in pages for found in PHRASES.findall(page.read_text())}

@@ -54,8 +54,8 @@ def test_the_whole_job_with_paths_as_texts(tmp_path: Path, monkeypatch: pytest.M
     experiment = tiny.experiment(model={"name": "shared_bottom", "expert": [4], "tower": [4], "tower_dropout": []})
     run = funnelcast.train(experiment, "table", "run")
     assert funnelcast.evaluate("run/bundle", "table") == funnelcast.evaluate(run.bundle, "table")
-    again = funnelcast.prepare("schema.toml", "again", train="log.parquet", init="run/bundle")
-    assert again["rows"] == manifest["rows"]
+    second = funnelcast.prepare("schema.toml", "again", train="log.parquet", init="run/bundle")
+    assert second["rows"] == manifest["rows"]
     for name in ("a", "b"):
         funnelcast.predict_file("run/bundle", "log.parquet", f"{name}.parquet")
     assert funnelcast.compare("a.parquet", "b.parquet")["click"]["estimate"] == 0

@@ -36,16 +36,16 @@ def main() -> int:
     parser.add_argument("--model", required=True)
     parser.add_argument("--dim", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
     torch.set_num_interop_threads(1)
-    kind = imported(asked.peer)
-    if asked.model not in kind.models:
+    kind = imported(args.peer)
+    if args.model not in kind.models:
         return 3
-    note = "; ".join(kind.notes[key] for key in ("", asked.model) if key in kind.notes)
-    what = {"version": importlib.metadata.version(asked.peer), "note": note}
+    note = "; ".join(kind.notes[key] for key in ("", args.model) if key in kind.notes)
+    what = {"version": importlib.metadata.version(args.peer), "note": note}
     with tempfile.TemporaryDirectory() as folder:
-        work = works(kind, Config(asked.model, asked.dim, Path(folder)), Data.load(asked.data))
+        work = works(kind, Config(args.model, args.dim, Path(folder)), Data.load(args.data))
         run: Callable[[], Any] = dict
         for word in map(str.strip, sys.stdin):
             began = time.process_time()

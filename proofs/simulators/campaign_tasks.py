@@ -1,4 +1,4 @@
-"""Tasks of the law of campaigns: those held out, each with the requested support and query rows."""
+"""Tasks of the simulated campaigns: those held out, each with the requested support and query rows."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ ADDITIVE_SHARE = 0.7
 """Of the variance of f."""
 LIKING = ((0, 2, 4), (1, 3, 5))
 """Fields that each direction of taste is a sum over."""
-SPREAD = 0.8
+LOGIT_SCALE = 0.8
 """Standard deviation of f."""
 RATES = (0.04, 0.05)
 """Of click, and of conversion given click."""
@@ -68,7 +68,7 @@ ALIKE = Differences(offset=0.0, taste=0.0)
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows drawn from the law."""
+    """Rows drawn from the process."""
 
     columns: Columns
     p: Floats  # (N, 2): click, conversion given click
@@ -79,7 +79,7 @@ class Sample:
 
 
 class CampaignSimulator:
-    """The law of one seed."""
+    """The process of one seed."""
 
     def __init__(self, seed: int = 0, differences: Differences | None = None) -> None:
         rng = np.random.default_rng([seed, 5])
@@ -103,7 +103,7 @@ class CampaignSimulator:
 
     def base(self, ids: NDArray[np.int32]) -> Floats:
         """(N, 2) logits without what is a campaign's own."""
-        return self.intercepts + SPREAD * np.stack([_logit(effects, ids - 1) for effects in self._effects], 1)
+        return self.intercepts + LOGIT_SCALE * np.stack([_logit(effects, ids - 1) for effects in self._effects], 1)
 
     def design(self, ids: NDArray[np.int32]) -> Floats:
         """(N, 3): 1 and the directions g, by which offset and tastes are multiplied."""

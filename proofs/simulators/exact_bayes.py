@@ -1,4 +1,4 @@
-"""The best that can be made of few rows of a campaign, where the law of all campaigns is known: Bayes' rule.
+"""The best that can be made of few rows of a campaign, where the process of all campaigns is known: Bayes' rule.
 
 What is a campaign's own is θ ~ N(0, Σ); its rows have logit p_k = base_k + design θ_k. The posterior of θ given
 labelled rows has no closed form: draws from a Student t around its peak, with its curvature there, are weighed by the
@@ -30,7 +30,7 @@ FREEDOM = 8.0
 """Of the Student t."""
 DRAWS, FEWEST, CELLS = 2048, 1024, 1 << 24
 """Fewer draws where draws times rows were more than CELLS."""
-PIECE = 1 << 20
+CHUNK = 1 << 20
 """Draws times rows that are held at once."""
 PILOT = 2048
 """Rows that Z is a mean over."""
@@ -57,24 +57,24 @@ def draw_posterior(design: Floats, base: Floats, labels: Array, rng: np.random.G
     z = rng.standard_normal((draws // 2, d)) / np.sqrt(rng.chisquare(FREEDOM, (draws // 2, 1)) / FREEDOM)
     z = np.concatenate([z, -z])
     at = mode.at + np.linalg.solve(np.linalg.cholesky(mode.curvature).T, z.T).T
-    told = _likelihood(design, base, labels, at) - (at**2).sum(1) / 2
-    told += (FREEDOM + d) / 2 * np.log1p((z**2).sum(1) / FREEDOM)
-    weights = np.exp(told - told.max())
+    log_weights = _likelihood(design, base, labels, at) - (at**2).sum(1) / 2
+    log_weights += (FREEDOM + d) / 2 * np.log1p((z**2).sum(1) / FREEDOM)
+    weights = np.exp(log_weights - log_weights.max())
     return Draws(at, weights / weights.sum())
 
 
 def _likelihood(design: Floats, base: Floats, labels: Array, at: Floats) -> Floats:
     """(S,) logarithms."""
     found, single = [], design.T.astype(np.float32)
-    for piece in np.array_split(at, max(1, len(at) * len(base) // PIECE)):
-        logits = base.astype(np.float32) + piece.astype(np.float32) @ single
+    for chunk in np.array_split(at, max(1, len(at) * len(base) // CHUNK)):
+        logits = base.astype(np.float32) + chunk.astype(np.float32) @ single
         found.append(-np.log(1 + np.exp(logits)).sum(1, dtype=np.float64))
     return np.concatenate(found) + at @ (design.T @ labels)
 
 
 @dataclass(frozen=True)
 class ExactBayes:
-    """The few-shot method that knows the law of campaigns, and learns from the support what is a campaign's own."""
+    """The few-shot method that knows the process of campaigns, and learns from the support what is a campaign's own."""
 
     simulator: CampaignSimulator
     target: TaskOutput
@@ -88,9 +88,9 @@ class ExactBayes:
         z, base = self.simulator.design(ids), self.simulator.base(ids)
         design = np.concatenate([np.kron([1, 0], z), np.kron([0, 1], z[clicked])]) @ self._root
         bases = np.concatenate([base[:, 0], base[clicked, 1]])
-        told = np.concatenate([labels[:, 0], labels[clicked, 1]]).astype(np.float64)
+        known = np.concatenate([labels[:, 0], labels[clicked, 1]]).astype(np.float64)
         draws = int(np.clip(CELLS // max(len(bases), 1), FEWEST, DRAWS))
-        found = draw_posterior(design, bases, told, np.random.default_rng([self.seed, 9]), draws)
+        found = draw_posterior(design, bases, known, np.random.default_rng([self.seed, 9]), draws)
         return Draws(found.at @ self._root.T, found.weights)
 
     def __call__(self, support: Columns, query: Columns) -> Logs:
@@ -115,7 +115,7 @@ class ExactBayes:
 
 @dataclass(frozen=True)
 class NotAdapted:
-    """The few-shot method that knows the law, and nothing of the campaign: the best that training on a log can give."""
+    """The few-shot method that knows the process, and nothing of the campaign: the best that a log alone can give."""
 
     simulator: CampaignSimulator
     target: TaskOutput

@@ -4,8 +4,8 @@ Items belong to hidden groups of equal size and have a hidden sign; half of ever
 item and a history of 4 to 12 items of distinct groups, as many of one sign as of the other, in random order. With m = 1
 if the history holds an item of the target's group and -1 if not (half of the rows each), and o the newest item's sign:
 
-    law "match": logit p(click) = s m - 1,  logit p(conversion | click) = s m - 1
-    law "order": logit p(click) = s o - 1,  logit p(conversion | click) = s o - 1
+    process "match": logit p(click) = s m - 1,  logit p(conversion | click) = s m - 1
+    process "order": logit p(click) = s o - 1,  logit p(conversion | click) = s o - 1
 
 so that no item, no sign and no mean of the history tells anything of "order", and "match" is no sum over items either.
 Shuffled, histories of "match" go to other rows and those of "order" are reordered: what is left is chance.
@@ -37,7 +37,7 @@ Ints = NDArray[np.int64]
 
 
 class SequenceSimulator:
-    """One of the laws, by a seed."""
+    """One of the processes, by a seed."""
 
     def __init__(self, signal: Literal["match", "order"], seed: int = 0, *, shuffled: bool = False) -> None:
         """`shuffled`: the control, in which the signal is destroyed after the labels are drawn."""

@@ -1,4 +1,4 @@
-"""Loops over numbers as machine code: compiled at the first call, kept on disk, run without Python's lock."""
+"""Kernels, loops over numbers as machine code: compiled at the first call, kept on disk, run without Python's lock."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _OF_ARRAYS: Final = "numba.np.arraymath"
 
 
 def _import_without_scipy() -> None:
-    """Numba's functions of arrays, as the first call of a loop needs them: they import scipy's linear algebra, 0.1 to
+    """Numba's functions of arrays, as the first call of a kernel needs them: they import scipy's linear algebra, 0.1 to
     0.35 s of a start, only to know whether it is there. What multiplies matrices by it still imports it."""
     if find_spec("scipy") is None or _OF_ARRAYS in sys.modules:
         return
@@ -42,14 +42,14 @@ _import_without_scipy()
 def compiled(function: Function) -> Function:
     """`function` compiled. Division is numpy's: by zero it gives inf or nan, where Python's check would cost much.
 
-    No sum is reordered, whoever calls it: numba hands down what its first caller is free to do to a function that has
-    not been told otherwise.
+    No sum is reordered, whoever calls it: numba hands down what its first caller is free to do to a function that
+    says nothing else.
     """
     return dispatcher_of(function, False)
 
 
 def compiled_for_speed(function: Function) -> Function:
-    """The same, free to reorder sums."""
+    """`function` compiled as by `compiled`, but free to reorder sums."""
     return dispatcher_of(function, LOOSE)
 
 
@@ -78,7 +78,7 @@ def dispatcher_of(function: Function, fastmath: Any, **more: bool) -> Function:
 
 
 def inlined(function: Function) -> Function:
-    """A part of such loops, of which each has a copy: a call with many arrays costs more than short work in it."""
+    """A part of kernels, of which each has a copy: a call with many arrays costs more than short work in it."""
     made: Function = njit(inline="always")(function)
     return made
 
@@ -108,5 +108,5 @@ def _uncount(typing: Any, array: Any) -> Any:
 
 
 uncounted = intrinsic(_uncount)
-"""An array of which nobody counts who holds it, for a compiled loop that hands it on. Each hand would count, by an
-operation that two threads with one array wait for; the loop's caller has it meanwhile anyway."""
+"""An array of which nobody counts who holds it, for a kernel that hands it on. Each hand would count, by an operation
+that two threads with one array wait for; the kernel's caller has it meanwhile anyway."""

@@ -24,12 +24,12 @@ def test_rates_are_from_an_epochs_first_batch_to_its_last(monkeypatch: pytest.Mo
     assert clock.rates() == [(10.0, 5.0), (2.5, 1.25)]
 
 
-def test_cells_that_are_there_are_shown_and_others_measured(
+def test_runs_that_are_there_are_shown_and_others_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rates, calls = {"man": [(1000.0, 1000.0), (960.0, 900.0)], "ple": [(1000.0, 1000.0), (300.0, 940.0)]}, list[str]()
 
-    def measure(model: str, rows: int, l2: float, asked: Any) -> Any:
+    def measure(model: str, rows: int, l2: float, args: Any) -> Any:
         if model not in rates:
             raise KeyboardInterrupt
         calls.append(model)

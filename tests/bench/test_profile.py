@@ -21,7 +21,7 @@ def test_every_part_of_a_step_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         return part_of(call)
 
     monkeypatch.setattr(profile, "_part_of", noted)
-    found = profile.profile(profile.course_on("man", 5, OptimizerConfig(batch_size=256, micro_batch=128)))
+    found = profile.profile(profile.stage_run_on("man", 5, OptimizerConfig(batch_size=256, micro_batch=128)))
     around = {
         "looking up embeddings",
         "handing a captured step its rows",

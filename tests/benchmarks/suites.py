@@ -32,7 +32,7 @@ def write_suite(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def finished_cells(folder: Path, table: Table, models: dict[str, str], seeds: int = 2) -> list[ModelRun]:
+def finished_runs(folder: Path, table: Table, models: dict[str, str], seeds: int = 2) -> list[ModelRun]:
     """Runs that were run in this process."""
     runs = []
     for model, text in models.items():

@@ -17,8 +17,8 @@ def test_it_runs_the_module_with_its_arguments() -> None:
 def test_it_does_not_begin_when_the_other_has_ended() -> None:
     command = child_command("json.tool")
     command[3] = "4194304"  # no process has this number
-    told = subprocess.run(command, input=b"{}", capture_output=True, check=False)
-    assert told.returncode and not told.stdout and b"has ended before it began" in told.stderr
+    done = subprocess.run(command, input=b"{}", capture_output=True, check=False)
+    assert done.returncode and not done.stdout and b"has ended before it began" in done.stderr
 
 
 def test_it_is_killed_with_the_other() -> None:

@@ -40,8 +40,8 @@ def test_what_is_there_is_compared_and_gone_on_with(tmp_path: Path) -> None:
     assert "Left out: all models on hotel: no file is given; say where it is with --files hotel=PATH" in page
     assert page.startswith("# small on 2 data sets\n") and "\n## small on course registrations (oulad)" in page
     _check_report(found, out)
-    again = benchmark(suite, None, out, on_end=ended.append)
-    assert len(ended) == 2 and again == found
+    second = benchmark(suite, None, out, on_end=ended.append)
+    assert len(ended) == 2 and second == found
 
 
 def _check_standings(found: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
     return tiny.write_table(tmp_path_factory.mktemp("estimate") / "table")
 
 
-def cells_of(folder: Path, table: Table, *seconds: float) -> list[ModelRun]:
+def runs_of(folder: Path, table: Table, *seconds: float) -> list[ModelRun]:
     """One model; those with `seconds` above 0 are finished."""
     runs = [ModelRun("M", seed, tiny.experiment(), folder / str(seed), table.folder) for seed in range(len(seconds))]
     for run, own in zip(runs, seconds, strict=True):
@@ -34,12 +34,12 @@ def cells_of(folder: Path, table: Table, *seconds: float) -> list[ModelRun]:
     return runs
 
 
-def test_of_finished_cells_it_is_the_mean_time_and_the_most_memory(table: Table, tmp_path: Path) -> None:
-    assert estimate(cells_of(tmp_path, table, 1, 2, 9, 0), table.folder, 1) == {"M": Estimate(4, 90, True)}
+def test_of_finished_runs_it_is_the_mean_time_and_the_most_memory(table: Table, tmp_path: Path) -> None:
+    assert estimate(runs_of(tmp_path, table, 1, 2, 9, 0), table.folder, 1) == {"M": Estimate(4, 90, True)}
 
 
-def test_memory_is_that_of_the_largest_cells_side_by_side(table: Table, tmp_path: Path) -> None:
-    runs = cells_of(tmp_path, table, 1, 0, 0, 0)
+def test_memory_is_that_of_the_largest_runs_side_by_side(table: Table, tmp_path: Path) -> None:
+    runs = runs_of(tmp_path, table, 1, 0, 0, 0)
     plans = [Plan(runs, {"M": Estimate(1, 100)}, jobs, table) for jobs in (1, 2, 4)]
     assert [plan.bytes for plan in plans] == [100, 200, 300]
     other = ModelRun("N", 0, tiny.experiment(), tmp_path / "N", table.folder)
@@ -76,9 +76,9 @@ def test_a_model_that_fails_leaves_the_others_their_estimates(
         return Estimate(1.0, 5)
 
     monkeypatch.setattr(module, "probe", probed)
-    asked = {name: tiny.experiment(name=name).model_dump(mode="json") for name in ("one", "bad", "two")}
-    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(asked)))
+    models = {name: tiny.experiment(name=name).model_dump(mode="json") for name in ("one", "bad", "two")}
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(models)))
     assert main([str(table.folder), str(time.time())]) == 0
-    told = capsys.readouterr()
-    assert [list(json.loads(line)) for line in told.out.splitlines()] == [["one"], ["two"]]
-    assert "a fault of ours" in told.err
+    output = capsys.readouterr()
+    assert [list(json.loads(line)) for line in output.out.splitlines()] == [["one"], ["two"]]
+    assert "a fault of ours" in output.err

@@ -11,7 +11,7 @@ from funnelcast.experiments.run import train
 from tests import tiny
 
 
-def test_a_cell_costs_what_all_its_processes_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_costs_what_all_its_processes_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed after training, it is measured by another process."""
     table, experiment, run = tiny.write_table(tmp_path / "table"), tiny.experiment(), tmp_path / "cell"
     train(experiment, table, run / "run")

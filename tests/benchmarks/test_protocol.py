@@ -15,10 +15,10 @@ from tests import tiny
 @pytest.mark.slow
 def test_it_is_of_the_rows_the_split_and_the_part(tmp_path: Path) -> None:
     tables = [tiny.write_table(tmp_path / str(i), seed=i // 2, test=80 - 20 * (i == 1)) for i in range(3)]
-    again = tiny.write_table(tmp_path / "again")
+    second = tiny.write_table(tmp_path / "again")
     prints = [protocol_of(table).fingerprint for table in tables] + [protocol_of(tables[0], "dev").fingerprint]
     assert len(set(prints)) == 4
-    assert protocol_of(again) == protocol_of(tables[0])
+    assert protocol_of(second) == protocol_of(tables[0])
     text = protocol_of(tables[0]).text
     assert "160 training, 80 dev and 80 test rows" in text
     assert "conversion_given_click over rows with click" in text

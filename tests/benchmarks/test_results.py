@@ -21,7 +21,7 @@ from funnelcast.errors import ComparisonError
 from funnelcast.evaluation.auc import auc
 from funnelcast.experiments.published import Published
 from tests import tiny
-from tests.benchmarks.suites import BOTTOM, MMOE, finished_cells
+from tests.benchmarks.suites import BOTTOM, MMOE, finished_runs
 
 MODELS = {"bottom": BOTTOM, "MMoE": MMOE}
 SUITE = Suite(name="small", seeds=2, models=dict.fromkeys([*MODELS, "absent"], Path("x.toml")), reference="bottom")
@@ -34,7 +34,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
 
 @pytest.fixture(scope="module")
 def runs(table: Table, tmp_path_factory: pytest.TempPathFactory) -> list[ModelRun]:
-    return finished_cells(tmp_path_factory.mktemp("cells"), table, MODELS)
+    return finished_runs(tmp_path_factory.mktemp("cells"), table, MODELS)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_the_best_is_compared_with_all_others_and_counts_all_of_them(
     table: Table, runs: list[ModelRun], tmp_path: Path
 ) -> None:
     models = [*MODELS, "third"]
-    more = finished_cells(tmp_path, table, {"third": MMOE.replace("experts = 2", "experts = 3")})
+    more = finished_runs(tmp_path, table, {"third": MMOE.replace("experts = 2", "experts = 3")})
     is_base = []
     for base in models:
         suite = SUITE.model_copy(update={"models": dict.fromkeys(models, Path("x.toml")), "reference": base})
@@ -100,9 +100,9 @@ def test_seeds_are_paired_by_their_number(table: Table, runs: list[ModelRun]) ->
         assert gain["seeds"]["estimate"] == pytest.approx(own - others[1])
 
 
-def test_a_cell_of_another_protocol_is_refused(table: Table, runs: list[ModelRun], tmp_path: Path) -> None:
+def test_a_run_of_another_protocol_is_refused(table: Table, runs: list[ModelRun], tmp_path: Path) -> None:
     other = tiny.write_table(tmp_path / "table", seed=7)
-    (odd,) = finished_cells(tmp_path, other, {"MMoE": MMOE}, seeds=1)
+    (odd,) = finished_runs(tmp_path, other, {"MMoE": MMOE}, seeds=1)
     with pytest.raises(ComparisonError, match="different protocols"):
         results_of(SUITE, [*runs, replace(odd, seed=9)], table)
 
@@ -122,7 +122,7 @@ def test_the_page(results: dict[str, Any]) -> None:
 
 
 def test_boosters_have_no_epochs_and_no_rows_per_second(table: Table, tmp_path: Path) -> None:
-    runs = finished_cells(tmp_path, table, {"bottom": 'model = {name = "lightgbm", rounds = 3}\n'}, seeds=1)
+    runs = finished_runs(tmp_path, table, {"bottom": 'model = {name = "lightgbm", rounds = 3}\n'}, seeds=1)
     found = results_of(SUITE, runs, table)
     cost = found["models"]["bottom"]["cost"]
     assert cost["epochs"]["mean"] is None and cost["rows_per_s"]["mean"] is None

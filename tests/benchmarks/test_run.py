@@ -31,8 +31,8 @@ BAD = MMOE + "optimizer = {learning_rate = 1e30}\n"
 def columns_of(results: dict[str, Any], out: Path) -> tuple[Any, dict[str, Any]]:
     """All that a kill must not change: figures, gains, and the checksums of predictions."""
     runs = {str(path.parent): json.loads(path.read_text()) for path in sorted(out.glob("cells/*/*/cell.json"))}
-    told = {Path(name).relative_to(out).as_posix(): (c["metrics"], c["predictions"]) for name, c in runs.items()}
-    return [(model["figures"], model["gains"]) for model in results["models"].values()], told
+    figures = {Path(name).relative_to(out).as_posix(): (c["metrics"], c["predictions"]) for name, c in runs.items()}
+    return [(model["figures"], model["gains"]) for model in results["models"].values()], figures
 
 
 @pytest.mark.slow
@@ -55,7 +55,7 @@ def test_it_goes_on_and_takes_more_models(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_cell_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
+def test_a_run_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
     table, out = tiny.write_table(tmp_path / "table").folder, tmp_path / "out"
     suite = write_suite(tmp_path, seeds=1)
     (tmp_path / "models/mmoe.toml").write_text(BAD)
@@ -172,14 +172,14 @@ def test_threads_decide_no_figure_of_a_cell(tmp_path: Path) -> None:
     """Micro-batches go one by one, but for a file that says how many."""
     for said, expected in (({}, 1), ({"at_once": 2}, 2)):
         experiment = tiny.experiment(optimizer={**tiny.experiment().optimizer.model_dump(), **said})
-        asked = ModelRun("MMoE", 0, experiment, tmp_path, tmp_path).settings(3)
-        assert (asked.workers, asked.optimizer.at_once) == (3, expected)
-        assert asked.model_dump(exclude={"workers", "optimizer"}) == experiment.model_dump(
+        settings = ModelRun("MMoE", 0, experiment, tmp_path, tmp_path).settings(3)
+        assert (settings.workers, settings.optimizer.at_once) == (3, expected)
+        assert settings.model_dump(exclude={"workers", "optimizer"}) == experiment.model_dump(
             exclude={"workers", "optimizer"}
         )
 
 
 @pytest.mark.parametrize("name", ["lightgbm", "mmoe"])
-def test_what_a_cell_is_asked_stands_with_its_model(name: str, tmp_path: Path) -> None:
-    asked = ModelRun(name, 0, Experiment.from_dict({"model": {"name": name}}), tmp_path, tmp_path).settings(3)
-    asked.check(tiny.write_table(tmp_path / "table").encoder)
+def test_what_a_run_is_asked_stands_with_its_model(name: str, tmp_path: Path) -> None:
+    settings = ModelRun(name, 0, Experiment.from_dict({"model": {"name": name}}), tmp_path, tmp_path).settings(3)
+    settings.check(tiny.write_table(tmp_path / "table").encoder)

@@ -42,7 +42,7 @@ def tiny_parts() -> tuple[InputSpec, tuple[Columns, Columns]]:
 
 @pytest.mark.parametrize("ids", ["categorical", "target_statistics"])
 @pytest.mark.parametrize("loss_space", ["entire", "given_parent"])
-def test_a_law_is_learned(ids: str, loss_space: str, tmp_path: Path) -> None:
+def test_a_process_is_learned(ids: str, loss_space: str, tmp_path: Path) -> None:
     inputs, parts = tiny_parts()
     model = fitted(tmp_path, inputs, CHAIN, parts, ids=ids, loss_space=loss_space, rounds=60)
     rows = tiny.encoded(tiny.draw_log(3000, 7), tiny.fitted_encoder())
@@ -117,11 +117,11 @@ def test_the_best_round_by_the_dev_metric_is_kept(tmp_path: Path) -> None:
     model = fitted(tmp_path, inputs, CHAIN, (train, dev), progress=lambda *call: calls.append(call), **changes)
     assert dev.labels is not None
     for t, (step, line) in enumerate(zip(CHAIN.names, log_of(tmp_path), strict=True)):
-        told = [call for call in calls if call[0] == f"step {step}"]
-        values = [float(call[4].removeprefix("dev auc ")) for call in told]
+        stages = [call for call in calls if call[0] == f"step {step}"]
+        values = [float(call[4].removeprefix("dev auc ")) for call in stages]
         assert len(values) == line["best_iteration"] + 5 < 200, "the data no longer stops a step early"
         assert max(values) == values[line["best_iteration"] - 1] == round(line["dev"]["auc"], 4)
-        assert [call[1:4] for call in told] == [(i + 1, 200, "trees") for i in range(len(told))]
+        assert [call[1:4] for call in stages] == [(i + 1, 200, "trees") for i in range(len(stages))]
         measured = measure_funnel(CHAIN, dev.labels, *score(model, dev), dev.weight).outputs[step]
         assert line["dev"]["auc"] == pytest.approx(measured.auc.estimate, abs=1e-6)
         assert isinstance(model.steps[t], Trees)
@@ -255,14 +255,14 @@ def test_finished_steps_are_not_fitted_again_and_the_result_is_the_same(tmp_path
     assert len(log_of(tmp_path / "run")) == 1
     interrupted(tmp_path / "run", 1, "like")
     assert len(log_of(tmp_path / "run")) == 2
-    told: list[str] = []
-    resumed = fitted(tmp_path / "run", INPUTS, FUNNEL, PARTS, progress=lambda stage, *_: told.append(stage), **BAGGED)
-    assert set(told) == {"step like"}
+    stages: list[str] = []
+    resumed = fitted(tmp_path / "run", INPUTS, FUNNEL, PARTS, progress=lambda stage, *_: stages.append(stage), **BAGGED)
+    assert set(stages) == {"step like"}
     assert resumed.fingerprint == whole.fingerprint and log_of(tmp_path / "run") == log_of(tmp_path / "whole")
-    told.clear()
-    again = fitted(tmp_path / "run", INPUTS, FUNNEL, PARTS, progress=lambda stage, *_: told.append(stage), **BAGGED)
-    assert again.fingerprint == whole.fingerprint and not told
-    assert all(torch.equal(a, b) for a, b in zip(score_of(again), score_of(whole), strict=True))
+    stages.clear()
+    second = fitted(tmp_path / "run", INPUTS, FUNNEL, PARTS, progress=lambda stage, *_: stages.append(stage), **BAGGED)
+    assert second.fingerprint == whole.fingerprint and not stages
+    assert all(torch.equal(a, b) for a, b in zip(score_of(second), score_of(whole), strict=True))
 
 
 def test_ctrl_c_at_the_end_of_a_step_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,6 @@ def test_a_row_does_not_depend_on_the_others(ids: Ids) -> None:
     matrix, batch = Matrix(INPUTS, ids), Batch.of(COLUMNS)
     whole = matrix(batch.take(torch.arange(60)), WHOLE)
     for size in (1, 7, 59):
-        pieces = [matrix(batch.slice(start, start + size), WHOLE) for start in range(0, 60, size)]
-        assert np.array_equal(np.concatenate(pieces), whole)
+        chunks = [matrix(batch.slice(start, start + size), WHOLE) for start in range(0, 60, size)]
+        assert np.array_equal(np.concatenate(chunks), whole)
     assert matrix(batch.slice(0, 0), WHOLE).shape == (0, whole.shape[1])

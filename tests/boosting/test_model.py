@@ -89,8 +89,8 @@ def test_dumped_trees_split_ids_and_numbers(model: BoostedModel) -> None:
 def test_a_row_does_not_depend_on_the_others_nor_on_threads(model: BoostedModel) -> None:
     whole = model(BATCH)
     for size in (1, 7, 256):
-        pieces = [model(BATCH.slice(start, start + size)) for start in range(0, ROWS, size)]
-        assert all(torch.equal(torch.cat([p[i] for p in pieces]), whole[i]) for i in (0, 1))
+        chunks = [model(BATCH.slice(start, start + size)) for start in range(0, ROWS, size)]
+        assert all(torch.equal(torch.cat([p[i] for p in chunks]), whole[i]) for i in (0, 1))
     torch.set_num_threads(2)
     try:
         assert all(torch.equal(a, b) for a, b in zip(model(BATCH), whole, strict=True))

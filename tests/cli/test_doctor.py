@@ -35,9 +35,9 @@ def leaking(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_clean_table(clean: Path) -> None:
     answer = call("doctor", clean)
     assert (answer.code, answer.trace, answer.warned) == (0, "", ())
-    told, _, unchecked = answer.out.partition("\nNot checked:\n")
-    assert told.startswith("no findings in tiny (") and f"), {clean}" in told.replace("\n", " ")
-    assert "\nLooked at 7 features in " in told and told.endswith(" test rows.")
+    checked, _, unchecked = answer.out.partition("\nNot checked:\n")
+    assert checked.startswith("no findings in tiny (") and f"), {clean}" in checked.replace("\n", " ")
+    assert "\nLooked at 7 features in " in checked and checked.endswith(" test rows.")
     assert unchecked.startswith("  time order:")
     assert [line.split(":")[0] for line in answer.err.splitlines()] == ["compare rows", "examine features"]
 

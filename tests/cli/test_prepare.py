@@ -61,9 +61,9 @@ def test_sizes_of_vocabularies_are_told(made: Path, tmp_path: Path) -> None:
     for name, content in (("all", SCHEMA), ("rare", rare)):
         (tmp_path / f"{name}.toml").write_text(content)
     arguments = ("--train", made / "log.parquet", "--out", tmp_path / "table", "--replace")
-    for name, told in (("all", "user 21\n"), ("rare", "user 1 (20 rarer than min_count)\n")):
+    for name, sizes in (("all", "user 21\n"), ("rare", "user 1 (20 rarer than min_count)\n")):
         answer = call("prepare", tmp_path / f"{name}.toml", *arguments)
-        assert f"ids of each vocabulary, the unknown one included: {told}" in answer.out
+        assert f"ids of each vocabulary, the unknown one included: {sizes}" in answer.out
 
 
 def test_a_schema_with_unknown_words(made: Path, tmp_path: Path) -> None:

@@ -134,8 +134,8 @@ def test_a_finished_run_is_not_trained_again(made: Path, tmp_path: Path) -> None
     run = ("train", made / "man.toml", "--data", made / "table", "--out", tmp_path / "run")
     first = call(*run)
     before = (tmp_path / "run/bundle/weights.safetensors").stat()
-    again = call(*run)
-    assert again.out == first.out and again.err == ""
+    second = call(*run)
+    assert second.out == first.out and second.err == ""
     assert (tmp_path / "run/bundle/weights.safetensors").stat() == before
 
 

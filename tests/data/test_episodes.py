@@ -225,8 +225,8 @@ def test_going_on_from_a_step_is_as_if_nothing_had_happened() -> None:
 def test_seed_epoch_and_step_decide_the_rows() -> None:
     steps = [str(halves_of(step)) for seed in (0, 1) for epoch in (0, 1) for step in keyed(seed=seed).epoch(epoch)]
     torch.manual_seed(1)
-    again = [str(halves_of(step)) for seed in (0, 1) for epoch in (0, 1) for step in keyed(seed=seed).epoch(epoch)]
-    assert steps == again and len(set(steps)) == len(steps) == 16
+    second = [str(halves_of(step)) for seed in (0, 1) for epoch in (0, 1) for step in keyed(seed=seed).epoch(epoch)]
+    assert steps == second and len(set(steps)) == len(steps) == 16
 
 
 @pytest.mark.parametrize("keep", [1.0, 0.4])

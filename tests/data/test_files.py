@@ -109,9 +109,9 @@ def test_the_checksum_of_a_file_that_grows(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.touch()
     growing = Checksum(path)
-    for piece in (b"", b"one", b"x" * 1_000_000, b""):
+    for chunk in (b"", b"one", b"x" * 1_000_000, b""):
         with path.open("ab") as file:
-            file.write(piece)
+            file.write(chunk)
         assert growing.follow() == sha256(path)
 
 

@@ -48,21 +48,21 @@ def test_a_fault_over_an_item_is_raised_when_those_before_it_are_through(
 ) -> None:
     through = list[int]()
 
-    def told(here: str, item: int) -> int:
+    def noted(here: str, item: int) -> int:
         if here == where and item in (7, 9):
             raise fault(f"{item} in {here}")
         time.sleep(0.001 * (item % 2))
         return item
 
-    items = (told("items", item) for item in range(20))
+    items = (noted("items", item) for item in range(20))
     expected = RuntimeError if (fault, where) == (StopIteration, "items") else fault  # as Python has it of generators
     with pytest.raises(expected, match=None if expected is RuntimeError else f"7 in {where}"):
         in_order(
             number,
             items,
-            partial(told, "first"),
-            partial(told, "then"),
-            lambda item: through.append(told("last", item)),
+            partial(noted, "first"),
+            partial(noted, "then"),
+            lambda item: through.append(noted("last", item)),
         )
     assert through == list(range(7))
 

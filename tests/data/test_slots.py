@@ -12,17 +12,17 @@ from funnelcast.data.slots import look_up, slots_of
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
 
 
-def places(values: list[int], wanted: list[int]) -> list[int]:
-    known, found = np.array(values, np.int64), np.empty(len(wanted), np.int32)
-    look_up(np.array(wanted, np.int64), slots_of(known), known, found)
+def indices(values: list[int], numbers: list[int]) -> list[int]:
+    known, found = np.array(values, np.int64), np.empty(len(numbers), np.int32)
+    look_up(np.array(numbers, np.int64), slots_of(known), known, found)
     return [int(place) for place in found]
 
 
 @settings(deadline=None)  # the first call compiles
 @given(st.lists(INTEGERS, unique=True), st.lists(INTEGERS))
-def test_places_are_those_of_a_search_one_by_one(values: list[int], others: list[int]) -> None:
+def test_indices_are_those_of_a_search_one_by_one(values: list[int], others: list[int]) -> None:
     expected = [values.index(number) + 1 if number in values else 0 for number in values + others]
-    assert places(values, values + others) == expected
+    assert indices(values, values + others) == expected
 
 
 @pytest.mark.parametrize("shift", [0, 8, 20, 32, 40, 48])

@@ -322,10 +322,10 @@ def test_what_is_written_goes_to_the_disk_meanwhile(
 
     monkeypatch.setattr(table_writer, "AT_A_TIME", 1)
     monkeypatch.setattr(os, "fsync", sync)
-    told = pytest.raises(OSError, match="the disk is broken") if fails else nullcontext()
+    outcome = pytest.raises(OSError, match="the disk is broken") if fails else nullcontext()
     writer = TableWriter(tmp_path)
     parts = [writer.part(name) for name in ("train", "dev")]
-    with told, writer:
+    with outcome, writer:
         for part in parts:
             for _ in range(3):
                 part._write("ids", np.ones(3), np.int32)

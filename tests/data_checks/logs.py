@@ -129,6 +129,6 @@ def findings(table: Table) -> list[Finding]:
     return list(doctor(table).findings)
 
 
-def told(table: Table) -> list[tuple[str, str, str]]:
+def findings_of(table: Table) -> list[tuple[str, str, str]]:
     """Severity, check and subject of each finding."""
     return [(each.severity, each.check, each.subject) for each in findings(table)]

@@ -41,7 +41,9 @@ def test_train_alone(tmp_path: Path) -> None:
 def test_dev_where_there_is_no_test(tmp_path: Path) -> None:
     parts = logs.parted(logs.draw(3000), 0)
     dev = {**parts["test"], "price": parts["test"]["price"] * 2}
-    assert logs.told(logs.written(tmp_path, {"train": parts["train"], "dev": dev})) == [("warning", DRIFT, "price")]
+    assert logs.findings_of(logs.written(tmp_path, {"train": parts["train"], "dev": dev})) == [
+        ("warning", DRIFT, "price")
+    ]
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5])
@@ -60,19 +62,19 @@ def test_features_that_hold_nothing(tmp_path: Path) -> None:
     kinds = {"none": "numeric", "one": "numeric", "nobody": "categorical", "lists": {"kind": "sequence"}}
     features = {**kinds, "binned": {"kind": "numeric", "transform": "bins"}}
     log = {**logs.draw(600), **columns}
-    assert logs.told(logs.prepared(tmp_path, log, features=features)) == []
+    assert logs.findings_of(logs.prepared(tmp_path, log, features=features)) == []
 
 
 def test_a_single_feature(tmp_path: Path) -> None:
     """It may tell much: there is none to compare it with."""
     log, rng = logs.draw(3000), np.random.default_rng(1)
     log["score"] = rng.normal(2.9 * log["click"], 1.0)
-    assert logs.told(logs.written(tmp_path, logs.parted(log, 0), features={"score": "numeric"})) == []
+    assert logs.findings_of(logs.written(tmp_path, logs.parted(log, 0), features={"score": "numeric"})) == []
     two = {"score": "numeric", "hour": "categorical"}
-    assert logs.told(logs.written(tmp_path, logs.parted(log, 0), features=two)) == [("warning", ALONE, "score")]
+    assert logs.findings_of(logs.written(tmp_path, logs.parted(log, 0), features=two)) == [("warning", ALONE, "score")]
     twice = {"score": "numeric", "again": {"kind": "numeric", "column": "score"}, "hour": "categorical"}
-    told = logs.told(logs.written(tmp_path, logs.parted(log, 0), features=twice))
-    assert told == [("warning", ALONE, "score"), ("warning", ALONE, "again")]
+    found = logs.findings_of(logs.written(tmp_path, logs.parted(log, 0), features=twice))
+    assert found == [("warning", ALONE, "score"), ("warning", ALONE, "again")]
 
 
 def test_few_positives_are_no_proof(tmp_path: Path) -> None:
@@ -81,7 +83,9 @@ def test_few_positives_are_no_proof(tmp_path: Path) -> None:
     click = np.zeros(1000, np.int8)
     click[rng.permutation(1000)[:30]] = 1
     log |= {"click": click, "conversion": 0 * click, "x": rng.random(1000) + click}
-    assert logs.told(logs.written(tmp_path, {"train": log}, features={"x": "numeric", "hour": "categorical"})) == []
+    assert (
+        logs.findings_of(logs.written(tmp_path, {"train": log}, features={"x": "numeric", "hour": "categorical"})) == []
+    )
 
 
 def test_a_mark_of_a_rare_step_is_no_proof(tmp_path: Path) -> None:
@@ -90,7 +94,7 @@ def test_a_mark_of_a_rare_step_is_no_proof(tmp_path: Path) -> None:
     log["click"] = (rng.random(10_000) < 0.02).astype(np.int8)
     log["coupon"] = (rng.random(10_000) < np.where(log["click"], 0.5, 0.004)).astype(int)
     features = {"coupon": "categorical", "hour": "categorical"}
-    assert logs.told(logs.written(tmp_path, {"train": log}, funnel="click", features=features)) == []
+    assert logs.findings_of(logs.written(tmp_path, {"train": log}, funnel="click", features=features)) == []
 
 
 def test_a_status_that_tells_most_of_a_class_may_be_honest(tmp_path: Path) -> None:
@@ -98,10 +102,10 @@ def test_a_status_that_tells_most_of_a_class_may_be_honest(tmp_path: Path) -> No
     value that says that there is nothing, it would be a warning."""
     log, rng = logs.draw(3000, click_rate=0.5), np.random.default_rng(1)
     child = (log["click"] == 1) & (rng.random(3000) < 0.64)
-    for none, told in (("not in universe", []), ("none", [("warning", AFTER, "family")])):
+    for none, found in (("not in universe", []), ("none", [("warning", AFTER, "family")])):
         log["family"] = np.where(child, rng.choice(["both parents", "mother", "father"], 3000), none)
         features = {**FEATURES, "family": "categorical"}
-        assert logs.told(logs.written(tmp_path, logs.parted(log, 0), features=features)) == told
+        assert logs.findings_of(logs.written(tmp_path, logs.parted(log, 0), features=features)) == found
 
 
 def test_many_labels_are_not_told_by_ids_of_one_row(tmp_path: Path) -> None:
@@ -110,7 +114,7 @@ def test_many_labels_are_not_told_by_ids_of_one_row(tmp_path: Path) -> None:
     log |= {name: rng.integers(0, 2, 80) for name in "abcdefghijklmn"} | {"user": np.arange(80)}
     features = {"user": "categorical"}
     table = logs.written(tmp_path, logs.parted(log, 0), funnel="; ".join("abcdefghijklmn"), features=features)
-    assert logs.told(table) == []
+    assert logs.findings_of(table) == []
 
 
 def test_labels_that_were_not_observed(tmp_path: Path) -> None:
@@ -120,7 +124,7 @@ def test_labels_that_were_not_observed(tmp_path: Path) -> None:
     log["conversion"] = [None if hide else int(label) for hide, label in zip(hidden, copy, strict=True)]
     log["x"] = np.where(hidden, rng.integers(0, 2, 1500), copy)
     features = {**FEATURES, "x": "categorical"}
-    assert logs.told(logs.written(tmp_path, logs.parted(log, 0), features=features)) == [("error", COPY, "x")]
+    assert logs.findings_of(logs.written(tmp_path, logs.parted(log, 0), features=features)) == [("error", COPY, "x")]
 
 
 def test_rows_without_weight_count_for_nothing(tmp_path: Path) -> None:
@@ -129,10 +133,12 @@ def test_rows_without_weight_count_for_nothing(tmp_path: Path) -> None:
     log["weight"] = (np.arange(1500) % 2).astype(float)
     log["x"] = np.where(log["weight"] == 0, np.where(log["click"], np.arange(1500), np.nan), np.nan)
     parts, features = logs.parted(log, 0), {**FEATURES, "x": "numeric"}
-    assert logs.told(logs.written(tmp_path, parts, features=features, weight="weight")) == []
+    assert logs.findings_of(logs.written(tmp_path, parts, features=features, weight="weight")) == []
     for part in parts.values():
         part["weight"] = np.zeros(len(part["weight"]))
-    assert logs.told(logs.written(tmp_path, parts, features=features, weight="weight")) == [("warning", AFTER, "x")]
+    assert logs.findings_of(logs.written(tmp_path, parts, features=features, weight="weight")) == [
+        ("warning", AFTER, "x")
+    ]
 
 
 def test_weights_that_undo_sampling(tmp_path: Path) -> None:
@@ -143,9 +149,9 @@ def test_weights_that_undo_sampling(tmp_path: Path) -> None:
     kept = np.flatnonzero((train["click"] == 1) | (np.arange(9000) % 5 == 0))
     train = logs.take(train, kept)
     train["weight"] = np.where(train["click"] == 1, 1.0, 5.0)
-    assert logs.told(logs.written(tmp_path, {"train": train, "test": test}, weight="weight")) == []
-    told = logs.told(logs.written(tmp_path, {"train": train, "test": test}))
-    assert told == [("warning", DRIFT, "click"), ("warning", DRIFT, "conversion")]
+    assert logs.findings_of(logs.written(tmp_path, {"train": train, "test": test}, weight="weight")) == []
+    found = logs.findings_of(logs.written(tmp_path, {"train": train, "test": test}))
+    assert found == [("warning", DRIFT, "click"), ("warning", DRIFT, "conversion")]
 
 
 @pytest.mark.parametrize(
@@ -157,8 +163,8 @@ def test_other_funnels(funnel: str, tmp_path: Path) -> None:
     log["like"] = log["click"] * (np.arange(1500) % 3 == 0)
     log["x"], log["seconds"] = 1 - log["conversion"], np.where(log["click"], np.arange(1500), 0)
     features = {**FEATURES, "x": "categorical", "seconds": "numeric"}
-    told = logs.told(logs.written(tmp_path, logs.parted(log, 0), funnel=funnel, features=features))
-    assert told == [("error", COPY, "x"), ("error", AFTER, "seconds")]
+    found = logs.findings_of(logs.written(tmp_path, logs.parted(log, 0), funnel=funnel, features=features))
+    assert found == [("error", COPY, "x"), ("error", AFTER, "seconds")]
 
 
 @pytest.mark.slow

@@ -77,11 +77,11 @@ KINDS: list[Kind] = [
 def test_a_clean_log(kind: Kind, tmp_path: Path) -> None:
     for seed in range(3):
         parts, schema = kind(seed)
-        assert logs.told(logs.written(tmp_path, parts, **schema)) == [], seed
+        assert logs.findings_of(logs.written(tmp_path, parts, **schema)) == [], seed
 
 
 def test_a_clean_log_that_is_prepared(tmp_path: Path) -> None:
-    assert logs.told(logs.prepared(tmp_path, logs.draw(3000))) == []
+    assert logs.findings_of(logs.prepared(tmp_path, logs.draw(3000))) == []
 
 
 @pytest.mark.parametrize("rows", [2000, pytest.param(20_000, marks=pytest.mark.slow)])
@@ -91,11 +91,11 @@ def test_a_generated_log(rows: int, tmp_path: Path) -> None:
     train, test = (tmp_path / f"raw/sample_skeleton_{part}.csv" for part in ("train", "test"))
     for schema in ("aliccp-aitm", "aliccp-full")[: 1 + (rows < 10_000)]:
         prepare_aliccp(train, test, tmp_path / schema, schema=schema)
-        assert logs.told(Table.open(tmp_path / schema)) == []
+        assert logs.findings_of(Table.open(tmp_path / schema)) == []
 
 
 @pytest.mark.slow
 def test_census(tmp_path: Path) -> None:
     """27 % of its test rows have twins in train, and a family status tells who never married with an AUC of .978."""
     prepare_census(tmp_path / "table")
-    assert logs.told(Table.open(tmp_path / "table")) == []
+    assert logs.findings_of(Table.open(tmp_path / "table")) == []

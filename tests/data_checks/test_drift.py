@@ -25,16 +25,16 @@ def drift(one: Codes, other: Codes) -> Drift:
 
 
 def test_the_index_of_a_shift_is_its_square() -> None:
-    """Of normal laws one apart, ∫ (f - g) ln(f / g) = 1; twenty bins lose little of it."""
+    """Of normal distributions one apart, ∫ (f - g) ln(f / g) = 1; twenty bins lose little of it."""
     rng = np.random.default_rng(0)
     one, other = rng.normal(0, 1, 60_000), rng.normal(1, 1, 40_000)
     parting = edges(np.concatenate([one, other]), 20)
     found = drift(bins(one, parting), bins(other, parting))
-    assert found.is_sure and 0.93 < found.index < 1.0
+    assert found.is_significant and 0.93 < found.index < 1.0
     assert found.shares.sum(1) == pytest.approx([1, 1])
 
 
-def test_a_law_of_two_values() -> None:
+def test_a_distribution_of_two_values() -> None:
     """.5 and .8: .3 · (ln(.8 / .5) - ln(.2 / .5))."""
     one, other = np.repeat([0, 1], [5000, 5000]), np.repeat([0, 1], [8000, 2000])
     rng = np.random.default_rng(0)
@@ -48,9 +48,9 @@ def test_chance_is_not_drift(kinds: int) -> None:
     found = []
     for seed in range(40):
         rng = np.random.default_rng(seed)
-        law = rng.dirichlet(np.ones(kinds))
-        found.append(drift(*(rng.choice(kinds, rows, p=law) for rows in (4000, 1000))))
-    assert not any(each.is_sure for each in found)
+        p = rng.dirichlet(np.ones(kinds))
+        found.append(drift(*(rng.choice(kinds, rows, p=p) for rows in (4000, 1000))))
+    assert not any(each.is_significant for each in found)
     assert abs(np.mean([each.index for each in found])) < 0.01
 
 
@@ -61,9 +61,9 @@ def test_users_whose_rows_stand_together_are_few_draws() -> None:
         rng = np.random.default_rng(seed)
         one, other = (np.repeat(rng.integers(0, 3, users), rng.integers(1, 90, users)) for users in (60, 30))
         found.append(drift(one, other))
-        is_sure_if_alone = drift(rng.permutation(one), rng.permutation(other)).is_sure
-        assert is_sure_if_alone or seed
-    assert not any(each.is_sure for each in found)
+        is_significant_if_alone = drift(rng.permutation(one), rng.permutation(other)).is_significant
+        assert is_significant_if_alone or seed
+    assert not any(each.is_significant for each in found)
 
 
 def test_shares_that_come_and_go_are_no_drift() -> None:
@@ -71,13 +71,13 @@ def test_shares_that_come_and_go_are_no_drift() -> None:
     rng, day = np.random.default_rng(0), np.sin(np.arange(4000) * 2 * np.pi / 1000)
     one, night = rng.random(4000) < 0.5 + 0.4 * day, rng.random(500) < 0.9
     found = drift(one.astype(int), night.astype(int))
-    assert found.index > 0.5 and not found.is_sure
-    assert drift(rng.permutation(one).astype(int), night.astype(int)).is_sure
+    assert found.index > 0.5 and not found.is_significant
+    assert drift(rng.permutation(one).astype(int), night.astype(int)).is_significant
 
 
 def test_a_constant_that_changes_is_drift_though_it_is_one_run() -> None:
     found = drift(np.zeros(1000, np.int64), np.ones(500, np.int64))
-    assert found.is_sure and found.index > 5
+    assert found.is_significant and found.index > 5
 
 
 def test_nothing_to_compare() -> None:

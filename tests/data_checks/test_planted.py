@@ -78,7 +78,7 @@ FEATURE_FAULTS: dict[str, tuple[str, str, Any, Planter]] = {
 
 
 @pytest.fixture(scope="module")
-def told_of_features(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Finding]]:
+def findings_of_features(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Finding]]:
     """What is said of one table with all those features, by subject."""
     log, rng = logs.draw(ROWS_OF_LOG), np.random.default_rng(1)
     log |= {name: plant(log, rng) for name, (_, _, _, plant) in FEATURE_FAULTS.items()}
@@ -90,17 +90,17 @@ def told_of_features(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list
 
 
 @pytest.mark.parametrize("name", FEATURE_FAULTS)
-def test_a_feature_that_tells_a_label(name: str, told_of_features: dict[str, list[Finding]]) -> None:
+def test_a_feature_that_tells_a_label(name: str, findings_of_features: dict[str, list[Finding]]) -> None:
     check, severity, _, _ = FEATURE_FAULTS[name]
-    assert [(each.check, each.severity) for each in told_of_features[name]] == [(check, severity)]
+    assert [(each.check, each.severity) for each in findings_of_features[name]] == [(check, severity)]
 
 
-def test_other_features_are_not_told_of(told_of_features: dict[str, list[Finding]]) -> None:
-    assert set(told_of_features) == set(FEATURE_FAULTS)
+def test_other_features_are_not_told_of(findings_of_features: dict[str, list[Finding]]) -> None:
+    assert set(findings_of_features) == set(FEATURE_FAULTS)
 
 
-def test_what_is_said_of_them(told_of_features: dict[str, list[Finding]]) -> None:
-    said = {name: found[0].evidence for name, found in told_of_features.items()}
+def test_what_is_said_of_them(findings_of_features: dict[str, list[Finding]]) -> None:
+    said = {name: found[0].evidence for name, found in findings_of_features.items()}
     assert said["a status"].startswith("it is bought or opened in 100 % of the ")
     assert said["a status"].endswith("others: it says who reached click and conversion, and nothing else")
     assert "one certain list in 100 % of the" in said["as lists"]
@@ -137,7 +137,7 @@ def test_some_unknown_users_are_a_note(tmp_path: Path) -> None:
     train, test = halves()
     test["user"] = np.where(np.arange(1000) % 4 == 0, test["user"] + 100_000, test["user"])
     table = with_files(tmp_path, train, test)
-    assert logs.told(table) == [("note", IDS, "user")]
+    assert logs.findings_of(table) == [("note", IDS, "user")]
     assert "evaluate --by user" in logs.findings(table)[0].advice
 
 
@@ -151,7 +151,7 @@ def test_a_split_by_a_key_that_is_a_feature(tmp_path: Path) -> None:
 def test_lists_of_unknown_ids(tmp_path: Path) -> None:
     train, test = halves()
     test["history"] = [[1000 + item for item in own] for own in test["history"]]
-    assert logs.told(with_files(tmp_path, train, test)) == [("warning", IDS, "history")]
+    assert logs.findings_of(with_files(tmp_path, train, test)) == [("warning", IDS, "history")]
 
 
 @pytest.mark.slow
@@ -171,9 +171,9 @@ def test_copies_among_honest_repeats(features: str, copies: int, severity: str, 
     log, kinds = logs.draw(9000), {name: FEATURES[name] for name in features.split()}
     train, test = (logs.take(log, np.arange(*rows)) for rows in ((0, 6000), (6000, 9000)))
     mixed = {name: [*list(test[name]), *list(train[name])[:copies]] for name in test}
-    assert logs.told(logs.written(tmp_path, {"train": train, "test": test}, features=kinds)) == []
-    told = logs.told(logs.written(tmp_path, {"train": train, "test": mixed}, features=kinds))
-    assert told == [(severity, ROWS, "test")]
+    assert logs.findings_of(logs.written(tmp_path, {"train": train, "test": test}, features=kinds)) == []
+    found = logs.findings_of(logs.written(tmp_path, {"train": train, "test": mixed}, features=kinds))
+    assert found == [(severity, ROWS, "test")]
 
 
 @pytest.mark.slow
@@ -211,8 +211,8 @@ def test_numbers_of_the_future(tmp_path: Path) -> None:
         log[name] = log["time"] + by
     features = {**FEATURES, **dict.fromkeys(ahead, "numeric")}
     split = {"by": "time", "column": "time", "dev": 0.1, "test": 0.1}
-    told = logs.told(logs.prepared(tmp_path, log, keep=["time"], split=split, features=features))
-    assert [each for each in told if each[1] == TIME] == [("warning", TIME, "seen")]
+    found = logs.findings_of(logs.prepared(tmp_path, log, keep=["time"], split=split, features=features))
+    assert [each for each in found if each[1] == TIME] == [("warning", TIME, "seen")]
 
 
 DRIFTS: dict[str, Planter] = {

@@ -1,4 +1,4 @@
-"""How often independent rows repeat: laws with a known answer, and copies that break the rule."""
+"""How often independent rows repeat: distributions with a known answer, and copies that break the rule."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def test_the_rule_is_tight_for_values_that_are_equally_frequent() -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([1.1, 1.5, 2.5]), st.integers(1, 3000), st.integers(1, 4000))
-def test_independent_rows_of_any_law_keep_it(seed: int, power: float, kinds: int, rows: int) -> None:
+def test_independent_rows_of_any_distribution_keep_it(seed: int, power: float, kinds: int, rows: int) -> None:
     rng = np.random.default_rng(seed)
-    law = rng.permutation(np.arange(1, kinds + 1.0)) ** -power
-    assert excess_repeats(counts(rng.choice(kinds, rows, p=law / law.sum()))) is None
+    p = rng.permutation(np.arange(1, kinds + 1.0)) ** -power
+    assert excess_repeats(counts(rng.choice(kinds, rows, p=p / p.sum()))) is None
 
 
 @pytest.mark.parametrize("times", [2, 3, 5])

@@ -30,7 +30,7 @@ def test_the_expected_share_is_that_of_a_random_split(run: int, min_count: int) 
     assert found.run == pytest.approx(run, rel=0.3)
 
 
-def test_pieces_of_a_column_count_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_of_a_column_count_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     ids = np.random.default_rng(0).integers(0, 300, 5000).astype(np.int32)
     whole = expected_unknown(ids, 2)
     monkeypatch.setattr(unknown_ids, "CHUNK", 700)

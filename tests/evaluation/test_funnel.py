@@ -78,8 +78,8 @@ def test_cut_rows_are_counted_within_the_sample_space_and_finite() -> None:
     assert got.cut == {"conversion_given_click": 1}
     expected = -(2 * math.log(1e-7) + math.log(0.5)) / 3
     assert got.outputs["conversion_given_click"].log_loss == pytest.approx(expected)
-    sure = np.array([[0.0, 0.0]] * 5)
-    entire = measure_funnel(CHAIN, labels, sure, np.full((5, 2), -50.0)).outputs["conversion"]
+    certain = np.array([[0.0, 0.0]] * 5)
+    entire = measure_funnel(CHAIN, labels, certain, np.full((5, 2), -50.0)).outputs["conversion"]
     assert entire.log_loss == pytest.approx(50 * 3 / 4)
 
 

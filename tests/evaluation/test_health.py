@@ -17,14 +17,14 @@ Array = NDArray[Any]
 CHAIN = Funnel.parse("click; conversion after click")
 PARALLEL = Funnel.parse("income; marital")
 RATES = [0.3, 0.06]
-"""Of the law that `draw` draws from, in the mean."""
+"""Of the process that `draw` draws from, in the mean."""
 
 
-def draw(rows: int, seed: int = 0, spread: float = 1.0) -> tuple[Array, Array, Array]:
+def draw(rows: int, seed: int = 0, std: float = 1.0) -> tuple[Array, Array, Array]:
     """Labels (N, 2) of a chain, p(click) and p(conversion given click), (N,) each; logits have a deviation of
-    `spread` about those of .3 and .2."""
+    `std` about those of .3 and .2."""
     rng = np.random.default_rng(seed)
-    click, given = (_sigmoid(math.log(r / (1 - r)) + spread * rng.standard_normal(rows)) for r in (0.3, 0.2))
+    click, given = (_sigmoid(math.log(r / (1 - r)) + std * rng.standard_normal(rows)) for r in (0.3, 0.2))
     labels = np.zeros((rows, 2), np.uint8)
     labels[:, 0] = rng.random(rows) < click
     labels[:, 1] = labels[:, 0] & (rng.random(rows) < given)
@@ -87,7 +87,7 @@ def test_overconfident_scores_rank_well_and_lose_to_the_constant_rate() -> None:
 
 
 def test_a_wrong_level_loses_to_the_constant_rate_of_training_and_not_to_a_worse_one() -> None:
-    labels, click, given = draw(5000, spread=0.1)
+    labels, click, given = draw(5000, std=0.1)
     assert found(labels, click / 3, given)["click"].problems == ("log_loss",)
     assert "click" not in found(labels, click / 3, given, rates=[0.02, 0.004])
 
@@ -134,8 +134,8 @@ def test_no_rate_in_training_is_no_rate_to_lose_to() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("rows", [60, 2000])
 def test_healthy_models_are_left_alone(rows: int) -> None:
-    """Of 200 draws of the law itself: three outputs each, one alarm in forty at most were they at chance."""
-    alarms = sum(len(found(*draw(rows, seed, spread=0.5), rates=RATES)) for seed in range(200))
+    """Of 200 draws of the process itself: three outputs each, one alarm in forty at most were they at chance."""
+    alarms = sum(len(found(*draw(rows, seed, std=0.5), rates=RATES)) for seed in range(200))
     assert alarms <= 6
 
 

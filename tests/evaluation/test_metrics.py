@@ -127,7 +127,10 @@ def test_as_dict_is_json() -> None:
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 9), st.integers(1, 3)), min_size=1, max_size=30))
 def test_a_weight_is_a_repeated_row(rows: list[tuple[bool, int, int]]) -> None:
     y, tenths, w = (np.array(column) for column in zip(*rows, strict=True))
-    p, again = tenths / 10, np.repeat(np.arange(len(y)), w)
+    p, repeats = tenths / 10, np.repeat(np.arange(len(y)), w)
     weighted = log_loss(y, np.log(p), np.log1p(-p), w), expected_calibration_error(y, p, w)
-    repeated = log_loss(y[again], np.log(p)[again], np.log1p(-p)[again]), expected_calibration_error(y[again], p[again])
+    repeated = (
+        log_loss(y[repeats], np.log(p)[repeats], np.log1p(-p)[repeats]),
+        expected_calibration_error(y[repeats], p[repeats]),
+    )
     assert weighted == pytest.approx(repeated, abs=1e-12)

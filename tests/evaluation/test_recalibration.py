@@ -10,21 +10,21 @@ from funnelcast.evaluation.rows import Array, Floats
 PRIOR = OffsetPrior(-0.2, 0.7)
 
 
-def brute_force(logits: Floats, labels: Array, asked: Floats) -> Floats:
+def brute_force(logits: Floats, labels: Array, query: Floats) -> Floats:
     """Mean probabilities over δ on a fine grid, each weighed by its likelihood and density."""
     deltas = np.linspace(PRIOR.mean - 8 * PRIOR.std, PRIOR.mean + 8 * PRIOR.std, 40_001)
     weights = np.exp(-(((deltas - PRIOR.mean) / PRIOR.std) ** 2) / 2)
     for logit, label in zip(logits, labels, strict=True):
         weights *= sigmoid(logit + deltas) if label else sigmoid(-logit - deltas)
-    return np.array([(weights * sigmoid(a + deltas)).sum() / weights.sum() for a in asked])
+    return np.array([(weights * sigmoid(a + deltas)).sum() / weights.sum() for a in query])
 
 
 @pytest.mark.parametrize(("rows", "positives"), [(0, 0), (1, 0), (1, 1), (16, 0), (16, 16), (60, 3)])
 def test_predictions_are_those_of_brute_force(rows: int, positives: int) -> None:
-    logits, asked = np.linspace(-4, -1, rows), np.array([-6.0, -3, 0, 5])
+    logits, query = np.linspace(-4, -1, rows), np.array([-6.0, -3, 0, 5])
     labels = (np.arange(rows) < positives).astype(np.uint8)
-    log_p, log_q = recalibrated(PRIOR, logits, labels, asked)
-    expected = brute_force(logits, labels, asked)
+    log_p, log_q = recalibrated(PRIOR, logits, labels, query)
+    expected = brute_force(logits, labels, query)
     np.testing.assert_allclose(np.exp(log_p), expected, rtol=1e-5)
     np.testing.assert_allclose(np.exp(log_q), 1 - expected, rtol=1e-5)
 

@@ -61,10 +61,10 @@ def test_every_row_is_tested_as_often() -> None:
 
 
 def test_pairs_are_tested_together_as_often_as_in_a_simple_random_sample() -> None:
-    together = np.zeros((12, 12))
+    both = np.zeros((12, 12))
     for _, test in repeated_splits(12, 4000, 0.25):
-        together[np.ix_(test, test)] += 1 / 4000
-    assert together[~np.eye(12, dtype=bool)] == pytest.approx(np.full(132, 3 / 12 * 2 / 11), abs=0.015)
+        both[np.ix_(test, test)] += 1 / 4000
+    assert both[~np.eye(12, dtype=bool)] == pytest.approx(np.full(132, 3 / 12 * 2 / 11), abs=0.015)
 
 
 @pytest.mark.parametrize("share", [0.2, 0.35])

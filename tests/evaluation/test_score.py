@@ -1,4 +1,4 @@
-"""Scores do not depend on how many threads share the pieces, and progress is told in order."""
+"""Scores do not depend on how many threads share the chunks, and progress is told in order."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ ROWS = 1000
 
 
 @pytest.fixture(autouse=True)
-def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "PIECE", 64)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "CHUNK", 64)
 
 
 def _model() -> FunnelModel:
@@ -44,9 +44,9 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
 
 
 def test_progress_is_told_in_order_and_to_the_end() -> None:
-    told = list[int]()
-    scoring.score(_model(), _rows(), on_piece=told.append, workers=3)
-    assert told == sorted(told) and told[-1] == ROWS and len(told) == -(-ROWS // 64)
+    stops = list[int]()
+    scoring.score(_model(), _rows(), on_chunk=stops.append, workers=3)
+    assert stops == sorted(stops) and stops[-1] == ROWS and len(stops) == -(-ROWS // 64)
 
 
 def test_no_rows_have_no_scores() -> None:

@@ -35,7 +35,7 @@ def trainer(table: Table, folder: Path, **changes: Any) -> Trainer:
     return trainer_of(tiny.experiment(**changes), table, folder)
 
 
-def told(table: Table, folder: Path, kept: float = 1.0, **changes: Any) -> list[float]:
+def stds_of(table: Table, folder: Path, kept: float = 1.0, **changes: Any) -> list[float]:
     found = starting_of(tiny.experiment(**changes), table, trainer(table, folder, **changes), table.part("train"), kept)
     return list(found.information)
 
@@ -76,12 +76,12 @@ def test_what_random_tasks_tell(table: Table, tmp_path: Path) -> None:
     click, conversion = table.label_rates("train")
     row = np.array([click * (1 - click), conversion * (1 - conversion / click)])
     settings = {"tasks": 4, "steps": 2}
-    assert told(table, tmp_path, stages=stages(settings)) == pytest.approx(64 / 4 / 2 * row)
+    assert stds_of(table, tmp_path, stages=stages(settings)) == pytest.approx(64 / 4 / 2 * row)
     reptile = stages({**settings, "order": "reptile"})
-    assert told(table, tmp_path, stages=reptile) == pytest.approx(64 / 4 * row)
+    assert stds_of(table, tmp_path, stages=reptile) == pytest.approx(64 / 4 * row)
     kept = 0.8
     sampled = [click / kept * (1 - click / kept), conversion / kept * (1 - conversion / click)]
-    assert told(table, tmp_path, kept, stages=stages(settings)) == pytest.approx(64 / 4 / 2 * np.array(sampled))
+    assert stds_of(table, tmp_path, kept, stages=stages(settings)) == pytest.approx(64 / 4 / 2 * np.array(sampled))
 
 
 @pytest.mark.parametrize(("name", "is_chain"), [("esmm", True), ("shared_bottom", False)])
@@ -89,7 +89,7 @@ def test_what_the_logits_are_of(table: Table, tmp_path: Path, name: str, is_chai
     model = {"name": name, "tower": [4], "tower_dropout": []}
     click, conversion = table.label_rates("train")
     rows = [click * (1 - click), conversion * (1 - (conversion / click if is_chain else conversion))]
-    assert told(table, tmp_path, model=model, stages=stages({"tasks": 4})) == pytest.approx(8 * np.array(rows))
+    assert stds_of(table, tmp_path, model=model, stages=stages({"tasks": 4})) == pytest.approx(8 * np.array(rows))
 
 
 @pytest.mark.parametrize("sampling", ["proportional", "uniform"])
@@ -105,7 +105,7 @@ def test_what_tasks_of_a_key_tell(
     mean = sum(c * min(kept * size, most) for c, size in zip(chances, sizes, strict=True)) / sum(chances)
     meta = {"by": "user", "tasks": 64 // most, "sampling": sampling, "min_rows": least, "support_share": 0.25}
     click = table.label_rates("train")[0] / kept
-    assert told(table, tmp_path, kept, stages=stages(meta))[0] == pytest.approx(0.25 * mean * click * (1 - click))
+    assert stds_of(table, tmp_path, kept, stages=stages(meta))[0] == pytest.approx(0.25 * mean * click * (1 - click))
 
 
 def test_learned_factors_are_those_of_the_best_state(table: Table, tmp_path: Path) -> None:
@@ -131,10 +131,10 @@ def test_a_run_keeps_it_in_its_bundle(table: Table, tmp_path: Path) -> None:
     assert (starting.inner.learning_rate, starting.inner.steps, starting.inner.learned) == (0.3, 3, True)
     assert min(starting.information) > 0 and min(starting.weights) > 0
     assert any((factor != 1).any() for factor in starting.factors.values())
-    again = train(experiment, table, tmp_path / "run").bundle.starting
-    assert again is not None and replace(again, factors={}) == replace(starting, factors={})
-    assert again.factors.keys() == starting.factors.keys()
-    assert all(torch.equal(factor, again.factors[name]) for name, factor in starting.factors.items())
+    second = train(experiment, table, tmp_path / "run").bundle.starting
+    assert second is not None and replace(second, factors={}) == replace(starting, factors={})
+    assert second.factors.keys() == starting.factors.keys()
+    assert all(torch.equal(factor, second.factors[name]) for name, factor in starting.factors.items())
 
 
 @pytest.mark.parametrize(("by", "measured"), [("campaign", True), ("user", False)])

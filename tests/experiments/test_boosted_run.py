@@ -147,13 +147,13 @@ def test_killed_before_any_operation_on_files_it_goes_on_to_the_same_files(table
     train(boosted, table, tmp_path / "whole", baselines=False)
     whole, met = content(tmp_path / "whole"), set()
 
-    def again() -> None:
+    def resume() -> None:
         train(boosted, table, folder, baselines=False)
 
-    for number in kills(lambda: shutil.rmtree(folder, ignore_errors=True), again):
+    for number in kills(lambda: shutil.rmtree(folder, ignore_errors=True), resume):
         met |= {path.name.partition(".partial")[0] for path in folder.rglob(".*")}
         assert not (folder / "bundle").exists() or content(folder / "bundle") == content(tmp_path / "whole/bundle")
-        again()
+        resume()
         assert content(folder) == whole, number
     assert met == {".experiment.json", ".step-0", ".step-1", ".log.jsonl", ".bundle", ".results.json"}
 

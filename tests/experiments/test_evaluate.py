@@ -46,7 +46,7 @@ def space(table: Table, output: str) -> tuple[NDArray[np.bool_], NDArray[np.bool
 
 @pytest.mark.parametrize("keep", [1.0, 0.3])
 def test_predicting_the_raw_test_rows_gives_these_very_figures(table: Table, keep: float) -> None:
-    """5,000 rows are two pieces, and the raw rows come in one table: bit for bit all the same."""
+    """5,000 rows are two chunks, and the raw rows come in one table: bit for bit all the same."""
     bundle = bundle_of(keep_negatives=keep)
     found = evaluate(bundle, table)
     predicted = Predictor(bundle).predict(tiny.draw_log(5000, seed=2))
@@ -90,12 +90,12 @@ def test_the_constant_predictor_says_the_training_rates(table: Table) -> None:
 
 
 def test_the_truth_of_a_generated_table_is_measured_beside(tmp_path: Path) -> None:
-    law = Simulator(0)
-    table = law.write_table(tmp_path / "law", train=100, dev=100, test=3000)
+    simulator = Simulator(0)
+    table = simulator.write_table(tmp_path / "simulator", train=100, dev=100, test=3000)
     settings: dict[str, Any] = {"model": {"name": "man", "expert": [4], "tower": [4], "tower_dropout": []}}
     bundle = bundle_of(encoder=table.encoder, **settings)
     truth = evaluate(bundle, table)["truth"]
-    drawn = law.sample(3000, part=2)
+    drawn = simulator.sample(3000, part=2)
     click, conversion = drawn.labels.T == 1
     both = drawn.p_click * drawn.p_conversion_given_click
     for output, labels, p in (
@@ -164,10 +164,10 @@ def test_an_unknown_group_or_part(table: Table) -> None:
 
 def test_a_table_with_other_ids_or_scales_is_refused(tmp_path: Path) -> None:
     encoder = tiny.fitted_encoder()
-    turned = encoder.vocabularies | {"user": Vocabulary(pa.array([f"u{i}" for i in reversed(range(12))]))}
+    reordered = encoder.vocabularies | {"user": Vocabulary(pa.array([f"u{i}" for i in reversed(range(12))]))}
     scaled: Any = encoder.numbers | {"price": Standard(mean=0, std=1)}
     others = {
-        "gives other ids to 'user'": type(encoder)(encoder.schema, turned, encoder.numbers),
+        "gives other ids to 'user'": type(encoder)(encoder.schema, reordered, encoder.numbers),
         "scales its numbers": type(encoder)(encoder.schema, encoder.vocabularies, scaled),
         "gives other ids": tiny.fitted_encoder(users=14),
     }

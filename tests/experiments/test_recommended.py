@@ -214,8 +214,8 @@ def test_steps_are_compared_on_rows_that_do_not_read_their_own_labels(
 
 @pytest.mark.slow
 def test_diagnosis_report_and_estimate(run: Run, table: Table, tmp_path: Path) -> None:
-    told = diagnose_run(run.folder, table.folder)
-    assert {"epochs", "scores", "gates", "conflict", "time"} <= set(told)
+    diagnosis = diagnose_run(run.folder, table.folder)
+    assert {"epochs", "scores", "gates", "conflict", "time"} <= set(diagnosis)
     assert report(run.folder, tmp_path / "report")["kind"] == "run"
     experiment = recommended.experiment()
     assert probe(experiment, table, tmp_path / "probe").seconds > 0
@@ -234,9 +234,9 @@ def test_from_scratch_reads_no_labels_of_its_own_rows(run: Run, table: Table, mo
     """What a row that is trained on reads does not change with its labels; what a row to predict reads does."""
     experiment, seen = recommended.experiment(), list[tuple[FunnelModel, Columns]]()
     monkeypatch.setattr(Scratch, "_train", lambda self, model, rows, held, rates: seen.append((model, rows)))
-    asked, recipe = TaskOutput.of(table.schema.funnel, "click"), cast(NetworkRecipe, experiment.model)
+    target, recipe = TaskOutput.of(table.schema.funnel, "click"), cast(NetworkRecipe, experiment.model)
     scratch, support = (
-        Scratch(recipe, run.bundle.encoder, asked, experiment.loss),
+        Scratch(recipe, run.bundle.encoder, target, experiment.loss),
         table.part("train").take(np.arange(60)),
     )
     scratch(support, support)

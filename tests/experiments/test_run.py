@@ -55,10 +55,10 @@ def test_a_finished_run_is_not_trained_again(finished: Run, table: Table) -> Non
 
     before, calls = stamps(), []
     changes: Any = {"workers": 2, "checkpoint_seconds": 1, "data": "elsewhere"}
-    again = train(tiny.experiment(**changes), table, finished.folder, progress=lambda *a: calls.append(a))
+    second = train(tiny.experiment(**changes), table, finished.folder, progress=lambda *a: calls.append(a))
     assert not calls and stamps() == before
-    assert again.bundle.fingerprint == finished.bundle.fingerprint
-    assert again.results == finished.results
+    assert second.bundle.fingerprint == finished.bundle.fingerprint
+    assert second.results == finished.results
 
 
 @pytest.mark.parametrize(
@@ -128,13 +128,13 @@ def test_killed_before_any_operation_on_files_it_goes_on_to_the_same_files(table
     train(experiment, table, tmp_path / "whole", baselines=False)
     whole, met = content(tmp_path / "whole"), set()
 
-    def again() -> None:
+    def resume() -> None:
         train(experiment, table, folder, baselines=False)
 
-    for number in kills(lambda: shutil.rmtree(folder, ignore_errors=True), again):
+    for number in kills(lambda: shutil.rmtree(folder, ignore_errors=True), resume):
         met |= {path.name.partition(".partial")[0] for path in folder.rglob(".*")}
         assert not (folder / "bundle").exists() or content(folder / "bundle") == content(tmp_path / "whole/bundle")
-        again()
+        resume()
         assert content(folder) == whole, number
     assert met == {".experiment.json", ".checkpoint", ".bundle", ".results.json"}
 

@@ -58,8 +58,8 @@ def run(table: Table, folder: Path) -> Run:
 
 def test_a_bundle_that_was_saved_predicts_the_same(run: Run, folder: Path) -> None:
     rows, loaded = pq.read_table(folder / "test.parquet"), Bundle.load(folder / "bundle")
-    own, again = Predictor(run.bundle), Predictor(loaded)
-    assert own.predict(rows).equals(again.predict(rows)) and loaded.fingerprint == run.bundle.fingerprint
+    own, second = Predictor(run.bundle), Predictor(loaded)
+    assert own.predict(rows).equals(second.predict(rows)) and loaded.fingerprint == run.bundle.fingerprint
     assert cast(Stacked, loaded.model).shares == cast(Stacked, run.bundle.model).shares
     assert loaded.model.size == run.bundle.model.size > cast(Stacked, loaded.model).network.size
     few = own.predict(rows.slice(0, 3))

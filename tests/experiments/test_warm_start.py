@@ -102,8 +102,8 @@ def test_a_warm_run_trains_what_it_sees_and_keeps_the_rest(tmp_path: Path) -> No
     gone = set(old["user"]) - set(USERS) - {None}
     assert gone and all(torch.equal(rows["user"][value], old["user"][value]) for value in gone)
     assert all(not torch.equal(rows["user"][value], old["user"][value]) for value in ("u5", "u0", "u11", None))
-    again = Bundle.load(run.folder / "bundle")
-    assert Predictor(again).predict(tiny.draw_log(50)).equals(Predictor(run.bundle).predict(tiny.draw_log(50)))
+    second = Bundle.load(run.folder / "bundle")
+    assert Predictor(second).predict(tiny.draw_log(50)).equals(Predictor(run.bundle).predict(tiny.draw_log(50)))
 
 
 def test_a_start_differs_from_a_fresh_one_by_the_bundle_alone(tmp_path: Path) -> None:

@@ -154,8 +154,8 @@ def test_of_training_rows_it_is_said_that_they_read_their_own_labels(later: Run,
 
 
 def test_the_same_rows_again_count_once(run: Run, table: Table, tmp_path: Path) -> None:
-    again = train(recommended.experiment(keep_negatives=0.7), table, tmp_path / "run", init=run.bundle, **QUICK)
-    old, new = (layer_of(each.bundle).fitted.arrays() for each in (run, again))
+    second = train(recommended.experiment(keep_negatives=0.7), table, tmp_path / "run", init=run.bundle, **QUICK)
+    old, new = (layer_of(each.bundle).fitted.arrays() for each in (run, second))
     assert old.keys() == new.keys()
     assert all(np.array_equal(new[name], values) for name, values in old.items() if not name.startswith("observed"))
     assert all(np.allclose(new[name], values, rtol=1e-12) for name, values in old.items())

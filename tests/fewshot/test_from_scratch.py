@@ -80,5 +80,5 @@ def test_two_positives_are_enough_to_learn_from_one_and_stop_by_the_other() -> N
 
 def test_the_same_rows_give_the_same_network() -> None:
     task = tasks(CLICK, support=300)[0]
-    first, again = (scratch(CLICK)(task.support, task.query)[0] for _ in range(2))
-    assert np.array_equal(first, again)
+    first, second = (scratch(CLICK)(task.support, task.query)[0] for _ in range(2))
+    assert np.array_equal(first, second)

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from funnelcast.evaluation.auc import Interval
-from funnelcast.fewshot.learning_curves import _apart, _limits, _places, draw_curves
+from funnelcast.fewshot.learning_curves import _apart, _limits, _xs, draw_curves
 
 SIZES = (0, 16, 64, 256, 1024)
 
@@ -57,8 +57,8 @@ def test_the_same_figures_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_0_stands_a_step_before_the_first_size() -> None:
-    assert _places(SIZES).tolist() == [2, 4, 6, 8, 10]
-    assert _places((0, 8)).tolist() == [2, 3]
+    assert _xs(SIZES).tolist() == [2, 4, 6, 8, 10]
+    assert _xs((0, 8)).tolist() == [2, 3]
 
 
 def test_the_picture_holds_what_is_gained_and_its_bands_but_not_what_is_hopeless() -> None:

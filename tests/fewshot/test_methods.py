@@ -87,7 +87,7 @@ def test_an_offset_of_the_logit_by_the_rows_that_count(target: TaskOutput) -> No
 
 
 def test_how_campaigns_differ_is_told_by_other_campaigns() -> None:
-    """The law's offsets have a deviation of 1.5, its tastes of 0.5."""
+    """The simulator's offsets have a deviation of 1.5, its tastes of 0.5."""
     rows, campaign = training_rows()
     found = Recalibrated.fit(Unadapted(network(bundle()), CLICK), rows, campaign).prior
     assert found.std == pytest.approx(1.5, abs=0.35)

@@ -39,22 +39,22 @@ def test_gains_are_paired_over_tasks() -> None:
 
 
 def test_the_report_by_hand() -> None:
-    told = json.loads(json.dumps(report(MEASURED), allow_nan=False))
-    assert told["output"] == "click" and told["sizes"] == [0, 16] and told["tasks"] == ["a", "b", "c", "d"]
-    one, two = told["methods"]["one"], told["methods"]["two"]
+    written = json.loads(json.dumps(report(MEASURED), allow_nan=False))
+    assert written["output"] == "click" and written["sizes"] == [0, 16] and written["tasks"] == ["a", "b", "c", "d"]
+    one, two = written["methods"]["one"], written["methods"]["two"]
     assert [each["estimate"] for each in one["log_loss"]] == [6.5, 4]
     assert one["auc"][0]["estimate"] == pytest.approx(0.6) and one["auc"][0]["note"].startswith("1 of 4 undefined")
     assert two["auc"][0]["estimate"] is None
     assert [each["estimate"] for each in one["calibration_error"]] == [0.25, 0.25]
     assert two["calibration_error"][0]["note"].startswith("1 of 4 undefined")
-    assert told["gain_over"]["one"]["two"][1]["estimate"] == 2.5 and "one" not in told["gain_over"]["one"]
-    assert told["by_task"]["one"]["auc"][0] == [0.5, None, 0.7, 0.6]
+    assert written["gain_over"]["one"]["two"][1]["estimate"] == 2.5 and "one" not in written["gain_over"]["one"]
+    assert written["by_task"]["one"]["auc"][0] == [0.5, None, 0.7, 0.6]
 
 
 def test_what_was_measured_is_read_again_from_its_report() -> None:
-    again = measured_of(json.loads(json.dumps(report(MEASURED))))
-    assert (again.output, again.sizes, again.tasks) == (MEASURED.output, MEASURED.sizes, MEASURED.tasks)
+    second = measured_of(json.loads(json.dumps(report(MEASURED))))
+    assert (second.output, second.sizes, second.tasks) == (MEASURED.output, MEASURED.sizes, MEASURED.tasks)
     for name, own in MEASURED.figures.items():
         for figure, values in own._asdict().items():
-            np.testing.assert_allclose(getattr(again.figures[name], figure), values, rtol=1e-6, err_msg=figure)
-    assert report(again) == report(measured_of(report(again)))
+            np.testing.assert_allclose(getattr(second.figures[name], figure), values, rtol=1e-6, err_msg=figure)
+    assert report(second) == report(measured_of(report(second)))

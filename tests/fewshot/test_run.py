@@ -61,10 +61,10 @@ def test_one_network_alone_is_neither_plain_nor_meta_trained(table: Table, tmp_p
 def test_the_command_says_what_python_returns(table: Table, tmp_path: Path) -> None:
     bundle(1).save(tmp_path / "bundle")
     given = (tmp_path / "bundle", table.folder, "--by", "campaign", "--size", 0, "--size", 20, "--query", 20)
-    told = call("few-shot", *given, "--out", tmp_path / "a", "--json")
-    assert (told.code, told.trace, told.warned) == (0, "", ()), told
+    answer = call("few-shot", *given, "--out", tmp_path / "a", "--json")
+    assert (answer.code, answer.trace, answer.warned) == (0, "", ()), answer
     found = few_shot(tmp_path / "bundle", table, tmp_path / "b", by="campaign", sizes=SIZES, query=20)
-    assert json.loads(told.out) == found
+    assert json.loads(answer.out) == found
     shown = call("few-shot", *given, "--out", tmp_path / "a", "--replace").out
     assert "click: log-loss saved over 'not adapted', thousandths of a nat a row, 6 tasks" in shown
     assert "support, rows " in shown
@@ -91,10 +91,10 @@ def test_what_cannot_be_measured_is_refused(
 ) -> None:
     """And leaves nothing."""
     (tmp_path / "taken").mkdir()
-    asked = {"by": "campaign", "out": "curves"} | given
-    out = tmp_path / str(asked.pop("out"))
+    arguments = {"by": "campaign", "out": "curves"} | given
+    out = tmp_path / str(arguments.pop("out"))
     with pytest.raises(FunnelcastError, match=message):
-        few_shot(bundle(), table, out, **asked)  # type: ignore[arg-type]
+        few_shot(bundle(), table, out, **arguments)  # type: ignore[arg-type]
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 

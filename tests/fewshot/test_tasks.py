@@ -55,8 +55,8 @@ def test_the_tasks_of_a_table_are_what_test_rows_alone_have(table: Table) -> Non
         mine = np.concatenate([task.support.ids, task.query.ids])
         assert len(task.support) == 30 and sorted(map(tuple, mine.tolist())) == sorted(map(tuple, own.tolist()))
         assert not np.array_equal(mine, own)
-    again, other = (unseen_tasks(table, "campaign", CLICK, 30, 20, seed)[0] for seed in (1, 2))
-    assert np.array_equal(again.support.ids, found[0].support.ids)
+    second, other = (unseen_tasks(table, "campaign", CLICK, 30, 20, seed)[0] for seed in (1, 2))
+    assert np.array_equal(second.support.ids, found[0].support.ids)
     assert not np.array_equal(other.support.ids, found[0].support.ids)
 
 

@@ -1,4 +1,4 @@
-"""Small networks on the law of campaigns, its held-out campaigns as tasks, and rows of its training campaigns."""
+"""Small networks on the simulator of campaigns, its held-out campaigns as tasks, and rows of its training campaigns."""
 
 from functools import cache
 from pathlib import Path
@@ -30,39 +30,39 @@ MODEL: dict[str, Any] = {
 
 
 @cache
-def law() -> CampaignSimulator:
+def simulator() -> CampaignSimulator:
     """With differences that few rows can tell."""
     return CampaignSimulator(0, Differences(offset=1.5, taste=0.5))
 
 
 def tasks(target: TaskOutput, number: int = 4, support: int = 40, query: int = 60) -> CampaignTasks:
-    return CampaignTasks(law(), target, number, support, query)
+    return CampaignTasks(simulator(), target, number, support, query)
 
 
 @cache
 def training_rows() -> tuple[Columns, Ints]:
     """Rows, and their campaigns."""
     campaign = np.arange(6000) % 60
-    drawn = law().sample(law().draw_campaigns(60)[campaign], np.random.default_rng(0))
+    drawn = simulator().sample(simulator().draw_campaigns(60)[campaign], np.random.default_rng(0))
     return drawn.columns, campaign
 
 
 def write_table(folder: Path, rows: int = 1200) -> Table:
     """Campaigns 1 to 20 in train, and to 21 in dev; test rows are of 15 to 26 and of 0. Some rows are of none."""
-    own, rng = law().draw_campaigns(28), np.random.default_rng(1)
+    own, rng = simulator().draw_campaigns(28), np.random.default_rng(1)
     with new_folder(folder) as partial, TableWriter(partial) as writer:
         for name, (low, high) in {"train": (1, 21), "dev": (1, 22), "test": (15, 28)}.items():
             campaign = rng.integers(low, high, rows)
             campaign[campaign == 27] = 0
             none = (campaign == 20) if name == "train" else (campaign == 15)
             beside = pa.table({"campaign": pa.array(campaign, mask=none)})
-            writer.part(name).append(law().sample(own[campaign], rng).columns, beside)
+            writer.part(name).append(simulator().sample(own[campaign], rng).columns, beside)
         writer.finish(encoder(), {})
     return Table.open(folder)
 
 
 def bundle(seed: int = 0, **changes: Any) -> Bundle:
-    """An untrained network that predicts about the law's rates."""
+    """An untrained network that predicts about the simulator's rates."""
     experiment = Experiment.from_dict({"model": MODEL | changes})
     assert isinstance(experiment.model, NetworkRecipe)
     model = experiment.model.fresh(encoder(), seed)

@@ -81,13 +81,13 @@ def attend_along(edges: Sequence[tuple[int, int]], vectors: list[Floats], weight
     own."""
     new: list[Floats] = []
     for t, own in enumerate(vectors):
-        told = [
+        messages = [
             relu(linear(new[i], weights[f"information.{i}_{t}.weight"].T, weights[f"information.{i}_{t}.bias"]))
             for i, target in edges
             if target == t
         ]
         names = [f"{part}.{t}.weight" for part in ("query", "key", "value")]
-        new.append(attend([*told, own], *(weights[name] for name in names)) if told else own)
+        new.append(attend([*messages, own], *(weights[name] for name in names)) if messages else own)
     return new
 
 
@@ -150,11 +150,11 @@ def encode(
     width = len(vectors[0]) // heads
     out = []
     for i, x in enumerate(vectors):
-        told = []
+        messages = []
         for part in (slice(h * width, (h + 1) * width) for h in range(heads)):
             scores = [float(query[i][part] @ other[part]) / math.sqrt(width) for other in key]
-            told.append(sum(a * v[part] for a, v in zip(softmax(scores), value, strict=True)))
-        x = norm(0, x + kept * apply("mix", np.concatenate(told)))
+            messages.append(sum(a * v[part] for a, v in zip(softmax(scores), value, strict=True)))
+        x = norm(0, x + kept * apply("mix", np.concatenate(messages)))
         out.append(norm(1, x + apply("narrow", kept * relu(apply("wide", x)))))
     return out
 

@@ -242,8 +242,8 @@ def test_the_generator_decides_every_number(init: Init) -> None:
     torch.manual_seed(1)
     first = reset(init, 7).state_dict()
     torch.manual_seed(2)
-    again, other = reset(init, 7).state_dict(), reset(init, 8).state_dict()
-    assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())
+    second, other = reset(init, 7).state_dict(), reset(init, 8).state_dict()
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
     assert all(not torch.equal(tensor, other[name]) for name, tensor in first.items())
 
 

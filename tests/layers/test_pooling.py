@@ -173,8 +173,8 @@ def test_rows_are_pooled_in_groups(name: str, group: int, monkeypatch: pytest.Mo
     def results() -> list[Tensor]:
         leaves = [sequences(lengths, pool.copies).vectors.requires_grad_(), flat_of(8, pool.copies).requires_grad_()]
         out = pool(leaves[1], Elements(leaves[0], sequences(lengths).offsets))
-        wanted = [*leaves[: 1 + name.startswith("din")], *pool.parameters()]
-        return [out.detach(), *torch.autograd.grad((out * draw(9, *out.shape)).sum(), wanted)]
+        targets = [*leaves[: 1 + name.startswith("din")], *pool.parameters()]
+        return [out.detach(), *torch.autograd.grad((out * draw(9, *out.shape)).sum(), targets)]
 
     expected = results()
     monkeypatch.setattr(module, "GROUP", group)
@@ -328,8 +328,8 @@ def test_norm_is_of_each_vector_by_the_encoders_own_scale() -> None:
 
 
 def test_positions_start_small_and_by_the_generator() -> None:
-    first, again, other = (Positions(500, 8) for _ in range(3))
-    for positions, seed in ((first, 1), (again, 1), (other, 2)):
+    first, second, other = (Positions(500, 8) for _ in range(3))
+    for positions, seed in ((first, 1), (second, 1), (other, 2)):
         positions.reset(source(seed))
-    assert torch.equal(first.weight, again.weight) and not torch.equal(first.weight, other.weight)
+    assert torch.equal(first.weight, second.weight) and not torch.equal(first.weight, other.weight)
     assert first.weight.std().item() == pytest.approx(0.02, rel=0.05) and abs(first.weight.mean().item()) < 0.02 / 15

@@ -101,7 +101,7 @@ class Reference:
         self.recipe: Any = recipe_of(settings)
         self.inputs, self.funnel, self.steps = inputs, funnel, len(funnel.names)
         self.weights = arrays(model)
-        self.place: Callable[..., Any] = getattr(model.embedding, "place", int)
+        self.bucket: Callable[..., Any] = getattr(model.embedding, "bucket", int)
 
     def reach(self, row: Row) -> list[float]:
         """The probability of having reached each step."""
@@ -182,14 +182,14 @@ class Reference:
         return pool.kind if isinstance(pool, Sum) else pool
 
     def _hash(self, row: Row) -> Floats:
-        """Counts, each id at the place where the model's hash function puts it; then numbers."""
+        """Counts, each id in the bucket where the model's hash function puts it; then numbers."""
         x, salts = np.zeros(self.recipe.hashed_width), {name: i for i, name in enumerate(self.inputs.vocabularies)}
         for field, vocabulary in self.inputs.fields:
-            x[int(self.place(torch.tensor(row.ids[field]), salts[vocabulary]))] += 1
+            x[int(self.bucket(torch.tensor(row.ids[field]), salts[vocabulary]))] += 1
         for each in self.inputs.lists:
             factors = factors_of(row.lists[each.name], self._pool_of(each))
             for (value, _), factor in zip(row.lists[each.name], factors, strict=True):
-                x[int(self.place(torch.tensor(value), salts[each.vocabulary]))] += factor
+                x[int(self.bucket(torch.tensor(value), salts[each.vocabulary]))] += factor
         return np.concatenate([x, row.numbers])
 
     def _vector(self, vocabulary: str, value: int, copy: int) -> Floats:
@@ -206,8 +206,8 @@ class Reference:
         weights, width = self._below(f"pooling.pools.{i}."), self.recipe.width_of(each.vocabulary)
         vectors = [self._vector(each.vocabulary, value, copy) for value, _ in row.lists[each.name]]
         if "positions.weight" in weights:
-            places = weights["positions.weight"][:, copy * width : (copy + 1) * width]
-            vectors = [v + places[len(vectors) - 1 - k] for k, v in enumerate(vectors)]
+            positions = weights["positions.weight"][:, copy * width : (copy + 1) * width]
+            vectors = [v + positions[len(vectors) - 1 - k] for k, v in enumerate(vectors)]
         if not vectors:
             return np.zeros(width)
         if pool.kind == "target_attention":
@@ -248,11 +248,11 @@ def encode(vectors: list[Floats], weights: dict[str, Floats], heads: int) -> lis
     query, key, value = ([linear(h, weights[f"{part}.weight"]) for h in vectors] for part in ("query", "key", "value"))
     size, encoded = len(vectors[0]) // heads, []
     for k, h in enumerate(vectors):
-        told = []
+        messages = []
         for head in (slice(i * size, (i + 1) * size) for i in range(heads)):
             shares = softmax([float(query[k][head] @ other[head]) / math.sqrt(size) for other in key])
-            told.append(sum(share * v[head] for share, v in zip(shares, value, strict=True)))
-        h = normed(h + linear(np.concatenate(told), weights["mix.weight"], weights["mix.bias"]), weights, 0)
+            messages.append(sum(share * v[head] for share, v in zip(shares, value, strict=True)))
+        h = normed(h + linear(np.concatenate(messages), weights["mix.weight"], weights["mix.bias"]), weights, 0)
         wide = relu(linear(h, weights["wide.weight"], weights["wide.bias"]))
         encoded.append(normed(h + linear(wide, weights["narrow.weight"], weights["narrow.bias"]), weights, 1))
     return encoded
@@ -260,8 +260,8 @@ def encode(vectors: list[Floats], weights: dict[str, Floats], heads: int) -> lis
 
 def normed(h: Floats, weights: dict[str, Floats], which: int) -> Floats:
     """Layer normalisation."""
-    spread = math.sqrt(float(((h - h.mean()) ** 2).mean()) + 1e-5)
-    return np.asarray((h - h.mean()) / spread * weights[f"norms.{which}.scale"][0] + weights[f"norms.{which}.bias"][0])
+    std = math.sqrt(float(((h - h.mean()) ** 2).mean()) + 1e-5)
+    return np.asarray((h - h.mean()) / std * weights[f"norms.{which}.scale"][0] + weights[f"norms.{which}.bias"][0])
 
 
 def mixed(trunk: dict[str, Floats], gate: int, x: Floats, experts: Sequence[tuple[int, Floats]]) -> Floats:

@@ -15,7 +15,7 @@ TARGET_ATTENTION = 17 * 6 + 7
 TRANSFORMER = 4 * 4 + (4 * 4**2 + 4) + (5 * 6 + 7 * 4) + 2 * 2 * 4
 """Positions; query, key, value and mix; the network after them; two norms."""
 NUMBERS = 2 + 4
-"""Two as they are, and one in four pieces."""
+"""Two as they are, and one in four chunks."""
 READING = {
     "categorical": ((7 + 5) * 4, 3 * 4),
     "numeric": (0, NUMBERS),
@@ -164,7 +164,7 @@ def test_promises_that_take_long(promise: Promise, kept_by: list[Case]) -> None:
 
 
 def hashed(case: Case) -> int:
-    """Of an MMoE with 3 experts on 16 places and the numbers."""
+    """Of an MMoE with 3 experts on 16 buckets and the numbers."""
     width, steps = 16 + (NUMBERS if case.inputs.numeric else 0), len(case.funnel.names)
     return 3 * perceptron(width) + steps * (width + 1) * 3 + towers(case, 6)
 

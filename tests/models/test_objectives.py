@@ -41,7 +41,7 @@ def dense(model: FunnelModel) -> list[torch.nn.Parameter]:
 
 
 def step(model: FunnelModel, batch: Batch) -> Gradients:
-    """Of the losses' plain sum, in float64, by pieces of 4 rows."""
+    """Of the losses' plain sum, in float64, by chunks of 4 rows."""
     weights = build_loss_weights(CONFIG, [0.5] * len(model.parents)).double()
     return PlainStep(Objective(model, weights, CONFIG), Trained(dense(model), True), 4)(batch, 0, None)
 

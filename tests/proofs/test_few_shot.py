@@ -93,6 +93,6 @@ def test_a_small_share_of_the_proof(tmp_path: Path) -> None:
     assert few_shot(small=True, folder=tmp_path)
     for name in ("click", "conversion_given_click", "alike-click", "alike-conversion_given_click"):
         assert (tmp_path / f"{name}.svg").is_file() and (tmp_path / f"{name}.png").is_file()
-        told = json.loads((tmp_path / f"{name}.json").read_text())
-        for method in told["methods"].values():
+        written = json.loads((tmp_path / f"{name}.json").read_text())
+        for method in written["methods"].values():
             assert all(np.isfinite(of_size["estimate"]) for of_size in method["log_loss"])

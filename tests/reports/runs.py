@@ -12,7 +12,7 @@ from funnelcast.benchmarks.results import results_of
 from funnelcast.benchmarks.suite import Suite
 from funnelcast.experiments.run import train
 from tests import tiny
-from tests.benchmarks.suites import BOTTOM, MMOE, finished_cells
+from tests.benchmarks.suites import BOTTOM, MMOE, finished_runs
 
 ODD = 'MMoE <b> & "two"'
 """A model's name that must not become part of the page's code."""
@@ -23,7 +23,7 @@ OUTPUTS = ("click", "conversion", "conversion_given_click")
 def write_benchmark(folder: Path) -> Path:
     """Two models with two seeds, one that failed and one that was not run."""
     table = tiny.write_table(folder / "table", test=400)
-    runs = finished_cells(folder, table, MODELS)
+    runs = finished_runs(folder, table, MODELS)
     failed = replace(runs[0], model="broken", folder=folder / "cells/broken/0")
     failed.folder.mkdir(parents=True)
     (failed.folder / "failed.txt").write_text("a trace\nout of <memory>")

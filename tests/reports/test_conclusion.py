@@ -15,9 +15,9 @@ REFERENCE = "base"
 
 def model(auc: float | None, gain: float | None, error: float = 0.001, **changes: Any) -> dict[str, Any]:
     """One that is measured; its gain has 20 degrees of freedom."""
-    spread = {"mean": auc, "std": 0.001, "values": [auc, auc]}
+    auc_over_seeds = {"mean": auc, "std": 0.001, "values": [auc, auc]}
     one = {"mean": 0.9, "std": 0.0, "values": [0.9, 0.9]}
-    figures = {"auc": spread, "normalised_entropy": one, "observed_over_predicted": one}
+    figures = {"auc": auc_over_seeds, "normalised_entropy": one, "observed_over_predicted": one}
     found = {
         "seeds": [0, 1, 2],
         "failed": {},
@@ -70,25 +70,25 @@ def test_who_is_ahead_and_who_is_not() -> None:
     text = said(found)
     assert "highest mean AUC is that of a, .6500." in text
     assert "Not significantly different from it: b." in text
-    assert "Lower for sure (p < .05, corrected for the number of models): base, c and d." in text
+    assert "Significantly lower (p < .05, corrected for the number of models): base, c and d." in text
     assert "Ahead of base with p < .05: a (+.0500, p < .001) and b (+.0495, p < .001)." in text
     assert "Behind base with p < .05: d (−.0500, p < .001)." in text
-    assert "Neither ahead nor behind for sure: c." in text
+    assert "Neither significantly ahead nor behind: c." in text
     assert "under .0028 would be missed" in text
-    assert headline(found) == "a has the highest mean AUC of click; for sure over 3 of 4 others on click."
+    assert headline(found) == "a has the highest mean AUC of click; significantly over 3 of 4 others on click."
 
 
 def test_where_the_reference_is_best_it_is_said_once() -> None:
     text = said(results(a=model(0.5, -0.1), b=model(0.5995, -0.0005)))
     assert "that of base (the reference), .6000" in text and "Not significantly different from it: b." in text
-    assert "Lower for sure" in text and "Ahead of" not in text and "Behind" not in text
+    assert "Significantly lower" in text and "Ahead of" not in text and "Behind" not in text
 
 
 def test_a_model_whose_seeds_differ_too_much_is_set_apart() -> None:
     wild = model(0.55, -0.05, error=0.05)
     text = said(results(a=model(0.599, -0.001), b=wild))
     assert "Not significantly different from it: a." in text
-    assert "repeats differ too much to be sure; more would decide: b (± .0010)" in text
+    assert "repeats differ too much for significance; more would decide: b (± .0010)" in text
     assert "for the least steady model that is .1400" in text
     assert "least steady" not in said(results(a=model(0.599, -0.001, error=1e-6), b=model(0.599, -0.001, error=2e-6)))
 

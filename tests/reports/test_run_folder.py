@@ -92,7 +92,7 @@ def test_an_old_diagnosis_of_a_model_that_was_taken_out_is_no_error(benchmark_ru
     assert isinstance(run, BenchmarkRun) and "absent" not in of_benchmark(run).diagnoses
 
 
-def test_without_cells_there_are_no_intervals_and_no_curves(benchmark_run: Path, tmp_path: Path) -> None:
+def test_without_runs_there_are_no_intervals_and_no_curves(benchmark_run: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(benchmark_run, folder, ignore=shutil.ignore_patterns("cells"))
     run = read_run(folder)

@@ -25,12 +25,12 @@ def test_of_a_run_at_the_top_of_its_page(tmp_path: Path) -> None:
         found[part]["click"]["warnings"] = [TEXT]
     found["dev"]["conversion"]["warnings"] = ["conversion: one prediction for all rows (0.1)"]
     (folder / "results.json").write_text(json.dumps(found))
-    told = report(folder)
+    written = report(folder)
     expected = f"WARNING. On the test rows {TEXT}. On the dev rows conversion: one prediction for all rows (0.1)."
-    assert "WARNING" not in healthy and told["headline"].startswith(expected)
+    assert "WARNING" not in healthy and written["headline"].startswith(expected)
     page = (folder / "report/report.html").read_text()
     assert page.index("On the test rows click: AUC .4 is below chance") < page.index("AUC", page.index("<h3>"))
-    assert told["conclusions"][0]["sentences"][0] == f"WARNING: {TEXT}."
+    assert written["conclusions"][0]["sentences"][0] == f"WARNING: {TEXT}."
 
 
 @pytest.mark.slow
@@ -53,7 +53,7 @@ def test_sentences_and_older_results() -> None:
     assert "WARNING" not in said(results(a=model(0.65, 0.05)))
 
 
-def test_the_warnings_of_cells_by_output_and_seed() -> None:
+def test_the_warnings_of_runs_by_output_and_seed() -> None:
     assert _warnings({3: {"click": {"warnings": [TEXT]}, "buy": {"warnings": []}}, 4: {"click": {}}}) == {
         "click": {"3": TEXT}
     }

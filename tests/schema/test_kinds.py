@@ -26,9 +26,9 @@ CLASSES: dict[str, type[Config]] = {"schema": Schema, "search": Search, "benchma
 
 def refusal(kind: type[Config], path: Path, content: str) -> str:
     path.write_text(content)
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as raised:
         kind.from_toml(path)
-    return str(told.value)
+    return str(raised.value)
 
 
 @pytest.mark.parametrize("given", FILES)
@@ -39,11 +39,12 @@ def test_a_file_of_another_kind_is_told(given: str, wanted: str, tmp_path: Path)
         path.write_text(FILES[given])
         assert CLASSES[wanted].from_toml(path)
     else:
-        told = refusal(CLASSES[wanted], path, FILES[given])
+        message = refusal(CLASSES[wanted], path, FILES[given])
         assert (
-            f"{path}: is {KINDS[given].name} (it has " in told and f"), not {KINDS[wanted].name}; give it to: " in told
+            f"{path}: is {KINDS[given].name} (it has " in message
+            and f"), not {KINDS[wanted].name}; give it to: " in message
         )
-        assert told.endswith(f"funnelcast {KINDS[given].verb}")
+        assert message.endswith(f"funnelcast {KINDS[given].verb}")
 
 
 @pytest.mark.parametrize(

@@ -83,17 +83,17 @@ def rows_of(columns: Columns) -> Batch:
 
 def test_they_read_as_if_the_rows_had_been_counted() -> None:
     """Fields, numbers, pairs, lists with and without weights; each row by its own set. Once more by full tables."""
-    layer, asked = layer_of(), rows_of(draw(80, 3))
+    layer, query = layer_of(), rows_of(draw(80, 3))
     sets = [added_rows(layer, Batch.of(draw(rows, seed)), 0.5) for seed, rows in ((1, 40), (2, 9))]
     assert all(set(added) == set(layer.names) for added in sets)
     which = torch.arange(80) % 3
-    flat = torch.cat([torch.ones(80, 2), layer(asked)], 1)
-    found = AddedStatistics(layer, [*sets, {}])(Embedded(flat), asked, which).flat
+    flat = torch.cat([torch.ones(80, 2), layer(query)], 1)
+    found = AddedStatistics(layer, [*sets, {}])(Embedded(flat), query, which).flat
     expected = []
     for added in (*sets, {}):
         other = layer_of()
         other.set(with_added(layer.fitted, added))
-        expected.append(other(asked))
+        expected.append(other(query))
     assert torch.equal(found[:, :2], flat[:, :2])
     for i, own in enumerate(expected):
         torch.testing.assert_close(found[which == i, 2:], own[which == i], rtol=1e-5, atol=1e-5)
@@ -134,9 +134,9 @@ def test_support_rows_count_where_held_out_rows_gain(base: Predictor, tmp_path: 
     assert np.array_equal(found[1::2], base.predict(others)["p_click"].to_numpy()[1::2])
     assert found[::2] == pytest.approx(p[::2], rel=1e-5)
     delta.save(tmp_path / "c.safetensors")
-    again = Delta.load(tmp_path / "c.safetensors")
-    assert base.with_deltas(again).predict(rows).equals(adapted.predict(rows))
-    assert again.statistics_loss == delta.statistics_loss
+    second = Delta.load(tmp_path / "c.safetensors")
+    assert base.with_deltas(second).predict(rows).equals(adapted.predict(rows))
+    assert second.statistics_loss == delta.statistics_loss
 
 
 def test_what_is_said_of_it(base: Predictor, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,13 +169,13 @@ def test_held_out_rows_do_not_read_their_own_labels(base: Predictor) -> None:
     starting, total = replace(base.bundle.starting, weights=[1.0, 1.0]), 0.0
     found = adapt(model, starting, Batch.of(columns), CONFIG)
     for held in _folds(Batch.of(columns), CONFIG.folds, 0):
-        other, asked = copy.deepcopy(model), columns.take(np.flatnonzero(held))
+        other, query = copy.deepcopy(model), columns.take(np.flatnonzero(held))
         layer = other.statistics
-        assert layer is not None and asked.labels is not None and asked.weight is not None
+        assert layer is not None and query.labels is not None and query.weight is not None
         rest = Batch.of(columns.take(np.flatnonzero(~held)))
         layer.set(with_added(layer.fitted, added_rows(layer, rest, 1.0)))
-        log_p, log_q = score(other, asked)
-        total -= float((np.where(asked.labels == 1, log_p, log_q).sum(1) * asked.weight).sum())
+        log_p, log_q = score(other, query)
+        total -= float((np.where(query.labels == 1, log_p, log_q).sum(1) * query.weight).sum())
     assert found.statistics_loss == pytest.approx(total / columns.weight.sum(), rel=1e-4)
 
 
@@ -212,8 +212,8 @@ def test_few_shot_figures_have_them_too(base: Predictor) -> None:
     bundle = base.bundle
     assert bundle.starting is not None
     support, query = (tiny.encoded(of_campaign(*at), bundle.encoder) for at in ((240, 7), (80, 8)))
-    asked = TaskOutput.of(base.funnel, "click")
-    log_p, _ = Adapted(network(bundle), bundle.starting, CONFIG, asked)(support, query)
+    target = TaskOutput.of(base.funnel, "click")
+    log_p, _ = Adapted(network(bundle), bundle.starting, CONFIG, target)(support, query)
     delta = base.adapt(of_campaign(), CONFIG, {"campaign": "c"})
     expected = base.with_deltas(delta).predict_arrow(of_campaign(80, 8))["p_click"]
     np.testing.assert_allclose(np.exp(log_p), expected, rtol=1e-4)

@@ -89,8 +89,8 @@ def test_a_flipped_byte(saved: Path, tmp_path: Path, name: str) -> None:
     """Wherever it is: in `bundle.json` too, where most bytes would otherwise change a setting without a word."""
     folder = Path(shutil.copytree(saved, tmp_path / "bundle"))
     content = (folder / name).read_bytes()
-    places = [i for i in range(len(content)) if not content[i : i + 1].isspace()]
-    for place in np.random.default_rng(0).choice(places, min(60, len(places)), replace=False):
+    offsets = [i for i in range(len(content)) if not content[i : i + 1].isspace()]
+    for place in np.random.default_rng(0).choice(offsets, min(60, len(offsets)), replace=False):
         flipped = bytearray(content)
         flipped[place] ^= 1 << int(place) % 7
         (folder / name).write_bytes(flipped)

@@ -85,8 +85,8 @@ def damaged(saved: Path, tmp_path: Path, content: bytes) -> str:
 
 def test_a_flipped_byte(saved: Path, tmp_path: Path) -> None:
     content = saved.read_bytes()
-    places = np.random.default_rng(0).choice(len(content), 200, replace=False)
-    for place in [*range(48), *map(int, places)]:
+    offsets = np.random.default_rng(0).choice(len(content), 200, replace=False)
+    for place in [*range(48), *map(int, offsets)]:
         flipped = bytearray(content)
         flipped[place] ^= 1 << place % 7
         message = damaged(saved, tmp_path, bytes(flipped))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from funnelcast.evaluation.score import PIECE
+from funnelcast.evaluation.score import CHUNK
 from funnelcast.serving.delta import Delta
 from funnelcast.serving.deltas import BLOCK
 from funnelcast.serving.predictor import Predictor
@@ -71,9 +71,9 @@ def large(rows: int) -> tuple[pa.Table, NDArray[np.str_]]:
     return with_columns(log, campaign=campaign), campaign
 
 
-@pytest.mark.parametrize("rows", [3 * PIECE + 5, pytest.param(BLOCK + BLOCK // 2 + 7, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rows", [3 * CHUNK + 5, pytest.param(BLOCK + BLOCK // 2 + 7, marks=pytest.mark.slow)])
 def test_many_rows(rows: int) -> None:
-    """Across the pieces of a network, and the blocks that are embedded at once."""
+    """Across the chunks of a network, and the blocks that are embedded at once."""
     log, campaign = large(rows)
     found, own = p_of(several(), log), p_of(base(), log)
     for value, expected in {"a": copied(delta("a")), "b": copied(delta("b", reached=0.1))}.items():
@@ -83,12 +83,12 @@ def test_many_rows(rows: int) -> None:
     assert np.array_equal(found[rest], own[rest])
 
 
-def test_pieces_without_a_row_of_the_base_change_nothing() -> None:
-    """Only the second of three pieces goes through the base."""
-    log = with_columns(large(3 * PIECE)[0], campaign=np.repeat(["a", "d", "b"], PIECE))
-    found, middle = p_of(several(), log), slice(PIECE, 2 * PIECE)
+def test_chunks_without_a_row_of_the_base_change_nothing() -> None:
+    """Only the second of three chunks goes through the base."""
+    log = with_columns(large(3 * CHUNK)[0], campaign=np.repeat(["a", "d", "b"], CHUNK))
+    found, middle = p_of(several(), log), slice(CHUNK, 2 * CHUNK)
     assert np.array_equal(found[middle], p_of(base(), log)[middle])
-    np.testing.assert_allclose(found[:PIECE], p_of(copied(delta("a")), log)[:PIECE], rtol=1e-5)
+    np.testing.assert_allclose(found[:CHUNK], p_of(copied(delta("a")), log)[:CHUNK], rtol=1e-5)
 
 
 def test_threads_do_not_meet() -> None:

@@ -16,25 +16,25 @@ from tests.serving.adapted import base, delta, empty, p_of, with_columns
 KEYS = Keys([{"campaign": value} for value in ("12", "x", "7", "1000000000000000")])
 
 
-def places(column: Any) -> list[int]:
+def indices(column: Any) -> list[int]:
     found: list[int] = KEYS.of(pa.record_batch({"campaign": pa.array(column)})).tolist()
     return found
 
 
 def test_a_value_is_its_text() -> None:
-    assert places(["7", "12", "x", "07", "", None]) == [2, 0, 1, -1, -1, -1]
-    assert places([7, 12, None, 8, 10**15]) == [2, 0, -1, -1, 3]
-    assert places(pa.array([7, 12], pa.uint8())) == [2, 0]
-    assert places(pa.array(["x", None, "7"]).dictionary_encode()) == [1, -1, 2]
-    assert places(pa.array(["x", "7"], pa.large_string())) == [1, 2]
-    assert places(pa.nulls(2)) == [-1, -1]
+    assert indices(["7", "12", "x", "07", "", None]) == [2, 0, 1, -1, -1, -1]
+    assert indices([7, 12, None, 8, 10**15]) == [2, 0, -1, -1, 3]
+    assert indices(pa.array([7, 12], pa.uint8())) == [2, 0]
+    assert indices(pa.array(["x", None, "7"]).dictionary_encode()) == [1, -1, 2]
+    assert indices(pa.array(["x", "7"], pa.large_string())) == [1, 2]
+    assert indices(pa.nulls(2)) == [-1, -1]
 
 
 def test_whole_floats_are_integers() -> None:
     """As data frames turn missing integers into floats; NaN is missing there."""
-    assert places([7.0, 12.0, None, float("nan"), 7.5, 1e15, float("inf")]) == [2, 0, -1, -1, -1, 3, -1]
+    assert indices([7.0, 12.0, None, float("nan"), 7.5, 1e15, float("inf")]) == [2, 0, -1, -1, -1, 3, -1]
     for kind in (pa.float16(), pa.float32()):
-        assert places(pa.array([7, None], kind)) == [2, -1]
+        assert indices(pa.array([7, None], kind)) == [2, -1]
     texts = key_texts(pa.table({"x": [-0.0, 0.5, float("nan"), 2.0**53 - 1, 2e300]}), "x")
     assert texts.to_pylist() == ["0", "0.5", None, "9007199254740991", "2e+300"]
 

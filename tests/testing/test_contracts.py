@@ -193,13 +193,13 @@ def test_a_formula_that_is_one_off_is_caught() -> None:
 
 def test_every_promise_is_kept_by_some_case() -> None:
     """None is written and never asked for."""
-    asked = {
+    promised = {
         p for settings in (MMOE, TREES) for case in cases(recipe_of(settings)) for p in contracts.promises_of(case)
     }
-    asked |= {p for case in cases(recipe_of(MMOE)) for p in contracts.promises_of(case, slow=True)}
-    asked.add(contracts.is_refused_with_reason_and_fix)
+    promised |= {p for case in cases(recipe_of(MMOE)) for p in contracts.promises_of(case, slow=True)}
+    promised.add(contracts.is_refused_with_reason_and_fix)
     public = {f for name, f in vars(contracts).items() if callable(f) and f.__module__ == contracts.__name__}
-    assert asked >= {f for f in public if not f.__name__.startswith("_")} - {contracts.promises_of}
+    assert promised >= {f for f in public if not f.__name__.startswith("_")} - {contracts.promises_of}
     assert all(contracts.promises_of(case) for case in cases(recipe_of(MMOE)))
 
 
@@ -222,7 +222,7 @@ def test_what_does_not_learn_or_learns_too_much_is_caught(monkeypatch: pytest.Mo
     for promise in (learning.learns_64_rows_by_heart, learning.learns_the_simulator):
         with pytest.raises(AssertionError):
             promise(narrow)
-    law = auc_gains.simulated_parts(noise=False)
-    monkeypatch.setattr(learning, "simulated_parts", lambda noise: law)  # labels that do tell something
+    parts = auc_gains.simulated_parts(noise=False)
+    monkeypatch.setattr(learning, "simulated_parts", lambda noise: parts)  # labels that do tell something
     with pytest.raises(AssertionError):
         learning.learns_no_noise(wider)

@@ -31,10 +31,10 @@ def test_rates_and_shapes(seed: int, noise: bool) -> None:
     assert drawn.p_conversion_given_click.mean() == pytest.approx(RATE, abs=0.01)
 
 
-def test_the_same_seed_is_the_same_law_and_parts_are_independent() -> None:
+def test_the_same_seed_is_the_same_process_and_parts_are_independent() -> None:
     a, b = Simulator(1), Simulator(1)
-    first, again, other = a.sample(100), b.sample(100), a.sample(100, part=1)
-    assert np.array_equal(first.ids, again.ids) and np.array_equal(first.labels, again.labels)
+    first, second, other = a.sample(100), b.sample(100), a.sample(100, part=1)
+    assert np.array_equal(first.ids, second.ids) and np.array_equal(first.labels, second.labels)
     assert not np.array_equal(first.ids, other.ids)
     assert not np.allclose(first.p_click, Simulator(2).sample(100).p_click)
 
@@ -53,19 +53,19 @@ def test_half_of_the_logits_variance_is_additive(step: str) -> None:
 def test_an_additive_model_stays_far_from_the_truth() -> None:
     """Lift is AUC - 0.5 over that of the true probabilities. Logistic regression of 30,000 rows reaches about 80 % of
     it; with any number of rows it would still be under 90 %, for it fits the additive half almost exactly here."""
-    law = Simulator(0)
-    fit, test = law.sample(30_000), law.sample(30_000, part=1)
+    simulator = Simulator(0)
+    fit, test = simulator.sample(30_000), simulator.sample(30_000, part=1)
     encoder = OneHotEncoder().fit(fit.ids)
     model = LogisticRegression(C=10, max_iter=300).fit(encoder.transform(fit.ids), fit.labels[:, 0])
     found = roc_auc_score(test.labels[:, 0], model.predict_proba(encoder.transform(test.ids))[:, 1])
     true = roc_auc_score(test.labels[:, 0], test.p_click)
-    lift = (found - 0.5) / (true - 0.5)
-    assert 0.6 < lift < 0.9
+    share = (found - 0.5) / (true - 0.5)
+    assert 0.6 < share < 0.9
     assert true > 0.7
 
 
 def test_its_table_tells_the_truth_beside(tmp_path: Path) -> None:
-    table = Simulator(0).write_table(tmp_path / "law", train=50, dev=30, test=20)
+    table = Simulator(0).write_table(tmp_path / "simulator", train=50, dev=30, test=20)
     assert [table.rows(part) for part in ("train", "dev", "test")] == [50, 30, 20]
     for part, name in enumerate(("train", "dev", "test")):
         drawn, columns = Simulator(0).sample(table.rows(name), part), table.part(name)

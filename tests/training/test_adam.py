@@ -42,7 +42,7 @@ def pair(dtype: torch.dtype) -> tuple[DenseAdam, torch.optim.Adam]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("by", [1, 3], ids=["one piece", "pieces"])
+@pytest.mark.parametrize("by", [1, 3], ids=["one microbatch", "microbatches"])
 def test_dense_parameters_decay_as_in_torchs_adamw(dtype: torch.dtype, by: int) -> None:
     """Each by a share of its own."""
     decays = (0.3, 0.0, 0.1, 0.01, 2.0)
@@ -53,11 +53,11 @@ def test_dense_parameters_decay_as_in_torchs_adamw(dtype: torch.dtype, by: int) 
         [{"params": [each], "weight_decay": decay} for each, decay in zip(expected, decays, strict=True)], lr=0.02
     )
     for seed in range(0, 200, 10):
-        pieces = [gradients(seed + i, dtype) for i in range(by)]
-        for parameter, *grads in zip(expected, *pieces, strict=True):
+        microbatches = [gradients(seed + i, dtype) for i in range(by)]
+        for parameter, *grads in zip(expected, *microbatches, strict=True):
             parameter.grad = torch.stack(grads).sum(0)
         theirs.step()
-        ours.step(pieces)
+        ours.step(microbatches)
     tolerance = 1e-6 if dtype == torch.float32 else 1e-12
     for found, right in zip(ours.parameters, expected, strict=True):
         torch.testing.assert_close(found, right.detach(), rtol=tolerance, atol=tolerance)

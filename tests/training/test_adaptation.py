@@ -1,4 +1,4 @@
-"""Adapting against gradient steps written by hand; what it does to rows of the network's law, and of another."""
+"""Adapting against gradient steps written by hand; what it does to rows of its own process and of another."""
 
 import copy
 import math
@@ -51,10 +51,10 @@ def by_hand(
 ) -> FunnelModel:
     """Plain gradient steps on a copy."""
     model = copy.deepcopy(model)
-    told = information(model, rows)
+    measured = information(model, rows)
     factors = [
         w * i / (i + prior) * ((t + prior) / t if t else 1)
-        for w, i, t in zip(starting.weights, told, starting.information, strict=True)
+        for w, i, t in zip(starting.weights, measured, starting.information, strict=True)
     ]
     own = dict(model.named_parameters())
     for _ in range(steps):
@@ -107,10 +107,10 @@ def test_held_out_losses_are_those_of_steps_on_the_other_rows() -> None:
     folds = _folds(rows, 2, 3)
     assert torch.equal(folds[0], ~folds[1]) and int(folds[0].sum()) == 20
     for held in folds:
-        known, asked = (rows.take(torch.nonzero(where).squeeze(1)) for where in (~held, held))
+        known, query = (rows.take(torch.nonzero(where).squeeze(1)) for where in (~held, held))
         for k in range(3):
             after = by_hand(model, known, STARTING, names, 0.002, k, 0.0)
-            losses, _, penalty = losses_by_hand(after, after.embedding(asked), asked)
+            losses, _, penalty = losses_by_hand(after, after.embedding(query), query)
             weighted = (torch.tensor(WEIGHTS, dtype=torch.float64) * losses).sum() + penalty
             totals[k] += float(weighted.detach()) * 20
     assert found.losses == pytest.approx([total / 40 for total in totals], rel=1e-6)
@@ -128,9 +128,9 @@ def test_each_fold_has_its_share_of_the_rows_that_went_deep() -> None:
 
 
 def test_what_shrinks_a_step() -> None:
-    told, trained = [6.0, 6.0, 6.0, 0.0], [0.0, 18.0, 6.0, 0.0]
-    assert shrinkage(told, trained, [2.0] * 4) == pytest.approx([6 / 8, 6 / 8 * 20 / 18, 1, 0])
-    assert shrinkage(told, trained, [14.0, 14.0, math.inf, math.inf]) == pytest.approx([0.3, 0.3 * 20 / 18, 0, 0])
+    measured, trained = [6.0, 6.0, 6.0, 0.0], [0.0, 18.0, 6.0, 0.0]
+    assert shrinkage(measured, trained, [2.0] * 4) == pytest.approx([6 / 8, 6 / 8 * 20 / 18, 1, 0])
+    assert shrinkage(measured, trained, [14.0, 14.0, math.inf, math.inf]) == pytest.approx([0.3, 0.3 * 20 / 18, 0, 0])
     assert shrinkage([6.0, 0.1], [0.0, 18.0], [0.0, 0.0]) == pytest.approx([1, 1])
 
 
@@ -155,17 +155,17 @@ def test_what_rows_tell(name: str) -> None:
 SMALL = tiny.fitted_encoder().inputs
 
 
-def asked(rows: int = 500, seed: int = 99) -> Batch:
+def query(rows: int = 500, seed: int = 99) -> Batch:
     return draw_batch(rows, seed, SMALL, torch.float32)
 
 
-def law(seed: int, rows: int, shift: float = 0.0, keep: float = 1.0) -> tuple[FunnelModel, Batch]:
+def simulated(seed: int, rows: int, shift: float = 0.0, keep: float = 1.0) -> tuple[FunnelModel, Batch]:
     """A small network, and rows whose logits are its own, moved; its negatives were sampled."""
     model = recipe_of(tiny.MODEL).build(SMALL, Funnel.parse("click; conversion after click"))
     assert isinstance(model, FunnelModel) and model.output.bias is not None
     randomise(model, scale=0.6)
     model.output.bias.data[:] = -0.5
-    batch = asked(rows, seed)
+    batch = query(rows, seed)
     with torch.no_grad():
         reach = model(batch)
         p = (undo_downsampling(reach, model.parents, keep) if keep < 1 else reach).log_p.double().exp()
@@ -194,9 +194,9 @@ def moved(model: FunnelModel, found: Adapted, batch: Batch) -> float:
 def excess(model: FunnelModel, found: Adapted, batch: Batch, shift: float) -> float:
     """Mean divergence of the first step's true probability from the predicted one."""
     with torch.no_grad():
-        base, told = model(batch), adapted(model, found)(batch)
+        base, measured = model(batch), adapted(model, found)(batch)
     p = torch.sigmoid((base.log_p - base.log_q)[:, 0].double() + shift)
-    cross = -(p * told.log_p[:, 0] + (1 - p) * told.log_q[:, 0])
+    cross = -(p * measured.log_p[:, 0] + (1 - p) * measured.log_q[:, 0])
     return float((cross - torch.special.entr(p) - torch.special.entr(1 - p)).mean())
 
 
@@ -205,13 +205,13 @@ PLAIN = replace(STARTING, weights=(1.0, 1.0), information=(0.0, 0.0))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fitted", [True, False], ids=["offsets and steps", "steps alone"])
-def test_on_rows_of_its_own_law_it_changes_little_or_nothing(fitted: bool) -> None:
+def test_on_rows_of_its_own_process_it_changes_little_or_nothing(fitted: bool) -> None:
     """An offset that is fitted is hardly ever exactly nothing; steps alone often are."""
     losses, steps = [], []
     for seed in range(12):
-        model, rows = law(seed, 200)
+        model, rows = simulated(seed, 200)
         found = adapt(model, PLAIN, rows, Adapting(offsets=fitted))
-        losses.append(excess(model, found, asked(), 0))
+        losses.append(excess(model, found, query(), 0))
         steps.append(found.steps)
     assert sum(losses) / len(losses) < 0.004, losses
     assert fitted or steps.count(0) >= 2, steps
@@ -219,28 +219,30 @@ def test_on_rows_of_its_own_law_it_changes_little_or_nothing(fitted: bool) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shift", [1.5, -1.5])
-def test_on_rows_of_another_law_it_helps_much(shift: float) -> None:
+def test_on_rows_of_another_process_it_helps_much(shift: float) -> None:
     ways = []
     for seed in range(1, 5):
-        model, rows = law(seed, 2000, shift)
+        model, rows = simulated(seed, 2000, shift)
         found = adapt(model, PLAIN, rows, Adapting())
-        before = excess(model, Adapted({}, 0, []), asked(), shift)
-        assert before > 0.1 and excess(model, found, asked(), shift) < 0.2 * before
-        ways.append(moved(model, found, asked()))
+        before = excess(model, Adapted({}, 0, []), query(), shift)
+        assert before > 0.1 and excess(model, found, query(), shift) < 0.2 * before
+        ways.append(moved(model, found, query()))
     assert ways == pytest.approx([shift] * len(ways), abs=0.6)
 
 
 @pytest.mark.slow
 def test_sampled_negatives_are_taken_into_account() -> None:
     """The network's own probabilities are of sampled rows, those that it adapts to are of all."""
-    model, rows = law(1, 3000, keep=0.1)
+    model, rows = simulated(1, 3000, keep=0.1)
     right, wrong = (adapt(model, replace(PLAIN, keep_negatives=k), rows, Adapting()) for k in (0.1, 1.0))
     assert abs(moved(model, right, rows)) < 0.2 and moved(model, wrong, rows) < -1
 
 
 @pytest.mark.slow
 def test_it_is_empty_where_no_step_helps() -> None:
-    found = [adapt(model, PLAIN, rows, Adapting(steps=3)) for model, rows in (law(seed, 100) for seed in range(8))]
+    found = [
+        adapt(model, PLAIN, rows, Adapting(steps=3)) for model, rows in (simulated(seed, 100) for seed in range(8))
+    ]
     empty = [each for each in found if not each.steps]
     assert empty
     for each in empty:
@@ -250,7 +252,7 @@ def test_it_is_empty_where_no_step_helps() -> None:
 
 def test_offsets_come_first_and_then_steps_from_the_rows_own_rates() -> None:
     """Place 1 has other biases alone, at the posterior's peak; the others have also moved, from the likelihood's."""
-    model, rows = law(1, 400, 1.5)
+    model, rows = simulated(1, 400, 1.5)
     run = Run.of(model, replace(PLAIN, differences=(0.5, 0.8)), Adapting(inner="top", steps=1), None)
     loop, (_, first, second) = run.path(run.look_up(rows, torch.ones(400, dtype=torch.bool)))
     base, bias = dict(zip(loop.names, loop.start, strict=True)), "model.output.bias"
@@ -265,7 +267,7 @@ def test_offsets_come_first_and_then_steps_from_the_rows_own_rates() -> None:
 
 def test_offsets_of_sampled_negatives_are_those_of_all_rows() -> None:
     """The odds of the first step are those of the kept rows times what was kept; a row tells what one of all does."""
-    model, rows = law(1, 300, keep=0.1)
+    model, rows = simulated(1, 300, keep=0.1)
     run = Run.of(model, replace(PLAIN, keep_negatives=0.1), Adapting(inner="top", steps=1), None)
     loop, path = run.path(run.look_up(run.as_trained(rows), torch.ones(300, dtype=torch.bool)))
     i, logits = loop.names.index("model.output.bias"), model.logits(model.embedding(rows)).detach()
@@ -276,7 +278,7 @@ def test_offsets_of_sampled_negatives_are_those_of_all_rows() -> None:
 
 @pytest.mark.parametrize("loss", [{"focal_gamma": 1.0}, {"positive_weight": 3.0}])
 def test_rows_that_count_otherwise_fit_no_offset(loss: dict[str, Any]) -> None:
-    model, rows = law(1, 50, 1.5)
+    model, rows = simulated(1, 50, 1.5)
     run = Run.of(model, replace(PLAIN, loss=LossConfig(**loss)), Adapting(steps=1), None)
     _, (start, first, _) = run.path(run.look_up(rows, torch.ones(50, dtype=torch.bool)))
     assert all(torch.equal(a, b) for a, b in zip(start.leaves, first.leaves, strict=True))
@@ -291,7 +293,7 @@ def test_a_step_that_overshoots_ends_where_a_parabola_is_lowest() -> None:
 
 def test_nothing_adapts_where_the_tasks_of_training_were_alike() -> None:
     """No step is tried, unless a prior says otherwise."""
-    model, rows = law(1, 2000, 1.5)
+    model, rows = simulated(1, 2000, 1.5)
     none = adapt(model, replace(PLAIN, differences=(0.0, 0.0)), rows, Adapting())
     assert (none.parameters, none.steps, none.alike, len(none.losses)) == ({}, 0, True, 1)
     assert adapt(model, replace(PLAIN, differences=(0.0, 0.0)), rows, Adapting(prior=2)).steps
@@ -299,13 +301,13 @@ def test_nothing_adapts_where_the_tasks_of_training_were_alike() -> None:
 
 @pytest.mark.parametrize("rows", [2, 3])
 def test_fewer_rows_than_folds(rows: int) -> None:
-    model, batch = law(0, rows, 3.0)
+    model, batch = simulated(0, rows, 3.0)
     found = adapt(model, PLAIN, batch, Adapting())
     assert all(map(math.isfinite, found.losses))
 
 
 def test_rows_without_weight_teach_nothing() -> None:
-    model, batch = law(0, 20)
+    model, batch = simulated(0, 20)
     assert adapt(model, PLAIN, replace(batch, weight=torch.zeros(20)), Adapting()).parameters == {}
 
 
@@ -314,13 +316,13 @@ def test_rows_without_weight_teach_nothing() -> None:
     "fitted", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["offsets and steps", "steps alone"]
 )
 def test_the_model_stays_as_it_is_and_threads_do_not_meet(fitted: bool) -> None:
-    model, rows = law(1, 100, 1.5)
-    before, state = model(asked()).log_p, copy.deepcopy(model.state_dict())
+    model, rows = simulated(1, 100, 1.5)
+    before, state = model(query()).log_p, copy.deepcopy(model.state_dict())
     alone = adapt(model, PLAIN, rows, Adapting(steps=3, offsets=fitted))
     with ThreadPoolExecutor(4) as pool:
         found = [pool.submit(adapt, model, PLAIN, rows, Adapting(steps=3, offsets=fitted)) for _ in range(4)]
-        told = [pool.submit(lambda: model(asked()).log_p) for _ in range(30)]
-    assert all(torch.equal(each.result(), before) for each in told)
+        measured = [pool.submit(lambda: model(query()).log_p) for _ in range(30)]
+    assert all(torch.equal(each.result(), before) for each in measured)
     for each in found:
         assert each.result().losses == alone.losses and (fitted or alone.steps == 3)
         assert all(torch.equal(t, alone.parameters[name]) for name, t in each.result().parameters.items())

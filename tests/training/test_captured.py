@@ -75,7 +75,7 @@ def numbers(found: Gradients) -> list[Tensor]:
 
 def captured(step: PlainStep) -> int:
     """How many graphs there are."""
-    step.captured.begin(lend=False)
+    step.captured.begin(static_outputs=False)
     return sum(map(len, step.captured._idle.values()))
 
 
@@ -190,9 +190,9 @@ def test_what_depends_on_chance_is_done_anew_each_time() -> None:
     step = step_of("esmm")
     chancy = replace(step, objective=Chancy(step.objective.model, step.objective.loss_weights, LOSSES["fixed"]))
     batch = drawn(16, 0)
-    once, again = numbers(chancy(batch, 0, None)), numbers(chancy(batch, 0, None))
+    once, second = numbers(chancy(batch, 0, None)), numbers(chancy(batch, 0, None))
     assert captured(chancy) == 0
-    assert all(map(torch.equal, once, again))
+    assert all(map(torch.equal, once, second))
 
 
 @pytest.mark.slow

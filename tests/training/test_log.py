@@ -103,7 +103,7 @@ def test_what_is_told(log: EpochLog, clock: list[float], calls: Calls) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "times", "told"),
+    ("rows", "times", "line"),
     [
         (200, 3, "; click is observed 3 times as often as predicted"),
         (200, 0.4, "; click is observed 0.4 times as often as predicted"),
@@ -113,7 +113,7 @@ def test_what_is_told(log: EpochLog, clock: list[float], calls: Calls) -> None:
     ],
 )
 def test_a_rate_that_is_predicted_wrongly_is_told(
-    log: EpochLog, calls: Calls, rows: int, times: float, told: str
+    log: EpochLog, calls: Calls, rows: int, times: float, line: str
 ) -> None:
     """With 50 clicks or more, a quarter of the rows."""
     labels = np.array([[1], [0], [0], [0]] * 50, np.uint8)[:rows]
@@ -122,7 +122,7 @@ def test_a_rate_that_is_predicted_wrongly_is_told(
     at = Progress(loss_sum=[2.0, 1.0], weight_sum=[4.0, 4.0])
     log.begin(Stage(), LOADER, at)
     log.write(at, WEIGHTS, metrics, {})
-    assert calls[-1][4] == f"dev AUC: click 0.5000 (best){told}"
+    assert calls[-1][4] == f"dev AUC: click 0.5000 (best){line}"
 
 
 def test_a_finding_is_told_once(log: EpochLog, calls: Calls) -> None:
@@ -133,8 +133,8 @@ def test_a_finding_is_told_once(log: EpochLog, calls: Calls) -> None:
     log.begin(Stage(), LOADER, at)
     for findings in ([], [dead], [dead], [worse], [dead, worse]):
         log.write(at, WEIGHTS, measured(), {}, findings)
-    told = [call[4].split("\n")[1:] for call in calls]
-    assert told == [
+    warnings = [call[4].split("\n")[1:] for call in calls]
+    assert warnings == [
         [],
         [f"  WARNING: {dead.said} (what to do: log.jsonl)"],
         [],

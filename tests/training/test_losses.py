@@ -121,14 +121,14 @@ def test_micro_batches_add_up_to_the_batch(weighting: Any) -> None:
     logits.requires_grad_()
     total = observed_weight(labels, weight)
     whole = weights.combine(step_losses(chain_reach(logits, PARENTS), labels, weight, config) / total)
-    pieces = torch.zeros((), dtype=torch.float64)
+    microbatches = torch.zeros((), dtype=torch.float64)
     for start in range(0, len(logits), 17):
         rows = torch.arange(start, min(start + 17, len(logits)))
         sums = step_losses(chain_reach(logits[rows], PARENTS), labels[rows], weight[rows], config)
-        pieces = pieces + weights.combine(sums / total, share=len(rows) / len(logits))
+        microbatches = microbatches + weights.combine(sums / total, share=len(rows) / len(logits))
     leaves = [logits, *weights.parameters()]
-    torch.testing.assert_close(pieces, whole, rtol=1e-13, atol=0)  # order of a sum in float64, here and below
-    for mine, right in zip(torch.autograd.grad(pieces, leaves), torch.autograd.grad(whole, leaves), strict=True):
+    torch.testing.assert_close(microbatches, whole, rtol=1e-13, atol=0)  # order of a sum in float64, here and below
+    for mine, right in zip(torch.autograd.grad(microbatches, leaves), torch.autograd.grad(whole, leaves), strict=True):
         torch.testing.assert_close(mine, right, rtol=1e-12, atol=1e-16)
 
 

@@ -73,14 +73,14 @@ def loss(objective: Objective, batch: Batch, x: Embedded, values: dict[str, Tens
 def meta_objective(objective: Objective, batch: TaskBatch, x: Embedded, config: Inner, rates: list[Tensor]) -> Tensor:
     """Mean over tasks of the query loss after plain gradient steps on the support, as a function of everything."""
     total, start = torch.zeros((), dtype=torch.float64), 0
-    for (support, query), (known, asked) in zip(batch.sizes, batch.tasks(), strict=True):
+    for (support, query), (support_rows, query_rows) in zip(batch.sizes, batch.tasks(), strict=True):
         values = dict[str, Tensor](objective.named_parameters())
-        x_known, x_asked = x.slice(start, start + support), x.slice(start + support, start + support + query)
-        total = total + config.support_loss * loss(objective, known, x_known, values)
+        x_known, x_query = x.slice(start, start + support), x.slice(start + support, start + support + query)
+        total = total + config.support_loss * loss(objective, support_rows, x_known, values)
         for _ in range(config.steps):
             names = [name for name, _ in adapted_of(objective, config)]
             grads = torch.autograd.grad(
-                loss(objective, known, x_known, values),
+                loss(objective, support_rows, x_known, values),
                 [values[n] for n in names],
                 create_graph=True,
                 allow_unused=True,
@@ -88,7 +88,7 @@ def meta_objective(objective: Objective, batch: TaskBatch, x: Embedded, config: 
             for i, (name, grad) in enumerate(zip(names, grads, strict=True)):
                 step = config.learning_rate * (torch.zeros_like(values[name]) if grad is None else grad)
                 values[name] = values[name] - (step * rates[i] if rates else step)
-        total = total + loss(objective, asked, x_asked, values)
+        total = total + loss(objective, query_rows, x_query, values)
         start += support + query
     return total / len(batch.sizes)
 
@@ -178,15 +178,15 @@ def moved(values: dict[str, Tensor], grads: dict[str, Tensor], names: list[str])
     return {n: v - RATE * grads[n] if n in names else v for n, v in values.items()}
 
 
-def pieces(batch: TaskBatch, x: Embedded) -> list[list[tuple[Batch, Embedded]]]:
+def support_and_query(batch: TaskBatch, x: Embedded) -> list[list[tuple[Batch, Embedded]]]:
     """Support and query of each task, with their embedded rows."""
     ends, found = 0, []
     for sizes, task in zip(batch.sizes, batch.tasks(), strict=True):
-        halves = []
+        both = []
         for size, rows in zip(sizes, task, strict=True):
-            halves.append((rows, x.slice(ends, ends + size)))
+            both.append((rows, x.slice(ends, ends + size)))
             ends += size
-        found.append(halves)
+        found.append(both)
     return found
 
 
@@ -198,11 +198,11 @@ def test_first_order_is_the_query_gradient_at_the_adapted_parameters(steps: int)
     with torch.no_grad():
         x = objective.model.embedding(batch.batch)
     expected: list[dict[str, Tensor]] = []
-    for (known, x_known), (asked, x_asked) in pieces(batch, x):
+    for (known, x_known), (query, x_query) in support_and_query(batch, x):
         values = dict[str, Tensor](objective.named_parameters())
         for _ in range(steps):
             values = moved(values, grads_of(objective, known, x_known, values), names)
-        expected.append(grads_of(objective, asked, x_asked, values))
+        expected.append(grads_of(objective, query, x_query, values))
     found = meta_step(objective, config)(batch, 3, None)
     dense = [[g for name, g in each.items() if not name.startswith("row ")] for each in expected]
     for grad, *right in zip(found.parameters, *dense, strict=True):
@@ -218,7 +218,7 @@ def test_first_order_is_the_query_gradient_at_the_adapted_parameters(steps: int)
 def test_tasks_of_the_same_rows_have_dropout_of_their_own(dropout: float) -> None:
     batch = TaskBatch(drawn(14).take(torch.arange(14).repeat(2)), ((5, 9), (5, 9)))
     found = meta_step(objective_of(tower_dropout=[dropout, dropout]), Inner(learning_rate=RATE))(batch, 3, None)
-    first, second = found.by_piece
+    first, second = found.by_microbatch
     assert all(map(torch.equal, first, second)) == (dropout == 0)
 
 
@@ -288,8 +288,8 @@ def test_watching_tells_the_gain_and_what_comes_through() -> None:
     with torch.no_grad():
         x = objective.model.embedding(batch.batch)
     before = []
-    for _, (asked, rows) in pieces(batch, x):
-        before.append(objective(microbatch(objective, asked, rows))[0])
+    for _, (query, rows) in support_and_query(batch, x):
+        before.append(objective(microbatch(objective, query, rows))[0])
     torch.testing.assert_close(found.adaptation.before, sum(before) / 2)
     gain = found.adaptation.before - found.adaptation.after
     assert gain.abs().min() > 1e-4 and 0.01 < found.adaptation.through < 10
@@ -335,7 +335,7 @@ def test_embedding_rows_of_the_support_alone_do_not_drift(support_loss: float) -
     optimizer = Optimizer(OptimizerConfig(), {}, {}, 0.01, model.embedding.all_tables())
     before = [table.weight.detach().clone() for table in optimizer.tables]
     found, alone, met = meta_step(objective, config)(batch, 3, None), 0, 0
-    optimizer.step(replace(found, by_piece=[[]]))
+    optimizer.step(replace(found, by_microbatch=[[]]))
     for table, old in zip(optimizer.tables, before, strict=True):
         read = {False: reading(table, batch.batch, ~is_query), True: reading(table, batch.batch, is_query)}
         moves = set(torch.nonzero((table.weight != old).any(1)).flatten().tolist())
@@ -373,6 +373,6 @@ def dense_of(objective: Objective, found: Gradients) -> list[Tensor]:
     """By parameters, and by all rows of the tables: of equal ids kernels may give one row the gradient of all."""
     tables = []
     for span in spans_of(objective.model.embedding.all_tables()):
-        rows, grad = row_gradients(span, Reading.of(span, found.rows), found.embedded_by_piece)
+        rows, grad = row_gradients(span, Reading.of(span, found.rows), found.embedded_by_microbatch)
         tables.append(torch.zeros_like(span.table.weight).index_copy_(0, rows.long(), grad))
     return [*found.parameters, *tables]

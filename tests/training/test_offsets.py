@@ -31,9 +31,9 @@ def by_search(logits: Tensor, labels: Tensor, t: int, prior: float, weight: Tens
         for x, y, w, reached in zip(logits[:, t], labels[:, t], weight, labels[:, 0], strict=True)
         if y != 255 and (PARENTS[t] < 0 or reached == 1)
     ]
-    told = [math.exp(-abs(x)) / (1 + math.exp(-abs(x))) ** 2 for x, _, _ in kept]
-    scale = sum(w * i for (_, _, w), i in zip(kept, told, strict=True))
-    scale /= sum(w * w * i for (_, _, w), i in zip(kept, told, strict=True))
+    information_of_rows = [math.exp(-abs(x)) / (1 + math.exp(-abs(x))) ** 2 for x, _, _ in kept]
+    scale = sum(w * i for (_, _, w), i in zip(kept, information_of_rows, strict=True))
+    scale /= sum(w * w * i for (_, _, w), i in zip(kept, information_of_rows, strict=True))
 
     def surprise(offset: float) -> float:
         own = sum(scale * w * math.log1p(math.exp(-(x + offset) if y else x + offset)) for x, y, w in kept)

@@ -294,11 +294,11 @@ def test_threads_that_share_a_step_move_all_to_the_same_bits(
         assert torch.equal(alone, shared)
 
 
-def test_pieces_of_a_batch_are_added_up_before_they_move_anything() -> None:
+def test_microbatches_are_added_up_before_they_move_anything() -> None:
     moved = []
-    for by_piece in ([[1.0, 2.0], [0.5, -4.0], [0.25, 1.0]], [[1.75, -1.0]]):
+    for by_microbatch in ([[1.0, 2.0], [0.5, -4.0], [0.25, 1.0]], [[1.75, -1.0]]):
         _, dense, _ = parts()
-        own = [[torch.full((3, 2), a), torch.full((4,), b)] for a, b in by_piece]
+        own = [[torch.full((3, 2), a), torch.full((4,), b)] for a, b in by_microbatch]
         both = Optimizer(OptimizerConfig(), dense, {}, 0.1)
         both.step(Gradients(batch_of(0), torch.zeros(0), torch.zeros(0), own, []))
         moved.append([tensor for parameter in both.adam.state() for tensor in parameter.values()])

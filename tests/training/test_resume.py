@@ -172,11 +172,11 @@ def test_meta_stages(table: Table, tmp_path: Path, meta: dict[str, Any], workers
     whole = run(experiment, table, tmp_path / "whole")
     lines = log_of(tmp_path / "whole")
     assert [line["meta"]["tasks"] > 0 for line in lines if "meta" in line] == [True, True] and len(lines) == 3
-    again = tiny.experiment(stages=stages, workers=workers)
+    second = tiny.experiment(stages=stages, workers=workers)
     for call in (1, 2, 5, 6):
         with pytest.raises(KeyboardInterrupt):
-            run(again, table, tmp_path / str(call), at_call(call, interrupt))
-        resumed = run(again, table, tmp_path / str(call))
+            run(second, table, tmp_path / str(call), at_call(call, interrupt))
+        resumed = run(second, table, tmp_path / str(call))
         assert same(resumed.model, whole.model) and same(resumed.rates, whole.rates)
         assert log_of(tmp_path / str(call)) == lines
     assert bool(len(whole.rates)) == meta.get("learned", False)

@@ -50,8 +50,8 @@ def by_loop(steps: int, width: int = 3, l2: float = 0.0, settled: tuple[int, ...
             g = grad[row] + l2 * seen[row]
             mean[row] = 0.9 * mean[row] + 0.1 * g
             square[row] = 0.999 * square[row] + 0.001 * g * g
-            spread = np.sqrt(square[row] / (1 - 0.999**step)) + 1e-8
-            weight[row] -= RATE * mean[row] / (1 - 0.9**step) / spread
+            std = np.sqrt(square[row] / (1 - 0.999**step)) + 1e-8
+            weight[row] -= RATE * mean[row] / (1 - 0.9**step) / std
             seen[row] = weight[row]
         if step in settled:
             seen[:] = weight

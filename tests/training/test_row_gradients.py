@@ -82,18 +82,18 @@ def rows_read(sizes: dict[str, int], batch: Batch) -> set[int]:
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("pools", POOLS)
-def test_pieces_of_a_batch_are_gathered(pools: str, dtype: torch.dtype) -> None:
+def test_microbatches_are_gathered(pools: str, dtype: torch.dtype) -> None:
     """One of no row, too."""
     built, batch = embedding(pools, dtype), draw_batch(9, 3, dtype=dtype)
     grad = gradient_of(built(batch))
-    ends, pieces = [[0, *each.offsets[1:].tolist()] for each in grad.sequences], []
+    ends, microbatches = [[0, *each.offsets[1:].tolist()] for each in grad.sequences], []
     for a, b in ((0, 4), (4, 4), (4, 9)):
         vectors = [e.vectors[own[a] : own[b]] for e, own in zip(grad.sequences, ends, strict=True)]
-        pieces.append(grad.with_tensors([grad.flat[a:b], *vectors]))
+        microbatches.append(grad.with_tensors([grad.flat[a:b], *vectors]))
     for span in spans_of(built.all_tables()):
         reading = Reading.of(span, batch)
         for found, right in zip(
-            row_gradients(span, reading, pieces), row_gradients(span, reading, [grad]), strict=True
+            row_gradients(span, reading, microbatches), row_gradients(span, reading, [grad]), strict=True
         ):
             torch.testing.assert_close(found, right, rtol=0, atol=0)
 
@@ -136,7 +136,7 @@ def test_only_rows_that_some_of_the_batch_read_and_what_all_of_it_adds_to_them(
         read = Reading.of(span, batch.take(touching.nonzero().squeeze(1))).rows
         every, expected = row_gradients(span, reading, [grad])
         kept = torch.isin(every, read)
-        assert 0 < len(read) <= len(every) and reading.by(touching).places.dtype == reading.places.dtype
+        assert 0 < len(read) <= len(every) and reading.by(touching).inverse.dtype == reading.inverse.dtype
         assert torch.equal(rows, every[kept]) and torch.equal(found, expected[kept])
 
 

@@ -193,7 +193,7 @@ def test_a_log_where_rows_are_seen_by_what_they_would_do(
     z = x / 2
     labels = torch.stack([seen, seen * y], 1).to(torch.uint8)
     logits = torch.stack([odds if is_propensity_right else torch.zeros_like(x), z], 1)
-    slope, shift = (1.0, -1.0) if is_imputation_right else (0.0, 0.8)  # σ(2 z - 1) is the law
+    slope, shift = (1.0, -1.0) if is_imputation_right else (0.0, 0.8)  # σ(2 z - 1) is the process
     imputing = torch.tensor([[0.0, slope], [0.0, shift], [0.0, 0.0]], dtype=torch.float64)
     config = LossConfig(correction=correction, largest_weight=10 if correction == "none" else 1e6)
     whole = Selected.of(labels, None, (-1, 0))
@@ -236,7 +236,7 @@ def gradient(model: FunnelModel, config: LossConfig, micro_batch: int) -> Gradie
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", NETWORKS)
 @pytest.mark.parametrize("name", MODELS)
-def test_pieces_add_up_to_the_batch_in_every_network(name: str, kind: str) -> None:
+def test_microbatches_add_up_to_the_batch_in_every_network(name: str, kind: str) -> None:
     found, expected = (gradient(*network(name, kind), size) for size in (7, 4096))
     assert found.embedded is not None and expected.embedded is not None
     for mine, right in zip(found.parameters, expected.parameters, strict=True):
@@ -281,10 +281,10 @@ def test_members_weigh_rows_by_what_they_predict_together(name: str) -> None:
     head = torch.tensor(IMPUTING, dtype=torch.float64)[:, :2] if name != "ipw" else None
     whole, twice = Selected.of(labels, None, (-1, 0)), labels.repeat_interleave(2, 0)
     found, _ = selected_losses(own, twice, None, (-1, 0), config, whole, None, 2, head)
-    together = torch.logit(torch.sigmoid(own[:, 0]).reshape(-1, 2).mean(1))
+    joint = torch.logit(torch.sigmoid(own[:, 0]).reshape(-1, 2).mean(1))
     alone = []
     for k in range(2):
-        logits = torch.stack([together, own[k::2, 1]], 1)
+        logits = torch.stack([joint, own[k::2, 1]], 1)
         alone.append(selected_losses(logits, labels, None, (-1, 0), config, whole, None, 1, head)[0][1])
     torch.testing.assert_close(found[1], (alone[0] + alone[1]) / 2)
 

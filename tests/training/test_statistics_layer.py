@@ -122,10 +122,10 @@ def test_kernels_and_saving_change_nothing(tmp_path: Path) -> None:
     with ops.compute(torch.device("cpu")):
         assert torch.equal(layer(batch), plain)
     layer.fitted.save(tmp_path / "statistics.safetensors")
-    again = StatisticsLayer(INPUTS, FUNNEL.parents, NAMES, [("user", "item")], bins=3)
-    assert not again(batch_of(COLUMNS)).any()
-    again.set(TargetStatistics.load(tmp_path / "statistics.safetensors"))
-    assert torch.equal(again(batch_of(COLUMNS)), layer(batch_of(COLUMNS)))
+    second = StatisticsLayer(INPUTS, FUNNEL.parents, NAMES, [("user", "item")], bins=3)
+    assert not second(batch_of(COLUMNS)).any()
+    second.set(TargetStatistics.load(tmp_path / "statistics.safetensors"))
+    assert torch.equal(second(batch_of(COLUMNS)), layer(batch_of(COLUMNS)))
 
 
 def test_folds_keep_keys_and_times_together() -> None:

@@ -1,4 +1,4 @@
-"""One step's gradient against plain autograd over the whole batch, whatever the pieces and threads."""
+"""One step's gradient against plain autograd over the whole batch, whatever the microbatches and threads."""
 
 from dataclasses import replace
 from typing import Any
@@ -129,10 +129,10 @@ def combine(losses: Tensor, penalty: Tensor, s: Tensor) -> Tensor:
     return (torch.exp(-s) / 2 * losses / torch.stack([entropy(r) for r in RATES])).sum() + s.sum() / 2 + penalty
 
 
-PIECES = [(model, micro_batch) for model in MODELS for micro_batch in (7, 4096)]
+CASES = [(model, micro_batch) for model in MODELS for micro_batch in (7, 4096)]
 
 
-@pytest.mark.parametrize(("name", "micro_batch"), [*PIECES, ("man", 1), ("man", 16), ("man", ROWS)])
+@pytest.mark.parametrize(("name", "micro_batch"), [*CASES, ("man", 1), ("man", 16), ("man", ROWS)])
 def test_the_gradient_is_that_of_the_whole_batch(name: str, micro_batch: int) -> None:
     """Of every parameter, and of every number of the embedded batch; of each row of the tables too."""
     (model, weights), batch = build(name), drawn()
@@ -141,8 +141,8 @@ def test_the_gradient_is_that_of_the_whole_batch(name: str, micro_batch: int) ->
     x = model.embedding(batch)
     losses, totals, penalty = losses_by_hand(model, x, batch)
     tables = [table.weight for table in model.embedding.all_tables()]
-    wanted = [*dense_parameters(model), s, *x.tensors(), *tables]
-    expected = torch.autograd.grad(combine(losses, penalty, s), wanted)
+    targets = [*dense_parameters(model), s, *x.tensors(), *tables]
+    expected = torch.autograd.grad(combine(losses, penalty, s), targets)
     assert (penalty > 0.01) == (name == "aitm") and len(x.sequences) == 2 and found.embedded is not None
     torch.testing.assert_close(found.losses, losses.detach(), rtol=1e-7, atol=0)  # scales are made in float32
     torch.testing.assert_close(found.weights, totals)
@@ -232,7 +232,7 @@ def test_how_many_rows_go_through_the_network_together(at_once: Any, workers: in
     assert step.rows_at_once(rows) == expected
 
 
-def test_the_seed_decides_the_noise_and_every_piece_has_its_own() -> None:
+def test_the_seed_decides_dropout_and_every_microbatch_has_a_mask_of_its_own() -> None:
     (model, weights), batch = build(tower_dropout=[0.4, 0.5]), drawn()
     assert same(run(model, weights, batch, seed=1), run(model, weights, batch, seed=1))
     assert not same(run(model, weights, batch, seed=1), run(model, weights, batch, seed=2))
@@ -347,7 +347,7 @@ def test_ids_without_embeddings_are_trained_on_like_numbers(embedding: bool) -> 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_what_a_batch_reads_is_told_by_its_ids(workers: int) -> None:
-    """By a thread that is done with its piece."""
+    """By a thread that is done with its microbatch."""
     (model, weights), batch = build(), drawn()
     optimizer = Optimizer(OptimizerConfig(), {}, {}, 0.1, model.embedding.all_tables())
     step = PlainStep(Objective(model, weights, LEARNED), Trained([], True), 16, 1, workers, reads=optimizer.reads)
@@ -355,4 +355,4 @@ def test_what_a_batch_reads_is_told_by_its_ids(workers: int) -> None:
         found = step(batch, 0, pool)
     assert found.readings is not None and run(model, weights, batch).readings is None
     for mine, right in zip(found.readings, optimizer.reads(batch), strict=True):
-        assert torch.equal(mine.rows, right.rows) and torch.equal(mine.places, right.places)
+        assert torch.equal(mine.rows, right.rows) and torch.equal(mine.inverse, right.inverse)

@@ -177,16 +177,16 @@ def test_a_stage_may_train_the_embedding_alone(table: Table, tmp_path: Path) -> 
 def test_a_finished_run_is_only_read_again(table: Table, tmp_path: Path) -> None:
     first = run(tiny.experiment(), table, tmp_path)
     calls: list[str] = []
-    again = run(tiny.experiment(), table, tmp_path, lambda stage, *_: calls.append(stage))
-    assert same(first.model, again.model) and not calls
+    second = run(tiny.experiment(), table, tmp_path, lambda stage, *_: calls.append(stage))
+    assert same(first.model, second.model) and not calls
     assert json.loads((tmp_path / "checkpoint/progress.json").read_text())["done"] is True
 
 
 def test_a_dead_step_is_said_after_its_first_epoch(table: Table, tmp_path: Path) -> None:
     """Towers whose weights are all 0, and stay so, tell rows from each other no more."""
-    told: list[str] = []
+    lines: list[str] = []
     stages: Any = [{"epochs": 1, "train": ["embedding"], "metric": "log_loss"}]
-    dead = trainer_of(tiny.experiment(stages=stages), table, tmp_path, lambda *call: told.append(call[-1]))
+    dead = trainer_of(tiny.experiment(stages=stages), table, tmp_path, lambda *call: lines.append(call[-1]))
     with torch.no_grad():
         for parameter in dead.model.groups(["towers"]).values():
             parameter.zero_()
@@ -194,7 +194,7 @@ def test_a_dead_step_is_said_after_its_first_epoch(table: Table, tmp_path: Path)
     (line,) = log_of(tmp_path)
     assert [text.split(":")[0] for text in line["warnings"]] == ["click", "conversion"]  # 27 rows reached the first
     assert all("one prediction for all rows (0." in text and "another seed" in text for text in line["warnings"])
-    epoch, *warnings = told[-1].splitlines()
+    epoch, *warnings = lines[-1].splitlines()
     assert epoch.startswith("dev AUC: ") and "WARNING" not in epoch
     assert [text.split(":")[:2] for text in warnings] == [["  WARNING", " click"], ["  WARNING", " conversion"]]
     assert all(len(text) < 100 and text.endswith(" (what to do: log.jsonl)") for text in warnings)

@@ -49,14 +49,14 @@ class Estimate:
 
 def estimate(runs: Sequence[ModelRun], table: Path, workers: int) -> dict[str, Estimate]:
     """Of a run, by model; a model that some rows cannot be trained on has none."""
-    costs, asked = dict[str, list[dict[str, Any]]](), dict[str, Experiment]()
+    costs, settings = dict[str, list[dict[str, Any]]](), dict[str, Experiment]()
     for run in runs:
         if run.is_finished:
             costs.setdefault(run.model, []).append(run.read()["cost"])
         else:
-            asked.setdefault(run.model, run.settings(workers))
+            settings.setdefault(run.model, run.settings(workers))
     found = {name: _measured(own) for name, own in costs.items()}
-    unknown = {name: experiment.model_dump(mode="json") for name, experiment in asked.items() if name not in found}
+    unknown = {name: experiment.model_dump(mode="json") for name, experiment in settings.items() if name not in found}
     if unknown:
         command = child_command("funnelcast.benchmarks.estimate", table, time.time())
         asking = json.dumps(unknown).encode()

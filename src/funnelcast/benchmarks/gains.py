@@ -1,4 +1,4 @@
-"""How much better than another a model is, and how sure that is: over rows and seeds, or over random splits."""
+"""How much better than another a model is, and how significantly: over rows and seeds, or over random splits."""
 
 from __future__ import annotations
 

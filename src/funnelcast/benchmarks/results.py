@@ -1,4 +1,4 @@
-"""What the runs of a benchmark say together: means over seeds, gains over the reference, and how sure they are."""
+"""What the runs of a benchmark say together: means over seeds, gains over the reference, and their significance."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from funnelcast.experiments.repeat import FIGURES, figure_of, mean_and_std
 
 COSTS = ("parameters", "epochs", "rows_per_s", "training_seconds", "seconds", "peak_bytes")
 TRUTH = {
-    "rows_and_seeds": "difference of the expected AUCs, over test rows of this law and over seeds",
+    "rows_and_seeds": "difference of the expected AUCs, over test rows like these and over seeds",
     "seeds": "expected difference on these very test rows, over seeds",
-    "splits": "expected difference over training and test rows of this law, by the corrected resampled t interval",
+    "splits": "expected difference over training and test rows like these, by the corrected resampled t interval",
 }
 """What each interval is of."""
 

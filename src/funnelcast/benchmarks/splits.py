@@ -23,18 +23,18 @@ def split_tables(table: Table, folder: Path, splits: int, by: str | None = None)
     """So many tables below `folder`, made unless they are there; each tests a fifth of the rows, and takes a tenth of
     the others for dev. `by`: no group of a kept column or id feature has rows in two parts. Ids stay those of `table`,
     which were chosen in its training part. Raises TableError for `by`, ComparisonError for too few rows or groups."""
-    places = [folder / str(i) for i in range(splits)]
-    if not all((place / "manifest.json").is_file() for place in places):
+    folders = [folder / str(i) for i in range(splits)]
+    if not all((path / "manifest.json").is_file() for path in folders):
         labels = np.concatenate([np.asarray(table.part(part).labels) for part in _parts(table)])
         groups = None if by is None else _keys(table, by)
         found = repeated_splits(len(labels), splits, TEST_SHARE, 0, labels, groups)
-        for i, (place, split) in enumerate(zip(places, found, strict=True)):
-            if not (place / "manifest.json").is_file():
+        for i, (path, split) in enumerate(zip(folders, found, strict=True)):
+            if not (path / "manifest.json").is_file():
                 own = None if groups is None else groups[split.train]
                 (dev,) = repeated_splits(len(split.train), 1, DEV_SHARE, i, labels[split.train], own)
                 rows = split.train[dev.train], split.train[dev.test], split.test
-                _write(table, place, dict(zip(PARTS, rows, strict=True)))
-    return [Table.open(place) for place in places]
+                _write(table, path, dict(zip(PARTS, rows, strict=True)))
+    return [Table.open(path) for path in folders]
 
 
 def _parts(table: Table) -> list[str]:
@@ -47,9 +47,9 @@ def _keys(table: Table, by: str) -> Array:
     return np.unique(np.concatenate(keys), return_inverse=True)[1]
 
 
-def _write(table: Table, place: Path, rows: dict[str, Ints]) -> None:
+def _write(table: Table, path: Path, rows: dict[str, Ints]) -> None:
     """A table of the rows (n,) of each part, counted over all parts of the other."""
-    with new_folder(place, replace=True, mark="manifest.json") as folder, TableWriter(folder) as writer:
+    with new_folder(path, replace=True, mark="manifest.json") as folder, TableWriter(folder) as writer:
         start = 0
         for source in _parts(table):
             size = table.rows(source)

@@ -75,10 +75,10 @@ def check_files(suite: Suite, files: Mapping[str, Path | str]) -> Suite:
     """The suite with `files` by source in place of its own. Raises FunnelcastError for one that it does not read, or
     that is not there."""
     shipped = {name for name, found in FUNNELS.items() if found.shipped is not None}
-    readers = [name for name in FUNNELS if name in (*suite.sources, suite.source) and name not in shipped]
+    from_files = [name for name in FUNNELS if name in (*suite.sources, suite.source) and name not in shipped]
     for source, path in files.items():
-        if source not in readers:
-            hint = did_you_mean(source, readers) or "leave it out"
+        if source not in from_files:
+            hint = did_you_mean(source, from_files) or "leave it out"
             raise FunnelcastError(f"--files {source}={path}: this benchmark reads no files of {source!r}; {hint}")
         if not Path(path).exists():
             raise FunnelcastError(f"--files {source}={path}: {path} does not exist; give the path of a file or folder")

@@ -192,7 +192,7 @@ def _dataset(rows: StepRows, parameters: dict[str, Any], reference: Any = None) 
         rows, rows.labels, reference, rows.weight, params=parameters, categorical_feature=columns
     )
     known = dataset.params
-    dataset.get_params = lambda: known  # of rows that come in pieces it would forget the threads and the verbosity
+    dataset.get_params = lambda: known  # of rows that come in chunks it would forget the threads and the verbosity
     return dataset
 
 

@@ -43,7 +43,7 @@ class StepRows:
     _last: dict[int, NDArray[np.float64]] = field(default_factory=dict, repr=False)
 
     batch_size = 4096
-    """Rows of a piece, by the name that LightGBM asks for."""
+    """Rows of a chunk, by the name that LightGBM asks for."""
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -52,11 +52,11 @@ class StepRows:
         """(columns,), or (n, columns) of a slice."""
         if isinstance(index, slice):
             return self._matrix(self.chosen[index])
-        piece, place = divmod(int(index), self.batch_size)
-        if piece not in self._last:  # LightGBM draws a sample row by row, in ascending order
+        chunk, place = divmod(int(index), self.batch_size)
+        if chunk not in self._last:  # LightGBM draws a sample row by row, in ascending order
             self._last.clear()
-            self._last[piece] = self._matrix(self.chosen[piece * self.batch_size :][: self.batch_size])
-        return np.asarray(self._last[piece][place])
+            self._last[chunk] = self._matrix(self.chosen[chunk * self.batch_size :][: self.batch_size])
+        return np.asarray(self._last[chunk][place])
 
     def _matrix(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         folds = None if self.part.folds is None else self.part.folds[rows]

@@ -23,7 +23,7 @@ def predict(
     replace: Replace = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write one probability column per output: p_click, p_conversion, p_conversion_given_click, …
+    """Write one probability column per output: p_click, p_conversion, p_conversion_given_click and so on.
 
     Columns that the schema keeps, the weight, and labels where the rows have them, are copied beside. With deltas, a
     row is predicted by that of its key, and by the bundle itself where there is none.

@@ -38,7 +38,7 @@ def numbers_of(array: pa.Array, missing: float | None = None) -> NDArray[Any]:
 
 def is_valid(array: pa.Array) -> NDArray[np.bool_]:
     """(n,) false for nulls, of an array of numbers in which there are some."""
-    first, skipped = divmod(array.offset, 8)  # of what may be a piece of much more
+    first, skipped = divmod(array.offset, 8)  # of what may be a slice of much more
     own = np.frombuffer(array.buffers()[0], np.uint8, -(-(skipped + len(array)) // 8), first)
     return np.unpackbits(own, bitorder="little")[skipped : skipped + len(array)].view(np.bool_)
 

@@ -87,8 +87,8 @@ class Pairs:
         if not len(self.known):
             return batch.ids.new_zeros(batch.ids.shape[0])
         numbers, known = self.numbers(batch), self.known.to(batch.ids.device)
-        places = torch.searchsorted(known, numbers).clamp(max=len(known) - 1)
-        return torch.where(known[places] == numbers, places + 1, 0)
+        indices = torch.searchsorted(known, numbers).clamp(max=len(known) - 1)
+        return torch.where(known[indices] == numbers, indices + 1, 0)
 
 
 @dataclass(frozen=True)

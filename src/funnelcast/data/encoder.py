@@ -51,9 +51,9 @@ class InputSpec:
     """The numeric features, in column order."""
     lists: tuple[ListSpec, ...] = ()
     """The multi-valued features and the sequences."""
-    knots: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    """By numeric feature that a network shall read piece by piece: where one piece ends and the next starts, ascending,
-    in scaled numbers."""
+    bin_edges: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    """By numeric feature that a network shall read by a piecewise linear encoding: the edges of its bins, ascending, in
+    scaled numbers."""
 
     @property
     def vocabularies(self) -> tuple[str, ...]:
@@ -79,7 +79,7 @@ class Encoder:
             sizes={name: len(vocabulary) for name, vocabulary in self.vocabularies.items()} | bins,
             numeric=tuple(name for name, transform in self.numbers.items() if isinstance(transform, Standard)),
             lists=tuple(self._list_spec(name) for name in self.schema.lists),
-            knots={name: t.knots for name, t in self.numbers.items() if isinstance(t, Piecewise)},
+            bin_edges={name: t.bin_edges for name, t in self.numbers.items() if isinstance(t, Piecewise)},
         )
 
     def _list_spec(self, name: str) -> ListSpec:
@@ -96,16 +96,16 @@ class Encoder:
         encoded once. Raises InputError for a missing column or a wrong type."""
         own, of_all = _by_name(rows), {} if shared is None else _by_name(shared)
         self._require_columns([*own, *of_all])
-        places = {name: of_all if column in of_all else own for name, column in self._columns.items()}
-        ids = np.empty((len(self.inputs.fields), rows.num_rows), np.int32)  # a column at a time, then turned at once
+        arrays = {name: of_all if column in of_all else own for name, column in self._columns.items()}
+        ids = np.empty((len(self.inputs.fields), rows.num_rows), np.int32)  # a column at a time, then transposed
         for i, (name, _) in enumerate(self.inputs.fields):
-            ids[i] = self._field(name, places[name])
+            ids[i] = self._field(name, arrays[name])
         numeric = np.empty((len(self.inputs.numeric), rows.num_rows), np.float32)
         for i, name in enumerate(self.inputs.numeric):
-            numeric[i] = self.numbers[name](self._values(name, places[name]))
-        ragged = self._ragged(places)
+            numeric[i] = self.numbers[name](self._values(name, arrays[name]))
+        ragged = self._ragged(arrays)
         same = np.zeros(rows.num_rows, np.int32)
-        ragged |= {name: replace(lists, index=same) for name, lists in ragged.items() if places[name] is of_all}
+        ragged |= {name: replace(lists, index=same) for name, lists in ragged.items() if arrays[name] is of_all}
         return Columns(np.ascontiguousarray(ids.T), np.ascontiguousarray(numeric.T), ragged)
 
     def unknown(self, rows: pa.RecordBatch) -> dict[str, pa.Array]:
@@ -163,9 +163,9 @@ class Encoder:
         column = self._columns[name]
         return as_float(rows[column], column)
 
-    def _ragged(self, places: dict[str, Arrays]) -> dict[str, Ragged]:
+    def _ragged(self, arrays: dict[str, Arrays]) -> dict[str, Ragged]:
         return {
-            name: self._lists(name, feature, places[name])
+            name: self._lists(name, feature, arrays[name])
             for name, feature in self.schema.features.items()
             if feature.kind == "multi" or feature.kind == "sequence"
         }
@@ -233,7 +233,7 @@ _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
 def flat_lists(column: pa.Array, name: str) -> tuple[pa.Array, NDArray[np.int64]]:
-    """Values of a list column one after the other, and offsets (N + 1,); a null list is empty."""
+    """Values of a list column one after the other, and offsets (N + 1,); a null list is empty. Raises InputError."""
     if pa.types.is_null(column.type):
         return pa.nulls(0), np.zeros(len(column) + 1, np.int64)
     if not any(is_list(column.type) for is_list in _LISTS):

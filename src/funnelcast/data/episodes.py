@@ -60,7 +60,7 @@ class TaskBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class Halves:
-    """Tasks that are pieces of random batches, half support and half query (the query has the odd row).
+    """Tasks that are parts of random batches, half support and half query (the query has the odd row).
 
     A batch of fewer than 2 * `tasks` rows has fewer tasks; a last one of a single row is left out.
     """
@@ -90,8 +90,8 @@ class Halves:
 
     def _sizes(self, rows: int) -> tuple[tuple[int, int], ...]:
         tasks = min(self.tasks, rows // 2)
-        pieces = [(rows + i) // tasks for i in range(tasks)]
-        return tuple((piece // 2, piece - piece // 2) for piece in pieces)
+        sizes = [(rows + i) // tasks for i in range(tasks)]
+        return tuple((size // 2, size - size // 2) for size in sizes)
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ class Loader:
         return generator_of(self.seed, "unknown ids", epoch, number)
 
     def _order(self, epoch: int) -> Iterator[Tensor]:
-        """A permutation in pieces: of all rows where they fit the window, else of blocks and then within windows of
+        """A permutation in chunks: of all rows where they fit the window, else of blocks and then within windows of
         them, of which one is held at a time."""
         generator = generator_of(self.seed, "order", epoch)
         for window in self._windows(generator):
@@ -102,14 +102,14 @@ class Loader:
         return [(first, last + 1) for first, last in rows]
 
 
-def _cut(pieces: Iterable[Tensor], size: int) -> Iterator[Tensor]:
-    """The numbers of pieces one after the other, so many at a time."""
+def _cut(chunks: Iterable[Tensor], size: int) -> Iterator[Tensor]:
+    """The elements of chunks one after the other, so many at a time."""
     held: list[Tensor] = []
-    for piece in pieces:
-        while len(piece):
-            room = size - sum(map(len, held))
-            held.append(piece[:room])
-            piece = piece[room:]
+    for chunk in chunks:
+        while len(chunk):
+            free = size - sum(map(len, held))
+            held.append(chunk[:free])
+            chunk = chunk[free:]
             if sum(map(len, held)) == size:
                 yield torch.cat(held)
                 held = []

@@ -1,4 +1,4 @@
-"""Fitted transforms of numbers: standardising, for networks with knots too, and binning by training quantiles."""
+"""Fitted transforms of numbers: standardising, for networks with bin edges too, and binning by training quantiles."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Standard(Config):
 
 
 class Piecewise(Standard):
-    """Standardised, with the knots between which a network shall read it."""
+    """Standardised, with the edges of the bins by which a network shall read it."""
 
     edges: tuple[float, ...]
     """Distinct training values, ascending, from the least to the greatest."""
 
     @property
-    def knots(self) -> tuple[float, ...]:
+    def bin_edges(self) -> tuple[float, ...]:
         """The edges, standardised; those that float32 does not distinguish as one."""
         return tuple(np.unique(self(np.asarray(self.edges, np.float64))).tolist())
 

@@ -43,7 +43,7 @@ def seek(value: Any, slots: Any, values: Any) -> Any:
 
 @compiled
 def fill(values: Any, slots: Any) -> None:
-    """The places of distinct values, into empty slots."""
+    """The indices of distinct values, into empty slots."""
     for i in range(len(values)):
         at = slot(values[i], slots)
         while slots[at] != 0:
@@ -53,6 +53,6 @@ def fill(values: Any, slots: Any) -> None:
 
 @compiled
 def look_up(wanted: Any, slots: Any, values: Any, found: Any) -> None:
-    """Writes into found (n,) the places of wanted (n,) in `values`, counted from 1; 0 where a number is not there."""
+    """Writes into found (n,) the indices of wanted (n,) in `values`, counted from 1; 0 where a number is not there."""
     for i in range(len(wanted)):
         found[i] = slots[seek(wanted[i], slots, values)]

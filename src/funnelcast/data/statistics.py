@@ -65,12 +65,12 @@ class Tally:
         """For each fold what those before it hold; nothing for the first one."""
         return self._each(lambda sums: np.concatenate([np.zeros_like(sums[:1]), sums[:-1].cumsum(0)]))
 
-    def placed(self, places: NDArray[np.int64], size: int) -> Tally:
-        """Among `size` categories, category i at `places[i]`; the others have nothing."""
+    def placed(self, indices: NDArray[np.int64], size: int) -> Tally:
+        """Among `size` categories, category i at `indices[i]`; the others have nothing."""
 
         def place(sums: NDArray[np.float64]) -> NDArray[np.float64]:
             placed = np.zeros((len(sums), size, *sums.shape[2:]))
-            placed[:, places] = sums
+            placed[:, indices] = sums
             return placed
 
         return self._each(place)
@@ -106,8 +106,8 @@ def prior_strength(own: Tally, target: int) -> float:
     between = (n * (rates - rate) ** 2).sum() / (groups - 1)
     within = (n * rates * (1 - rates)).sum() / (total - groups)
     size = (total - (n**2).sum() / total) / (groups - 1)
-    spread = between + (size - 1) * within
-    correlation = (between - within) / spread if between > within and spread > 0 else 0.0
+    variance = between + (size - 1) * within
+    correlation = (between - within) / variance if between > within and variance > 0 else 0.0
     return float(np.clip((1 - correlation) / max(correlation, 1 / STRONGEST), WEAKEST, STRONGEST))
 
 

@@ -36,25 +36,25 @@ class Column:
     lists: Ragged | None = None
 
     @cached_property
-    def _distinct(self) -> tuple[NDArray[Any], Codes]:
+    def _unique(self) -> tuple[NDArray[Any], Codes]:
         return np.unique(self.raw, return_inverse=True)
 
     @property
     def values(self) -> NDArray[Any]:
-        """(K,) the distinct values, as in `raw`."""
-        return self._distinct[0]
+        """(K,) the unique values, as in `raw`."""
+        return self._unique[0]
 
     @property
-    def codes(self) -> Codes:
-        """(n,) places in `values`."""
-        return self._distinct[1]
+    def inverse(self) -> Codes:
+        """(n,) the inverse index: where in `values` each row's is."""
+        return self._unique[1]
 
     @cached_property
     def binned(self) -> Codes:
-        """(n,) codes, of numbers in bins that have rows enough for a rate."""
+        """(n,) `inverse`, of numbers the bin of each, with rows enough for a rate."""
         count = max(2, min(MOST_BINS, len(self.raw) // ROWS_OF_BIN))
         if self.numbers is None or self.lists is not None or len(self.values) <= count:
-            return self.codes
+            return self.inverse
         return bins(self.numbers, edges(self.numbers, count))
 
 
@@ -84,8 +84,8 @@ def read(sample: Sample, encoder: Encoder, name: str) -> Column:
 
 def _read_lists(sample: Sample, encoder: Encoder, name: str) -> Column:
     stored = sample.columns.ragged[name]
-    places = sample.rows if stored.index is None else stored.index[sample.rows]
-    total = int((stored.offsets[places + 1] - stored.offsets[places]).sum())
+    chosen = sample.rows if stored.index is None else stored.index[sample.rows]
+    total = int((stored.offsets[chosen + 1] - stored.offsets[chosen]).sum())
     sample = sample.thinned(1 + total // MOST_IDS)
     lists = stored.take(sample.rows)
     hashes = of_lists(lists, ordered=encoder.schema.features[name].kind == "sequence")

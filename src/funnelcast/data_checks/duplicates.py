@@ -24,8 +24,8 @@ MOST_HASHES = 8_000_000
 CHUNK = 131_072
 LEAST, GRAVE = 0.005, 0.1
 """Share of copies among the test rows that is reported, and that is an error."""
-SURE = 6.0
-"""Standard errors."""
+STANDARD_ERRORS = 6.0
+"""A difference of more standard errors than these is a finding."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,16 @@ def hash_parts(parts: dict[str, Compared], sequences: frozenset[str], progress: 
     one_in = 1 + max(map(len, parts.values())) // MOST_HASHES
     hashed = {}
     for part, rows in parts.items():
-        hasher, pieces = RowHasher(rows.columns, sequences, rows.unknown), []
+        hasher, chunks = RowHasher(rows.columns, sequences, rows.unknown), []
         for start in range(0, len(rows), CHUNK):
             stop = min(start + CHUNK, len(rows))
-            pieces.append(_hash(hasher, rows.kept(start, stop), start, one_in))
+            chunks.append(_hash(hasher, rows.kept(start, stop), start, one_in))
             progress("compare rows", done + stop, total, "rows")
         done += len(rows)
         hashed[part] = Hashed(
-            np.concatenate([piece.features for piece in pieces]),
-            np.concatenate([piece.labels for piece in pieces]),
-            sum(piece.total for piece in pieces),
+            np.concatenate([chunk.features for chunk in chunks]),
+            np.concatenate([chunk.labels for chunk in chunks]),
+            sum(chunk.total for chunk in chunks),
         )
     return hashed
 
@@ -91,7 +91,7 @@ def duplicates(hashed: dict[str, Hashed]) -> Iterator[Finding]:
         both = (own * len(train) + shared * len(other)) / (len(train) + len(other))
         error = math.sqrt(both * (1 - both) * (1 / len(train) + 1 / len(other)))
         excess = (shared - own) / max(1 - own, 1e-9)
-        if excess >= LEAST and shared - own > SURE * error:
+        if excess >= LEAST and shared - own > STANDARD_ERRORS * error:
             yield _taken(part, other, shared, own, excess)
         elif copied and shared >= LEAST:
             yield _mean_and_std(part, other, shared, copied)
@@ -175,7 +175,7 @@ class Repeats(NamedTuple):
 def excess_repeats(counts: NDArray[np.int64]) -> Repeats | None:
     """The gravest excess in the counts (V,) of V distinct values; none where there is none beyond chance.
 
-    f_k values that stand k times each, of independent rows, are a mixture of Poisson laws, E f_k = ∫ e^-λ λ^k / k! dν,
+    f_k values that stand k times each, of independent rows, are a Poisson mixture, E f_k = ∫ e^-λ λ^k / k! dν,
     so by Cauchy and Schwarz (E f_k)² <= (k + 1) / k · E f_(k-1) · E f_(k+1). Copies break it: where every row stands
     twice, f_2 is large and f_1 and f_3 are 0.
     """
@@ -189,5 +189,5 @@ def excess_repeats(counts: NDArray[np.int64]) -> Repeats | None:
 
 
 def _at_most(count: float) -> float:
-    """The mean of a Poisson law of which `count` was seen, at most."""
+    """The mean of a Poisson distribution of which `count` was seen, at most."""
     return count + 3 * math.sqrt(count) + 5

@@ -38,7 +38,7 @@ def feature_drift(train: Column, other: Column, encoder: Encoder) -> Finding | N
     """Of the values of a feature; of lists, of their lengths and their last ids."""
     for each in _compared(train, other, encoder):
         found = measure_drift(each.train, train.sample, each.other, other.sample, each.values)
-        if found is not None and found.is_sure and found.index >= LARGE:
+        if found is not None and found.is_significant and found.index >= LARGE:
             return _finding(train.name, other.sample.part, found, each)
     return None
 
@@ -54,7 +54,7 @@ def _compared(train: Column, other: Column, encoder: Encoder) -> Iterator[_Compa
 
 
 def _ids(train: Codes, other: Codes, encoder: Encoder, feature: str, what: str = "") -> _Compared:
-    """Unknown ids stand with the rare ones: parts of one law differ in them."""
+    """Unknown ids stand with the rare ones: parts of one distribution differ in them."""
     values = frequent(train, other)
     if not isinstance(encoder.numbers.get(feature), Bins):
         values = values[values > 0]
@@ -115,8 +115,8 @@ def _difference(part: str, found: Drift, compared: _Compared) -> str:
 
 LARGE = 0.25
 """Population stability index above which a population has changed, by custom, after what chance gives is taken off."""
-SURE = 6.0
-"""Standard errors."""
+STANDARD_ERRORS = 6.0
+"""A difference of more standard errors than these is a finding."""
 MOST_VALUES, LEAST_ROWS = 50, 50
 """Values that are compared one by one, and the rows of both parts that each must have; others are compared together."""
 RUNS = 1.5
@@ -132,7 +132,7 @@ class Drift:
     """(2, K + 1), the rest last."""
     index: float
     """Population stability index, without what chance gives."""
-    is_sure: bool
+    is_significant: bool
 
 
 def measure_drift(one: Codes, a: Sample, other: Codes, b: Sample, values: Codes) -> Drift | None:
@@ -141,37 +141,37 @@ def measure_drift(one: Codes, a: Sample, other: Codes, b: Sample, values: Codes)
     Neighbouring rows are alike where a user's rows stand together, or hours follow each other. So X² of the two parts
     is judged by that of the stretches within them (Rao and Scott's first-order correction), or by the number of runs.
     """
-    one, other = (_places(codes, values) for codes in (one, other))
-    tables = [_by_stretch(places, sample, len(values) + 1) for places, sample in ((one, a), (other, b))]
+    one, other = (_indices(codes, values) for codes in (one, other))
+    tables = [_by_stretch(indices, sample, len(values) + 1) for indices, sample in ((one, a), (other, b))]
     counts = np.stack([table.sum(0) for table in tables])
     free, within = int(np.count_nonzero(counts.sum(0))) - 1, sum(len(table) - 1 for table in tables)
     if free < 1 or not within:
         return None
     unlike = max(1.0, sum(map(_chi_square, tables)) / (free * within), _by_runs(one, other))
-    is_sure = _chi_square(counts) / free / unlike > _most_by_chance(free)
+    is_significant = _chi_square(counts) / free / unlike > _most_by_chance(free)
     chance = unlike * free * float((1 / counts.sum(1)).sum())
-    return Drift(counts / counts.sum(1, keepdims=True), _stability(counts) - chance, is_sure)
+    return Drift(counts / counts.sum(1, keepdims=True), _stability(counts) - chance, is_significant)
 
 
-def _places(codes: Codes, values: Codes) -> Codes:
-    """(n,) the place of each code in `values` (K,), K for others."""
-    place = np.searchsorted(values, codes)
-    return np.where(np.append(values, -1)[place] == codes, place, len(values)) if len(values) else np.zeros_like(codes)
+def _indices(codes: Codes, values: Codes) -> Codes:
+    """(n,) the index of each code in `values` (K,), K for others."""
+    index = np.searchsorted(values, codes)
+    return np.where(np.append(values, -1)[index] == codes, index, len(values)) if len(values) else np.zeros_like(codes)
 
 
-def _by_stretch(places: Codes, sample: Sample, count: int) -> NDArray[np.float64]:
-    """(S, count) weights of rows by stretch and place."""
-    cells = np.bincount(sample.stretch * count + places, sample.weight, sample.stretches * count)
+def _by_stretch(indices: Codes, sample: Sample, count: int) -> NDArray[np.float64]:
+    """(S, count) weights of rows by stretch and index."""
+    cells = np.bincount(sample.stretch * count + indices, sample.weight, sample.stretches * count)
     return np.asarray(cells, np.float64).reshape(-1, count)
 
 
 def _by_runs(*parts: Codes) -> float:
     """How many times the variance of independent rows that of runs is; 1 where rows do not come in runs."""
     expected = runs = 0.0
-    for places in parts:
-        shares = np.bincount(places) / len(places)
-        expected += 1 + (len(places) - 1) * (1 - float(shares @ shares))
-        runs += 1 + np.count_nonzero(places[1:] != places[:-1])
+    for indices in parts:
+        shares = np.bincount(indices) / len(indices)
+        expected += 1 + (len(indices) - 1) * (1 - float(shares @ shares))
+        runs += 1 + np.count_nonzero(indices[1:] != indices[:-1])
     return 2 * expected / runs if expected >= RUNS * runs else 1.0
 
 
@@ -183,16 +183,16 @@ def _stability(counts: NDArray[np.float64]) -> float:
 
 
 def _chi_square(counts: NDArray[np.float64]) -> float:
-    """Pearson's, of a table whose rows have one law if nothing but chance parts them."""
+    """Pearson's, of a table whose rows have one distribution if nothing but chance parts them."""
     rows, columns = counts.sum(1, keepdims=True), counts.sum(0)
     expected = rows * columns / columns.sum()
     return float(((counts - expected) ** 2 / np.where(expected > 0, expected, 1)).sum())
 
 
 def _most_by_chance(free: int) -> float:
-    """Chi-square over its degrees of freedom, `SURE` standard errors out (Wilson and Hilferty 1931)."""
+    """Chi-square over its degrees of freedom, `STANDARD_ERRORS` standard errors out (Wilson and Hilferty 1931)."""
     part = 2 / (9 * free)
-    return float((1 - part + SURE * math.sqrt(part)) ** 3)
+    return float((1 - part + STANDARD_ERRORS * math.sqrt(part)) ** 3)
 
 
 def frequent(one: Codes, other: Codes) -> Codes:

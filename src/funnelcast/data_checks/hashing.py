@@ -42,8 +42,8 @@ def _slice(lists: Ragged, first: int, end: int) -> Ragged:
 
 def _sums(lists: Ragged, ordered: bool) -> Hashes:
     lengths = np.diff(lists.offsets)
-    places = np.arange(len(lists.ids)) - np.repeat(lists.offsets[:-1], lengths) if ordered else np.zeros(1, np.int64)
-    each = add(np.broadcast_to(places.astype(np.uint64), len(lists.ids)), lists.ids)
+    positions = np.arange(len(lists.ids)) - np.repeat(lists.offsets[:-1], lengths) if ordered else np.zeros(1, np.int64)
+    each = add(np.broadcast_to(positions.astype(np.uint64), len(lists.ids)), lists.ids)
     if lists.weights is not None:
         each = add(each, lists.weights)
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(each, dtype=np.uint64)])  # modulo 2^64, so exact

@@ -16,7 +16,7 @@ from funnelcast.evaluation.funnel import sample_space
 from funnelcast.evaluation.standard_errors import wilson
 from funnelcast.schema.funnel import Funnel, Output
 
-SURE = 0.9
+NEARLY_CERTAIN = 0.9
 """Of the rows where the feature is known, at least this share reached the step."""
 TIMES = 100
 """It is so many times as often known where the step was reached as where it was not."""
@@ -53,9 +53,9 @@ class _Known(NamedTuple):
         """Whether the step can be told from it, beyond chance."""
         if self.known < FEWEST_KNOWN or self.share < TIMES * self.share_others:
             return False
-        sure, _ = wilson(self.known / (self.known + self.known_others), self.known + self.known_others)
+        low, _ = wilson(self.known / (self.known + self.known_others), self.known + self.known_others)
         _, most = wilson(self.known_others / self.others, self.others)
-        return sure >= SURE and self.share >= TIMES / 5 * most
+        return low >= NEARLY_CERTAIN and self.share >= TIMES / 5 * most
 
 
 def known_after(column: Column, encoder: Encoder) -> Finding | None:
@@ -71,11 +71,11 @@ def known_after(column: Column, encoder: Encoder) -> Finding | None:
 def _known(column: Column, funnel: Funnel) -> Iterator[_Known]:
     for output in funnel.outputs:
         space = sample_space(output, column.sample.labels)
-        codes, reached = column.codes[space], column.sample.labels[space, output.step] == 1
+        values, reached = column.inverse[space], column.sample.labels[space, output.step] == 1
         if min(np.count_nonzero(reached), np.count_nonzero(~reached)) < FEWEST:
             continue
-        default = int(np.argmax(np.bincount(codes[~reached])))
-        known = codes != default
+        default = int(np.argmax(np.bincount(values[~reached])))
+        known = values != default
         yield _Known(
             output,
             default,
@@ -95,7 +95,7 @@ def _is_empty(column: Column, encoder: Encoder, code: int) -> bool:
 
 def _length(column: Column, code: int) -> int:
     assert column.numbers is not None
-    return int(column.numbers[np.argmax(column.codes == code)])
+    return int(column.numbers[np.argmax(column.inverse == code)])
 
 
 def _is_known(column: Column, encoder: Encoder, default: int) -> str:

@@ -40,7 +40,7 @@ def label_copy(column: Column, encoder: Encoder) -> Finding | None:
     steps = [encoder.schema.funnel.names[each.step] for each in copies]
     first = max(copies, key=lambda each: min(each.share, each.rest))
     step, labels = encoder.schema.funnel.names[first.step], column.sample.labels[:, first.step]
-    reached, other = (_values(column, encoder, codes) for codes in (first.values, first.others))
+    reached, other = (_values(column, encoder, indices) for indices in (first.values, first.others))
     rows, rest = np.count_nonzero(labels == 1), np.count_nonzero(labels == 0)
     return Finding(
         COPY,
@@ -54,10 +54,10 @@ def label_copy(column: Column, encoder: Encoder) -> Finding | None:
 
 
 def _copies(column: Column) -> Iterator[Copy]:
-    labels, codes = column.sample.labels, column.codes
+    labels, inverse = column.sample.labels, column.inverse
     _, combination = np.unique(combinations(labels), return_inverse=True)
-    usual = _usual(combination, codes)
-    is_usual = codes == usual[combination]
+    usual = _usual(combination, inverse)
+    is_usual = inverse == usual[combination]
     often = np.bincount(combination)[combination] >= FEWEST
     for step in range(labels.shape[1]):
         classes = [often & (labels[:, step] == label) for label in (1, 0)]
@@ -69,17 +69,17 @@ def _copies(column: Column) -> Iterator[Copy]:
             yield Copy(step, share, rest, values, others)
 
 
-def _usual(groups: NDArray[np.int64], codes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(G,) the most frequent code of each group."""
-    pairs, counts = np.unique(groups * (codes.max() + 1) + codes, return_counts=True)
-    group, code = np.divmod(pairs, codes.max() + 1)
+def _usual(groups: NDArray[np.int64], inverse: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(G,) the most frequent value of each group."""
+    pairs, counts = np.unique(groups * (inverse.max() + 1) + inverse, return_counts=True)
+    group, value = np.divmod(pairs, inverse.max() + 1)
     order = np.lexsort((counts, group))
     last = np.searchsorted(group[order], np.arange(groups.max() + 1), side="right") - 1
-    usual: NDArray[np.int64] = code[order][last]
+    usual: NDArray[np.int64] = value[order][last]
     return usual
 
 
-def _values(column: Column, encoder: Encoder, codes: list[int]) -> str:
+def _values(column: Column, encoder: Encoder, indices: list[int]) -> str:
     if column.lists is not None:
-        return "one certain list" if len(codes) == 1 else f"one of {len(codes)} lists"
-    return " or ".join(raw_value(encoder, column.name, column.values[code]) or "no value" for code in codes)
+        return "one certain list" if len(indices) == 1 else f"one of {len(indices)} lists"
+    return " or ".join(raw_value(encoder, column.name, column.values[index]) or "no value" for index in indices)

@@ -16,8 +16,8 @@ from funnelcast.schema.funnel import Funnel, Output
 
 TIMES = 1.25
 """Ratio of the odds of a step in the two parts that is reported."""
-SURE = 5.0
-"""Standard errors."""
+STANDARD_ERRORS = 5.0
+"""A difference of more standard errors than these is a finding."""
 FEWEST = 8
 """Stretches of each part, without which the error of a rate is not known."""
 
@@ -42,8 +42,8 @@ def _rate(sample: Sample, output: Output) -> Share | None:
 
 
 def _differ(before: Share, after: Share) -> bool:
-    is_sure = abs(after.value - before.value) > SURE * math.hypot(before.error, after.error)
-    return is_sure and abs(math.log(_odds(after.value) / _odds(before.value))) >= math.log(TIMES)
+    is_significant = abs(after.value - before.value) > STANDARD_ERRORS * math.hypot(before.error, after.error)
+    return is_significant and abs(math.log(_odds(after.value) / _odds(before.value))) >= math.log(TIMES)
 
 
 def _odds(share: float) -> float:

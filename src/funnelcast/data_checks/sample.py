@@ -75,8 +75,8 @@ def evenly_spaced(total: int, limit: int, seed: int) -> NDArray[np.int64]:
     if total <= limit:
         return np.arange(total)
     blocks = max(1, limit // BLOCK)
-    width, places = total / blocks, np.random.default_rng(seed).random(blocks)
-    first = ((np.arange(blocks) + places * (1 - BLOCK / width)) * width).astype(np.int64)
+    width, offsets = total / blocks, np.random.default_rng(seed).random(blocks)
+    first = ((np.arange(blocks) + offsets * (1 - BLOCK / width)) * width).astype(np.int64)
     return (first[:, None] + np.arange(BLOCK)).ravel()
 
 

@@ -16,13 +16,13 @@ from funnelcast.schema.dataset import Schema
 from funnelcast.schema.features import IdFeature
 
 GRAVE, WORTH_SAYING = 0.25, 0.10
-"""Unknown ids beyond what one law for both parts would give: share of the rows that is a warning, and a note."""
+"""Unknown ids beyond one distribution of both parts: share of the rows that is a warning, and a note."""
 GRAVE_LISTS = 0.5
 """The same of ids in lists. Lists repeat their neighbours', so that less is known of what to expect."""
 MOST = 0.8
 """Share of the rows above which it is more than new ids that come up."""
-SURE = 4.0
-"""Standard errors."""
+STANDARD_ERRORS = 4.0
+"""A difference of more standard errors than these is a finding."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ def _of_field(name: str, place: int, min_count: int, train: Columns, parts: dict
     expected = expected_unknown(train.ids[:, place], min_count)
     for part, rows in parts.items():
         share = unknown_share(rows.ids[:, place])
-        sure = SURE * (expected.error(len(rows)) + expected.error(len(train)))
-        if share - expected.elsewhere >= max(WORTH_SAYING, sure):
+        chance = STANDARD_ERRORS * (expected.error(len(rows)) + expected.error(len(train)))
+        if share - expected.elsewhere >= max(WORTH_SAYING, chance):
             return _Ids(name, expected.train, expected.elsewhere, part, len(rows), share)
     return None
 
@@ -69,7 +69,7 @@ def _of_lists(name: str, train: Columns, parts: dict[str, Columns]) -> _Ids | No
     own = unknown_in_lists(train.ragged[name])
     for part, rows in parts.items():
         share = unknown_in_lists(rows.ragged[name])
-        if share - own >= GRAVE_LISTS + SURE * (0.25 / len(rows)) ** 0.5:
+        if share - own >= GRAVE_LISTS + STANDARD_ERRORS * (0.25 / len(rows)) ** 0.5:
             return _Ids(name, own, own, part, len(rows), share)
     return None
 
@@ -110,7 +110,7 @@ Ids = NDArray[np.int32]
 
 @dataclass(frozen=True)
 class Expected:
-    """Shares of unknown ids in the training rows, and in others of their law."""
+    """Shares of unknown ids in the training rows, and in others of their distribution."""
 
     train: float
     elsewhere: float
@@ -118,7 +118,7 @@ class Expected:
     """Mean rows of a run of neighbouring rows with one id: as many rows are one draw."""
 
     def error(self, rows: int) -> float:
-        """Standard error of the share in so many rows of that law, at least that of one draw."""
+        """Standard error of the share in so many rows of that distribution, at least that of one draw."""
         draws = max(1.0, rows / self.run)
         share = min(max(self.elsewhere, 1 / (draws + 1)), draws / (draws + 1))
         return float(np.sqrt(share * (1 - share) / draws))

@@ -35,8 +35,8 @@ class OffsetPrior:
         """Of the likeliest mean and std for rows (N,) of many groups, to within 0.05 each: groups are drawn from it."""
         likelihood = _of_groups(logits, labels, groups)
         means, stds = (grid.flatten() for grid in np.meshgrid(MEANS, STDS))
-        spread = np.maximum(stds, 1e-3)  # all mass on one node
-        prior = np.exp(-(((OFFSETS[:, None] - means) / spread) ** 2) / 2)
+        scale = np.maximum(stds, 1e-3)  # all mass on one node
+        prior = np.exp(-(((OFFSETS[:, None] - means) / scale) ** 2) / 2)
         prior /= prior.sum(0)
         blocks = np.split(likelihood, range(BLOCK, len(likelihood), BLOCK))
         log_likelihoods = sum(np.log(block @ prior + np.finfo(float).tiny).sum(0) for block in blocks)
@@ -44,8 +44,8 @@ class OffsetPrior:
         return cls(float(means[best]), float(stds[best]))
 
 
-def recalibrated(prior: OffsetPrior, logits: Floats, labels: Array, asked: Floats) -> tuple[Floats, Floats]:
-    """Log p and log q (M,) of rows with the model's logits `asked` (M,), from labelled rows (N,) of their group."""
+def recalibrated(prior: OffsetPrior, logits: Floats, labels: Array, query: Floats) -> tuple[Floats, Floats]:
+    """Log p and log q (M,) of rows with the model's logits `query` (M,), from labelled rows (N,) of their group."""
     design, base = np.full((len(logits), 1), prior.std), logits + prior.mean
     mode = posterior_mode(design, base, labels)
     u = mode.at + NODES / np.sqrt(mode.curvature[0, 0])
@@ -53,7 +53,7 @@ def recalibrated(prior: OffsetPrior, logits: Floats, labels: Array, asked: Float
     log_likelihoods = moved @ labels - softplus(moved).sum(1) - u**2 / 2
     weights = np.exp(log_likelihoods - log_likelihoods.max())
     weights /= weights.sum()
-    after = asked + prior.mean + prior.std * u[:, None]
+    after = query + prior.mean + prior.std * u[:, None]
     return np.log(weights @ sigmoid(after)), np.log(weights @ sigmoid(-after))
 
 
@@ -79,7 +79,7 @@ class RatePrior:
     @classmethod
     def fit(cls, labels: Array, groups: Array) -> RatePrior:
         """By moments (Kleinman 1973), of labels (N,) in {0, 1} in groups (N,): with r the rate of all N rows, n_g and
-        r_g rows and rate of each of G groups, and ρ = 1 / (1 + strength),
+        r_g rows and rate of each of G groups, and ρ = 1 / (1 + strength).
 
             E Σ n_g (r_g - r)² = r (1 - r) ((1 - ρ) (G - 1) + ρ (N - Σ n_g² / N))
         """
@@ -87,10 +87,10 @@ class RatePrior:
         rows, positives = np.bincount(inverse), np.bincount(inverse, labels)
         total = float(rows.sum())
         rate = float(np.clip(positives.sum(), 0.5, total - 0.5)) / total
-        spread = float(rows @ (positives / rows - rate) ** 2) / (rate * (1 - rate))
+        between = float(rows @ (positives / rows - rate) ** 2) / (rate * (1 - rate))
         within = len(rows) - 1
-        room = total - float(rows @ rows) / total - within  # 0 if all groups have one row, which tell nothing of ρ
-        share = (spread - within) / max(room, 1.0) if room > 0 else 0.0
+        expected = total - float(rows @ rows) / total - within  # 0 if all groups have one row, which tell nothing of ρ
+        share = (between - within) / max(expected, 1.0) if expected > 0 else 0.0
         share = min(max(share, 1e-6), 1 - 1e-6)
         return cls(rate, 1 / share - 1)
 

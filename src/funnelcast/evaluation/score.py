@@ -17,7 +17,7 @@ from funnelcast.ops import Precision, Reach, check_precision
 from funnelcast.ops.reach import undo_downsampling
 from funnelcast.runtime.threads import Workers, mapped, threads
 
-PIECE = 4096
+CHUNK = 4096
 """Rows of one forward pass; the last bits of a figure depend on it, so it is the same everywhere."""
 
 
@@ -37,7 +37,7 @@ def score(
     model: Scorer,
     columns: Columns,
     keep_negatives: float = 1.0,
-    on_piece: Callable[[int], None] | None = None,
+    on_chunk: Callable[[int], None] | None = None,
     precision: Precision = "float32",
     workers: int | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -50,8 +50,8 @@ def score(
     log_q = np.empty_like(log_p)
 
     @torch.inference_mode()
-    def of_piece(start: int) -> int:
-        stop = min(start + PIECE, len(columns))
+    def of_chunk(start: int) -> int:
+        stop = min(start + CHUNK, len(columns))
         reach = model.score(rows.slice(start, stop).to(model.device), precision=precision)
         if keep_negatives < 1:
             reach = undo_downsampling(reach, model.parents, keep_negatives)
@@ -59,12 +59,12 @@ def score(
         log_q[start:stop] = reach.log_q.cpu().numpy()
         return stop
 
-    starts = range(0, len(columns), PIECE)
+    starts = range(0, len(columns), CHUNK)
     workers = max(1, min(workers or torch.get_num_threads(), len(starts)))
     with _threads(model, workers) as pool:
-        for stop in mapped(pool, of_piece, starts, workers):
-            if on_piece is not None:
-                on_piece(stop)
+        for stop in mapped(pool, of_chunk, starts, workers):
+            if on_chunk is not None:
+                on_chunk(stop)
     return log_p, log_q
 
 

@@ -213,8 +213,8 @@ def rows_part(a: Floats, b: Floats, size: float) -> Part:
     """
     average = a.mean(0) - b.mean(0)
     total = float(average @ average)
-    twice = sum(float(model.var(0, ddof=1).sum()) / len(model) for model in (a, b) if len(model) > 1)
-    kept = max(0.0, 1 - twice / total) if total > 0 else 0.0
+    interactions = sum(float(model.var(0, ddof=1).sum()) / len(model) for model in (a, b) if len(model) > 1)
+    kept = max(0.0, 1 - interactions / total) if total > 0 else 0.0
     return Part(average * math.sqrt(kept * size / (size - 1)), (size - 1) * kept**2)
 
 

@@ -42,8 +42,8 @@ def welch(variances: Sequence[float], freedoms: Sequence[float]) -> float:
 
     Satterthwaite (1946), Welch (1947).
     """
-    spread = sum(variances)
-    shares = [(v / spread, f) for v, f in zip(variances, freedoms, strict=True) if v > 0] if spread > 0 else []
+    total = sum(variances)
+    shares = [(v / total, f) for v, f in zip(variances, freedoms, strict=True) if v > 0] if total > 0 else []
     return 1 / sum(share**2 / f for share, f in shares) if shares else math.inf
 
 

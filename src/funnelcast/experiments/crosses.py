@@ -18,7 +18,7 @@ from funnelcast.data.encoder import Encoder
 from funnelcast.data.table import Table
 from funnelcast.evaluation.logistic import sigmoid
 from funnelcast.experiments.baselines.fit import LOGISTIC, fit_simple, logits_of
-from funnelcast.experiments.baselines.rows import FOLDS, Rates, View, pieces, sample
+from funnelcast.experiments.baselines.rows import FOLDS, Rates, View, chunks, sample
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.folds import with_folds
 from funnelcast.models.network import NetworkRecipe
@@ -174,7 +174,7 @@ def _steps(rates: Rates, sampled: Columns, parents: tuple[int, ...]) -> Iterator
     constants = rates_given_parent(Batch.of(sampled), parents)
     logit = [np.log(rate / (1 - rate)) if 0 < rate < 1 else 0.0 for rate in constants]
     simple = fit_simple(rates, parents, logit)
-    views: list[View] = [rates.of_training(piece) for piece in pieces(len(sampled))]
+    views: list[View] = [rates.of_training(chunk) for chunk in chunks(len(sampled))]
     base = np.concatenate([logits_of(simple.steps, view, simple.mean, simple.scale)[LOGISTIC] for view in views])
     labels = cast(NDArray[np.uint8], sampled.labels)
     counted = step_rows(labels, parents)

@@ -60,18 +60,18 @@ def predict_file(
     predictor = predictor if deltas is None else predictor.with_deltas(deltas)
     is_table = (rows / "manifest.json").is_file()
     texts: dict[str, int] = {}
-    pieces = (
+    chunks = (
         _of_table(predictor, Table.open(rows), part, progress) if is_table else _of_file(predictor, rows, out, texts)
     )
     count, names = 0, []
-    with new_file(out) as partial, closing(pieces):
+    with new_file(out) as partial, closing(chunks):
         writer = None
-        for piece in pieces:
-            writer = writer or _writer(partial, out.suffix, piece)
-            writer.write_table(piece)
-            count, names = count + len(piece), piece.column_names
+        for chunk in chunks:
+            writer = writer or _writer(partial, out.suffix, chunk)
+            writer.write_table(chunk)
+            count, names = count + len(chunk), chunk.column_names
             progress("write", count, 0, "rows")
-        assert writer is not None  # there is one piece at least
+        assert writer is not None  # there is one chunk at least
         writer.close()
     progress("write", count, count, "rows")
     return {"rows": count, "columns": names, "unknown_texts": texts}
@@ -97,7 +97,7 @@ def _of_file(predictor: Predictor, rows: Path, out: Path, texts: dict[str, int])
         kept = {column: table[column] for column in schema.keep if column in table.column_names}
         try:
             weight, labels = _raw_weight(table, schema.weight), _raw_labels(batch, schema.funnel)
-            yield _piece(predictor, kept, weight, labels, predictor.predict_arrow(table))
+            yield _chunk(predictor, kept, weight, labels, predictor.predict_arrow(table))
         except InputError as error:
             raise InputError(f"{rows}: {error}") from None
 
@@ -117,15 +117,15 @@ def _of_table(predictor: Predictor, table: Table, part: str, progress: Progress)
         predictor.precision,
     )
     for start in range(0, rows, BATCH_ROWS):
-        piece = slice(start, start + BATCH_ROWS)
+        chunk = slice(start, start + BATCH_ROWS)
         copied = side.slice(start, BATCH_ROWS)
         kept = dict(zip(copied.column_names, copied.columns, strict=True))
-        weight = None if columns.weight is None else np.asarray(columns.weight[piece])
-        labels = _by_step(np.asarray(columns.labels[piece]), funnel)
-        yield _piece(predictor, kept, weight, labels, probabilities(funnel, log_p[piece]))
+        weight = None if columns.weight is None else np.asarray(columns.weight[chunk])
+        labels = _by_step(np.asarray(columns.labels[chunk]), funnel)
+        yield _chunk(predictor, kept, weight, labels, probabilities(funnel, log_p[chunk]))
 
 
-def _piece(
+def _chunk(
     predictor: Predictor,
     kept: dict[str, Any],
     weight: NDArray[np.float32] | None,

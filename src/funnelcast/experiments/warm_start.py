@@ -82,33 +82,33 @@ def warm_start(model: FunnelModel, encoder: Encoder, init: Bundle, keep_negative
     model.load_state_dict(dense, strict=False)
     if keep_negatives != init.keep_negatives:
         _move_first_step(model, init.keep_negatives, keep_negatives)
-    places = {name: _places(name, encoder, init) for name in init.encoder.vocabularies}
+    indices = {name: _indices(name, encoder, init) for name in init.encoder.vocabularies}
     if model.statistics is not None and before.statistics is not None:
-        carry_over(before.statistics, model.statistics, places)
-    _keep(before, model, places)
+        carry_over(before.statistics, model.statistics, indices)
+    _keep(before, model, indices)
     source = _blocks(before)
     for name, rows in _blocks(model).items():
         if source[name].shape[1] != rows.shape[1]:
             raise FunnelcastError(
                 f"vocabulary {name!r} has another embedding size in the bundle; use its [model] settings"
             )
-        if name in places:
-            rows[torch.from_numpy(places[name])] = source[name]
+        if name in indices:
+            rows[torch.from_numpy(indices[name])] = source[name]
         else:
             rows.copy_(source[name])
 
 
-def _keep(before: FunnelModel, model: FunnelModel, places: Mapping[str, NDArray[np.int64]]) -> None:
+def _keep(before: FunnelModel, model: FunnelModel, indices: Mapping[str, NDArray[np.int64]]) -> None:
     """Ids with a row of their own in the bundle keep it, whatever their rows in the new log."""
     known = {name: kept for table in before.embedding.all_tables() for name, kept in table.kept_blocks().items()}
     for table in model.embedding.all_tables():
         for name, kept in table.kept_blocks().items():
-            at = torch.from_numpy(places[name]) if name in places else torch.arange(len(kept))
+            at = torch.from_numpy(indices[name]) if name in indices else torch.arange(len(kept))
             kept.zero_()
             kept[at] = known.get(name, torch.ones(len(at), dtype=torch.bool)).to(kept.device)
 
 
-def _places(name: str, encoder: Encoder, init: Bundle) -> NDArray[np.int64]:
+def _indices(name: str, encoder: Encoder, init: Bundle) -> NDArray[np.int64]:
     """(ids of the bundle,): the encoder's ids of the same values; 0 stays 0."""
     known = encoder.vocabularies[name]
     values = init.encoder.vocabularies[name].values.cast(known.values.type)
@@ -125,8 +125,8 @@ def _described(layer: StatisticsLayer) -> str:
     return f"target statistics of {', '.join(layer.names) or 'nothing'}, numbers in {layer.bins} bins"
 
 
-def carry_over(before: StatisticsLayer, layer: StatisticsLayer, places: Mapping[str, NDArray[np.int64]]) -> None:
-    """Let a layer have the statistics of `before`. `places`: by vocabulary, its id of each id of the other one; those
+def carry_over(before: StatisticsLayer, layer: StatisticsLayer, indices: Mapping[str, NDArray[np.int64]]) -> None:
+    """Let a layer have the statistics of `before`. `indices`: by vocabulary, its id of each id of the other one; those
     without are the same in both."""
     fitted, inputs = before.fitted, layer.inputs
     if fitted.everyone is None:
@@ -135,7 +135,7 @@ def carry_over(before: StatisticsLayer, layer: StatisticsLayer, places: Mapping[
     vocabularies = dict(inputs.fields) | {each.name: each.vocabulary for each in inputs.lists}
     old, new, pairs = before.categories(), layer.categories(), dict[str, NDArray[np.int64]]()
     of = {
-        name: places[vocabularies[name]] if vocabularies.get(name) in places else np.arange(size)
+        name: indices[vocabularies[name]] if vocabularies.get(name) in indices else np.arange(size)
         for name, size in before.sizes.items()
     }
     for name, own in before.pairs().items():

@@ -51,18 +51,18 @@ def draw_curves(
     with mpl.rc_context(SETTINGS):
         figure = Figure(figsize=(7.6, 4.4), layout="constrained", facecolor="white")
         axes = figure.subplots()
-        places = _places(sizes)
+        xs = _xs(sizes)
         ends = {}
         for (name, gains), colour in zip(_ordered(curves, ceiling).items(), _colours(curves, ceiling), strict=True):
-            ends[name] = (_curve(axes, places, gains, colour, is_ceiling=name == ceiling), colour)
+            ends[name] = (_curve(axes, xs, gains, colour, is_ceiling=name == ceiling), colour)
         axes.set_ylim(*_limits(curves, ceiling))
-        axes.set_xlim(places[0] - 0.3, places[-1] + 0.2)
-        _dress(axes, places, sizes, title=title, rows=rows, over=over)
-        _label(axes, places[-1], ends)
+        axes.set_xlim(xs[0] - 0.3, xs[-1] + 0.2)
+        _dress(axes, xs, sizes, title=title, rows=rows, over=over)
+        _label(axes, xs[-1], ends)
         return [_save(figure, stem.with_suffix(kind)) for kind in (".svg", ".png")]
 
 
-def _places(sizes: Sequence[int]) -> Floats:
+def _xs(sizes: Sequence[int]) -> Floats:
     """Sizes on a logarithmic axis; 0 a step to the left of the first other one."""
     logs = [math.log2(size) for size in sizes if size]
     step = float(np.median(np.diff(logs))) if len(logs) > 1 else 1.0
@@ -78,12 +78,12 @@ def _colours(curves: Mapping[str, Sequence[Interval]], ceiling: str | None) -> l
     return [COLOURS[i % (len(COLOURS) - 1)] for i in range(methods)] + [COLOURS[-1]] * (len(curves) - methods)
 
 
-def _curve(axes: Axes, places: Floats, gains: Sequence[Interval], colour: str, *, is_ceiling: bool) -> float:
+def _curve(axes: Axes, xs: Floats, gains: Sequence[Interval], colour: str, *, is_ceiling: bool) -> float:
     """Returns where it ends."""
     middle, low, high = (np.array([getattr(gain, name) for gain in gains]) for name in ("estimate", "low", "high"))
-    axes.plot(places, middle, color=colour, linestyle="--" if is_ceiling else "-", marker="o", markersize=3.5)
+    axes.plot(xs, middle, color=colour, linestyle="--" if is_ceiling else "-", marker="o", markersize=3.5)
     if not is_ceiling:
-        axes.fill_between(places, low, high, color=colour, alpha=0.13, linewidth=0)
+        axes.fill_between(xs, low, high, color=colour, alpha=0.13, linewidth=0)
     return float(middle[-1])
 
 
@@ -96,11 +96,11 @@ def _limits(curves: Mapping[str, Sequence[Interval]], ceiling: str | None) -> tu
     return min(bottom, -0.04 * top), top
 
 
-def _dress(axes: Axes, places: Floats, sizes: Sequence[int], *, title: str, rows: str, over: str) -> None:
+def _dress(axes: Axes, xs: Floats, sizes: Sequence[int], *, title: str, rows: str, over: str) -> None:
     axes.axhline(0, color=INK, linewidth=0.8)
     axes.grid(axis="y", color=PALE, linewidth=0.6)
     axes.set_axisbelow(True)
-    axes.set_xticks(places, [f"{size:,}" for size in sizes])
+    axes.set_xticks(xs, [f"{size:,}" for size in sizes])
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel(f"support: {rows} of the new task")
     axes.set_ylabel(f"log-loss saved over {over}, nats a row")
@@ -110,15 +110,15 @@ def _dress(axes: Axes, places: Floats, sizes: Sequence[int], *, title: str, rows
 def _label(axes: Axes, x: float, ends: Mapping[str, tuple[float, str]]) -> None:
     """Names at the ends of the curves, moved apart; those that have left the picture say so."""
     bottom, top = axes.get_ylim()
-    room = (top - bottom) * 0.052
+    gap = (top - bottom) * 0.052
     ends = dict(sorted(ends.items(), key=lambda item: item[1]))
-    wanted = {name: min(max(y, bottom), top) for name, (y, _) in ends.items()}
-    placed = _apart(list(wanted.values()), room, top)
+    heights = {name: min(max(y, bottom), top) for name, (y, _) in ends.items()}
+    placed = _apart(list(heights.values()), gap, top)
     for (name, (end, colour)), y in zip(ends.items(), placed, strict=True):
         text = f"{name} (below: {end:.2g})" if end < bottom else name
         axes.annotate(
             text,
-            xy=(x, wanted[name]),
+            xy=(x, heights[name]),
             xytext=(x + 0.35, y),
             va="center",
             annotation_clip=False,
@@ -126,14 +126,14 @@ def _label(axes: Axes, x: float, ends: Mapping[str, tuple[float, str]]) -> None:
         )
 
 
-def _apart(wanted: Sequence[float], room: float, top: float) -> list[float]:
-    """Rising heights, at least `room` apart, as near to what is wanted as a pass up and one down make them."""
-    heights = list(wanted)
+def _apart(ideal: Sequence[float], gap: float, top: float) -> list[float]:
+    """Rising heights, at least `gap` apart, as near to the `ideal` ones as a pass up and one down make them."""
+    heights = list(ideal)
     for i in range(1, len(heights)):
-        heights[i] = max(heights[i], heights[i - 1] + room)
+        heights[i] = max(heights[i], heights[i - 1] + gap)
     heights[-1:] = [min(height, top) for height in heights[-1:]]
     for i in range(len(heights) - 2, -1, -1):
-        heights[i] = min(heights[i], heights[i + 1] - room)
+        heights[i] = min(heights[i], heights[i + 1] - gap)
     return heights
 
 

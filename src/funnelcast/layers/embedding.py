@@ -44,7 +44,7 @@ class Embedded(NamedTuple):
         return Embedded(self.flat[start:stop], tuple(each.slice(start, stop) for each in self.sequences), ids)
 
     def leaves(self, *, trained: bool) -> Embedded:
-        """Cut off from what made it; `trained`: a gradient is wanted."""
+        """Cut off from what made it; `trained`: a gradient is needed."""
         vectors = [each.vectors.detach().requires_grad_(trained) for each in self.sequences]
         return self.with_tensors([self.flat.detach().requires_grad_(trained), *vectors])._replace(ids=self.ids)
 

@@ -23,12 +23,12 @@ class HashedIds(nn.Module):
     """x[h(vocabulary, id)] += 1 for every field, and a list's factors for its ids; then numeric features.
 
     The MAN paper's "remove the embedding layer and train the original feature data". Nothing is learned here; two ids
-    that meet in one place are the same to the network.
+    that meet in one bucket are the same to the network.
     """
 
-    def __init__(self, inputs: InputSpec, places: int, pools: Mapping[str, Pool]) -> None:
+    def __init__(self, inputs: InputSpec, buckets: int, pools: Mapping[str, Pool]) -> None:
         super().__init__()
-        self.places, self.numbers, self.pools = places, Numbers(inputs), dict(pools)
+        self.buckets, self.numbers, self.pools = buckets, Numbers(inputs), dict(pools)
         salts = {name: salt for salt, name in enumerate(inputs.vocabularies)}
         self.salts: Tensor
         self.register_buffer("salts", torch.tensor([salts[v] for _, v in inputs.fields], dtype=torch.int64), False)
@@ -37,14 +37,14 @@ class HashedIds(nn.Module):
     @property
     def layout(self) -> list[Block]:
         """What stands where in a row."""
-        widths = {"hashed ids": self.places, **self.numbers.widths}
+        widths = {"hashed ids": self.buckets, **self.numbers.widths}
         starts = accumulate(widths.values(), initial=0)
         return [Block(name, start, width, 1) for (name, width), start in zip(widths.items(), starts, strict=False)]
 
     @property
     def width(self) -> int:
         """D, the numbers per row."""
-        return self.places + self.numbers.width
+        return self.buckets + self.numbers.width
 
     def all_tables(self) -> list[EmbeddingTable]:
         return []
@@ -61,21 +61,21 @@ class HashedIds(nn.Module):
         """There is nothing that could start from vectors."""
         raise NotImplementedError(f"{vocabulary} has no embedding")
 
-    def place(self, ids: Tensor, salts: Tensor | int) -> Tensor:
+    def bucket(self, ids: Tensor, salts: Tensor | int) -> Tensor:
         """Where ids of vocabularies with these salts fall, int64 of the same shape."""
         mixed = (ids.long() + (salts + 1) * 0x85EBCA77) * _MIX
         mixed = (mixed ^ (mixed >> 15)) * _MIX
-        return ((mixed & ((1 << _BITS) - 1)) * self.places) >> _BITS
+        return ((mixed & ((1 << _BITS) - 1)) * self.buckets) >> _BITS
 
     def forward(self, batch: Batch) -> Embedded:
         """-> (B, width)."""
         kind = batch.numeric.dtype
-        x = torch.zeros(batch.ids.shape[0], self.places, dtype=kind, device=batch.ids.device)
-        x = x.scatter_add(1, self.place(batch.ids, self.salts), torch.ones_like(batch.ids, dtype=kind))
+        x = torch.zeros(batch.ids.shape[0], self.buckets, dtype=kind, device=batch.ids.device)
+        x = x.scatter_add(1, self.bucket(batch.ids, self.salts), torch.ones_like(batch.ids, dtype=kind))
         flat = x.flatten()
         for name, pool in self.pools.items():
             lists = batch.lists[name]
             rows = owners(lists.offsets, lists.ids.shape[0])
-            at = rows * self.places + self.place(lists.ids, self.list_salts[name])
+            at = rows * self.buckets + self.bucket(lists.ids, self.list_salts[name])
             flat = flat.index_add(0, at, bag_of(lists, pool).factors.to(kind))
         return Embedded(torch.cat([flat.view(x.shape), self.numbers(batch.numeric)], 1))

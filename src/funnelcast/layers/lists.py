@@ -53,11 +53,11 @@ class Elements(NamedTuple):
         ends = [*self.offsets[:-1:rows].tolist(), int(self.offsets[-1])]
         vectors = self.vectors.split([end - start for start, end in pairwise(ends)])
         offsets = [self.offsets[i : i + rows + 1] for i in range(0, self.offsets.shape[0] - 1, rows)]
-        return [Elements(own, places - places[0]) for own, places in zip(vectors, offsets, strict=True)]
+        return [Elements(own, part - part[0]) for own, part in zip(vectors, offsets, strict=True)]
 
     @property
     def lengths(self) -> Tensor:
-        """(B,)"""
+        """(B,), elements of each row."""
         return self.offsets[1:] - self.offsets[:-1]
 
     def owners(self) -> Tensor:
@@ -66,8 +66,8 @@ class Elements(NamedTuple):
 
     def ages(self, owners: Tensor) -> Tensor:
         """How many elements of its row come after each, (total,): 0 for the newest."""
-        places = torch.arange(self.vectors.shape[0], device=self.offsets.device)
-        return self.offsets[1:][owners] - 1 - places
+        positions = torch.arange(self.vectors.shape[0], device=self.offsets.device)
+        return self.offsets[1:][owners] - 1 - positions
 
     def sums(self, values: Tensor, owners: Tensor | None = None) -> Tensor:
         """Sum per row of values (total, n) -> (B, n)."""

@@ -1,4 +1,4 @@
-"""Numeric features as a network reads them: as they are, or piece by piece between knots."""
+"""Numeric features as a network reads them: as they are, or by the piecewise linear encoding of bins."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from funnelcast.data.encoder import InputSpec
 
 
 class Numbers(nn.Module):
-    """Of a number x with knots k_0 < … < k_n the shares min(max((x - k_i) / (k_i+1 - k_i), 0), 1) of its n pieces, so
+    """Of a number x with bin edges b_0 < … < b_n the shares min(max((x - b_i) / (b_i+1 - b_i), 0), 1) of its n bins, so
     that a linear layer has a slope for each; other numbers as they are.
 
-    The piecewise linear encoding of Gorishniy et al. 2022, but that nothing changes beyond the first and the last knot:
-    amounts have long tails. A number with fewer than two knots is constant, 0.
+    The piecewise linear encoding of Gorishniy et al. 2022, but that nothing changes beyond the first and the last edge:
+    amounts have long tails. A number with fewer than two bin edges is constant, 0.
     """
 
     def __init__(self, inputs: InputSpec) -> None:
         super().__init__()
-        pieces = {name: list(_pieces(inputs.knots.get(name))) for name in inputs.numeric}
-        self.widths = {name: len(own) for name, own in pieces.items()}
+        bins = {name: list(_bins(inputs.bin_edges.get(name))) for name in inputs.numeric}
+        self.widths = {name: len(own) for name, own in bins.items()}
         """Numbers that a network reads of each feature."""
-        self.is_plain = not inputs.knots
-        columns = [i for i, own in enumerate(pieces.values()) for _ in own]
-        fitted = torch.tensor([piece for own in pieces.values() for piece in own]).view(-1, 4).t().contiguous()
+        self.is_plain = not inputs.bin_edges
+        columns = [i for i, own in enumerate(bins.values()) for _ in own]
+        fitted = torch.tensor([each for own in bins.values() for each in own]).view(-1, 4).t().contiguous()
         self.columns: Tensor
         self.fitted: Tensor
         self.register_buffer("columns", torch.tensor(columns, dtype=torch.int64), persistent=False)
@@ -47,11 +47,11 @@ class Numbers(nn.Module):
         return shares.clamp(least, most)
 
 
-def _pieces(knots: tuple[float, ...] | None) -> Iterator[tuple[float, float, float, float]]:
-    """Start, length, least and greatest number of each piece."""
-    if knots is None:
+def _bins(bin_edges: tuple[float, ...] | None) -> Iterator[tuple[float, float, float, float]]:
+    """Start, length, least and greatest number of each bin."""
+    if bin_edges is None:
         yield 0.0, 1.0, -inf, inf
-    elif len(knots) < 2:
+    elif len(bin_edges) < 2:
         yield 0.0, inf, 0.0, 0.0
     else:
-        yield from ((low, high - low, 0.0, 1.0) for low, high in pairwise(knots))
+        yield from ((low, high - low, 0.0, 1.0) for low, high in pairwise(bin_edges))

@@ -103,8 +103,8 @@ class TargetAttention(nn.Module):
     def _pool(self, target: Tensor, elements: Elements, key: ops.DropoutKey | None) -> Tensor:
         owners = elements.owners()
         if self.positions is not None:
-            places = self.positions.of(elements.ages(owners))
-            elements = elements._replace(vectors=elements.vectors + places)
+            positions = self.positions.of(elements.ages(owners))
+            elements = elements._replace(vectors=elements.vectors + positions)
         own = _by_copy(elements.vectors, self.copies)
         weights = self._weights(own, _by_copy(target, self.copies), elements, owners, key)
         return elements.sums((weights * own).transpose(0, 1).flatten(1), owners)
@@ -120,7 +120,7 @@ class TargetAttention(nn.Module):
     def _weights(
         self, own: Tensor, target: Tensor, elements: Elements, owners: Tensor, key: ops.DropoutKey | None
     ) -> Tensor:
-        """(N, total, 1)"""
+        """(N, total, 1), before the softmax."""
         hidden = self._hidden(own, target, owners).relu()
         hidden = hidden if self.rest is None else self.rest(hidden, key)
         assert self.score.bias is not None
@@ -180,10 +180,10 @@ class TransformerPooling(nn.Module):
 
     def _pool(self, vectors: Tensor, starts: Tensor, lengths: Tensor, key: ops.DropoutKey | None) -> Tensor:
         """Of rows whose elements are vectors[start:start + length]; the last vector is padding."""
-        places = torch.arange(self._longest(lengths), device=lengths.device)
-        held = places < lengths[:, None]
-        x = functional.embedding(torch.where(held, starts[:, None] + places, vectors.shape[0] - 1), vectors)
-        x = x + self.positions.of(lengths[:, None] - 1 - places)
+        positions = torch.arange(self._longest(lengths), device=lengths.device)
+        held = positions < lengths[:, None]
+        x = functional.embedding(torch.where(held, starts[:, None] + positions, vectors.shape[0] - 1), vectors)
+        x = x + self.positions.of(lengths[:, None] - 1 - positions)
         x = x.unflatten(2, (self.copies, self.width)).permute(2, 0, 1, 3)
         for layer in self.layers:
             x = layer(x, held, key)

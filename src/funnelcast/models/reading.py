@@ -153,9 +153,9 @@ class ReadingRecipe(Recipe):
     statistics: StatisticsConfig | None = None
     """Target statistics among the inputs, as a table `[model.statistics]`; none by default."""
     embedding: Literal["tables", "none"] = "tables"
-    """`none`: no embeddings; ids are hashed into one vector of `hashed_width` places, each a count."""
+    """`none`: no embeddings; ids are hashed into one vector of `hashed_width` buckets, each a count."""
     hashed_width: Width = 1024
-    """With `embedding = "none"`: places of the hashed vector."""
+    """With `embedding = "none"`: buckets of the hashed vector."""
 
     @model_validator(mode="after")
     def _check_embedding(self) -> Self:
@@ -249,8 +249,8 @@ class ReadingRecipe(Recipe):
     def _pool(self, spec: ListSpec, blocks: dict[str, Block], copies: int) -> TargetAttention | TransformerPooling:
         pool, length = self.pooling[spec.name], spec.max_length
         if isinstance(pool, Target):
-            places = length if pool.positions else 0
-            return TargetAttention(spec.name, blocks[pool.field], pool.hidden, softmax=pool.softmax, positions=places)
+            longest = length if pool.positions else 0
+            return TargetAttention(spec.name, blocks[pool.field], pool.hidden, softmax=pool.softmax, positions=longest)
         assert isinstance(pool, Transformer)
         return TransformerPooling(
             spec.name,

@@ -28,7 +28,7 @@ def adam(
     parameters: Sequence[Tensor], means: Sequence[Tensor], squares: Sequence[Tensor], grads: Sequence[Sequence[Tensor]],
     *, rate: float, scale: float, l2: float, decay: Sequence[float],
 ) -> bool:  # fmt: skip
-    """Move parameters and their moments by a step:
+    """Move parameters and their moments by a step.
 
         g = Σ grads + l2 · w,   m += (1 - β₁)(g - m),   s += (1 - β₂)(g² - s),
         w -= rate · m / (scale · √s + ε) + decay · w.

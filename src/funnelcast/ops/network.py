@@ -91,7 +91,7 @@ def step_attention(
     x: Tensor, sources: Mapping[int, Sequence[int]], transfers: Sequence[tuple[Tensor, Tensor]],
     query: Sequence[Tensor], key: Sequence[Tensor], value: Sequence[Tensor],
 ) -> Tensor:  # fmt: skip
-    """Return the steps' vectors after attention to earlier steps (Xi et al. 2021, eq. 4-6): for each target
+    """Return the steps' vectors after attention to earlier steps (Xi et al. 2021, eq. 4-6), for each target.
 
         u_i = relu(W_i p_i + b_i) of its sources' new vectors p_i, and last its own vector,
         a = softmax_i(⟨Q u_i, K u_i⟩ / √H),   v = Σ_i a_i V u_i.

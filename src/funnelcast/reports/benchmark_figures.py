@@ -11,7 +11,7 @@ from typing import Any
 from funnelcast.benchmarks.markdown import figure
 from funnelcast.experiments.formatting import repeats
 from funnelcast.reports.benchmark_tables import truth_of
-from funnelcast.reports.conclusion import SURE, outputs_of
+from funnelcast.reports.conclusion import ALPHA, outputs_of
 from funnelcast.reports.drawing.row_charts import Dot, paint_dots
 from funnelcast.reports.drawing.style import height_of, named
 from funnelcast.reports.drawing.svg import Picture, in_a_row, picture
@@ -54,7 +54,7 @@ def _auc(name: str, model: Mapping[str, Any], output: str, seeds: list[dict[str,
         return Dot(name, math.nan)
     bounds = [(each["low"], each["high"]) for each in seeds if each["low"] is not None]
     low, high = (fmean(side) for side in zip(*bounds, strict=True)) if bounds else (math.nan, math.nan)
-    return Dot(name, found["mean"], low, high, tuple(found["values"]), is_sure=True)
+    return Dot(name, found["mean"], low, high, tuple(found["values"]), is_filled=True)
 
 
 def _gains(results: Mapping[str, Any], output: str, caption: str) -> Picture:
@@ -68,5 +68,5 @@ def _gain(name: str, gain: Mapping[str, Any] | None) -> Dot:
     if gain is None or gain["estimate"] is None:
         return Dot(name, math.nan)
     low, high = (math.nan if gain[key] is None else gain[key] for key in ("low", "high"))
-    is_sure = gain["p_adjusted"] is not None and gain["p_adjusted"] < SURE
-    return Dot(name, gain["estimate"], low, high, is_sure=is_sure)
+    is_significant = gain["p_adjusted"] is not None and gain["p_adjusted"] < ALPHA
+    return Dot(name, gain["estimate"], low, high, is_filled=is_significant)

@@ -7,7 +7,7 @@ from typing import Any
 
 from funnelcast.benchmarks.markdown import figure, share_of_oracle_gain
 from funnelcast.experiments.formatting import NONE, listing, mean_and_std_text, number, p_text, repeats, short, signed
-from funnelcast.reports.conclusion import SURE, Best, best_of, outputs_of
+from funnelcast.reports.conclusion import ALPHA, Best, best_of, outputs_of
 from funnelcast.reports.table import Cell, Column, Table, text
 
 Results = Mapping[str, Any]
@@ -72,8 +72,8 @@ def _aucs(name: str, model: Results, output: str, best: Best | None, is_base: bo
 def gain_cell(gain: Results) -> Cell:
     """With its interval below it, and a mark where it is significant."""
     bounds = "" if gain["low"] is None else f"[{signed(gain['low'])}, {signed(gain['high'])}]"
-    is_sure = gain["p_adjusted"] is not None and gain["p_adjusted"] < SURE
-    mark = ("▲ " if gain["estimate"] > 0 else "▼ ") if is_sure else ""
+    is_significant = gain["p_adjusted"] is not None and gain["p_adjusted"] < ALPHA
+    mark = ("▲ " if gain["estimate"] > 0 else "▼ ") if is_significant else ""
     return Cell(mark + signed(gain["estimate"]), gain["estimate"], bounds)
 
 

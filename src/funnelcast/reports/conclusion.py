@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from funnelcast.experiments.formatting import listing, p_text, repeats, short, signed
 
-SURE = 0.05
+ALPHA = 0.05
+"""Level of significance."""
 FEW = 50
 """Positives under which an interval is rough."""
 OFF = 0.2
@@ -37,7 +38,7 @@ def conclude(results: Mapping[str, Any]) -> list[Conclusion]:
 
 
 def headline(results: Mapping[str, Any]) -> str:
-    """Who is ahead, where, and of how many of the others that is sure."""
+    """Who is ahead, where, and significantly of how many of the others."""
     bests = {o: best_of(results, o) for o in outputs_of(results)}
     known = {output: best for output, best in bests.items() if best is not None}
     leaders = list(dict.fromkeys(best.model for best in known.values()))
@@ -47,8 +48,8 @@ def headline(results: Mapping[str, Any]) -> str:
         counts: dict[str, list[str]] = {}
         for output, best in own.items():
             counts.setdefault(f"{sum(map(best.beats, best.p)) or 'none'} of {len(best.p)} others", []).append(output)
-        sure = listing([f"over {count} on {listing(names)}" for count, names in counts.items()])
-        sentences.append(f"{leader} has the highest mean AUC of {listing(list(own))}; for sure {sure}.")
+        significant = listing([f"over {count} on {listing(names)}" for count, names in counts.items()])
+        sentences.append(f"{leader} has the highest mean AUC of {listing(list(own))}; significantly {significant}.")
     return " ".join(sentences)
 
 
@@ -83,9 +84,9 @@ def _against_the_best(models: Mapping[str, Any], best: Best, output: str) -> Ite
         yield f"Not significantly different from it: {listing(level)}. Their order among each other means nothing."
     if unsteady:
         names = [f"{name} (± {short(models[name]['figures'][output]['auc']['std'])})" for name in unsteady]
-        yield f"Lower, but their repeats differ too much to be sure; more would decide: {listing(names)}."
+        yield f"Lower, but their repeats differ too much for significance; more would decide: {listing(names)}."
     if lower:
-        yield f"Lower for sure (p < .05, corrected for the number of models): {listing(lower)}."
+        yield f"Significantly lower (p < .05, corrected for the number of models): {listing(lower)}."
 
 
 def _is_far(models: Mapping[str, Any], best: Best, output: str, model: str) -> bool:
@@ -99,15 +100,15 @@ def _over_the_reference(models: Mapping[str, Any], base: str, output: str) -> It
     if not gains:
         yield f"The reference, {base}, has no finished run, so there are no gains over it."
         return
-    sure = {name: g for name, g in gains.items() if g["p_adjusted"] is not None and g["p_adjusted"] < SURE}
-    ahead = [_gain_text(name, gain) for name, gain in sure.items() if gain["estimate"] > 0]
-    behind = [_gain_text(name, gain) for name, gain in sure.items() if gain["estimate"] < 0]
+    significant = {name: g for name, g in gains.items() if g["p_adjusted"] is not None and g["p_adjusted"] < ALPHA}
+    ahead = [_gain_text(name, gain) for name, gain in significant.items() if gain["estimate"] > 0]
+    behind = [_gain_text(name, gain) for name, gain in significant.items() if gain["estimate"] < 0]
     yield f"Ahead of {base} with p < .05: {listing(ahead)}." if ahead else f"No model is ahead of {base} with p < .05."
     if behind:
         yield f"Behind {base} with p < .05: {listing(behind)}."
-    open_ = [name for name in gains if name not in sure]
+    open_ = [name for name in gains if name not in significant]
     if open_:
-        yield f"Neither ahead nor behind for sure: {listing(open_)}."
+        yield f"Neither significantly ahead nor behind: {listing(open_)}."
 
 
 def _gain_text(name: str, gain: Mapping[str, Any]) -> str:
@@ -175,7 +176,7 @@ def _limits(results: Mapping[str, Any]) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Best:
-    """The highest mean AUC of an output, and how sure it is that others are lower."""
+    """The highest mean AUC of an output, and the p-values of others being lower."""
 
     model: str
     auc: float

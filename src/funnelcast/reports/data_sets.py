@@ -12,7 +12,7 @@ from funnelcast.benchmarks.markdown import figure
 from funnelcast.benchmarks.suite import slug
 from funnelcast.experiments.formatting import NONE, listing, number, p_text, short
 from funnelcast.reports.benchmark_tables import failed_table, gain_cell, main_table, oracle_table, quality_table
-from funnelcast.reports.conclusion import SURE, Conclusion, headline, outputs_of
+from funnelcast.reports.conclusion import ALPHA, Conclusion, headline, outputs_of
 from funnelcast.reports.content import Content, Model, quoted
 from funnelcast.reports.drawing.row_charts import Dot, paint_dots
 from funnelcast.reports.drawing.style import height_of, named
@@ -62,7 +62,7 @@ def _summary(results: Results) -> str:
 
 def _headline(base: str, found: Sequence[Standing]) -> str:
     """On how many outputs the reference is ahead of the best other, level, and behind."""
-    known = [each.gain["estimate"] for each in found if each.gain and _is_sure(each.gain)]
+    known = [each.gain["estimate"] for each in found if each.gain and _is_significant(each.gain)]
     ahead, behind = sum(gain > 0 for gain in known), sum(gain < 0 for gain in known)
     return (
         f"Of {len(found)} outputs, {base} is ahead of the best of the other models on {ahead}, behind it on {behind}, "
@@ -70,8 +70,8 @@ def _headline(base: str, found: Sequence[Standing]) -> str:
     )
 
 
-def _is_sure(gain: Results) -> bool:
-    return gain["p_adjusted"] is not None and gain["p_adjusted"] < SURE
+def _is_significant(gain: Results) -> bool:
+    return gain["p_adjusted"] is not None and gain["p_adjusted"] < ALPHA
 
 
 def _conclusions(results: Results) -> Iterator[Conclusion]:
@@ -146,7 +146,7 @@ def _dot(each: Standing) -> Dot:
     if each.gain is None or each.gain["estimate"] is None:
         return Dot(name, math.nan)
     low, high = (math.nan if each.gain[key] is None else each.gain[key] for key in ("low", "high"))
-    return Dot(name, each.gain["estimate"], low, high, is_sure=_is_sure(each.gain))
+    return Dot(name, each.gain["estimate"], low, high, is_filled=_is_significant(each.gain))
 
 
 def _commands(run: BenchmarkRuns) -> Iterator[str]:

@@ -104,7 +104,7 @@ def _attention(found: Sequence[Diagnosis], stem: str) -> Iterator[Picture]:
     for pair in found:
         low, inner_low, middle, inner_high, high = pair["quantiles"]
         name = f"{pair['parent']} → {pair['child']}"
-        dots.append(Dot(name, middle, low, high, is_sure=True, inner=(inner_low, inner_high)))
+        dots.append(Dot(name, middle, low, high, is_filled=True, inner=(inner_low, inner_high)))
     caption = (
         "Weight that a step gives to what the step before passes on, the rest to its own. Dot: median row; bars: half "
         "and nine tenths of the rows. At 0 the link is unused; without spread it is the same for every row."
@@ -120,14 +120,14 @@ def _conflict(found: Sequence[Diagnosis], stem: str) -> Iterator[Picture]:
     for each in found:
         low, high = (math.nan if each.get(key) is None else each[key] for key in ("low", "high"))
         name = f"{each['group']}: {each['a']}, {each['b']}" if several else each["group"]
-        is_sure = low > 0 or high < 0
-        dots.append(Dot(name, math.nan if each["cosine"] is None else each["cosine"], low, high, is_sure=is_sure))
+        is_filled = low > 0 or high < 0
+        dots.append(Dot(name, math.nan if each["cosine"] is None else each["cosine"], low, high, is_filled=is_filled))
     batches = found[0].get("batches")
     between = "of two steps" if several else f"of {found[0]['a']} and {found[0]['b']}"
     caption = (
         f"Cosine of the gradients {between} in the parameters that they share"
         + (f", over {batches:,} batches" if batches else "")
-        + "; bar: 95 % interval; filled: not 0 for sure. Below 0 what helps one step harms the other; near 0 they do "
+        + "; bar: 95 % interval; filled: not 0 at 5 %. Below 0 what helps one step harms the other; near 0 they do "
         "not meet."
     )
     paint = partial(paint_dots, dots=dots, label="cosine of gradients", zero=0.0, signs=True)

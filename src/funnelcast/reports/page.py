@@ -18,7 +18,7 @@ from funnelcast.reports.content import Content
 from funnelcast.reports.drawing.svg import Picture
 
 HERE = Path(__file__).parent / "page"
-ROOM = 3_500_000
+MOST_BYTES = 3_500_000
 """Bytes of figures that stand in the page; the rest is linked."""
 
 
@@ -47,7 +47,7 @@ def page(content: Content) -> str:
 
 def _drawings(pictures: list[Picture]) -> dict[str, Markup]:
     """By file, of those for which there is room."""
-    found, left = dict[str, Markup](), ROOM
+    found, left = dict[str, Markup](), MOST_BYTES
     for picture in pictures:
         drawn = picture.inline
         left -= len(drawn.encode())

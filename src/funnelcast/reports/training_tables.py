@@ -23,7 +23,7 @@ def metrics_table(part: str, outputs: Mapping[str, Any]) -> Table:
             [text(name), *cells, *(Cell(short(found[key], digits), found[key]) for key, digits in keys.items())]
         )
     note = (
-        "AUC with its 95 % interval (DeLong) for other rows of this law; what another seed would give is not in it. "
+        "AUC with its 95 % interval (DeLong) for other rows of this distribution, but not other seeds. "
         "Log-loss in nats a row; normalised entropy 1 or more is no better than the rate alone; observed over "
         "predicted above 1: predictions are too low."
     )

@@ -13,7 +13,7 @@ from funnelcast.boosting.stacked import Stacked, network_of
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.errors import DeltaError
-from funnelcast.evaluation.score import PIECE, Scorer, score
+from funnelcast.evaluation.score import CHUNK, Scorer, score
 from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.statistics import StatisticsLayer
 from funnelcast.models.network import FunnelModel
@@ -29,7 +29,7 @@ from funnelcast.serving.new_rows import NewRows
 from funnelcast.training.added_statistics import AddedStatistics
 from funnelcast.training.overlay import laid_over
 
-BLOCK = 16 * PIECE
+BLOCK = 16 * CHUNK
 """Rows that are embedded at once."""
 
 
@@ -50,8 +50,8 @@ class Deltas:
         self.precision = precision
         self.model, self.keep, self.keys = model, bundle.keep_negatives, Keys([delta.key for delta in deltas])
         self.changed = [delta for delta in deltas if not delta.is_empty]
-        self.places = np.full(len(deltas) + 1, -1, np.int32)  # in `changed`: of each delta, and at the end of none
-        self.places[[i for i, delta in enumerate(deltas) if not delta.is_empty]] = np.arange(len(self.changed))
+        self.indices = np.full(len(deltas) + 1, -1, np.int32)  # in `changed`: of each delta, and at the end of none
+        self.indices[[i for i, delta in enumerate(deltas) if not delta.is_empty]] = np.arange(len(self.changed))
         can_record = isinstance(model, FunnelModel) and model.device.type == "cpu"  # without deltas it may be trees
         self.stacked = bundle.model if isinstance(bundle.model, Stacked) else None
         few = FewRows(model) if can_record else model
@@ -65,11 +65,11 @@ class Deltas:
     def score(self, rows: pa.RecordBatch, columns: Columns) -> NDArray[np.float32]:
         """Log p (N, T) of raw rows, which `columns` are encoded.
 
-        A row without a delta, or with an empty one, has the base's own numbers, bit for bit: each piece of the rows in
+        A row without a delta, or with an empty one, has the base's own numbers, bit for bit: each chunk of the rows in
         which there is one goes through the base as a whole. A row with a delta goes through its network with the others
         of its delta in the call; as always, the last bits depend on how many these are.
         """
-        which = self.places[self.keys.of(rows)]
+        which = self.indices[self.keys.of(rows)]
         log_p = self._of_base(columns, which < 0)
         if (which >= 0).any():
             self._score_adapted(log_p, rows, columns, which)
@@ -85,21 +85,21 @@ class Deltas:
             for start in range(0, len(order), BLOCK):
                 block = order[start : start + BLOCK]
                 x = self._embedded(columns.take(block), None if new is None else new.take(block), which[block])
-                for i, piece in _pieces(which[block]):
-                    reach = network.under(self.changed[i].parameters(own), x.slice(piece.start, piece.stop))
+                for i, chunk in _chunks(which[block]):
+                    reach = network.under(self.changed[i].parameters(own), x.slice(chunk.start, chunk.stop))
                     if self.stacked is not None:
-                        reach = self.stacked.mixed(reach, Batch.of(columns.take(block[piece])))
+                        reach = self.stacked.mixed(reach, Batch.of(columns.take(block[chunk])))
                     reach = undo_downsampling(reach, self.model.parents, self.keep) if self.keep < 1 else reach
-                    log_p[block[piece]] = reach.log_p.cpu().numpy()
+                    log_p[block[chunk]] = reach.log_p.cpu().numpy()
 
     def _of_base(self, columns: Columns, wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Of the pieces that hold a wanted row; all rows in one go where every piece does."""
-        starts = [start for start in range(0, len(columns), PIECE) if wanted[start : start + PIECE].any()]
-        if len(starts) * PIECE >= len(columns):
+        """Of the chunks that hold a wanted row; all rows in one go where every chunk does."""
+        starts = [start for start in range(0, len(columns), CHUNK) if wanted[start : start + CHUNK].any()]
+        if len(starts) * CHUNK >= len(columns):
             return score(self._scorer(len(columns)), columns, self.keep, precision=self.precision)[0]
         log_p = np.zeros((len(columns), len(self.model.parents)), np.float32)
         for start in starts:
-            rows = np.arange(start, min(start + PIECE, len(columns)))
+            rows = np.arange(start, min(start + CHUNK, len(columns)))
             log_p[rows], _ = score(self._scorer(len(rows)), columns.take(rows), self.keep, precision=self.precision)
         return log_p
 
@@ -116,9 +116,9 @@ class Deltas:
         return laid_over(x, self.new.embedding(Batch.of(new).to(self.model.device)))
 
 
-def _pieces(which: NDArray[np.int32]) -> Iterator[tuple[int, slice]]:
-    """Stretches of one delta, of at most `PIECE` rows."""
+def _chunks(which: NDArray[np.int32]) -> Iterator[tuple[int, slice]]:
+    """Stretches of one delta, of at most `CHUNK` rows."""
     starts = [0, *np.flatnonzero(np.diff(which)) + 1]
     for start, end in zip(starts, [*starts[1:], len(which)], strict=True):
-        for first in range(start, end, PIECE):
-            yield int(which[first]), slice(first, min(first + PIECE, end))
+        for first in range(start, end, CHUNK):
+            yield int(which[first]), slice(first, min(first + CHUNK, end))

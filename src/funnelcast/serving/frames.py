@@ -18,7 +18,7 @@ def as_arrow(rows: Any) -> pa.Table:
 
 
 def one_batch(table: pa.Table) -> pa.RecordBatch:
-    """All rows of a table in one piece."""
+    """All rows of a table in one chunk."""
     batches = table.combine_chunks().to_batches()
     return batches[0] if batches else _empty(table)
 
@@ -49,7 +49,7 @@ def _as_table(rows: Any) -> pa.Table:
             _require_lists(rows)
             return pa.table({n: column_of(v) if isinstance(v, (list, np.ndarray)) else v for n, v in rows.items()})
         if hasattr(rows, "iloc") and hasattr(rows, "columns"):
-            _require_distinct([str(name) for name in rows.columns])
+            _require_unique([str(name) for name in rows.columns])
             return pa.Table.from_pandas(rows, preserve_index=False)
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise InputError(f"the rows cannot be read as columns of one type each: {error}") from None
@@ -65,14 +65,14 @@ def _require_lists(rows: dict[str, Any]) -> None:
 
 def _decoded(table: pa.Table) -> pa.Table:
     """With plain values in place of dictionaries, as of pandas' categories. Raises InputError for a doubled column."""
-    _require_distinct(table.column_names)
+    _require_unique(table.column_names)
     for i, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
             table = table.set_column(i, field.name, table.column(i).cast(field.type.value_type))
     return table
 
 
-def _require_distinct(names: list[str]) -> None:
+def _require_unique(names: list[str]) -> None:
     if len(set(names)) < len(names):
         doubled = next(name for name in names if names.count(name) > 1)
         raise InputError(f"the rows have two columns {doubled!r}; rename one")

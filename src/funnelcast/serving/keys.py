@@ -39,8 +39,8 @@ class Keys:
         if self.column is None:
             return np.full(rows.num_rows, 0 if self.of_all else -1, np.int32)
         texts = key_texts(rows, self.column)
-        places = pc.index_in(texts, pa.array(self.values, pa.string()), skip_nulls=True)
-        return np.asarray(pc.fill_null(places, -1))
+        indices = pc.index_in(texts, pa.array(self.values, pa.string()), skip_nulls=True)
+        return np.asarray(pc.fill_null(indices, -1))
 
 
 def key_texts(rows: pa.RecordBatch | pa.Table, column: str) -> pa.Array | pa.ChunkedArray:

@@ -44,9 +44,9 @@ class NewRows:
         counts = {name: len(codes) for name, codes in self.codes.items()}
         made = overlay(model.embedding.all_tables(), self.encoder.inputs(counts))
         blocks = {name: rows for table in made.all_tables() for name, rows in table.blocks().items()}
-        for name, places in order.items():
+        for name, own_order in order.items():
             own = [d.of_base(d.new_rows[name], blocks[name]) for d in deltas if name in d.new_rows]
-            blocks[name][1:] = torch.cat(own)[torch.from_numpy(places)]
+            blocks[name][1:] = torch.cat(own)[torch.from_numpy(own_order)]
         return made
 
     def encode(self, rows: pa.RecordBatch, which: NDArray[np.int32]) -> Columns:

@@ -40,7 +40,7 @@ class Predictor:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the predicted columns: `p_click`, `p_conversion`, `p_conversion_given_click`, …"""
+        """Names of the predicted columns: `p_click`, `p_conversion`, `p_conversion_given_click` and so on."""
         return tuple(output.column for output in self.funnel.outputs)
 
     @property

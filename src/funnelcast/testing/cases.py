@@ -35,7 +35,7 @@ SIZES = {"user": 5, "item": 7, "tag": 6}
 """Ids of each vocabulary, with the unknown one."""
 FIELDS = (("item", "item"), ("user", "user"), ("last", "item"))
 NUMBERS = ("price", "age", "hour")
-KNOTS: dict[str, tuple[float, ...]] = {"age": (-1.5, -0.5, 0.0, 0.1, 2.0)}
+BIN_EDGES: dict[str, tuple[float, ...]] = {"age": (-1.5, -0.5, 0.0, 0.1, 2.0)}
 MULTI = (
     ListSpec("tags", "tag", "multi"),
     ListSpec("words", "tag", "multi"),
@@ -44,10 +44,10 @@ MULTI = (
 SEQUENCES = tuple(ListSpec(n, "item", "sequence", max_length=LONGEST) for n in ("viewed", "bought", "returned"))
 INPUTS = {
     "categorical": InputSpec(FIELDS, SIZES, ()),
-    "numeric": InputSpec((), {}, NUMBERS, knots=KNOTS),
+    "numeric": InputSpec((), {}, NUMBERS, bin_edges=BIN_EDGES),
     "multi": InputSpec((), SIZES, (), MULTI),
     "sequence": InputSpec(FIELDS[:1], SIZES, (), SEQUENCES),
-    "all": InputSpec(FIELDS, SIZES, NUMBERS, MULTI + SEQUENCES, KNOTS),
+    "all": InputSpec(FIELDS, SIZES, NUMBERS, MULTI + SEQUENCES, BIN_EDGES),
 }
 """Kinds of features by name. Weighted lists have the weighted mean, and sequences that are not named below the mean."""
 POOLING: dict[str, Any] = {

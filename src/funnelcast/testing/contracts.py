@@ -121,15 +121,15 @@ def reads_rows_of_unknown_ids(case: Case) -> None:
 
 
 def scores_alike_in_pieces(case: Case) -> None:
-    """To 1e-5 in pieces of any size; and bit for bit in pieces of one size, whatever is scored before them."""
+    """To 1e-5 in chunks of any size; and bit for bit in chunks of one size, whatever is scored before them."""
     columns = case.draw(9)
     whole = _score(case, columns, len(columns))
     _close(Reach(*torch.from_numpy(whole)), case.model(Batch.of(columns)))
-    for piece in (2, 4):
-        found = _score(case, columns, piece)
+    for chunk in (2, 4):
+        found = _score(case, columns, chunk)
         np.testing.assert_allclose(found, whole, rtol=1e-5, atol=1e-6)
-        second = slice(piece, 2 * piece)
-        assert np.array_equal(found[:, second], _score(case, columns.take(np.arange(9)[second]), piece))
+        second = slice(chunk, 2 * chunk)
+        assert np.array_equal(found[:, second], _score(case, columns.take(np.arange(9)[second]), chunk))
 
 
 def is_the_same_after_saving(case: Case) -> None:
@@ -245,8 +245,8 @@ def _scaled(case: Case, scale: float) -> Reach:
     return reach
 
 
-def _score(case: Case, columns: Columns, piece: int) -> NDArray[np.float32]:
-    with mock.patch.object(scoring, "PIECE", piece):
+def _score(case: Case, columns: Columns, chunk: int) -> NDArray[np.float32]:
+    with mock.patch.object(scoring, "CHUNK", chunk):
         return np.stack(scoring.score(case.model, columns))
 
 

@@ -29,7 +29,7 @@ from funnelcast.schema.dataset import Schema
 FIELDS, VALUES = 8, 10
 PAIRS = ((0, 1), (2, 3), (4, 5), (6, 7), (1, 2), (5, 6))
 """Fields that interact; each step takes all of them, half of the tables are common to both."""
-SPREAD = 1.3
+LOGIT_SCALE = 1.3
 """Standard deviation of the logits."""
 RATE = 0.3
 ADDITIVE_SHARE = 0.5
@@ -38,7 +38,7 @@ ADDITIVE_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Sample:
-    """Rows drawn from the law."""
+    """Rows drawn from the process."""
 
     ids: NDArray[np.int32]  # (N, FIELDS), 1 … VALUES
     labels: NDArray[np.uint8]  # (N, 2): click, conversion
@@ -47,24 +47,24 @@ class Sample:
 
 
 class Simulator:
-    """The law of one seed."""
+    """The process of one seed."""
 
     def __init__(self, seed: int = 0, *, noise: bool = False) -> None:
         """`noise`: probabilities are constant, so that nothing can be learned."""
         rng = np.random.default_rng([seed, 1])
         self.seed = seed
-        self.spread = 0.0 if noise else SPREAD
+        self._scale = 0.0 if noise else LOGIT_SCALE
         shared = _tables(rng)
         self._steps = [_mixed(shared, _tables(rng)) for _ in range(2)]
         pilot = rng.integers(0, VALUES, (100_000, FIELDS))
-        self._offsets = [_offset(self.spread * _logit(step, pilot)) for step in self._steps]
+        self._offsets = [_offset(self._scale * _logit(step, pilot)) for step in self._steps]
 
     def sample(self, rows: int, part: int = 0) -> Sample:
         """`rows` rows; another `part` is another independent sample."""
         rng = np.random.default_rng([self.seed, 2, part])
         x = rng.integers(0, VALUES, (rows, FIELDS))
         p_click, p_conversion = (
-            _sigmoid(offset + self.spread * _logit(step, x))
+            _sigmoid(offset + self._scale * _logit(step, x))
             for step, offset in zip(self._steps, self._offsets, strict=True)
         )
         click = rng.random(rows) < p_click

@@ -44,15 +44,15 @@ class DenseAdam:
         self.square = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.steps = 0
 
-    def step(self, by_piece: Sequence[list[Tensor]]) -> None:
-        """By what the gradients of a batch's pieces add up to: of the groups' parameters, one after the other."""
-        for share in self.shares(by_piece):
+    def step(self, by_microbatch: Sequence[list[Tensor]]) -> None:
+        """By what the gradients of a batch's microbatches add up to: of the groups' parameters, one after the other."""
+        for share in self.shares(by_microbatch):
             share()
 
-    def shares(self, by_piece: Sequence[list[Tensor]]) -> list[Callable[[], None]]:
+    def shares(self, by_microbatch: Sequence[list[Tensor]]) -> list[Callable[[], None]]:
         """What there is to do in such a step, for threads to share."""
         sizes = [parameter.shape for parameter in self.parameters]
-        assert all([grad.shape for grad in grads] == sizes for grads in by_piece), (
+        assert all([grad.shape for grad in grads] == sizes for grads in by_microbatch), (
             "gradients are not of these parameters"
         )
         self.steps += 1
@@ -61,18 +61,20 @@ class DenseAdam:
         for group in self.groups:
             end = start + len(group.parameters)
             for share in _shares(start, [parameter.numel() for parameter in group.parameters]):
-                jobs.append(partial(self._move, group, share, by_piece, group.learning_rate / correction, scale))
+                jobs.append(partial(self._move, group, share, by_microbatch, group.learning_rate / correction, scale))
             start = end
         return jobs
 
     @torch.no_grad()
-    def _move(self, group: Group, own: list[int], by_piece: Sequence[list[Tensor]], rate: float, scale: float) -> None:
+    def _move(
+        self, group: Group, own: list[int], by_microbatch: Sequence[list[Tensor]], rate: float, scale: float
+    ) -> None:
         """`own`: numbers of parameters of a group."""
         first = self.parameters[own[0]]
         decays = group.decays or (0.0,) * len(group.parameters)
         start = next(i for i, each in enumerate(self.parameters) if each is group.parameters[0])
         weight, mean, square = ([every[i] for i in own] for every in (self.parameters, self.mean, self.square))
-        grads = [[piece[i] for i in own] for piece in by_piece]
+        grads = [[microbatch[i] for i in own] for microbatch in by_microbatch]
         decay = [group.learning_rate * decays[i - start] for i in own]
         with ops.compute(first.device, dtype=first.dtype):
             ops.adam(weight, mean, square, grads, rate=rate, scale=scale, l2=group.l2, decay=decay)

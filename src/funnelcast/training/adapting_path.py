@@ -29,7 +29,7 @@ from funnelcast.training.offsets import LEAST, Logits, offsets
 from funnelcast.training.overlay import NewIds
 
 BIAS = "model.output.bias"
-PIECE = 8192
+CHUNK = 8192
 """Rows that go through the network at once."""
 
 
@@ -69,6 +69,7 @@ class Run:
 
     @classmethod
     def of(cls, model: FunnelModel, starting: Starting, config: Adapting, new: NewIds | None) -> Run:
+        """Raises FunnelcastError where the model has none of the groups that adapt."""
         inner = _settings(config, starting)
         if not model.groups(inner.groups):
             raise FunnelcastError(
@@ -128,7 +129,7 @@ class Run:
         model, loss = self.own, self.starting.loss.model_copy(update=fixed)
         objective = Objective(model, build_loss_weights(loss, [0.5] * len(weights)).to(model.device), loss)
         adapted = {f"model.{name}": p for name, p in model.groups(self.inner.groups).items()}
-        return InnerLoop(objective, dict[str, Tensor](adapted), [], embedding=self.new is not None, size=PIECE)
+        return InnerLoop(objective, dict[str, Tensor](adapted), [], embedding=self.new is not None, size=CHUNK)
 
     def path(self, rows: Looked, steps: int | None = None) -> tuple[InnerLoop, list[Place]]:
         """The loop, and where it is after 0, 1, … steps on some rows; at 0 it is the model itself."""
@@ -161,7 +162,7 @@ class Run:
 
     def _logits(self, loop: InnerLoop, rows: Looked, at: Place) -> Tensor:
         """(N, T)."""
-        return Logits(self.own).under(loop.names, at.leaves, self.lookup.rows(rows, at.new), PIECE)
+        return Logits(self.own).under(loop.names, at.leaves, self.lookup.rows(rows, at.new), CHUNK)
 
     def _loss(self, loop: InnerLoop, rows: Looked, logits: Tensor) -> float:
         """What is minimised, from the rows' logits."""

@@ -48,10 +48,10 @@ def added_rows(layer: StatisticsLayer, rows: Batch, keep_negatives: float) -> di
     found = {}
     for name, category in layer.categories().items():
         offsets, codes = flat_codes(category, rows)
-        known, places = np.unique(codes, return_inverse=True)
+        known, inverse = np.unique(codes, return_inverse=True)
         sums = np.zeros((2, 1, len(known), observed.shape[1]))
         counts, folds = np.zeros((1, len(known))), np.zeros(len(rows), np.uint8)
-        add_rows(folds, offsets, places.reshape(-1).astype(np.int32), observed, reached, sums, counts)
+        add_rows(folds, offsets, inverse.reshape(-1).astype(np.int32), observed, reached, sums, counts)
         own = np.concatenate([sums[0, 0, :, :-1], sums[1, 0, :, :-1], sums[0, 0, :, -1:]], 1)[known > 0]
         if len(own):
             above = torch.from_numpy(known[known > 0].astype(np.int64))
@@ -94,24 +94,24 @@ class AddedStatistics:
         layer, table, parts = self.layer, self.table.to(x.flat.dtype), list[Tensor]()
         single, starts = [category.codes(batch).long() for category in layer.columns().values()], layer.starts.long()
         if single:
-            rows = self._places(torch.stack(single, 1) + starts[: len(single)], which[:, None])
+            rows = self._indices(torch.stack(single, 1) + starts[: len(single)], which[:, None])
             parts.append(table[rows].flatten(1))
         for name, start in zip(layer.lists, starts[len(single) :].tolist(), strict=False):
             lists = batch.lists[name]
             own = which.repeat_interleave(lists.offsets.diff(), output_size=len(lists.ids))
             bag = bag_of(lists, "mean" if lists.weights is None else "weighted_mean")
-            parts.append(bag.add_up(self._places(lists.ids.long() + start, own), table))
+            parts.append(bag.add_up(self._indices(lists.ids.long() + start, own), table))
         added, flat = torch.cat(parts, 1), x.flat.clone()
         flat[:, flat.shape[1] - added.shape[1] :] += added
         return x._replace(flat=flat)
 
-    def _places(self, rows: Tensor, which: Tensor) -> Tensor:
+    def _indices(self, rows: Tensor, which: Tensor) -> Tensor:
         """In the table; 0 where nothing is added."""
         if not len(self.keys):
             return torch.zeros_like(rows)
         keys = rows + which * self.size
-        places = torch.searchsorted(self.keys, keys).clamp(max=len(self.keys) - 1)
-        return torch.where(self.keys[places] == keys, places + 1, 0)
+        indices = torch.searchsorted(self.keys, keys).clamp(max=len(self.keys) - 1)
+        return torch.where(self.keys[indices] == keys, indices + 1, 0)
 
 
 def _difference(fitted: TargetStatistics, name: str, own: Added) -> Tensor:

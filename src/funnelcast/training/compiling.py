@@ -1,4 +1,4 @@
-"""The plain step by torch.compile: for graphics cards, as the CPU has loops of our own."""
+"""The plain step by torch.compile: for graphics cards, as the CPU has kernels of our own."""
 
 from __future__ import annotations
 

@@ -42,40 +42,40 @@ class Gradients:
     rows: Batch
     losses: Tensor  # (T,) mean loss per step, before any task weight
     weights: Tensor  # (T,) of the rows that observed the step
-    by_piece: Sequence[list[Tensor]]  # of the parameters, for each piece that the batch was cut into
-    embedded_by_piece: Sequence[Embedded]  # of the embedded batch; none where that is not trained
+    by_microbatch: Sequence[list[Tensor]]  # of the parameters, for each microbatch that the batch was cut into
+    embedded_by_microbatch: Sequence[Embedded]  # of the embedded batch; none where that is not trained
     touching: Tensor | None = None  # (B,) whether a row may move the embedding; none for all
     readings: Sequence[Reading] | None = None  # of the tables by the batch, where they were requested
     metrics: MetaMetrics | None = None
 
     @property
     def parameters(self) -> list[Tensor]:
-        """Of the batch as one, added up in the pieces' order."""
-        return [sum_of(own) for own in zip(*self.by_piece, strict=True)]
+        """Of the batch as one, added up in the microbatches' order."""
+        return [sum_of(own) for own in zip(*self.by_microbatch, strict=True)]
 
     @property
     def embedded(self) -> Embedded | None:
         """Of the embedded batch, as one."""
-        return joined(self.embedded_by_piece) if self.embedded_by_piece else None
+        return joined(self.embedded_by_microbatch) if self.embedded_by_microbatch else None
 
 
-def add_up(batch: Batch, pieces: Iterable[Gradients], readings: Sequence[Reading] | None = None) -> Gradients:
-    """Of the pieces of a batch, in their order."""
-    first, *rest = pieces
+def add_up(batch: Batch, microbatches: Iterable[Gradients], readings: Sequence[Reading] | None = None) -> Gradients:
+    """Of the microbatches of a batch, in their order."""
+    first, *rest = microbatches
     losses, every = first.losses.clone(), (first, *rest)
-    for piece in rest:
-        losses += piece.losses
-    by_piece = [own for piece in every for own in piece.by_piece]
-    embedded = [own for piece in every for own in piece.embedded_by_piece]
-    return Gradients(batch, losses, first.weights, by_piece, embedded, readings=readings)
+    for microbatch in rest:
+        losses += microbatch.losses
+    by_microbatch = [own for microbatch in every for own in microbatch.by_microbatch]
+    embedded = [own for microbatch in every for own in microbatch.embedded_by_microbatch]
+    return Gradients(batch, losses, first.weights, by_microbatch, embedded, readings=readings)
 
 
-def joined(pieces: Sequence[Embedded]) -> Embedded:
-    """Rows one after the other; offsets are left as the first piece's, as gradients have no need of them."""
-    if len(pieces) == 1:
-        return pieces[0]
-    tensors = zip(*(piece.tensors() for piece in pieces), strict=True)
-    return pieces[0].with_tensors([torch.cat(each) for each in tensors])
+def joined(microbatches: Sequence[Embedded]) -> Embedded:
+    """Rows one after the other; offsets are left as the first microbatch's, as gradients have no need of them."""
+    if len(microbatches) == 1:
+        return microbatches[0]
+    tensors = zip(*(microbatch.tensors() for microbatch in microbatches), strict=True)
+    return microbatches[0].with_tensors([torch.cat(each) for each in tensors])
 
 
 def sum_of(terms: Sequence[Tensor]) -> Tensor:

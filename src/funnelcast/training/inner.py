@@ -45,7 +45,7 @@ class Rows(NamedTuple):
         return self._replace(seed=self._seed("again", time))
 
     def microbatches(self, size: int, totals: BatchTotals, *, trained: bool) -> Iterator[Microbatch]:
-        """At most `size` rows each; `trained`: whether a gradient by the embedded rows is wanted."""
+        """At most `size` rows each; `trained`: whether a gradient by the embedded rows is needed."""
         for start in range(0, len(self.batch), size):
             own = self.slice(start, min(start + size, len(self.batch)))
             assert own.batch.labels is not None
@@ -125,10 +125,12 @@ class InnerLoop:
 
     def step(self, rows: Rows, leaves: Tensors, *, order: int) -> InnerStep:
         """The gradient by the parameters `leaves`; `order` 2: to be differentiated once more."""
-        parts, twice = [], order == 2
-        for part in self._microbatches(rows, trained=twice and self.embedding):
+        parts, second_order = [], order == 2
+        for part in self._microbatches(rows, trained=second_order and self.embedding):
             _, combined = self._run(part, leaves, order)
-            grads = torch.autograd.grad(combined, leaves, create_graph=twice, allow_unused=True, materialize_grads=True)
+            grads = torch.autograd.grad(
+                combined, leaves, create_graph=second_order, allow_unused=True, materialize_grads=True
+            )
             parts.append((part.x, list(grads)))
         by_leaf = zip(*(grads for _, grads in parts), strict=True)
         return InnerStep(leaves, parts, [sum_of([g.detach() for g in grads]) for grads in by_leaf])
@@ -139,8 +141,8 @@ class InnerLoop:
         for x, grads in step.parts:
             outputs = [(g, v) for g, v in zip(grads, by_gradient, strict=True) if g.requires_grad]
             of, vectors = zip(*outputs, strict=True)
-            wanted = self._trained(x, step.leaves)
-            second = torch.autograd.grad(of, wanted, vectors, allow_unused=True, materialize_grads=True)
+            targets = self._trained(x, step.leaves)
+            second = torch.autograd.grad(of, targets, vectors, allow_unused=True, materialize_grads=True)
             found.append(self._split(x, second))
         return concatenated(found)
 

@@ -112,7 +112,7 @@ def rates_given_parent(rows: Batch, parents: tuple[int, ...]) -> list[float]:
 
 
 def observed_weight(labels: Tensor, weight: Tensor | None) -> Tensor:
-    """Sum of the weights of the rows where each step was observed, (T,): known before the batch is cut in pieces.
+    """Sum of the weights of the rows where each step was observed, (T,): known before the batch is cut.
 
     Class weights do not count in it.
     """
@@ -148,7 +148,7 @@ class LossWeights(nn.Module, ABC):
         """The scalar to minimise, from mean losses (T,).
 
         For a micro-batch, give its loss sums over the whole batch's weights, and as `share` its part of the batch: the
-        results of the pieces then add up to the batch's.
+        results of the microbatches then add up to the batch's.
         """
         weights, penalty = self.task_weights(), self.penalty()
         total = (weights * losses / self.scale).sum()

@@ -59,7 +59,7 @@ class Microbatch(NamedTuple):
         return None if self.seeds is None else DropoutKey(self.seeds, self.seed_rows)
 
     def leaves(self, *, trained: bool) -> Microbatch:
-        """With x cut off from what made it; `trained`: a gradient by it is wanted."""
+        """With x cut off from what made it; `trained`: a gradient by it is needed."""
         return self._replace(x=self.x.leaves(trained=trained))
 
     def slice(self, start: int, stop: int) -> Microbatch:

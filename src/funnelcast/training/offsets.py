@@ -57,5 +57,5 @@ class Logits(nn.Module):
     def under(self, names: Sequence[str], leaves: Tensors, rows: Rows, size: int) -> Tensor:
         """With `leaves` in the place of parameters `names`, `size` rows at once."""
         parameters = dict(zip(names, leaves, strict=True))
-        pieces = (rows.slice(start, min(start + size, len(rows.batch))) for start in range(0, len(rows.batch), size))
-        return torch.cat([functional_call(self, parameters, (piece,)) for piece in pieces])
+        chunks = (rows.slice(start, min(start + size, len(rows.batch))) for start in range(0, len(rows.batch), size))
+        return torch.cat([functional_call(self, parameters, (chunk,)) for chunk in chunks])

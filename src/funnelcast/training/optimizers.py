@@ -43,7 +43,7 @@ class OptimizerConfig(Config):
     least_batches: int = Field(default=1, ge=1, le=1 << 24)
     """Steps of an epoch, at least: where there are few rows, `batch_size` is no more than their part."""
     micro_batch: int = Field(default=1024, ge=1, le=1 << 24)
-    """Rows that have noise of their own. Changes what dropout drops, and as `at_once` does."""
+    """Rows that have a dropout mask of their own. Changes that mask, and as `at_once` does."""
     at_once: Annotated[int, Field(ge=1, le=1 << 24)] | Literal["auto"] = "auto"
     """Micro-batches that go through the network together; gradients are added. Changes speed, memory and the order of
     sums. `auto` takes two where every thread has two, one elsewhere; with a number what is trained does not depend on
@@ -53,7 +53,7 @@ class OptimizerConfig(Config):
     AMD's processors with AVX-512 BF16 and on GPUs, and needs that instruction; meta steps stay float32."""
     compile: bool = False
     """Let torch.compile make code of the network's plain operations, which takes a minute in the first batches. It is
-    for GPUs: on a CPU that code takes the place of loops that are faster. Meta steps go without."""
+    for GPUs: on a CPU that code takes the place of kernels that are faster. Meta steps go without."""
     clip: float | None = Field(default=None, gt=0)
     """Largest norm of the whole gradient; none for no limit."""
 
@@ -117,12 +117,12 @@ class Optimizer:
         """Of `parameters`, and of what a batch reads of the embedding. `workers`: threads that share this; what comes
         out does not depend on them."""
         jobs: list[Callable[[], Any]] = []
-        if found.embedded_by_piece:
+        if found.embedded_by_microbatch:
             read = zip(self._spans, found.readings or self.reads(found.rows), strict=True)
-            jobs = [partial(row_gradients, *pair, found.embedded_by_piece, found.touching) for pair in read]
+            jobs = [partial(row_gradients, *pair, found.embedded_by_microbatch, found.touching) for pair in read]
         if self.clip is None and self.row_adams:
             move = [partial(_move, *pair, workers) for pair in zip(self.row_adams, jobs, strict=False)]
-            every: list[Callable[[], Any]] = [*move, *self.adam.shares(found.by_piece)]
+            every: list[Callable[[], Any]] = [*move, *self.adam.shares(found.by_microbatch)]
             parallel_map(workers, run_job, every)
             return
         found_rows: list[tuple[Tensor, Tensor]] = parallel_map(workers, run_job, jobs)

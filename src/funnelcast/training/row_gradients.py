@@ -42,7 +42,7 @@ class Reading(NamedTuple):
 
     uses: list[_Use]
     rows: Tensor  # (U,) the distinct ones
-    places: Tensor  # (n,) where the rows of all uses are among them
+    inverse: Tensor  # (n,) the inverse index: where the rows of all uses are among them
 
     @classmethod
     def of(cls, span: Span, batch: Batch) -> Reading:
@@ -52,12 +52,12 @@ class Reading(NamedTuple):
             return cls(uses, *ops.unique(torch.cat([use.rows for use in uses])))
 
     def by(self, touching: Tensor) -> Reading:
-        """Of the rows of the table those that `touching` (B,) of the batch read; `places` are -1 for others."""
+        """Of the rows of the table those that `touching` (B,) of the batch read; `inverse` is -1 for others."""
         numbers = torch.full_like(self.rows, -1)
-        numbers[self.places[self._read_by(touching)]] = 0
+        numbers[self.inverse[self._read_by(touching)]] = 0
         found = (numbers == 0).nonzero().squeeze(1)
         numbers[found] = torch.arange(len(found), dtype=numbers.dtype, device=numbers.device)
-        return Reading(self.uses, self.rows[found], numbers[self.places].to(self.places.dtype))
+        return Reading(self.uses, self.rows[found], numbers[self.inverse].to(self.inverse.dtype))
 
     def _read_by(self, touching: Tensor) -> Tensor:
         return torch.cat([use.read_by(touching) for use in self.uses])
@@ -76,19 +76,19 @@ def row_gradients(
     span: Span, reading: Reading, embedded: Sequence[Embedded], touching: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The distinct rows (U,) of the table that a batch reads, and their gradients (U, E), from the gradients of the
-    embedded batch, piece by piece. `touching` (B,): whether a row of the batch counts as reading; what others read too
+    embedded batch's microbatches. `touching` (B,): whether a row of the batch counts as reading; what others read too
     gets their gradients nevertheless.
     """
-    uses, rows, places = reading if touching is None else reading.by(touching)
+    uses, rows, inverse = reading if touching is None else reading.by(touching)
     weight = span.table.weight
     sums = embedded[0].flat.new_zeros(len(rows), weight.shape[1])
-    by_use = zip(*(_grads(span, piece) for piece in embedded), strict=True)
+    by_use = zip(*(_grads(span, microbatch) for microbatch in embedded), strict=True)
     with ops.compute(weight.device, dtype=weight.dtype):
-        for use, place, grads in zip(uses, places.split([len(use.rows) for use in uses]), by_use, strict=True):
+        for use, part, grads in zip(uses, inverse.split([len(use.rows) for use in uses]), by_use, strict=True):
             if use.bag is not None:
-                ops.scatter_add_bags(sums, place, torch.cat(grads), use.bag.offsets, use.bag.factors)
+                ops.scatter_add_bags(sums, part, torch.cat(grads), use.bag.offsets, use.bag.factors)
                 continue
-            for own, grad in zip(place.split([len(grad) for grad in grads]), grads, strict=True):
+            for own, grad in zip(part.split([len(grad) for grad in grads]), grads, strict=True):
                 ops.scatter_add(sums, own, grad)
     return rows, sums
 

@@ -9,8 +9,8 @@ reached the parent, p its predicted probability of that, s = Σ o / Σ 1 the sha
 
 Where p is right, E[o w / s] = 1 for every row that is not clipped: weights have mean 1 over the rows that reached the
 parent, and what is minimised is the loss over all rows, as if the child were seen in each. s is known before a batch is
-cut, so the pieces' sums add up to the batch's; a mean of the weights themselves would not. ESCM²-IPW and ESCM²-DR (Wang
-et al. 2022) are `loss_space = "both"` with these.
+cut, so the microbatches' sums add up to the batch's; a mean of the weights themselves would not. ESCM²-IPW and ESCM²-DR
+(Wang et al. 2022) are `loss_space = "both"` with these.
 
 r is the imputed probability of the child, σ((1 + a) z + b + c log(p / (1 - p))), from the network's logit z and its log
 odds of the parent: a, b and c are learned, per step, from 0, to make the variance of the second term's gradient least
@@ -69,7 +69,7 @@ def selected_losses(
     members: int = 1,
     imputing: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """A piece's part in each step's loss (T,), and in that of the imputation, a scalar.
+    """A microbatch's part in each step's loss (T,), and in that of the imputation, a scalar.
 
     logits (B × K, T) given the parent, of K members; labels (B × K, T) over all rows; weight (B × K,) or none;
     factors (T,) on the losses of reached rows; imputing (3, T): a, b, c of doubly_robust.
@@ -90,7 +90,7 @@ def selected_losses(
     slope, shift, by_odds = imputing
     odds = torch.logit(p.clamp(max=1 - 1e-6), eps=1e-6)
     r = torch.sigmoid((1 + slope) * logits.detach() + shift + by_odds * odds)
-    # r e(1) + (1 - r) e(0), as r e(1) may be 0 · ∞ in its derivative by r, of which none is wanted
+    # r e(1) + (1 - r) e(0), as r e(1) may be 0 · ∞ in its derivative by r, of which none is needed
     imputed = torch.where(has_parent, torch.lerp(if_not, if_reached, r.detach()), 0.0)
     known = _of_parents(labels, parents) != UNOBSERVED
     total = (rows * torch.where(known, imputed, 0.0)).sum(0) / whole.known

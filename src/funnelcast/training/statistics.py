@@ -45,9 +45,9 @@ def folds_of(rows: int, folds: int, seed: int) -> NDArray[np.uint8]:
 
 
 def folds_by_key(keys: NDArray[Any], folds: int, seed: int) -> NDArray[np.uint8]:
-    """The same, with rows of one key in one fold."""
-    distinct, places = np.unique(keys, return_inverse=True)
-    return folds_of(len(distinct), folds, seed)[places.reshape(-1)]
+    """The fold (N,) of each row as by `folds_of`, with rows of one key in one fold."""
+    unique, inverse = np.unique(keys, return_inverse=True)
+    return folds_of(len(unique), folds, seed)[inverse.reshape(-1)]
 
 
 def folds_by_time(times: NDArray[Any], folds: int) -> NDArray[np.uint8]:
@@ -120,8 +120,8 @@ def _or_before(
     assert before.everyone is not None
     old, held = before.tallies[name], own.rows[0] > 0
     if name in pairs:
-        places = 1 + np.searchsorted(pairs[name], before.pairs[name])
-        old = old.placed(np.append(0, places), len(held))
+        indices = 1 + np.searchsorted(pairs[name], before.pairs[name])
+        old = old.placed(np.append(0, indices), len(held))
     held[0] = True
     return old.at_rates(before.everyone, everyone).unless(held, own)
 
@@ -193,13 +193,13 @@ def add_rows(folds: Any, offsets: Any, ids: Any, observed: Any, reached: Any, su
 
 
 def _edges(train: Batch, column: int, rows: NDArray[np.int64], bins: int) -> NDArray[np.float32]:
-    """Edges of at most `bins` bins of a number: between its distinct values if these are few, else its quantiles."""
+    """Edges of at most `bins` bins of a number: between its unique values if these are few, else its quantiles."""
     chosen = torch.from_numpy(rows[:: max(1, -(-len(rows) // SAMPLED))])
     values = train.numeric[chosen, column].numpy()
-    distinct = np.unique(values)
-    if len(distinct) > bins:
-        distinct = np.unique(np.quantile(values, np.arange(1, bins) / bins, method="lower"))
-    return distinct[:-1].astype(np.float32)
+    edges = np.unique(values)
+    if len(edges) > bins:
+        edges = np.unique(np.quantile(values, np.arange(1, bins) / bins, method="lower"))
+    return edges[:-1].astype(np.float32)
 
 
 def _known_pairs(pairs: Pairs, train: Batch, rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -80,7 +80,7 @@ class PlainStep:
         totals, model = self.objective.totals(batch), self.objective.model
         rows, captured = self.rows_at_once(len(batch)), self.captured
         starts = range(0, len(batch), rows)
-        captured.begin(lend=len(starts) <= self.workers)
+        captured.begin(static_outputs=len(starts) <= self.workers)
 
         def reads() -> Sequence[Reading] | None:
             return self.reads(batch) if self.reads is not None else None

@@ -87,10 +87,10 @@ def test_cut_short_it_goes_on_to_the_same(
     resumed, ran = search(path, table, tmp_path / "cut"), next(calls)
     assert ran == 9  # eight, and the one that was cut twice
 
-    def told(found: dict[str, Any]) -> list[Any]:
+    def figures_of(found: dict[str, Any]) -> list[Any]:
         return [[(t["value"], t["settings"]) for t in own["trials"]] for own in found["models"].values()]
 
-    assert told(resumed) == told(whole)
+    assert figures_of(resumed) == figures_of(whole)
 
 
 def test_finished_trials_are_not_run_again_and_more_can_be_asked_for(table: Path, tmp_path: Path) -> None:

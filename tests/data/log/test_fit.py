@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from funnelcast.data.log.engine import Engine
 from funnelcast.data.log.fit import finite
 from funnelcast.data.log.prepare import prepare
-from funnelcast.data.log.quantiles import bin_edges, piece_edges
+from funnelcast.data.log.quantiles import bin_edges, piecewise_edges
 from funnelcast.data.numeric import Bins, Piecewise
 from funnelcast.data.table import Table
 from tests.data.log.test_moments import moments
@@ -63,23 +63,35 @@ def test_bins_are_at_most_those_asked_for_and_none_is_empty(engine: Engine, valu
     assert (np.bincount(bins(np.array(values, float)), minlength=len(bins))[1:] > 0).all()
 
 
-def test_pieces_of_distinct_numbers_hold_as_many_each(engine: Engine) -> None:
+def test_bins_of_unique_numbers_hold_as_many_each(engine: Engine) -> None:
     values = np.random.default_rng(0).permutation(1001).astype(float)
-    assert piece_edges(engine, column(engine, values), 10) == list(range(0, 1001, 100))
+    assert piecewise_edges(engine, column(engine, values), 10) == list(range(0, 1001, 100))
 
 
-def test_heavy_values_are_edges_and_take_no_pieces_from_the_others(engine: Engine) -> None:
-    """90 % zeros: nine of ten pieces are for the amounts, and one leads to the least of them."""
+def test_heavy_values_are_edges_and_take_no_bins_from_the_others(engine: Engine) -> None:
+    """90 % zeros: nine of ten bins are for the amounts, and one leads to the least of them."""
     amounts = [float(x) for x in range(1, 101)]
-    assert piece_edges(engine, column(engine, [0.0] * 900 + amounts), 10) == [0, 1, 12, 23, 34, 45, 56, 67, 78, 89, 100]
-    assert piece_edges(engine, column(engine, [5.0] * 900 + [7.0] * 900 + [9.0]), 2) == [5, 7, 9]
+    assert piecewise_edges(engine, column(engine, [0.0] * 900 + amounts), 10) == [
+        0,
+        1,
+        12,
+        23,
+        34,
+        45,
+        56,
+        67,
+        78,
+        89,
+        100,
+    ]
+    assert piecewise_edges(engine, column(engine, [5.0] * 900 + [7.0] * 900 + [9.0]), 2) == [5, 7, 9]
 
 
 @pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(-3, 6), max_size=40), st.integers(2, 12))
-def test_pieces_reach_from_the_least_to_the_greatest(engine: Engine, values: list[int], count: int) -> None:
-    edges = piece_edges(engine, column(engine, pa.array(values, pa.float64())), count)
+def test_bins_reach_from_the_least_to_the_greatest(engine: Engine, values: list[int], count: int) -> None:
+    edges = piecewise_edges(engine, column(engine, pa.array(values, pa.float64())), count)
     assert edges == sorted(set(edges)) and set(edges) <= set(values)
     assert len(edges) <= count + 1
     assert edges[:1] + edges[-1:] == ([min(values), max(values)] if values else [])
@@ -87,7 +99,7 @@ def test_pieces_reach_from_the_least_to_the_greatest(engine: Engine, values: lis
     assert {value for value, n in counts.items() if n * count >= len(values)} <= set(edges)
 
 
-def test_a_number_in_pieces_is_standardised_and_brings_knots(tmp_path: Path) -> None:
+def test_a_number_in_bins_is_standardised_and_brings_their_edges(tmp_path: Path) -> None:
     amounts = [0.0, 0.0, 0.0, 1.0, 2.0, 8.0, None]
     log = parquet(tmp_path / "a.parquet", {"x": amounts})
     found = schema({"x": {"kind": "numeric", "transform": "piecewise", "bins": 2}})
@@ -95,7 +107,7 @@ def test_a_number_in_pieces_is_standardised_and_brings_knots(tmp_path: Path) -> 
     table = Table.open(tmp_path / "out")
     standard = moments(np.array(amounts[:-1])).standard()
     assert table.encoder.numbers["x"] == Piecewise(mean=standard.mean, std=standard.std, edges=(0, 1, 8))
-    assert table.encoder.inputs.knots == {"x": tuple(standard(np.array([0.0, 1.0, 8.0])).tolist())}
+    assert table.encoder.inputs.bin_edges == {"x": tuple(standard(np.array([0.0, 1.0, 8.0])).tolist())}
     assert table.part("train").numeric[:, 0].tolist() == standard(np.array(amounts, float)).tolist()
 
 

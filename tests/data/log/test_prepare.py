@@ -377,14 +377,14 @@ def test_the_same_log_gives_the_same_table(tmp_path: Path) -> None:
 
 
 def test_progress_is_told_in_stages(tmp_path: Path) -> None:
-    told: list[tuple[str, int, int, str]] = []
+    calls: list[tuple[str, int, int, str]] = []
     log = parquet(tmp_path / "a.parquet", {"user": [1, 2]})
     prepare(
         schema({"user": {}}), tmp_path / "out", train=log,
-        progress=lambda stage, done, total, unit, note="": told.append((stage, done, total, unit)),
+        progress=lambda stage, done, total, unit, note="": calls.append((stage, done, total, unit)),
     )  # fmt: skip
-    assert list(dict.fromkeys(stage for stage, *_ in told)) == ["read", "check", "fit", "encode"]
-    assert told[-1] == ("encode", 2, 2, "rows")
+    assert list(dict.fromkeys(stage for stage, *_ in calls)) == ["read", "check", "fit", "encode"]
+    assert calls[-1] == ("encode", 2, 2, "rows")
 
 
 @pytest.mark.slow

@@ -25,8 +25,8 @@ def test_a_text_among_integers_is_told(tmp_path: Path) -> None:
     train = text(tmp_path / "a.csv", "user,code,zip,click,buy\n5,x,02139,0,0\n6,y,2139,0,0\nNA,1,NA,0,0\n7,z,1,0,0\n")
     test = text(tmp_path / "b.csv", "user,code,zip,click,buy\n5,x,1,0,0\nabc,x,1,0,0\n8,x,2,0,0\n")
     found = prepare(schema({"user": {}, "code": {}, "zip": {}}), tmp_path / "out", train=train, test=test)
-    told = {name: count for name, count in found["counts"].items() if "text" in name}
-    assert told == {
+    counts = {name: count for name, count in found["counts"].items() if "text" in name}
+    assert counts == {
         "zip is text, not integers, for '02139' in line 2 of a.csv": 1,
         "user is text, not integers, for 'abc' in line 3 of b.csv": 1,
     }

@@ -1,4 +1,4 @@
-"""Baselines of tables with planted laws, and what runs say of them."""
+"""Baselines of tables with planted processes, and what runs say of them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def given_auc(columns: Columns, logits: NDArray[np.float64], step: int) -> float
 
 
 def test_the_column_that_decides_is_found_by_step() -> None:
-    """The number goes up and down with the click, so only its bins can tell; the bound is what the law allows."""
+    """The number goes up and down with the click, so only its bins can tell; the bound is what the process allows."""
     inputs, train_rows = drawn(6000)
     simple = fitted(inputs, train_rows)
     assert simple.column(0) == "x" and simple.column(1) in ("items", "newest items")
@@ -160,8 +160,8 @@ def test_a_run_says_that_it_is_not_above_them(table: Table, tmp_path: Path) -> N
 def test_without_them_there_are_none(table: Table, tmp_path: Path) -> None:
     """Nor where a finished run is opened again."""
     run = train(tiny.experiment(**WORSE), table, tmp_path / "run", baselines=False)
-    again = train(tiny.experiment(**WORSE), table, tmp_path / "run")
-    assert again.results == run.results and "baselines" not in str(run.results)
+    second = train(tiny.experiment(**WORSE), table, tmp_path / "run")
+    assert second.results == run.results and "baselines" not in str(run.results)
     assert train_seeds(tiny.experiment(**WORSE), table, out=tmp_path / "run")["baselines"] == {}
 
 

@@ -9,12 +9,12 @@ from funnelcast.errors import FunnelcastError
 from funnelcast.kernels import cpu
 from funnelcast.kernels.cpu.bank_kernels import BLOCK
 from funnelcast.kernels.cpu.bf16 import (
-    bf16_pairs,
-    pack_pairs,
-    pack_transposed_pairs,
-    pair_columns,
-    pair_rows,
+    pack_vnni,
+    pack_vnni_transposed,
     rounded,
+    vnni_by_columns,
+    vnni_by_rows,
+    vnni_words,
 )
 from funnelcast.kernels.cpu.codegen import LANES
 from funnelcast.kernels.cpu.gemm import PANEL
@@ -50,27 +50,27 @@ def test_nan_stays_nan() -> None:
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 16), (7, 33), (6, PANEL + 3), (64, 16), (75, 45)])
 def test_pairs_of_columns_and_of_rows(rows: int, columns: int) -> None:
     x = draw(0, rows, columns).float()
-    words = torch.full((rows, bf16_pairs(columns)), 7.0)
-    pair_columns.from_python(x.data_ptr(), rows, columns, words.data_ptr())
+    words = torch.full((rows, vnni_words(columns)), 7.0)
+    vnni_by_columns.from_python(x.data_ptr(), rows, columns, words.data_ptr())
     assert torch.equal(unpacked(words)[:, :columns], bf16(x)) and not unpacked(words)[:, columns:].any()
-    words = torch.full((bf16_pairs(rows), columns), 7.0)
-    pair_rows.from_python(x.data_ptr(), rows, columns, words.data_ptr())
-    found = unpacked(words).view(bf16_pairs(rows), columns, 2).transpose(1, 2).reshape(-1, columns)
+    words = torch.full((vnni_words(rows), columns), 7.0)
+    vnni_by_rows.from_python(x.data_ptr(), rows, columns, words.data_ptr())
+    found = unpacked(words).view(vnni_words(rows), columns, 2).transpose(1, 2).reshape(-1, columns)
     assert torch.equal(found[:rows], bf16(x)) and not found[rows:].any()
 
 
 @pytest.mark.parametrize(("depth", "columns"), [(1, 1), (5, 33), (6, PANEL + 3)])
 def test_panels_of_pairs(depth: int, columns: int) -> None:
     w, panels = draw(0, depth, columns).float(), -(-columns // PANEL)
-    words = torch.full((panels, bf16_pairs(depth), PANEL), 7.0)
-    pack_pairs.from_python(w.data_ptr(), depth, columns, words.data_ptr())
-    found = unpacked(words).view(panels, -1, PANEL, 2).permute(1, 3, 0, 2).reshape(2 * bf16_pairs(depth), -1)
+    words = torch.full((panels, vnni_words(depth), PANEL), 7.0)
+    pack_vnni.from_python(w.data_ptr(), depth, columns, words.data_ptr())
+    found = unpacked(words).view(panels, -1, PANEL, 2).permute(1, 3, 0, 2).reshape(2 * vnni_words(depth), -1)
     assert torch.equal(found[:depth, :columns], bf16(w))
     read = -(-columns // LANES) * LANES
     assert not found[depth:, :read].any() and not found[:, columns:read].any() and (found[1::2, read:] == 7).all()
-    transposed, scratch = w.t().contiguous(), torch.empty(columns, bf16_pairs(depth))
+    transposed, scratch = w.t().contiguous(), torch.empty(columns, vnni_words(depth))
     other = torch.full_like(words, 7.0)
-    pack_transposed_pairs.from_python(transposed.data_ptr(), columns, depth, other.data_ptr(), scratch.data_ptr())
+    pack_vnni_transposed.from_python(transposed.data_ptr(), columns, depth, other.data_ptr(), scratch.data_ptr())
     assert torch.equal(other.view(torch.int32), words.view(torch.int32))
 
 

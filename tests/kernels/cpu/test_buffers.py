@@ -73,13 +73,13 @@ def test_kernels_write_into_no_memory_but_their_own(
     name: str, of: str, trained: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Behind each buffer stands as much again that must stay as it is."""
-    lent = list[tuple[Buffer, torch.Tensor]]()
+    held = list[tuple[Buffer, torch.Tensor]]()
 
     def guarded(sizes: Sequence[int]) -> Any:
         buffer = Buffer([*sizes, 40 * BLOCK * 24])
         behind = buffer._memory[(buffer.addresses.pop() - buffer._memory.data_ptr()) // FLOAT + ALIGNED :]
         behind.fill_(GUARD)
-        lent.append((buffer, behind))
+        held.append((buffer, behind))
         return buffer
 
     monkeypatch.setattr(bank, "Buffer", guarded)
@@ -88,4 +88,4 @@ def test_kernels_write_into_no_memory_but_their_own(
         out = FLOAT32[name](*args, **named)
     if trained:
         torch.autograd.grad(out.sum(), leaves)
-    assert len(lent) == 2 + trained and all((behind == GUARD).all() for _, behind in lent)
+    assert len(held) == 2 + trained and all((behind == GUARD).all() for _, behind in held)

@@ -133,7 +133,7 @@ def test_a_row_has_the_same_bits_whatever_rows_go_along() -> None:
 
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES.keys())
 def test_the_parts_make_the_product(sizes: dict[str, int]) -> None:
-    """That of columns of no group and what the codes read of the tables are x W, and so are the gradients."""
+    """That of columns of no group and what the indices read of the tables are x W, and so are the gradients."""
     embedding, batch = embedding_of(sizes), batch_of(sizes, 200)
     with ops.compute(CPU):
         x = known(embedding, embedding(batch))
@@ -142,8 +142,8 @@ def test_the_parts_make_the_product(sizes: dict[str, int]) -> None:
     source = torch.Generator().manual_seed(0)
     weight = torch.randn(3, x.shape[1], 4, generator=source).requires_grad_()
     dense, of_dense, tables = found.first_layer(x, weight)
-    assert 0 < dense.shape[1] == of_dense.shape[1] < x.shape[1] and tables.shape[1] > int(found.codes.max())
-    product = dense @ of_dense + tables[:, found.codes.long()].sum(2)
+    assert 0 < dense.shape[1] == of_dense.shape[1] < x.shape[1] and tables.shape[1] > int(found.inverse.max())
+    product = dense @ of_dense + tables[:, found.inverse.long()].sum(2)
     torch.testing.assert_close(product, x @ weight, rtol=1e-5, atol=1e-5)
     direction = torch.randn(product.shape, generator=source)
     leaves = [*embedding.parameters(), weight]
@@ -152,14 +152,14 @@ def test_the_parts_make_the_product(sizes: dict[str, int]) -> None:
         torch.testing.assert_close(own, right, rtol=1e-4, atol=1e-4)
 
 
-def test_each_code_has_a_row_that_has_it() -> None:
+def test_each_combination_of_ids_has_a_representative_row() -> None:
     embedding, batch = embedding_of(MIXED), batch_of(MIXED, 200)
     with ops.compute(CPU):
         found = deduplicated(known(embedding, embedding(batch)))
     assert found is not None
-    codes, readers = found._coded
-    for code, reader in enumerate(readers.tolist()):
-        assert code in codes[reader] or (reader == 0 and code not in codes)
+    inverse, representatives = found._unique
+    for index, row in enumerate(representatives.tolist()):
+        assert index in inverse[row] or (row == 0 and index not in inverse)
 
 
 def run_of(*sizes: int, gap: int | None = None) -> tuple[Field, ...]:
@@ -181,7 +181,7 @@ def test_neighbours_of_few_combinations_are_taken_together() -> None:
 
 
 @pytest.mark.parametrize("fields", [run_of(4, 3, 5), run_of(4, 9999, 5), run_of(*[100, 9999] * 30)], ids=str)
-def test_spans_are_all_columns_once_and_codes_within_the_limit(fields: tuple[Field, ...]) -> None:
+def test_spans_are_all_columns_once_and_combinations_within_the_limit(fields: tuple[Field, ...]) -> None:
     columns = 5 * len(fields) + 1
     spans, end = _spans(fields, columns), 0
     for span in spans:
@@ -192,7 +192,7 @@ def test_spans_are_all_columns_once_and_codes_within_the_limit(fields: tuple[Fie
     assert sum(int(np.prod([size for _, size, _, _ in span.group])) for span in spans if span.group) <= 512
 
 
-def test_what_saves_most_for_each_code_is_looked_up() -> None:
+def test_what_saves_most_for_each_combination_is_looked_up() -> None:
     fields = (*run_of(*[100, 9999] * 30), (60, 3, 300, 5), (61, 4, 310, 5))
     groups = [span.group for span in _spans(fields, 315) if span.group]
     assert [[size for _, size, _, _ in group] for group in groups] == [[100]] * 5 + [[3], [4]]
@@ -200,7 +200,7 @@ def test_what_saves_most_for_each_code_is_looked_up() -> None:
 
 def test_nothing_is_looked_up_where_nothing_is_saved() -> None:
     assert _spans(run_of(9999, 5000), 10) == () == _spans((), 7)
-    assert _spans(((0, 3, 0, 1),), 9) == ()  # one column is read faster than a code
+    assert _spans(((0, 3, 0, 1),), 9) == ()  # one column is read faster than an index
 
 
 def test_a_product_has_some_columns() -> None:

@@ -156,7 +156,7 @@ def check(captured: Captured[Any], given: Inputs) -> None:
 
 
 def graphs(captured: Captured[Any]) -> int:
-    captured.begin(lend=False)
+    captured.begin(static_outputs=False)
     return sum(map(len, captured._idle.values()))
 
 
@@ -218,13 +218,13 @@ def test_outputs_are_the_callers_own() -> None:
         kept = first.clone()
         captured(inputs(3))
         assert torch.equal(first, kept) and graphs(captured) == 1
-        captured.begin(lend=True)
-        lent = [captured(inputs(seed))[0] for seed in (2, 3, 4)]
+        captured.begin(static_outputs=True)
+        shared = [captured(inputs(seed))[0] for seed in (2, 3, 4)]
         right = [captured.function(inputs(seed))[0] for seed in (2, 3, 4)]
-        assert list(map(torch.equal, lent, right)) == [True] * 3 and not any(captured._idle.values())
+        assert list(map(torch.equal, shared, right)) == [True] * 3 and not any(captured._idle.values())
         assert graphs(captured) == 3
         captured(inputs(7))
-        assert sum(map(torch.equal, lent, right)) == 2
+        assert sum(map(torch.equal, shared, right)) == 2
 
 
 def test_what_cannot_be_captured_runs_each_time() -> None:

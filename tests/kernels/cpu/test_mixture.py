@@ -77,25 +77,25 @@ def test_backward_through_a_mixture(width: int, through: bool, slope: float) -> 
 
 
 @compiled
-def add(kind: int, own: int, codes: int, table: int, count: int, width: int, bias: int, slope: Any) -> None:
+def add(kind: int, own: int, indices: int, table: int, count: int, width: int, bias: int, slope: Any) -> None:
     if kind == 0:
-        add_rows(own, codes, table, count, width)
+        add_rows(own, indices, table, count, width)
     elif kind == 1:
-        add_rows_bias_relu(own, codes, table, count, width, bias, slope)
+        add_rows_bias_relu(own, indices, table, count, width, bias, slope)
     else:
-        add_to_rows(own, codes, table, count, width)
+        add_to_rows(own, indices, table, count, width)
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_rows_of_a_table(width: int) -> None:
-    table, row, bias, codes = drawn(0, 5, width), drawn(1, width), drawn(2, width), np.array([4, 0, 1], np.int32)
-    slope, total = np.float32(0.25), row.astype(np.float64) + table[codes].sum(0, dtype=np.float64)
+    table, row, bias, indices = drawn(0, 5, width), drawn(1, width), drawn(2, width), np.array([4, 0, 1], np.int32)
+    slope, total = np.float32(0.25), row.astype(np.float64) + table[indices].sum(0, dtype=np.float64)
     changed = table.astype(np.float64)
-    changed[codes] += row
+    changed[indices] += row
     expected = [total, np.where(total + bias <= 0, slope * (total + bias), total + bias), row]
     for kind, right in enumerate(expected):
         own = row.copy()
-        addresses = (own.ctypes.data, codes.ctypes.data, table.ctypes.data)
-        add(kind, *addresses, len(codes), width, bias.ctypes.data, slope)
+        addresses = (own.ctypes.data, indices.ctypes.data, table.ctypes.data)
+        add(kind, *addresses, len(indices), width, bias.ctypes.data, slope)
         np.testing.assert_allclose(own, right, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(table, changed, rtol=1e-6)

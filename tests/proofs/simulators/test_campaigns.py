@@ -1,4 +1,4 @@
-"""The law of campaigns is what it says: rates, differences of campaigns, none in the control, by its seed."""
+"""The simulator of campaigns is what it says: rates, differences of campaigns, none in the control, by its seed."""
 
 from pathlib import Path
 
@@ -45,17 +45,17 @@ def test_campaigns_differ_as_stated() -> None:
 
 
 def test_the_control_has_no_differences_and_the_same_rates() -> None:
-    law = CampaignSimulator(1, ALIKE)
-    assert not law.draw_campaigns(50).any() and not law.covariance.any()
-    p = law.sample(law.draw_campaigns(ROWS), np.random.default_rng(0)).p
+    simulator = CampaignSimulator(1, ALIKE)
+    assert not simulator.draw_campaigns(50).any() and not simulator.covariance.any()
+    p = simulator.sample(simulator.draw_campaigns(ROWS), np.random.default_rng(0)).p
     assert p[:, 0].mean() == pytest.approx(RATES[0], rel=0.05)
-    assert law.intercepts[0] > SIMULATED.intercepts[0]  # differences alone raise a rate
+    assert simulator.intercepts[0] > SIMULATED.intercepts[0]  # differences alone raise a rate
 
 
-def test_the_same_seed_is_the_same_law_and_held_out_campaigns_are_others() -> None:
-    again, other = CampaignSimulator(1), CampaignSimulator(2)
+def test_the_same_seed_is_the_same_process_and_held_out_campaigns_are_others() -> None:
+    second, other = CampaignSimulator(1), CampaignSimulator(2)
     ids = SIMULATED.sample(SIMULATED.draw_campaigns(9), np.random.default_rng(0)).columns.ids
-    assert np.array_equal(again.base(ids), SIMULATED.base(ids)) and not np.allclose(
+    assert np.array_equal(second.base(ids), SIMULATED.base(ids)) and not np.allclose(
         other.base(ids), SIMULATED.base(ids)
     )
     own, held_out = SIMULATED.draw_campaigns(9), SIMULATED.draw_campaigns(9, held_out=True)
@@ -64,10 +64,10 @@ def test_the_same_seed_is_the_same_law_and_held_out_campaigns_are_others() -> No
 
 
 def test_campaigns_that_differ_more() -> None:
-    law = CampaignSimulator(1, Differences(offset=2.0, taste=0.0, correlation=0.0))
-    own = law.draw_campaigns(2000)
+    simulator = CampaignSimulator(1, Differences(offset=2.0, taste=0.0, correlation=0.0))
+    own = simulator.draw_campaigns(2000)
     assert own[:, :, 0].std() == pytest.approx(2, rel=0.05) and not own[:, :, 1:].any()
-    p = law.sample(law.draw_campaigns(ROWS), np.random.default_rng(0)).p
+    p = simulator.sample(simulator.draw_campaigns(ROWS), np.random.default_rng(0)).p
     assert p[:, 0].mean() == pytest.approx(RATES[0], rel=0.1)
 
 

@@ -1,4 +1,4 @@
-"""The posterior of a campaign against sums over a fine grid; and that nothing of the law beats it."""
+"""The posterior of a campaign against sums over a fine grid; and that nothing of the process beats it."""
 
 import numpy as np
 import pytest
@@ -21,10 +21,10 @@ GRID = np.linspace(-6, 6, 4001)
 
 def weights_on_grid(design: Floats, base: Floats, labels: Floats) -> Floats:
     """Posterior of one number."""
-    told = -(GRID**2) / 2
+    log_likelihood = -(GRID**2) / 2
     for d, b, y in zip(design[:, 0], base, labels, strict=True):
-        told = told - np.logaddexp(0, (1 - 2 * y) * (b + d * GRID))
-    weights = np.exp(told - told.max())
+        log_likelihood = log_likelihood - np.logaddexp(0, (1 - 2 * y) * (b + d * GRID))
+    weights = np.exp(log_likelihood - log_likelihood.max())
     return np.asarray(weights / weights.sum())
 
 
@@ -39,8 +39,8 @@ def test_one_number_against_quadrature(rows: int, scale: float) -> None:
     mean = float(expected @ GRID)
     error = float(expected @ (GRID - mean) ** 2) ** 0.5
     assert found.weights @ found.at[:, 0] == pytest.approx(mean, abs=0.05 * error)
-    spread = found.weights @ (found.at[:, 0] - mean) ** 2
-    assert spread == pytest.approx(error**2, rel=0.07)
+    variance = found.weights @ (found.at[:, 0] - mean) ** 2
+    assert variance == pytest.approx(error**2, rel=0.07)
     for target in (-4.0, -1.0):
         p = expected @ sigmoid(target + GRID)
         assert found.weights @ sigmoid(target + found.at[:, 0]) == pytest.approx(p, rel=0.01)

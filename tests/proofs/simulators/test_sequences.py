@@ -1,4 +1,4 @@
-"""The sequence laws: what tells the label, what must not, and that the control destroys it."""
+"""The processes of sequences: what tells the label, what must not, and that the control destroys it."""
 
 from pathlib import Path
 from typing import Literal
@@ -14,10 +14,10 @@ ROWS = 20_000
 both = pytest.mark.parametrize("signal", ["match", "order"])
 
 
-def signals(law: SequenceSimulator, columns: Columns) -> dict[str, list[bool]]:
+def signals(simulator: SequenceSimulator, columns: Columns) -> dict[str, list[bool]]:
     """By row, read off the ids: whether the history has the target's group, and whether its newest sign is 1."""
-    group = {int(i): g for g, signs in enumerate(law.items) for i in signs.flatten()}
-    sign = {int(i): s for signs in law.items for s in (0, 1) for i in signs[s]}
+    group = {int(i): g for g, signs in enumerate(simulator.items) for i in signs.flatten()}
+    sign = {int(i): s for signs in simulator.items for s in (0, 1) for i in signs[s]}
     lists, match, order = columns.ragged["history"], [], []
     for row, (target,) in enumerate(columns.ids - 1):
         history = (lists.ids[lists.offsets[row] : lists.offsets[row + 1]] - 1).tolist()
@@ -30,9 +30,9 @@ def signals(law: SequenceSimulator, columns: Columns) -> dict[str, list[bool]]:
 
 @both
 def test_the_signal_decides_the_probability_and_nothing_else_tells_it(signal: Signal) -> None:
-    law = SequenceSimulator(signal, 1)
-    columns, p = law.sample(ROWS)
-    found = signals(law, columns)
+    simulator = SequenceSimulator(signal, 1)
+    columns, p = simulator.sample(ROWS)
+    found = signals(simulator, columns)
     high, low = 0.5, 1 / (1 + np.e**2)
     np.testing.assert_allclose(p, np.where(found[signal], high, low))
     other = np.array(found["order" if signal == "match" else "match"])
@@ -49,25 +49,25 @@ def test_the_signal_decides_the_probability_and_nothing_else_tells_it(signal: Si
 
 @both
 def test_shuffled_histories_have_no_signal(signal: Signal) -> None:
-    law = SequenceSimulator(signal, 1, shuffled=True)
-    columns, p = law.sample(ROWS)
-    seen = np.array(signals(law, columns)[signal])
+    simulator = SequenceSimulator(signal, 1, shuffled=True)
+    columns, p = simulator.sample(ROWS)
+    seen = np.array(signals(simulator, columns)[signal])
     assert abs(p[seen].mean() - p[~seen].mean()) < 5 * p.std() * 2 / ROWS**0.5
 
 
 def test_samples_by_seed_and_part() -> None:
-    first, again = (SequenceSimulator("match", 3).sample(50)[0] for _ in range(2))
-    assert np.array_equal(first.ids, again.ids) and np.array_equal(
-        first.ragged["history"].ids, again.ragged["history"].ids
+    first, second = (SequenceSimulator("match", 3).sample(50)[0] for _ in range(2))
+    assert np.array_equal(first.ids, second.ids) and np.array_equal(
+        first.ragged["history"].ids, second.ragged["history"].ids
     )
     assert not np.array_equal(first.ids, SequenceSimulator("match", 3).sample(50, part=1)[0].ids)
     assert not np.array_equal(first.ids, SequenceSimulator("match", 4).sample(50)[0].ids)
 
 
 def test_the_table_has_the_rows_and_the_truth(tmp_path: Path) -> None:
-    law = SequenceSimulator("order", 2)
-    table = law.write_table(tmp_path / "t", 60, 20, 30)
-    columns, p = law.sample(30, 2)
+    simulator = SequenceSimulator("order", 2)
+    table = simulator.write_table(tmp_path / "t", 60, 20, 30)
+    columns, p = simulator.sample(30, 2)
     read = table.part("test")
     assert np.array_equal(read.ids, columns.ids) and np.array_equal(
         read.ragged["history"].ids, columns.ragged["history"].ids

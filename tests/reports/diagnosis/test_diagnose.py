@@ -17,7 +17,7 @@ from funnelcast.evaluation.score import score
 from funnelcast.experiments.run import Run, train
 from funnelcast.reports.diagnosis.diagnose import diagnose, diagnose_run
 from tests import tiny
-from tests.benchmarks.suites import BOTTOM, MMOE, finished_cells
+from tests.benchmarks.suites import BOTTOM, MMOE, finished_runs
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +31,13 @@ def run(table: Table, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="module")
-def told(run: Run, table: Table) -> dict[str, Any]:
+def diagnosis(run: Run, table: Table) -> dict[str, Any]:
     return diagnose(run.folder, table, by="campaign", item="item")
 
 
-def test_all_of_it_is_there_and_is_json(told: dict[str, Any]) -> None:
-    assert list(told) == ["epochs", "calibration", "frequency", "scores", "gates", "attention", "conflict", "time"]
-    assert json.loads(json.dumps(told, allow_nan=False)) == told
+def test_all_of_it_is_there_and_is_json(diagnosis: dict[str, Any]) -> None:
+    assert list(diagnosis) == ["epochs", "calibration", "frequency", "scores", "gates", "attention", "conflict", "time"]
+    assert json.loads(json.dumps(diagnosis, allow_nan=False)) == diagnosis
 
 
 def test_the_run_stays_as_it_is(run: Run, table: Table) -> None:
@@ -46,44 +46,44 @@ def test_the_run_stays_as_it_is(run: Run, table: Table) -> None:
     assert {path: path.stat().st_mtime_ns for path in run.folder.rglob("*")} == before
 
 
-def test_epochs_are_those_of_the_log(run: Run, told: dict[str, Any]) -> None:
+def test_epochs_are_those_of_the_log(run: Run, diagnosis: dict[str, Any]) -> None:
     lines = [json.loads(line) for line in (run.folder / "log.jsonl").read_text().splitlines()]
-    assert [(e["stage"], e["epoch"]) for e in told["epochs"]] == [(line["stage"], line["epoch"]) for line in lines]
-    assert told["epochs"][0]["dev_auc"]["click"] == lines[0]["dev"]["click"]["auc"]["estimate"]
+    assert [(e["stage"], e["epoch"]) for e in diagnosis["epochs"]] == [(line["stage"], line["epoch"]) for line in lines]
+    assert diagnosis["epochs"][0]["dev_auc"]["click"] == lines[0]["dev"]["click"]["auc"]["estimate"]
 
 
-def test_aucs_by_frequency_are_of_their_rows(run: Run, table: Table, told: dict[str, Any]) -> None:
+def test_aucs_by_frequency_are_of_their_rows(run: Run, table: Table, diagnosis: dict[str, Any]) -> None:
     rows = table.part("test")
     log_p, _ = score(run.bundle.model, rows)
     assert rows.labels is not None and rows.weight is not None
     seen = rows.labels[:, 0] != 255
     new = np.asarray(rows.ids[:, 1]) == 0
     own = seen & new
-    first = told["frequency"]["outputs"]["click"][0]
-    assert (told["frequency"]["field"], first["name"], first["rows"]) == ("item", "new", own.sum())
+    first = diagnosis["frequency"]["outputs"]["click"][0]
+    assert (diagnosis["frequency"]["field"], first["name"], first["rows"]) == ("item", "new", own.sum())
     assert first["auc"] == pytest.approx(auc(rows.labels[own, 0], log_p[own, 0], rows.weight[own]), abs=1e-9)
-    assert sum(bucket["rows"] for bucket in told["frequency"]["outputs"]["click"]) == seen.sum()
+    assert sum(bucket["rows"] for bucket in diagnosis["frequency"]["outputs"]["click"]) == seen.sum()
 
 
-def test_groups_have_curves_of_their_own(table: Table, told: dict[str, Any]) -> None:
-    curves = told["calibration"]["click"]
+def test_groups_have_curves_of_their_own(table: Table, diagnosis: dict[str, Any]) -> None:
+    curves = diagnosis["calibration"]["click"]
     assert curves[0]["group"] is None and {curve["group"] for curve in curves[1:]} == {"0", "1", "2"}
     sizes = [curve["rows"] for curve in curves[1:]]
     assert sizes == sorted(sizes, reverse=True)
     assert curves[0]["rows"] == sum(curve["rows"] for curve in curves[1:])
 
 
-def test_scores_add_up_to_the_weights(table: Table, told: dict[str, Any]) -> None:
+def test_scores_add_up_to_the_weights(table: Table, diagnosis: dict[str, Any]) -> None:
     rows = table.part("test")
     assert rows.labels is not None and rows.weight is not None
-    found = told["scores"]["click"]
+    found = diagnosis["scores"]["click"]
     assert sum(found["reached"]) == pytest.approx(rows.weight[rows.labels[:, 0] == 1].sum())
     assert len(found["edges"]) == len(found["not"]) + 1
 
 
-def test_time_is_shared_out(told: dict[str, Any]) -> None:
-    assert sum(part["share"] for part in told["time"]) == pytest.approx(1)
-    assert {part["part"] for part in told["time"]} >= {"forward", "backward", "optimizer"}
+def test_time_is_shared_out(diagnosis: dict[str, Any]) -> None:
+    assert sum(part["share"] for part in diagnosis["time"]) == pytest.approx(1)
+    assert {part["part"] for part in diagnosis["time"]} >= {"forward", "backward", "optimizer"}
 
 
 def test_boosters_have_what_they_can_have(table: Table, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_what_is_refused(run: Run, table: Table, tmp_path: Path) -> None:
 
 
 def test_of_a_benchmark_every_models_first_seed(table: Table, tmp_path: Path) -> None:
-    finished_cells(tmp_path, table, {"B": BOTTOM, "M": MMOE})
+    finished_runs(tmp_path, table, {"B": BOTTOM, "M": MMOE})
     said = {"models": {"B": {}, "M": {}, "absent": {}}, "table": str(table.folder)}
     (tmp_path / "benchmark.json").write_text(json.dumps(said))
     found = diagnose_run(tmp_path)
@@ -111,7 +111,7 @@ def test_of_a_benchmark_every_models_first_seed(table: Table, tmp_path: Path) ->
 
 
 def test_of_a_benchmark_models_that_were_taken_out_are_not_diagnosed(table: Table, tmp_path: Path) -> None:
-    finished_cells(tmp_path, table, {"B": BOTTOM, "M": MMOE}, seeds=1)
+    finished_runs(tmp_path, table, {"B": BOTTOM, "M": MMOE}, seeds=1)
     said = {"models": {"B": {}, "M": {}}, "table": str(table.folder)}
     (tmp_path / "benchmark.json").write_text(json.dumps(said))
     (tmp_path / "results.json").write_text(json.dumps({"models": {"B": {}}}))

@@ -77,13 +77,13 @@ def test_cosines_are_those_of_the_losses_gradients() -> None:
 def test_shares_of_gates_and_attention_are_the_models_own() -> None:
     model, _ = build("man")
     rows = drawn(8)
-    told, edges = gates(model, rows, FUNNEL.names), attention(model, rows, FUNNEL.names)
+    of_gates, edges = gates(model, rows, FUNNEL.names), attention(model, rows, FUNNEL.names)
     x = model.pooling(model.embedding(rows))
     for t, step in enumerate(FUNNEL.names):
         gate = model.trunk.gates.logits[t](x).softmax(1).detach().numpy()  # type: ignore[union-attr, index, operator]
-        assert [e["share"] for e in told[step]["experts"]] == pytest.approx(gate.mean(0).tolist())
-        assert told[step]["entropy"] == pytest.approx(-(gate * np.log(gate)).sum(1).mean())
-        assert [e["name"] for e in told[step]["experts"]] == ["own 1", "shared 1"]
+        assert [e["share"] for e in of_gates[step]["experts"]] == pytest.approx(gate.mean(0).tolist())
+        assert of_gates[step]["entropy"] == pytest.approx(-(gate * np.log(gate)).sum(1).mean())
+        assert [e["name"] for e in of_gates[step]["experts"]] == ["own 1", "shared 1"]
     assert [(e["parent"], e["child"]) for e in edges] == [("click", "conversion"), ("click", "like")]
     vectors = model.trunk(x)
     p, own = vectors[0], vectors[1]

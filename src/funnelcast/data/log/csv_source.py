@@ -126,13 +126,13 @@ def _lines(engine: Engine, path: Path, header: Header, wanted: list[str], number
 
 def _numbers_at_first(path: Path, header: Header, columns: list[str]) -> list[str]:
     """The columns that hold numbers, or nothing, in the first lines."""
-    places = {column: header.names.index(column) for column in columns}
+    indices = {column: header.names.index(column) for column in columns}
     opened = gzip.open if path.name.lower().endswith(".gz") else open
     with suppress(csv.Error), opened(path, "rt", encoding="utf-8", errors="replace", newline="") as stream:
         for line in islice(csv.reader(stream, delimiter=header.delimiter), 1, _FIRST_LINES):
             texts = dict(enumerate(line))
-            places = {c: i for c, i in places.items() if not texts.get(i) or _is_number(texts[i])}
-    return list(places)
+            indices = {c: i for c, i in indices.items() if not texts.get(i) or _is_number(texts[i])}
+    return list(indices)
 
 
 def _unfit(engine: Engine, header: Header) -> set[str]:

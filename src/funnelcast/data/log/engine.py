@@ -72,7 +72,7 @@ class Engine:
 
 @contextmanager
 def engine_errors(what: object) -> Iterator[None]:
-    """Turns what engine and file formats raise into a DataError about `what`."""
+    """Raises DataError about `what` for what engine and file formats raise."""
     try:
         yield
     except _raised() as error:

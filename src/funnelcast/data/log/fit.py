@@ -11,7 +11,7 @@ from funnelcast.data.encoder import Encoder, as_float
 from funnelcast.data.log.audit import usable, usable_rows
 from funnelcast.data.log.engine import Engine, engine_errors
 from funnelcast.data.log.moments import Moments
-from funnelcast.data.log.quantiles import bin_edges, piece_edges
+from funnelcast.data.log.quantiles import bin_edges, piecewise_edges
 from funnelcast.data.log.splits import value_counts
 from funnelcast.data.log.staging import FAULT, INCONSISTENT, PART, Staged
 from funnelcast.data.numeric import Bins, Piecewise, Standard
@@ -133,7 +133,7 @@ def _fit_number(engine: Engine, rows: Any, schema: Schema, name: str, moments: d
     assert isinstance(feature, Numeric)
     if kind is not Standard:
         with engine_errors(f"feature {name!r}"):
-            find = bin_edges if kind is Bins else piece_edges
+            find = bin_edges if kind is Bins else piecewise_edges
             edges = tuple(find(engine, finite(rows[column]), feature.bins))
     if kind is Bins:
         return Bins(edges=edges)

@@ -45,7 +45,7 @@ def prepare(
     listed in `OUT.quarantine.csv`. Raises DataError, and QuarantineError above `max_bad` of the rows.
     """
     logs = {name: log for name, log in (("train", train), ("dev", dev), ("test", test)) if log is not None}
-    _check_distinct(logs)
+    _check_unique(logs)
     with (
         new_folder(out, replace=replace, mark="manifest.json") as folder,
         Quarantine(quarantine_path(out), max_bad) as quarantine,
@@ -69,7 +69,7 @@ def quarantine_path(out: Path) -> Path:
     return out.with_name(out.name + ".quarantine.csv")
 
 
-def _check_distinct(logs: dict[str, Path | pa.Table]) -> None:
+def _check_unique(logs: dict[str, Path | pa.Table]) -> None:
     """Raises DataError where the same rows are given for two parts."""
     first: dict[Path | int, str] = {}
     for part, log in logs.items():

@@ -30,7 +30,7 @@ def bin_edges(engine: Engine, column: Any, bins: int) -> list[float]:
     return edges
 
 
-def piece_edges(engine: Engine, column: Any, bins: int) -> list[float]:
+def piecewise_edges(engine: Engine, column: Any, bins: int) -> list[float]:
     """Ascending edges of at most so many bins, from the least value to the greatest: every value that holds at least
     1 / bins of the rows, and quantiles of the other rows, from which the heavy values so take no bins."""
     counts = engine.parquet([engine.save(value_counts(column), "counts")])

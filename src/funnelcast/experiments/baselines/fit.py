@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from funnelcast.data.columns import Columns
 from funnelcast.evaluation.metrics import log_loss
 from funnelcast.experiments.baselines.logistic import Line, fit_logistic
-from funnelcast.experiments.baselines.rows import Rates, View, pieces, sample
+from funnelcast.experiments.baselines.rows import Rates, View, chunks, sample
 from funnelcast.training.statistics import step_rows
 
 Floats = NDArray[np.float64]
@@ -77,7 +77,7 @@ def fit_simple(rates: Rates, parents: tuple[int, ...], constants: list[float]) -
     assert train.labels is not None
     width = len(rates.columns) * (len(parents) + 1) + len(rates.columns) + train.numeric.shape[1]
     rows = sample(len(train), int(min(ROWS, NUMBERS / width, PRODUCTS / width**2)))
-    view = _joined([rates.of_training(rows[piece]) for piece in pieces(len(rows))])
+    view = _joined([rates.of_training(rows[chunk]) for chunk in chunks(len(rows))])
     raw = _design(view, np.zeros(1), np.ones(1))
     mean, scale = raw.mean(0, dtype=np.float64), raw.std(0, dtype=np.float64)
     scale[scale < 1e-6] = 1

@@ -21,7 +21,7 @@ from funnelcast.evaluation.funnel import FunnelMetrics, measure_funnel
 from funnelcast.evaluation.score import score
 from funnelcast.experiments.baselines.compare import compared
 from funnelcast.experiments.baselines.fit import COLUMN, NAMES, ROWS, Simple, fit_simple
-from funnelcast.experiments.baselines.rows import FOLDS, SEED, Rates, pieces, sample
+from funnelcast.experiments.baselines.rows import FOLDS, SEED, Rates, chunks, sample
 from funnelcast.experiments.folds import with_folds
 from funnelcast.models.base import Model
 from funnelcast.ops.reach import HEADS
@@ -103,10 +103,10 @@ class Baselines:
         """A chain of conditionals: no step's probability exceeds that of the step before."""
         shape = (len(columns), len(self.funnel.names))
         found = {name: (np.empty(shape, np.float32), np.empty(shape, np.float32)) for name in NAMES}
-        for piece in pieces(len(columns)):
-            for name, logits in simple.logits(columns.take(piece)).items():
+        for chunk in chunks(len(columns)):
+            for name, logits in simple.logits(columns.take(chunk)).items():
                 own = HEADS["chain"](torch.from_numpy(logits), self.funnel.parents)
-                found[name][0][piece], found[name][1][piece] = own.log_p.numpy(), own.log_q.numpy()
+                found[name][0][chunk], found[name][1][chunk] = own.log_p.numpy(), own.log_q.numpy()
         return found
 
     def _tell(self, what: str) -> None:

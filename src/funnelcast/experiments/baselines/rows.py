@@ -24,7 +24,7 @@ from funnelcast.training.statistics import folds_of
 SEED = 0
 """Decides which rows are sampled and the folds: the same table always has the same baselines."""
 FOLDS, SMOOTHING = 10, 20.0
-PIECE = 65536
+CHUNK = 65536
 LEAST_RATE = 1e-6
 
 Floats = NDArray[np.float64]
@@ -78,30 +78,30 @@ class Rates:
 
     def _view(self, rows: Columns, statistics: IdRates, folds: NDArray[np.uint8] | None) -> View:
         values = self.matrix(self.reader(rows), statistics, folds)
-        places, counts = self._places
-        rates = np.stack([values[:, start : start + self.steps] for start in places], 1)
+        starts, counts = self._starts
+        rates = np.stack([values[:, start : start + self.steps] for start in starts], 1)
         logs = np.log1p(np.maximum(values[:, counts], 0))
         numbers = np.clip(rows.numeric.astype(np.float64), -10, 10)
         return View(np.clip(rates, LEAST_RATE, 1 - LEAST_RATE), np.concatenate([logs, numbers], 1))
 
     @cached_property
-    def _places(self) -> tuple[list[int], list[int]]:
+    def _starts(self) -> tuple[list[int], list[int]]:
         """Where the rates of each column begin in the matrix, and where counts and lengths stand."""
         width, at = self.steps, 0
-        places, counts = list[int](), list[int]()
+        starts, counts = list[int](), list[int]()
         for _ in self.reader.inputs.fields:
-            places, counts, at = [*places, at], [*counts, at + width], at + width + 1
+            starts, counts, at = [*starts, at], [*counts, at + width], at + width + 1
         for spec in self.reader.inputs.lists:
             blocks = 2 if spec.kind == "sequence" else 1
-            places += [at + width * block for block in range(blocks)]
+            starts += [at + width * block for block in range(blocks)]
             counts, at = [*counts, at + width * blocks], at + width * blocks + 1
-        return places, counts
+        return starts, counts
 
 
-def pieces(rows: int) -> Iterator[NDArray[np.int64]]:
+def chunks(rows: int) -> Iterator[NDArray[np.int64]]:
     """Numbers of the rows, some at a time."""
-    for start in range(0, rows, PIECE):
-        yield np.arange(start, min(start + PIECE, rows))
+    for start in range(0, rows, CHUNK):
+        yield np.arange(start, min(start + CHUNK, rows))
 
 
 def sample(rows: int, most: int) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from funnelcast.kernels.cpu.bank_kernels import BLOCK, backward, forward
-from funnelcast.kernels.cpu.bf16 import bf16_pairs
+from funnelcast.kernels.cpu.bf16 import vnni_words
 from funnelcast.kernels.cpu.buffers import Buffer, address, are_float32
 from funnelcast.kernels.cpu.codegen import FLOAT, LANES
 from funnelcast.kernels.cpu.dedup import deduplicated
@@ -47,8 +47,8 @@ class Spec(NamedTuple):
     linear: bool = False
     """Whether the last layer has no activation."""
     bf16: bool = False
-    codes: Tensor | None = None
-    """(B, G) int32: rows of `tables` that add up to a row's part of the first layer."""
+    inverse: Tensor | None = None
+    """(B, G) int32, the inverse index: rows of `tables` that add up to a row's part of the first layer."""
 
 
 def mlp_bank(
@@ -86,7 +86,7 @@ def _run(x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], gates: 
         return NotImplemented
     if first.shape[2] % LANES == 0 and len(first) * first.shape[2] >= WIDE and (unique := deduplicated(x)) is not None:
         x, first, tables = unique.first_layer(x, first)
-        spec = spec._replace(codes=unique.codes)
+        spec = spec._replace(inverse=unique.inverse)
     x = x if x.dim() == 3 and x[0].is_contiguous() else x.contiguous()
     pairs = zip([first, *weights[1:]], biases, strict=True)
     parameters = [each.contiguous() for pair in pairs for each in pair]
@@ -113,13 +113,13 @@ class _Bank(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Any:
         once()
         x, gates, tables, _, *parameters = ctx.saved_tensors
-        wants_x, _, wants_tables, _, *wanted = ctx.needs_input_grad
+        needs_grad_x, _, needs_grad_tables, _, *needs_grad = ctx.needs_input_grad
         weights, biases = parameters[0::2], parameters[1::2]
         make = torch.empty_like if x.shape[-2] else torch.zeros_like  # a sum over no rows is never written
-        grad, grad_x = grad.contiguous(), x.new_empty(x.shape) if wants_x else None
+        grad, grad_x = grad.contiguous(), x.new_empty(x.shape) if needs_grad_x else None
         grad_gates = torch.empty_like(gates) if gates is not None else None
         grad_tables = torch.zeros_like(tables) if tables is not None else None
-        grads = [make(w) if any(wanted) or wants_tables else None for w in weights]
+        grads = [make(w) if any(needs_grad) or needs_grad_tables else None for w in weights]
         grads_bias = [make(b) for b in biases]
         layers = ctx.layers.copy()  # a graph still has those of before
         layers["grad_weight"], layers["grad_bias"] = [address(g) for g in grads], [address(g) for g in grads_bias]
@@ -128,7 +128,7 @@ class _Bank(torch.autograd.Function):
         bank["grad_x"], bank["grad_x_step"], bank["grad_tables"] = address(grad_x), _step(grad_x), address(grad_tables)
         _launch(backward, bank, layers, ctx.spec, scratch_rows=BLOCK)
         pairs = zip(grads, grads_bias, strict=True)
-        return grad_x, grad_gates, grad_tables, None, *(g if any(wanted) else None for pair in pairs for g in pair)
+        return grad_x, grad_gates, grad_tables, None, *(g if any(needs_grad) else None for both in pairs for g in both)
 
 
 def _forward(
@@ -162,13 +162,13 @@ def _launch(kernel: Any, bank: NDArray[np.void], layers: NDArray[np.void], spec:
     """Launch a kernel with the buffers that it needs."""
     networks, every = int(bank["networks"][0]), (int(layers["width_in"][0]), *layers["width"].tolist())
     scratch = scratch_rows * max(every[1:])
-    pairs = max(BLOCK, *every) * bf16_pairs(max(every)) if spec.bf16 else 0
+    vnni = max(BLOCK, *every) * vnni_words(max(every)) if spec.bf16 else 0
     draws = BLOCK * max(every) // 2 + PER_WORD if any(spec.dropout) else 0  # two draws to an element
     buffer = Buffer(
-        [scratch, scratch, networks * _packed_size(every), gemm_tn_scratch(max(every), BLOCK), pairs, pairs, draws]
+        [scratch, scratch, networks * _packed_size(every), gemm_tn_scratch(max(every), BLOCK), vnni, vnni, draws]
     )
-    first, second, bank["packed"], bank["gemm_scratch"], bank["pairs"], last, bank["draws"] = buffer.addresses
-    bank["scratch"], bank["scratch_step"], bank["pairs_step"] = first, second - first, last - bank["pairs"]
+    first, second, bank["packed"], bank["gemm_scratch"], bank["vnni"], last, bank["draws"] = buffer.addresses
+    bank["scratch"], bank["scratch_step"], bank["vnni_step"] = first, second - first, last - bank["vnni"]
     launch(kernel, bank, layers, *_edges_by_network(spec.edges, networks))
 
 
@@ -179,8 +179,8 @@ def _bank_of(
     bank = np.zeros(1, BANK)
     bank["networks"], bank["rows"], bank["bf16"] = networks, x.shape[-2], spec.bf16
     bank["x"], bank["x_step"] = x.data_ptr(), _step(x)
-    if tables is not None and spec.codes is not None:
-        bank["codes"], bank["groups"] = spec.codes.data_ptr(), spec.codes.shape[1]
+    if tables is not None and spec.inverse is not None:
+        bank["inverse"], bank["groups"] = spec.inverse.data_ptr(), spec.inverse.shape[1]
         bank["tables"], bank["table_rows"] = tables.data_ptr(), tables.shape[1]
     if gates is not None:
         bank["gates"], bank["columns"] = gates.data_ptr(), gates.shape[1]

@@ -11,13 +11,13 @@ import numpy as np
 
 from funnelcast.compiled import compiled_for_speed, helper
 from funnelcast.kernels.cpu.bf16 import (
-    bf16_pairs,
     is_whole,
-    pack_pairs,
-    pack_transposed_pairs,
-    pair_columns,
-    pair_rows,
-    relu_and_pair,
+    pack_vnni,
+    pack_vnni_transposed,
+    relu_to_vnni,
+    vnni_by_columns,
+    vnni_by_rows,
+    vnni_words,
 )
 from funnelcast.kernels.cpu.codegen import FLOAT, LANES
 from funnelcast.kernels.cpu.dropout import activate_and_drop
@@ -52,7 +52,7 @@ def forward(banks: Any, layers: Any, edges: Any, first: Any) -> None:
             k, width = layers[i].width_in, layers[i].width
             w = of(layers[i].weight, n, k, width)
             if bank.bf16:
-                pack_pairs(w, k, width, packed)
+                pack_vnni(w, k, width, packed)
             else:
                 pack(w, width * FLOAT, FLOAT, k, width, packed)
             packed += packed_size(depth_of(bank, k), width)
@@ -62,9 +62,9 @@ def forward(banks: Any, layers: Any, edges: Any, first: Any) -> None:
             begin_mixture(bank, start, rows, layers[last].width)
         for n in range(bank.networks):
             x, k = bank.x + n * bank.x_step + start * layers[0].width_in * FLOAT, layers[0].width_in
-            operand = bank.pairs + bank.pairs_step if bank.bf16 else x
+            operand = bank.vnni + bank.vnni_step if bank.bf16 else x
             if bank.bf16 and (n == 0 or bank.x_step):
-                pair_columns(x, rows, k, operand)
+                vnni_by_columns(x, rows, k, operand)
             for i in range(len(layers)):
                 operand = _through(bank, layers, n, i, start, rows, operand, packed)
                 packed += packed_size(depth_of(bank, layers[i].width_in), layers[i].width)
@@ -86,11 +86,11 @@ def _through(bank: Any, layers: Any, n: int, i: int, start: int, rows: int, x: i
     if looks_up:
         tables, step = of(bank.tables, n, bank.table_rows, width), bank.groups * FLOAT
         for r in range(rows):
-            codes, row = bank.codes + (start + r) * step, y + r * width * FLOAT
+            inverse, row = bank.inverse + (start + r) * step, y + r * width * FLOAT
             if at_once:
-                add_rows_bias_relu(row, codes, tables, bank.groups, width, bias, np.float32(slope))
+                add_rows_bias_relu(row, inverse, tables, bank.groups, width, bias, np.float32(slope))
             else:
-                add_rows(row, codes, tables, bank.groups, width)
+                add_rows(row, inverse, tables, bank.groups, width)
         if at_once:
             return y
     return _activated(bank, y, n, start, rows, layer, i < len(layers) - 1)
@@ -123,15 +123,15 @@ def backward(banks: Any, layers: Any, edges: Any, first: Any) -> None:
                 elif bank.grad_x:
                     beta = 1 if n > 0 and bank.grad_x_step == 0 else 0
                     to = bank.grad_x + n * bank.grad_x_step + start * k * FLOAT
-                    product(g, packed, to, rows, width, k, beta, bank.gemm_scratch, bank.pairs, bank.bf16)
+                    product(g, packed, to, rows, width, k, beta, bank.gemm_scratch, bank.vnni, bank.bf16)
                 if i == 0 and bank.groups:
                     _add_to_tables(bank, g, n, start, rows, width)
                 if layer.grad_weight:
                     x = of(layers[i - 1].output, n, bank.rows, k) if i else bank.x + n * bank.x_step
                     to = of(layer.grad_weight, n, k, width)
                     product_tn(
-                        x + start * k * FLOAT, g, to, k, rows, width, 1 if start else 0, bank.gemm_scratch, bank.pairs,
-                        bank.pairs_step, bank.bf16,
+                        x + start * k * FLOAT, g, to, k, rows, width, 1 if start else 0, bank.gemm_scratch, bank.vnni,
+                        bank.vnni_step, bank.bf16,
                     )  # fmt: skip
                 g = before
 
@@ -144,7 +144,7 @@ def _to_layer_before(
     begin."""
     k = layer.width
     if bank.bf16 or k % LANES:
-        product(g, packed, to, rows, width, k, OVERWRITE, bank.gemm_scratch, bank.pairs, bank.bf16)
+        product(g, packed, to, rows, width, k, OVERWRITE, bank.gemm_scratch, bank.vnni, bank.bf16)
         _activation_backward(to, n, start, rows, bank.rows, layer)
         return packed + packed_size(depth_of(bank, width), k)
     y = of(layer.output, n, bank.rows, k) + start * k * FLOAT
@@ -165,7 +165,7 @@ def _begin_backward(bank: Any, layers: Any, n: int) -> None:
         if i or bank.grad_x:
             w = of(layer.weight, n, k, width)
             if bank.bf16:
-                pack_transposed_pairs(w, k, width, packed, bank.pairs)
+                pack_vnni_transposed(w, k, width, packed, bank.vnni)
             else:
                 pack(w, FLOAT, width * FLOAT, width, k, packed)
             packed += packed_size(depth_of(bank, width), k)
@@ -173,49 +173,49 @@ def _begin_backward(bank: Any, layers: Any, n: int) -> None:
 
 @helper
 def _add_to_tables(bank: Any, delta: int, n: int, start: int, rows: int, width: int) -> None:
-    """Add a block's gradient to the rows of `grad_tables` that its codes name."""
+    """Add a block's gradient to the rows of `grad_tables` that its inverse index names."""
     tables, step = of(bank.grad_tables, n, bank.table_rows, width), bank.groups * FLOAT
     for r in range(rows):
-        add_to_rows(delta + r * width * FLOAT, bank.codes + (start + r) * step, tables, bank.groups, width)
+        add_to_rows(delta + r * width * FLOAT, bank.inverse + (start + r) * step, tables, bank.groups, width)
 
 
 @helper
 def depth_of(bank: Any, numbers: int) -> Any:
     """How many operands of a product so many elements are."""
-    return bf16_pairs(numbers) if bank.bf16 else numbers
+    return vnni_words(numbers) if bank.bf16 else numbers
 
 
 @outlined(10)
 def product(
-    x: int, packed: int, y: int, rows: int, depth: int, columns: int, beta: int, scratch: int, pairs: int, bf16: int
+    x: int, packed: int, y: int, rows: int, depth: int, columns: int, beta: int, scratch: int, vnni: int, bf16: int
 ) -> None:  # fmt: skip
-    """Y = X B + beta · Y; `scratch` and `pairs` as in BANK."""
+    """Y = X B + beta · Y; `scratch` and `vnni` as in BANK."""
     if bf16:
-        pair_columns(x, rows, depth, pairs)
-        x, depth = pairs, bf16_pairs(depth)
+        vnni_by_columns(x, rows, depth, vnni)
+        x, depth = vnni, vnni_words(depth)
     gemm(x, packed, y, rows, depth, columns, beta, scratch, bf16)
 
 
 @outlined(11)
 def product_tn(
-    x: int, g: int, w: int, rows: int, depth: int, columns: int, beta: int, scratch: int, pairs: int, pairs_step: int,
+    x: int, g: int, w: int, rows: int, depth: int, columns: int, beta: int, scratch: int, vnni: int, vnni_step: int,
     bf16: int,
 ) -> None:  # fmt: skip
     """W = Xᵀ G + beta · W, of X (depth, rows); buffers as in BANK."""
     if bf16:
-        pair_rows(x, depth, rows, pairs)
-        pair_rows(g, depth, columns, pairs + pairs_step)
-        x, g, depth = pairs, pairs + pairs_step, bf16_pairs(depth)
+        vnni_by_rows(x, depth, rows, vnni)
+        vnni_by_rows(g, depth, columns, vnni + vnni_step)
+        x, g, depth = vnni, vnni + vnni_step, vnni_words(depth)
     gemm_tn(x, g, w, rows, depth, columns, beta, scratch, bf16)
 
 
 @helper
-def _activated(bank: Any, y: int, n: int, start: int, rows: int, layer: Any, paired: bool) -> Any:
+def _activated(bank: Any, y: int, n: int, start: int, rows: int, layer: Any, to_vnni: bool) -> Any:
     """Activate a block, and return it as the operand of the next product."""
     width = layer.width
-    if bank.bf16 and paired and not layer.seeds and is_whole(width):
-        relu_and_pair(y, of(layer.bias, n, 1, width), rows, width, bank.pairs, layer.slope)
-        return bank.pairs
+    if bank.bf16 and to_vnni and not layer.seeds and is_whole(width):
+        relu_to_vnni(y, of(layer.bias, n, 1, width), rows, width, bank.vnni, layer.slope)
+        return bank.vnni
     if layer.seeds:
         activate_and_drop(
             y, of(layer.bias, n, 1, width), n, start, rows, bank.rows, width, layer.seeds, layer.seed_rows,
@@ -223,9 +223,9 @@ def _activated(bank: Any, y: int, n: int, start: int, rows: int, layer: Any, pai
         )  # fmt: skip
     else:
         _activate(y, n, rows, layer)
-    if bank.bf16 and paired:
-        pair_columns(y, rows, width, bank.pairs)
-        return bank.pairs
+    if bank.bf16 and to_vnni:
+        vnni_by_columns(y, rows, width, bank.vnni)
+        return bank.vnni
     return y
 
 

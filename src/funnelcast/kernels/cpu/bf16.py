@@ -1,4 +1,4 @@
-"""Float32 matrices packed as pairs of bfloat16 (the VNNI layout), the operands of products with half the bits.
+"""Float32 matrices packed as bfloat16 in the VNNI layout, pairs of neighbours: the operands of bfloat16 products.
 
 A pair lies in a word of 32 bits, its first element in the lower 16: two neighbours of a row, or of a column. The second
 element of the last pair is 0 where there is none.
@@ -44,7 +44,7 @@ def _rounded(builder: Any, vector: Any) -> Any:
     return builder.trunc(builder.lshr(kept, _SHIFT), _SHORTS)
 
 
-def _paired(builder: Any, first: Any, second: Any) -> Any:
+def _packed(builder: Any, first: Any, second: Any) -> Any:
     lower, upper = (builder.zext(_rounded(builder, vector), _WORDS) for vector in (first, second))
     return builder.or_(lower, builder.shl(upper, _SHIFT))
 
@@ -58,9 +58,9 @@ def _narrow(typing: Any, source: Any, target: Any) -> Any:
     return types.void(types.int64, types.int64), code
 
 
-def _pair(typing: Any, first: Any, second: Any, target: Any) -> Any:
+def _pack(typing: Any, first: Any, second: Any, target: Any) -> Any:
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        both = _paired(builder, *(load_vector(builder, value) for value in values[:2]))
+        both = _packed(builder, *(load_vector(builder, value) for value in values[:2]))
         builder.store(both, builder.inttoptr(values[2], _WORDS.as_pointer())).align = FLOAT
         return context.get_dummy_value()
 
@@ -78,20 +78,20 @@ def _relu(typing: Any, y: Any, bias: Any, slope: Any, target: Any) -> Any:
     return types.void(types.int64, types.int64, types.float32, types.int64), code
 
 
-_narrow_vector, _pair_vectors, _relu_vector = intrinsic(_narrow), intrinsic(_pair), intrinsic(_relu)
+_narrow_vector, _pack_vectors, _relu_vector = intrinsic(_narrow), intrinsic(_pack), intrinsic(_relu)
 
 
 @compiled
-def bf16_pairs(count: int) -> int:
+def vnni_words(count: int) -> int:
     """Pairs of so many elements."""
     return (count + 1) // 2
 
 
 @outlined(4)
-def pair_columns(x: int, rows: int, columns: int, to: int) -> None:
+def vnni_by_columns(x: int, rows: int, columns: int, to: int) -> None:
     """Words (rows, pairs of columns) from a matrix (rows, columns)."""
     whole = columns // LANES * LANES
-    width = 2 * bf16_pairs(columns)
+    width = 2 * vnni_words(columns)
     for r in range(rows):
         source, target = x + r * columns * FLOAT, to + r * width * SHORT
         for j in range(0, whole, LANES):
@@ -110,7 +110,7 @@ def is_whole(columns: int) -> Any:
 
 
 @outlined(5, 1)
-def relu_and_pair(y: int, bias: int, rows: int, columns: int, to: int, slope: float) -> None:
+def relu_to_vnni(y: int, bias: int, rows: int, columns: int, to: int, slope: float) -> None:
     """In place, y + bias, times a slope where not above 0; and its words (rows, pairs of columns), which are whole."""
     for r in range(rows):
         for j in range(0, columns, LANES):
@@ -119,41 +119,41 @@ def relu_and_pair(y: int, bias: int, rows: int, columns: int, to: int, slope: fl
 
 
 @outlined(4)
-def pair_rows(x: int, rows: int, columns: int, to: int) -> None:
+def vnni_by_rows(x: int, rows: int, columns: int, to: int) -> None:
     """Words (pairs of rows, columns) from a matrix (rows, columns)."""
     step = columns * FLOAT
-    for i in range(bf16_pairs(rows)):
-        _pair_row(x + 2 * i * step, x + (2 * i + 1) * step, rows - 2 * i, columns, to + i * step)
+    for i in range(vnni_words(rows)):
+        _vnni_row(x + 2 * i * step, x + (2 * i + 1) * step, rows - 2 * i, columns, to + i * step)
 
 
 @outlined(4)
-def pack_pairs(w: int, depth: int, columns: int, panels: int) -> None:
-    """`pack` of a matrix (depth, columns), paired along the depth."""
+def pack_vnni(w: int, depth: int, columns: int, panels: int) -> None:
+    """`pack` of a matrix (depth, columns), in pairs along the depth."""
     step = columns * FLOAT
     for begin in range(0, columns, PANEL):
         wide = min(PANEL, columns - begin)
-        for k in range(bf16_pairs(depth)):
+        for k in range(vnni_words(depth)):
             first = w + 2 * k * step + begin * FLOAT
-            target = panels + (begin * bf16_pairs(depth) + k * PANEL) * FLOAT
-            _pair_row(first, first + step, depth - 2 * k, wide, target)
+            target = panels + (begin * vnni_words(depth) + k * PANEL) * FLOAT
+            _vnni_row(first, first + step, depth - 2 * k, wide, target)
             rest = words(target, 1, PANEL)
             for j in range(wide, (wide + LANES - 1) // LANES * LANES):
                 rest[0, j] = 0
 
 
 @outlined(5)
-def pack_transposed_pairs(w: int, depth: int, columns: int, panels: int, scratch: int) -> None:
-    """The same of the transposed matrix, paired along its depth, which is `columns`; `scratch` for its words."""
-    pair_columns(w, depth, columns, scratch)
-    pack(scratch, FLOAT, bf16_pairs(columns) * FLOAT, bf16_pairs(columns), depth, panels)
+def pack_vnni_transposed(w: int, depth: int, columns: int, panels: int, scratch: int) -> None:
+    """`pack` of the transposed matrix, in pairs along its depth, which is `columns`; `scratch` for its words."""
+    vnni_by_columns(w, depth, columns, scratch)
+    pack(scratch, FLOAT, vnni_words(columns) * FLOAT, vnni_words(columns), depth, panels)
 
 
 @compiled
-def _pair_row(first: int, second: int, rows: int, columns: int, to: int) -> None:
+def _vnni_row(first: int, second: int, rows: int, columns: int, to: int) -> None:
     """Words (columns,) of two rows, of which `rows` exist."""
     whole = columns // LANES * LANES if rows > 1 else 0
     for j in range(0, whole, LANES):
-        _pair_vectors(first + j * FLOAT, second + j * FLOAT, to + j * FLOAT)
+        _pack_vectors(first + j * FLOAT, second + j * FLOAT, to + j * FLOAT)
     own, out = words(first, 1, columns), words(to, 1, columns)
     for j in range(whole, columns):
         out[0, j] = rounded(own[0, j]) if rows > 0 else 0

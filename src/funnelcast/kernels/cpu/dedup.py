@@ -1,7 +1,8 @@
 """Deduplicated inputs: fields of few ids, whose vectors a first layer multiplies once each and not once a row.
 
-With x = [dense, v₁, v₂, …] the first layer is x W = dense W₀ + Σ_g T_g[code_g], where T_g = V_g W_g and V_g (C, width)
-holds the vector of each combination of ids of neighbouring fields g. Kernels look T_g up and add up its gradient.
+With x = [dense, v₁, v₂, …] the first layer is x W = dense W₀ + Σ_g T_g[inverse_g], where T_g = V_g W_g, V_g (C, width)
+holds the vector of each combination of ids of neighbouring fields g, and inverse_g (B,) says which one a row has, as
+`torch.unique` returns it. Kernels look T_g up and add up its gradient.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from funnelcast.kernels.cpu.graph import launch, once
 _ROWS: Final = 2048
 """Of a usual batch. What is taken together does not depend on the actual one, nor does a row's sum."""
 _LARGEST: Final = 128
-"""Codes of a group, so that what is looked up stays in cache."""
+"""Combinations of ids of a group, so that what is looked up stays in cache."""
 _MOST: Final = 512
-"""Codes of all groups."""
+"""Combinations of ids of all groups."""
 _GATHER: Final = 2
 """Columns of a product that take as long as looking up one group, forward and backward."""
 
@@ -62,38 +63,38 @@ class Deduplicated:
         self._ids, self._spans = ids, spans
 
     @cached_property
-    def _coded(self) -> tuple[Tensor, Tensor]:
-        """`codes`, and a row (C,) that has each of them, 0 where none has."""
+    def _unique(self) -> tuple[Tensor, Tensor]:
+        """`inverse`, and a row (C,) that has each combination of ids, 0 where none has."""
         fields, sizes = _fields_of(self._spans)
-        codes = torch.empty(len(self._ids), len(sizes), dtype=torch.int32)
+        inverse = torch.empty(len(self._ids), len(sizes), dtype=torch.int32)
         representatives = torch.empty(sum(sizes), dtype=torch.int64)
-        launch(_code, fields, *arrays(self._ids, codes, representatives))
-        return codes, representatives
+        launch(_index, fields, *arrays(self._ids, inverse, representatives))
+        return inverse, representatives
 
     @property
-    def codes(self) -> Tensor:
+    def inverse(self) -> Tensor:
         """(B, G) int32: the row of all groups' tables, one after the other, that each row reads."""
-        return self._coded[0]
+        return self._unique[0]
 
     def first_layer(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of x and a first layer (N, D, H): the input and the weight of columns of no group, and tables (N, C, H)."""
         found: tuple[Tensor, Tensor, Tensor]
-        found = _FirstLayer.apply(x, weight, self._spans, self._coded[1])  # type: ignore[no-untyped-call]
+        found = _FirstLayer.apply(x, weight, self._spans, self._unique[1])  # type: ignore[no-untyped-call]
         return found
 
 
 @compiled
-def _code(fields: Any, ids: Any, codes: Any, representatives: Any) -> None:
-    """Fields (n, 4): group, column of `ids`, what its id counts in the code, and where the group's codes begin."""
+def _index(fields: Any, ids: Any, inverse: Any, representatives: Any) -> None:
+    """Fields (n, 4): group, column of `ids`, what its id counts in the index, and where the group's indices begin."""
     representatives[:] = 0
     for r in range(len(ids)):
         for f in range(len(fields)):
             group, column, times, start = fields[f]
             if times == 1:
-                codes[r, group] = start
-            codes[r, group] += np.int32(ids[r, column] * times)
-        for g in range(codes.shape[1]):
-            representatives[codes[r, g]] = r
+                inverse[r, group] = start
+            inverse[r, group] += np.int32(ids[r, column] * times)
+        for g in range(inverse.shape[1]):
+            representatives[inverse[r, g]] = r
 
 
 class _FirstLayer(torch.autograd.Function):
@@ -107,9 +108,9 @@ class _FirstLayer(torch.autograd.Function):
         tables = weight.new_empty(len(weight), len(representatives), weight.shape[2])
         ctx.spans, ctx.shape, ctx.representatives = spans, x.shape, representatives
         vectors = [x.narrow(1, *columns).index_select(0, own) for columns, _, own in _groups(spans, representatives)]
-        for of_group, (columns, codes, _) in zip(vectors, _groups(spans, representatives), strict=True):
+        for of_group, (columns, rows, _) in zip(vectors, _groups(spans, representatives), strict=True):
             of_all = of_group.expand(len(weight), -1, -1)
-            torch.bmm(of_all, weight.narrow(1, *columns), out=tables.narrow(1, *codes))
+            torch.bmm(of_all, weight.narrow(1, *columns), out=tables.narrow(1, *rows))
         ctx.save_for_backward(weight, *vectors)
         return _without_groups(x, spans), _without_groups(weight, spans), tables
 
@@ -122,10 +123,10 @@ class _FirstLayer(torch.autograd.Function):
             grad_x.narrow(1, span.start, span.width).copy_(dense.narrow(1, at, span.width))
             grad_weight.narrow(1, span.start, span.width).copy_(of_dense.narrow(1, at, span.width))
             at += span.width
-        for of_group, (columns, codes, representatives) in zip(
+        for of_group, (columns, rows, representatives) in zip(
             vectors, _groups(ctx.spans, ctx.representatives), strict=True
         ):
-            grad, of_all = tables.narrow(1, *codes), of_group.t().expand(len(weight), -1, -1)
+            grad, of_all = tables.narrow(1, *rows), of_group.t().expand(len(weight), -1, -1)
             torch.bmm(of_all, grad, out=grad_weight.narrow(1, *columns))
             by_vector = grad.bmm(weight.narrow(1, *columns).transpose(1, 2)).sum(0)
             grad_x.narrow(1, *columns).zero_().index_add_(0, representatives, by_vector)
@@ -135,7 +136,7 @@ class _FirstLayer(torch.autograd.Function):
 def _groups(
     spans: tuple[_Span, ...], representatives: Tensor
 ) -> Iterator[tuple[tuple[int, int], tuple[int, int], Tensor]]:
-    """Of each group: (start, number) of its columns of x, and of its codes, and a row that has each code."""
+    """Of each group: (start, number) of its columns of x and of its table's rows, and a representative row of each."""
     at = 0
     for span in spans:
         if span.group:
@@ -150,7 +151,7 @@ def _without_groups(x: Tensor, spans: tuple[_Span, ...]) -> Tensor:
 
 @cache
 def _fields_of(spans: tuple[_Span, ...]) -> tuple[NDArray[np.int64], list[int]]:
-    """What `_code` reads of groups, and the number of codes of each."""
+    """What `_index` reads of groups, and the number of combinations of ids of each."""
     groups, rows, start = [span.group for span in spans if span.group], list[tuple[int, ...]](), 0
     for g, group in enumerate(groups):
         times = 1
@@ -164,10 +165,10 @@ def _fields_of(spans: tuple[_Span, ...]) -> tuple[NDArray[np.int64], list[int]]:
 @cache
 def _spans(fields: tuple[Field, ...], columns: int) -> tuple[_Span, ...]:
     """All columns of x by groups; () where there is nothing to gain."""
-    chosen, codes = list[Group](), 0
+    chosen, total = list[Group](), 0
     for group in sorted(_neighbours(fields), key=_saved, reverse=True):
-        if _saved(group) > 0 and codes + _size(group) <= _MOST:
-            chosen, codes = [*chosen, group], codes + _size(group)
+        if _saved(group) > 0 and total + _size(group) <= _MOST:
+            chosen, total = [*chosen, group], total + _size(group)
     if sum(map(_width, chosen)) == columns:
         chosen.pop()  # a product has some columns
     spans, done = list[_Span](), 0
@@ -180,7 +181,7 @@ def _spans(fields: tuple[Field, ...], columns: int) -> tuple[_Span, ...]:
 
 
 def _neighbours(fields: Group) -> Iterator[Group]:
-    """Fields side by side, taken together up to `_LARGEST` codes."""
+    """Fields side by side, taken together up to `_LARGEST` combinations of ids."""
     group: Group = ()
     for field in sorted(fields, key=lambda field: field[2]):
         if group and (_size((*group, field)) > _LARGEST or _start(group) + _width(group) != field[2]):
@@ -192,7 +193,7 @@ def _neighbours(fields: Group) -> Iterator[Group]:
 
 
 def _saved(group: Group) -> float:
-    """Elements of work for each code that looking a group up saves in a usual batch."""
+    """Elements of work for each combination of ids that looking a group up saves in a usual batch."""
     return (_ROWS * (_width(group) - _GATHER)) / _size(group) - _width(group)
 
 

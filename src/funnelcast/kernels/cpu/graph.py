@@ -109,14 +109,14 @@ class Captured(Generic[Out]):
         that it reads, which stay where they are; `kinds`: of inputs that are captured, 0 for none."""
         self.function, self._reads, self._kinds = function, list(reads), kinds
         self._idle: dict[tuple[object, ...], list[Graph]] = {}
-        self._lent: list[tuple[list[Graph], Graph]] = []
-        self._lends = False
+        self._in_use: list[tuple[list[Graph], Graph]] = []
+        self._static_outputs = False
 
-    def begin(self, *, lend: bool) -> None:
-        """Take back what was lent. `lend`: outputs need not be copied; they stay valid until the next `begin`."""
-        for idle, graph in self._lent:
+    def begin(self, *, static_outputs: bool) -> None:
+        """Free all graphs. `static_outputs`: outputs need not be copied; they stay valid until the next `begin`."""
+        for idle, graph in self._in_use:
             idle.append(graph)
-        self._lent, self._lends = [], lend
+        self._in_use, self._static_outputs = [], static_outputs
 
     def __call__(self, inputs: Any) -> Out:
         """What `function` returns, to the bit."""
@@ -127,8 +127,8 @@ class Captured(Generic[Out]):
         if graph is None:
             return self.function(inputs)
         outputs: Out = graph.outputs
-        if self._lends:
-            self._lent.append((idle, graph))
+        if self._static_outputs:
+            self._in_use.append((idle, graph))
         else:
             outputs = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, outputs)
             idle.append(graph)

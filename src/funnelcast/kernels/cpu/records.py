@@ -31,8 +31,8 @@ BANK: Final = np.dtype([(name, np.int64) for name in (
     "gemm_scratch",  # as `gemm_tn_scratch` says
     "draws",  # buffer for the random bits of (BLOCK, widest layer), and a word more
     "bf16",  # whether products are of bfloat16: 0 or 1
-    "pairs", "pairs_step",  # two buffers for packed bfloat16 of (BLOCK, widest layer), and the bytes between them
-    "codes", "groups",  # (B, G) int32: rows of `tables` that add up to a row's part of the first layer; and G
+    "vnni", "vnni_step",  # two buffers for packed bfloat16 of (BLOCK, widest layer), and the bytes between them
+    "inverse", "groups",  # (B, G) int32: rows of `tables` that add up to a row's part of the first layer; and G
     "tables", "grad_tables", "table_rows",  # (N, C, H) twice, and C
 )])  # fmt: skip
 """A call of a bank."""

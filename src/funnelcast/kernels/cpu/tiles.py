@@ -49,7 +49,7 @@ _BF16_VECTOR: Final = ir.VectorType(BF16, 2 * LANES)
 
 
 def tiles_of(*, transposed: bool = False, bf16: bool = False) -> Any:
-    """A function for compiled loops that fills a column of tiles, C = A B + beta · C.
+    """A function for kernels that fills a column of tiles, C = A B + beta · C.
 
     It takes how many registers wide C is, up to VECTORS; the address of A, and the bytes from one tile's rows to the
     next one's and from a row to the next one, or with `transposed` from a column to the next one; of B, and the bytes
@@ -94,22 +94,22 @@ def _code(
     add: Callable[..., Any], transposed: bool, finish: Callable[..., list[Any]] | None = None
 ) -> Callable[..., Any]:
     def code(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        asked, a, a_tile, a_step, b, b_step, c, c_row, rows, depth, beta, *more = values
+        requested, a, a_tile, a_step, b, b_step, c, c_row, rows, depth, beta, *more = values
         to_row, to_column = (I64(FLOAT), a_step) if transposed else (a_step, I64(FLOAT))
 
         def tile(vectors: int, index: Any, its_rows: Any) -> None:
             own = _Tile(vectors, index, c_row, its_rows)
             rows_a = _rows(builder, builder.add(a, builder.mul(index, a_tile)), to_row, its_rows)
-            places = own.places(builder, c)
-            sums = _sums(builder, (rows_a, to_column, b, b_step, places), depth, beta, add)
+            addresses = own.addresses(builder, c)
+            sums = _sums(builder, (rows_a, to_column, b, b_step, addresses), depth, beta, add)
             if finish is not None:
                 sums = finish(builder, sums, own, *more)
-            for place, total in zip(places, sums, strict=True):
-                store_vector(builder, total, place)
+            for address, total in zip(addresses, sums, strict=True):
+                store_vector(builder, total, address)
 
         whole, left = builder.sdiv(rows, I64(ROWS)), builder.srem(rows, I64(ROWS))
         for vectors in range(1, VECTORS + 1):
-            with builder.if_then(builder.icmp_signed("==", asked, I64(vectors))):
+            with builder.if_then(builder.icmp_signed("==", requested, I64(vectors))):
                 with cgutils.for_range(builder, whole) as loop:
                     tile(vectors, loop.index, None)
                 with builder.if_then(builder.icmp_signed(">", left, I64(0)), likely=False):
@@ -122,22 +122,22 @@ def _code(
 def _sums(builder: Any, operands: Any, depth: Any, beta: Any, add: Callable[..., Any]) -> list[Any]:
     """Code of a tile's sums: addresses of A's rows and of C's registers, and the way to A's next column and B's next
     row."""
-    rows_a, to_column, b, b_step, places = operands
-    vectors = len(places) // ROWS
-    for place in places:  # while sums are made
-        prefetch_at(builder, place)
+    rows_a, to_column, b, b_step, addresses = operands
+    vectors = len(addresses) // ROWS
+    for address in addresses:  # while sums are made
+        prefetch_at(builder, address)
     start, kept, loop, end = builder.block, *map(builder.append_basic_block, ("kept", "loop", "end"))
     builder.cbranch(builder.icmp_signed("!=", beta, I64(0)), kept, loop)
 
     builder.position_at_end(kept)
-    before = [load_vector(builder, place) for place in places]
+    before = [load_vector(builder, address) for address in addresses]
     builder.branch(loop)
 
     builder.position_at_end(loop)
-    k, sums = builder.phi(I64), [builder.phi(VECTOR) for _ in places]
-    at_a, at_b = builder.mul(k, to_column), builder.add(b, builder.mul(k, b_step))
-    own = [load_vector(builder, place) for place in vector_addresses(builder, at_b, vectors)]
-    numbers = [broadcast(builder, load_scalar(builder, builder.add(row, at_a))) for row in rows_a]
+    k, sums = builder.phi(I64), [builder.phi(VECTOR) for _ in addresses]
+    address_a, address_b = builder.mul(k, to_column), builder.add(b, builder.mul(k, b_step))
+    own = [load_vector(builder, address) for address in vector_addresses(builder, address_b, vectors)]
+    numbers = [broadcast(builder, load_scalar(builder, builder.add(row, address_a))) for row in rows_a]
     pairs = [(number, vector) for number in numbers for vector in own]
     after = [add(builder, *pair, total) for pair, total in zip(pairs, sums, strict=True)]
     following = builder.add(k, I64(1))
@@ -163,15 +163,15 @@ class _Tile(NamedTuple):
     rows: Any
     """None for ROWS."""
 
-    def places(self, builder: Any, begin: Any) -> list[Any]:
+    def addresses(self, builder: Any, begin: Any) -> list[Any]:
         """Addresses of its registers, row by row, in C or a matrix like it."""
         at = builder.add(begin, builder.mul(self.index, builder.mul(self.row, I64(ROWS))))
         rows = _rows(builder, at, self.row, self.rows)
-        return [place for row in rows for place in vector_addresses(builder, row, self.vectors)]
+        return [address for row in rows for address in vector_addresses(builder, row, self.vectors)]
 
 
 def _with_relu(builder: Any, sums: list[Any], tile: _Tile, bias: Any, slope: Any) -> list[Any]:
-    biases = [load_vector(builder, place) for place in vector_addresses(builder, bias, tile.vectors)]
+    biases = [load_vector(builder, address) for address in vector_addresses(builder, bias, tile.vectors)]
     slope = broadcast(builder, slope)
     return [bias_relu(builder, total, biases[i % tile.vectors], slope) for i, total in enumerate(sums)]
 
@@ -181,16 +181,16 @@ def _with_mask(
 ) -> list[Any]:
     scale, slope, found = broadcast(builder, scale), broadcast(builder, slope), []
     biases = vector_addresses(builder, grad_bias, tile.vectors)
-    added = [load_vector(builder, place) for place in biases]
-    for i, (total, place) in enumerate(zip(sums, tile.places(builder, output), strict=True)):
+    added = [load_vector(builder, address) for address in biases]
+    for i, (total, address) in enumerate(zip(sums, tile.addresses(builder, output), strict=True)):
         r, v = divmod(i, tile.vectors)
-        found.append(leaky_relu_by(builder, builder.fmul(total, scale), load_vector(builder, place), slope))
+        found.append(leaky_relu_by(builder, builder.fmul(total, scale), load_vector(builder, address), slope))
         once = found[-1]
         if tile.rows is not None:  # the last row stands for those that there are not
             once = builder.select(builder.icmp_signed("<", I64(r), tile.rows), once, ZEROS)
         added[v] = builder.fadd(added[v], once)
-    for place, total in zip(biases, added, strict=True):
-        store_vector(builder, total, place)
+    for address, total in zip(biases, added, strict=True):
+        store_vector(builder, total, address)
     return found
 
 

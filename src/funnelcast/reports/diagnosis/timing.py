@@ -61,14 +61,14 @@ def _step(objective: Objective, batch: Any, optimizer: Any, watch: _Watch, preci
     with watch.part("looking up embeddings"), torch.no_grad(), model.compute():
         looked = model.embedding(batch)
     x = looked.leaves(trained=True)
-    wanted = [*optimizer.dense.values(), *optimizer.loss_weights.values(), *x.tensors()]
+    targets = [*optimizer.dense.values(), *optimizer.loss_weights.values(), *x.tensors()]
     with watch.part("forward"):
         totals = objective.totals(batch)
         with model.compute(precision=precision):
             losses, combined = objective(Microbatch(x, batch.labels, batch.weight, totals))
     with watch.part("backward"):
-        grads = list(torch.autograd.grad(combined, wanted))
-    own = len(wanted) - len(x.tensors())
+        grads = list(torch.autograd.grad(combined, targets))
+    own = len(targets) - len(x.tensors())
     with watch.part("optimizer"):
         embedded = x.with_tensors(grads[own:])
         optimizer.step(Gradients(batch, losses, totals.weights, [grads[:own]], [embedded]))

@@ -49,9 +49,9 @@ def _stage(axes: Axes, begins: int, name: str) -> None:
 
 
 def _curve(axes: Axes, name: str, values: Sequence[float], i: int, kept: Sequence[int]) -> None:
-    places = range(1, len(values) + 1)
+    epochs = range(1, len(values) + 1)
     colour, marker, line = SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)], LINES[i % len(LINES)]
-    axes.plot(places, values, color=colour, marker=marker, linestyle=line, label=named(name), markersize=3.5)
+    axes.plot(epochs, values, color=colour, marker=marker, linestyle=line, label=named(name), markersize=3.5)
     best = [place for place in kept if math.isfinite(values[place - 1])]
     rings: dict[str, Any] = {"markersize": 9, "markerfacecolor": "none", "markeredgewidth": 1.2}
     axes.plot(best, [values[place - 1] for place in best], linestyle="", marker="o", color=colour, **rings)

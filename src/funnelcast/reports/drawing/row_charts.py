@@ -20,7 +20,7 @@ class Dot(NamedTuple):
     high: float = math.nan
     seeds: tuple[float, ...] = ()
     """The values that it is the mean of."""
-    is_sure: bool = False
+    is_filled: bool = False
     """Filled; others are rings."""
     inner: tuple[float, float] | None = None
     """A second, thick bar."""
@@ -58,7 +58,7 @@ def _row(axes: Axes, place: int, dot: Dot, colour: str, marker: str) -> None:
     if len(dot.seeds) > 1:
         axes.plot(dot.seeds, [place] * len(dot.seeds), linestyle="", marker="|", markersize=8, color=INK)
     if math.isfinite(dot.value):
-        face = colour if dot.is_sure else "none"
+        face = colour if dot.is_filled else "none"
         axes.plot(
             dot.value, place, marker=marker, markersize=6, markeredgewidth=1.5, color=colour, markerfacecolor=face
         )

@@ -55,9 +55,9 @@ def read(path: Path, block_bytes: int = 1 << 20, kind: str = SKELETON) -> list[b
 @pytest.mark.parametrize("make", [plain, gzipped, tarred, zipped])
 @pytest.mark.parametrize("block_bytes", [1, 7, 100, 1 << 20])
 def test_every_form_gives_the_same_whole_lines(tmp_path: Path, make: Callable[[Path], Path], block_bytes: int) -> None:
-    pieces = read(make(tmp_path), block_bytes)
-    assert b"".join(pieces) == TEXT
-    assert all(piece.endswith(b"\n") for piece in pieces[:-1])
+    chunks = read(make(tmp_path), block_bytes)
+    assert b"".join(chunks) == TEXT
+    assert all(chunk.endswith(b"\n") for chunk in chunks[:-1])
 
 
 @pytest.mark.parametrize("make", [plain, gzipped, tarred, zipped])

@@ -183,10 +183,10 @@ def test_kinds_and_weights_the_raw_files_do_not_have(tmp_path: Path) -> None:
     schema = SCHEMA.from_dict({**SCHEMA.model_dump(), "features": features})
     with pytest.raises(ConfigError) as caught:
         prepare_aliccp(tmp_path / "x", None, tmp_path / "out", schema=schema)
-    told = [str(fault) for fault in caught.value.faults]
-    assert "kind 'sequence' is not read from Ali-CCP: its lists have no order" in told[0]
-    assert "kind 'numeric' is not read from Ali-CCP: its ids are names, not numbers" in told[1]
-    assert told[2].startswith("features.210.weights") and "write '210_value'" in told[2]
+    faults = [str(fault) for fault in caught.value.faults]
+    assert "kind 'sequence' is not read from Ali-CCP: its lists have no order" in faults[0]
+    assert "kind 'numeric' is not read from Ali-CCP: its ids are names, not numbers" in faults[1]
+    assert faults[2].startswith("features.210.weights") and "write '210_value'" in faults[2]
 
 
 @pytest.mark.parametrize("at", ["reading common features", "reading train", "writing train", "reading test"])

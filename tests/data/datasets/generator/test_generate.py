@@ -1,4 +1,4 @@
-"""The generated log: its law against its labels, its bytes against its seed, its settings against their rules."""
+"""The generated log: its process against its labels, its bytes against its seed, its settings against their rules."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _bytes(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-class TestLaw:
+class TestProcess:
     def test_a_logit_by_hand(self) -> None:
         generator = Generator(GeneratorConfig(rows=2_000))
         world, block = generator.world, next(generator.blocks("test"))
@@ -129,7 +129,7 @@ class TestReproducible:
         np.testing.assert_array_equal(in_turn.keys[: len(alone.keys)], alone.keys)
 
 
-class TestAsked:
+class TestConfig:
     def test_summary_and_json(self, summary: Summary, parts: dict[str, Part]) -> None:
         written = json.loads((summary.path / "generator.json").read_text())
         assert GeneratorConfig.from_dict(written["settings"]) == summary.config

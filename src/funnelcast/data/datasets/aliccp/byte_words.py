@@ -139,7 +139,7 @@ def read_hex(word: Any) -> Any:
 
 @compiled
 def find_line_ends(data: Any, ends: Any) -> int:
-    """Fills `ends` with the places of line ends as far as it has room, and returns how many there are."""
+    """Fills `ends` with the indices of line ends as far as it has room, and returns how many there are."""
     count, at, address, last_word = 0, 0, data.ctypes.data, len(data) - BYTES
     while at < len(data):
         if at <= last_word:

@@ -33,7 +33,7 @@ class CommonFeatures:
 
     @property
     def codes(self) -> Int32s:
-        """(K, F)"""
+        """(K, F), of all common lines."""
         return self._codes.rows
 
     @property
@@ -51,35 +51,35 @@ class CommonFeatures:
         codes = tables.codes(lines.tokens.values[:, good], grow=grow)
         lists = tables.list_codes(lists_of(lines.tokens.items, good, len(self.lists)), grow=grow)
         before = self.index.size
-        places = self.index.intern(lines.tokens.keys[good], np.ones(len(good), bool)) - 1
-        self.repeated += len(places) - (self.index.size - before)
+        indices = self.index.intern(lines.tokens.keys[good], np.ones(len(good), bool)) - 1
+        self.repeated += len(indices) - (self.index.size - before)
         self._codes.grow(self.index.size)
-        self.codes[places] = codes.T  # of a repeated place numpy keeps the last
+        self.codes[indices] = codes.T  # of a repeated place numpy keeps the last
         for field, each in zip(self.lists, lists, strict=True):
-            field.put(places, each, self.index.size)
+            field.put(indices, each, self.index.size)
 
-    def complete(self, field: int, own: Ragged, places: Int32s) -> Ragged:
+    def complete(self, field: int, own: Ragged, indices: Int32s) -> Ragged:
         """The own lists of rows (N,): behind the list of the row's common line; left empty where there is no own id."""
         has = np.diff(own.offsets) > 0
         if field not in self._rows or not has.any():
             return own
-        both = Ragged.concatenate([self.lists[field].take(places, has), own])
+        both = Ragged.concatenate([self.lists[field].take(indices, has), own])
         pairs = both.take(np.arange(2 * len(own)).reshape(2, -1).T.ravel())
         return Ragged(pairs.offsets[::2].copy(), pairs.ids, pairs.weights)
 
-    def refer(self, places: Int32s, lists: Sequence[Ragged]) -> None:
+    def refer(self, indices: Int32s, lists: Sequence[Ragged]) -> None:
         """Note the rows of a block: where a row's list of a shared field is empty, that of its line counts for it."""
         for f, rows in self._rows.items():
-            _refer(places, lists[f].offsets, rows)
+            _refer(indices, lists[f].offsets, rows)
 
     def count(self, tables: FieldTables) -> None:
         """Count the lists of all lines, each as often as rows referred to it."""
         for f, rows in self._rows.items():
-            for places, lists in self.lists[f].chunks():
-                tables.count_shared(f, lists, rows[places])
+            for indices, lists in self.lists[f].chunks():
+                tables.count_shared(f, lists, rows[indices])
 
 
 @compiled
-def _refer(places: Int32s, offsets: Int64s, rows: Int64s) -> None:
-    for i in range(len(places)):
-        rows[places[i]] += offsets[i] == offsets[i + 1]
+def _refer(indices: Int32s, offsets: Int64s, rows: Int64s) -> None:
+    for i in range(len(indices)):
+        rows[indices[i]] += offsets[i] == offsets[i + 1]

@@ -16,7 +16,7 @@ class Fields(NamedTuple):
     """The wanted fields as a perfect hash of their names."""
 
     keys: NDArray[np.uint64]  # (_SLOTS,), 0 where there is none
-    places: NDArray[np.int16]  # (_SLOTS,) by slot, the place of the field: first the single-valued ones
+    indices: NDArray[np.int16]  # (_SLOTS,) by slot, the place of the field: first the single-valued ones
     multiplier: np.uint64
     single: int
     """Number of the fields that have one id, F."""
@@ -33,9 +33,9 @@ def wanted_fields(single: Sequence[str], multi: Sequence[str] = ()) -> Fields:
         slots = (keys * multiplier) >> np.uint64(54)
         if len(np.unique(slots)) == len(keys):
             break
-    table, places = np.zeros(_SLOTS, np.uint64), np.zeros(_SLOTS, np.int16)
-    table[slots], places[slots] = keys, np.arange(len(keys))
-    return Fields(table, places, multiplier, len(single), len(multi))
+    table, indices = np.zeros(_SLOTS, np.uint64), np.zeros(_SLOTS, np.int16)
+    table[slots], indices[slots] = keys, np.arange(len(keys))
+    return Fields(table, indices, multiplier, len(single), len(multi))
 
 
 def _name_key(name: bytes) -> int:

@@ -65,15 +65,15 @@ class Source:
         self.check()
         total = self.path.stat().st_size
         with _readable(self.path), self.path.open("rb") as raw, self._open(raw) as stream:
-            pieces = _whole_lines(stream, block_bytes)
-            piece = next(pieces, None)
-            if piece is None:
+            chunks = _whole_lines(stream, block_bytes)
+            lines = next(chunks, None)
+            if lines is None:
                 raise DataError(f"{self.path} is empty; fetch or make it again")
-            piece, done = piece[len(_BOM) if piece[: len(_BOM)].tobytes() == _BOM else 0 :], raw.tell()
-            for following in pieces:
-                yield Block(piece, False, done, total)
-                piece, done = following, raw.tell()
-            yield Block(piece, True, total, total)
+            lines, done = lines[len(_BOM) if lines[: len(_BOM)].tobytes() == _BOM else 0 :], raw.tell()
+            for following in chunks:
+                yield Block(lines, False, done, total)
+                lines, done = following, raw.tell()
+            yield Block(lines, True, total, total)
 
     def _open(self, raw: IO[bytes]) -> IO[bytes] | gzip.GzipFile:
         form = _form(self.path)

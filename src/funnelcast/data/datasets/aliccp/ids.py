@@ -19,7 +19,7 @@ Bools = NDArray[np.bool_]
 
 
 class IdTable:
-    """From int64 values to ids 1 … n: places in `values`."""
+    """From int64 values to ids 1 … n: indices in `values`."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -35,7 +35,7 @@ class IdTable:
     @property
     def counts(self) -> Int64s:
         """(n,) how often `count` was told of each."""
-        return self._room()[: self.size]
+        return self._grown_counts()[: self.size]
 
     def intern(self, values: Int64s, present: Bools) -> Int32s:
         """Codes (n,) of values (n,); new ones get the next id."""
@@ -55,13 +55,13 @@ class IdTable:
         return codes
 
     def count(self, codes: Int32s) -> None:
-        _count(codes, self._room())
+        _count(codes, self._grown_counts())
 
     def count_lists(self, lists: Ragged, times: Int64s) -> None:
         """Count the codes of every list `times` (n,)."""
-        _count_lists(lists.offsets, lists.ids, times, self._room())
+        _count_lists(lists.offsets, lists.ids, times, self._grown_counts())
 
-    def _room(self) -> Int64s:
+    def _grown_counts(self) -> Int64s:
         """Counts of at least all values so far: grown by who counts, as a thread may intern others meanwhile."""
         if len(self._counts) < self.size:
             more = np.zeros(max(self.size - len(self._counts), len(self._counts)), np.int64)

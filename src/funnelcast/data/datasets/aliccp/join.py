@@ -40,7 +40,7 @@ class Joined:
     codes: Int32s  # (N, F), 0 for missing too
     lists: list[Ragged]
     """Codes of each multi-valued field; empty ones of a shared field are those of the row's common line."""
-    places: Int32s  # (N,) of the common lines
+    indices: Int32s  # (N,) of the common lines
     labels: NDArray[np.uint8]  # (N, T)
     side: pa.Table  # (N) rows
     inconsistent: int
@@ -69,11 +69,11 @@ class Joiner:
     def _joined(self, lines: Lines, truth: Truth | None) -> Joined:
         labels, rows, inconsistent = self._kept(lines)
         codes = self.tables.codes(lines.tokens.values, grow=self.grow)
-        merged, places = np.empty((len(rows), len(codes)), np.int32), lines.places[rows]
-        _merge(codes, self.common.codes, places, rows, merged)
+        merged, indices = np.empty((len(rows), len(codes)), np.int32), lines.indices[rows]
+        _merge(codes, self.common.codes, indices, rows, merged)
         own = self.tables.list_codes(lists_of(lines.tokens.items, rows, len(self.common.lists)), grow=self.grow)
-        lists = [self.common.complete(f, each, places) for f, each in enumerate(own)]
-        return Joined(merged, lists, places, labels, self._side(lines, rows, truth), inconsistent)
+        lists = [self.common.complete(f, each, indices) for f, each in enumerate(own)]
+        return Joined(merged, lists, indices, labels, self._side(lines, rows, truth), inconsistent)
 
     def _kept(self, lines: Lines) -> tuple[NDArray[np.uint8], Int64s, int]:
         good = np.flatnonzero(lines.good)
@@ -94,12 +94,12 @@ class Joiner:
 
 
 @compiled
-def _merge(codes: Int32s, common: Int32s, places: Int32s, rows: Int64s, merged: Int32s) -> None:
+def _merge(codes: Int32s, common: Int32s, indices: Int32s, rows: Int64s, merged: Int32s) -> None:
     """Row i of `merged` (N, F): the common line's codes, and those of line rows[i] where it has none."""
     for i in range(len(rows)):
         row = rows[i]
         for f in range(len(codes)):
-            code = common[places[i], f]
+            code = common[indices[i], f]
             if code == MISSING:
                 code = codes[f, row]
             merged[i, f] = max(code, 0)

@@ -41,10 +41,10 @@ def _measure(items: Items, lines: Int64s, lengths: Int64s) -> None:
 
 
 @compiled
-def _part(items: Items, lines: Int64s, places: Int64s, ids: Int64s, weights: NDArray[np.float32]) -> None:
+def _part(items: Items, lines: Int64s, indices: Int64s, ids: Int64s, weights: NDArray[np.float32]) -> None:
     """Each item to the next place of its field."""
     for line in lines:
         for at in range(items.ends[line], items.ends[line + 1]):
             field = items.fields[at]
-            ids[places[field]], weights[places[field]] = items.ids[at], items.weights[at]
-            places[field] += 1
+            ids[indices[field]], weights[indices[field]] = items.ids[at], items.weights[at]
+            indices[field] += 1

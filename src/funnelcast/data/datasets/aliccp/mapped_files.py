@@ -44,21 +44,21 @@ class MappedLists:
         self._spans = MappedRows(path.with_name(f"{path.name}.spans"), 2, np.int64)  # start and length by place
         self._codes, self._weights = (path.with_name(f"{path.name}.{kind}") for kind in ("codes", "weights"))
 
-    def put(self, places: Int32s, lists: Ragged, size: int) -> None:
-        """The lists of `places` (n,), of `size` in all; of a repeated place the last one holds."""
+    def put(self, indices: Int32s, lists: Ragged, size: int) -> None:
+        """The lists of `indices` (n,), of `size` in all; of a repeated place the last one holds."""
         self._spans.grow(size)
         if self.total or len(lists.ids):
             spans = np.stack([lists.offsets[:-1] + self.total, np.diff(lists.offsets)], axis=1)
-            self._spans.rows[places] = spans  # of a repeated place numpy keeps the last
+            self._spans.rows[indices] = spans  # of a repeated place numpy keeps the last
         for path, values in ((self._codes, lists.ids), (self._weights, lists.weights)):
             with path.open("ab") as file:
                 file.write(np.ascontiguousarray(values).data)
         self.total += len(lists.ids)
 
-    def take(self, places: Int32s | Int64s, where: Bools | bool = True) -> Ragged:
-        """The lists of `places` (n,); empty ones where `where` (n,) is false."""
-        starts, lengths = self._spans.rows[places].T.copy()
-        offsets = np.zeros(len(places) + 1, np.int64)
+    def take(self, indices: Int32s | Int64s, where: Bools | bool = True) -> Ragged:
+        """The lists of `indices` (n,); empty ones where `where` (n,) is false."""
+        starts, lengths = self._spans.rows[indices].T.copy()
+        offsets = np.zeros(len(indices) + 1, np.int64)
         np.cumsum(lengths * where, out=offsets[1:])
         return Ragged(
             offsets,
@@ -68,8 +68,8 @@ class MappedLists:
 
     def chunks(self) -> Iterator[tuple[Int64s, Ragged]]:
         """Places and lists, all of them, in order."""
-        for places in np.split(np.arange(len(self._spans.rows)), range(_CHUNK, len(self._spans.rows), _CHUNK)):
-            yield places, self.take(places)
+        for indices in np.split(np.arange(len(self._spans.rows)), range(_CHUNK, len(self._spans.rows), _CHUNK)):
+            yield indices, self.take(indices)
 
 
 def _copied(path: Path, dtype: DTypeLike, starts: Int64s, offsets: Int64s) -> NDArray[Any]:

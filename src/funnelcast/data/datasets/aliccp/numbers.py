@@ -1,4 +1,4 @@
-"""Numbers, digits and counts of bytes in text, inside compiled loops."""
+"""Numbers, digits and counts of bytes in text, inside kernels."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from funnelcast.compiled import compiled
 
 _MINUS, _PLUS, _POINT, _E, _SMALL_E = list(b"-+.Ee")
-_ROOM = 10**17  # below it an int64 has room for one more digit
+_ONE_MORE_DIGIT = 10**17  # below it an int64 has room for one more digit
 _POWERS = np.array([float(f"1e{power}") for power in range(23)])  # those that are exact
 _LARGEST_EXPONENT = 9999  # far beyond every float
 
@@ -22,7 +22,7 @@ def read_float(data: Bytes, start: int, end: int) -> float:
     first = start + int(_is_sign(data, start, end))
     at, number, power = first, 0, 0
     while at < end and 48 <= data[at] <= 57:
-        if number < _ROOM:
+        if number < _ONE_MORE_DIGIT:
             number = number * 10 + (data[at] - 48)
         else:
             power += 1
@@ -32,7 +32,7 @@ def read_float(data: Bytes, start: int, end: int) -> float:
         at += 1
         digits -= at
         while at < end and 48 <= data[at] <= 57:
-            if number < _ROOM:
+            if number < _ONE_MORE_DIGIT:
                 number = number * 10 + (data[at] - 48)
                 power -= 1
             at += 1

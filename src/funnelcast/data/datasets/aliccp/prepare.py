@@ -29,7 +29,7 @@ from funnelcast.data.datasets.aliccp.join import Joined, Joiner
 from funnelcast.data.datasets.aliccp.rows import LineReader, at_once
 from funnelcast.data.datasets.aliccp.schema import aliccp_schema, check
 from funnelcast.data.datasets.aliccp.spill import Spill
-from funnelcast.data.datasets.aliccp.write import Encoded, Piece, RowWriter
+from funnelcast.data.datasets.aliccp.write import Encoded, PartRows, RowWriter
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.files import new_folder
 from funnelcast.data.in_order import in_order
@@ -141,7 +141,7 @@ class _Preparation:
 
             def kept(joined: Joined) -> None:
                 self.tables.count(joined.codes, joined.lists)
-                common.refer(joined.places, joined.lists)
+                common.refer(joined.indices, joined.lists)
                 spill.write(joined)
 
             self._read(skeleton, common, kept, grow=True)
@@ -164,27 +164,27 @@ class _Preparation:
             rate = done / (time.perf_counter() - began)
             self.reader.progress("writing train", done, spill.rows, "rows", f"{rate:,.0f} rows/s")
 
-        def encoded(pieces: tuple[Piece, Piece]) -> list[Encoded]:
-            return [rows.encoded(piece) for piece in pieces]
+        def encoded(parts: tuple[PartRows, PartRows]) -> list[Encoded]:
+            return [rows.encoded(own) for own in parts]
 
         def append(block: list[Encoded]) -> list[Encoded]:
             return [rows.append(each) for each in block]
 
         in_order(at_once(), self._split(spill), encoded, append, append_sides)
 
-    def _split(self, spill: Spill) -> Iterator[tuple[Piece, Piece]]:
+    def _split(self, spill: Spill) -> Iterator[tuple[PartRows, PartRows]]:
         """Of each block the rows of train and of dev."""
         draws = dev_draws(self.schema.split.seed)
         for joined in spill.read():
             dev = draws.random_sample(len(joined.codes)) >= 1 - self.schema.split.dev
-            yield Piece("train", joined, np.flatnonzero(~dev)), Piece("dev", joined, np.flatnonzero(dev))
+            yield PartRows("train", joined, np.flatnonzero(~dev)), PartRows("dev", joined, np.flatnonzero(dev))
 
     def _test(self, skeleton: Source, source: Source, scratch: Path, fitted: Fitted) -> None:
         common = self._read_common(source, scratch, grow=False)
         rows = self._row_writer(("test",), fitted, common)
 
         def encoded(joined: Joined) -> Encoded:
-            return rows.encoded(Piece("test", joined, np.arange(len(joined.codes))))
+            return rows.encoded(PartRows("test", joined, np.arange(len(joined.codes))))
 
         self._read(skeleton, common, encoded, rows.append, rows.append_side, grow=False)
 

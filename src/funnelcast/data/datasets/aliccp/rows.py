@@ -45,7 +45,7 @@ class Lines:
     starts: Int64s  # (n,)
     ends: Int64s  # (n,)
     tokens: Tokens
-    places: NDArray[np.int32]  # (n,) row of the common features, from 0; skeleton only
+    indices: NDArray[np.int32]  # (n,) row of the common features, from 0; skeleton only
     first: int = 1  # number of the first line in its file
 
     def __len__(self) -> int:
@@ -53,7 +53,7 @@ class Lines:
 
     @property
     def good(self) -> NDArray[np.bool_]:
-        """(n,)"""
+        """(n,), which lines have no fault."""
         return np.equal(self.tokens.faults, FINE)
 
     def text(self, line: int) -> bytes:
@@ -108,11 +108,11 @@ class LineReader:
         starts, ends = split_lines(block.data, block.last)
         tokens = tokenize(block.data, starts, ends, self.fields, skeleton=skeleton)
         tokens.faults[_undecodable(block.data, starts, ends)] = ENCODING
-        places = np.zeros(len(starts), np.int32)
+        indices = np.zeros(len(starts), np.int32)
         if index is not None:
-            places = index.look_up(tokens.keys, tokens.faults == FINE) - np.int32(1)
-            tokens.faults[(places < 0) & (tokens.faults == FINE)] = UNKNOWN
-        return block, Lines(block.data, starts, ends, tokens, places)
+            indices = index.look_up(tokens.keys, tokens.faults == FINE) - np.int32(1)
+            tokens.faults[(indices < 0) & (tokens.faults == FINE)] = UNKNOWN
+        return block, Lines(block.data, starts, ends, tokens, indices)
 
     def _put_aside(self, lines: Lines, source: Source) -> None:
         for line in np.flatnonzero(~lines.good).tolist():

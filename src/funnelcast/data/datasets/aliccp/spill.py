@@ -31,7 +31,7 @@ class Spill:
             self._writer.close()
 
     def write(self, joined: Joined) -> None:
-        columns = {"codes": _fixed(joined.codes), "labels": _fixed(joined.labels), "places": array_of(joined.places)}
+        columns = {"codes": _fixed(joined.codes), "labels": _fixed(joined.labels), "places": array_of(joined.indices)}
         columns |= {f"list {f}": _lists(lists) for f, lists in enumerate(joined.lists)}
         columns |= {name: joined.side[name].combine_chunks() for name in joined.side.column_names}
         batch = pa.record_batch(columns)

@@ -53,7 +53,7 @@ class Items(NamedTuple):
     """The ids of multi-valued fields in n lines, in the order of the text: of line i from ends[i] to ends[i + 1]."""
 
     ends: Int64s  # (n + 1,)
-    fields: NDArray[np.int16]  # (most,) places among the multi-valued fields
+    fields: NDArray[np.int16]  # (most,) indices among the multi-valued fields
     ids: Int64s  # (most,)
     weights: NDArray[np.float32]  # (most,) their values
 
@@ -80,13 +80,13 @@ def tokenize(data: Bytes, starts: Int64s, ends: Int64s, fields: Fields, *, skele
         values=np.full((fields.single, n), MISSING, np.int64),
         labels=np.zeros((n, 2), np.uint8),
         sample_ends=np.zeros(n, np.int64),
-        items=_room(n, (len(data) + n) // _SHORTEST_FEATURE if fields.multi else 0),
+        items=_empty_items(n, (len(data) + n) // _SHORTEST_FEATURE if fields.multi else 0),
     )
     _tokenize(data, starts, ends, fields, tokens, skeleton)
     return tokens
 
 
-def _room(lines: int, most: int) -> Items:
+def _empty_items(lines: int, most: int) -> Items:
     ends = np.zeros(lines + 1, np.int64)
     return Items(ends, np.empty(most, np.int16), np.empty(most, np.int64), np.empty(most, np.float32))
 
@@ -95,7 +95,7 @@ def _room(lines: int, most: int) -> Items:
 def _tokenize(data: Bytes, starts: Int64s, ends: Int64s, fields: Fields, tokens: Tokens, skeleton: bool) -> None:
     """Arrays are borrowed, and the parts that take them written in: else each line counts each of them anew."""
     faults, details, keys, values, labels, sample_ends, items = tokens
-    data, names, places = uncounted(data), uncounted(fields.keys), uncounted(fields.places)
+    data, names, indices = uncounted(data), uncounted(fields.keys), uncounted(fields.indices)
     keys, values, labels, sample_ends = uncounted(keys), uncounted(values), uncounted(labels), uncounted(sample_ends)
     items = Items(uncounted(items.ends), uncounted(items.fields), uncounted(items.ids), uncounted(items.weights))
     for i in range(len(starts)):
@@ -108,7 +108,7 @@ def _tokenize(data: Bytes, starts: Int64s, ends: Int64s, fields: Fields, tokens:
             fault, begin, said = _index_and_number(data, tail, end, i, keys)
         if fault == FINE:
             fault, number = _features(
-                data, begin, end, i, names, places, fields.multiplier, fields.single, values, items
+                data, begin, end, i, names, indices, fields.multiplier, fields.single, values, items
             )
             details[i, 0] = number
             if fault == FINE and data[end - 1] == _FEATURE_END:  # the list breaks off
@@ -163,7 +163,7 @@ def _index_and_number(data: Bytes, start: int, end: int, i: int, keys: Int64s) -
 
 @inlined
 def _features(
-    data: Bytes, start: int, end: int, i: int, names: NDArray[np.uint64], places: NDArray[np.int16],
+    data: Bytes, start: int, end: int, i: int, names: NDArray[np.uint64], indices: NDArray[np.int16],
     multiplier: np.uint64, single: int, values: Int64s, items: Items,
 ) -> tuple[int, int]:  # fmt: skip
     """FIELD, 2, ID, 3, VALUE, parted by 1: what is as usual eight bytes at a time. A fault, and the number of the last
@@ -199,7 +199,7 @@ def _features(
         key = (key << np.uint64(8)) | np.uint64(length)
         slot = (key * multiplier) >> np.uint64(54)
         if names[slot] == key and length <= LONGEST_FIELD:
-            place = places[slot]
+            place = indices[slot]
             if place < single:
                 values[place, i] = value
             elif not _put_item(items, i, place - single, value, read_float(data, first, at)):

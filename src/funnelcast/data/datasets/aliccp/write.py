@@ -18,7 +18,7 @@ from funnelcast.data.datasets.aliccp.join import Joined
 from funnelcast.data.table_writer import TableWriter
 
 
-class Piece(NamedTuple):
+class PartRows(NamedTuple):
     """Rows of a block that belong to one part."""
 
     part: str
@@ -31,7 +31,7 @@ class Encoded(NamedTuple):
 
     part: str
     columns: Columns
-    places: Int32s  # (n,) of the common lines
+    indices: Int32s  # (n,) of the common lines
     side: pa.Table | None
 
 
@@ -54,9 +54,9 @@ class RowWriter:
             for _, lists in common.lists[field].chunks():
                 writer.share(parts, names[field], self._encoded(field, lists))
 
-    def encoded(self, piece: Piece) -> Encoded:
+    def encoded(self, own: PartRows) -> Encoded:
         """What is to be appended to a part."""
-        joined, rows = piece.joined, piece.rows
+        joined, rows = own.joined, own.rows
         columns = Columns(
             self.fitted.ids(joined.codes, rows),
             np.empty((len(rows), 0), np.float32),
@@ -64,11 +64,11 @@ class RowWriter:
             joined.labels[rows],
         )
         side = joined.side.take(array_of(rows)) if joined.side.num_columns else None
-        return Encoded(piece.part, columns, joined.places[rows], side)
+        return Encoded(own.part, columns, joined.indices[rows], side)
 
     def append(self, encoded: Encoded) -> Encoded:
         """To its part, but for what `append_side` does; lists that are the rows' own are added to the shared ones."""
-        lists = {name: self._stored(name, each, encoded.places) for name, each in encoded.columns.ragged.items()}
+        lists = {name: self._stored(name, each, encoded.indices) for name, each in encoded.columns.ragged.items()}
         if len(encoded.columns):
             self.writer.part(encoded.part).append(replace(encoded.columns, ragged=lists))
         return encoded
@@ -82,13 +82,13 @@ class RowWriter:
         lists = self.fitted.lists(field, lists)
         return lists if list(self.multi.values())[field] else replace(lists, weights=None)
 
-    def _stored(self, name: str, lists: Ragged, places: Int32s) -> Ragged:
+    def _stored(self, name: str, lists: Ragged, indices: Int32s) -> Ragged:
         """Lists of rows as a part takes them. Of a shared feature a row without own ids has the list of its common
         line, and own lists are added to the shared ones, so that every row has an index.
         """
         if name not in self._shared:
             return lists
-        own, index = np.flatnonzero(np.diff(lists.offsets)), places.copy()
+        own, index = np.flatnonzero(np.diff(lists.offsets)), indices.copy()
         if len(own):
             first = self.writer.share(self.parts, name, lists.take(own))
             index[own] = np.arange(first, first + len(own))

@@ -1,1 +1,1 @@
-"""A log in the raw format of Ali-CCP, drawn from a law that is known."""
+"""A log in the raw format of Ali-CCP, drawn from a process that is known."""

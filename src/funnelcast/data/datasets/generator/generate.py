@@ -1,4 +1,4 @@
-"""Logs in Ali-CCP's raw format whose law is known, of any size at constant memory; `law` says what the law is."""
+"""Logs in Ali-CCP's raw format whose process is known, of any size at constant memory; `process` says what it is."""
 
 from __future__ import annotations
 

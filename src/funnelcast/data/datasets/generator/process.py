@@ -10,7 +10,7 @@ Familiarity. A user knows a category with a probability that rises with the shar
 of its shops, brands and intentions. What is known stands in the history (109_14, 110_14, 127_14, 150_14); 508, 509, 702
 and 853 stand in a row when its category, shop, brand, an intention is known; their value is ln(1 + times seen).
 
-The law, for step k = click, and conversion given a click:
+The process, for step k = click, and conversion given a click:
     logit p_k = intercept_k + user_k + item_k + situation_k[scenario, age]
                 + weight_k <shared taste of user, of category> + <taste of user for k, taste of category for k>
                 + sum over what is familiar of strength_k[kind] * ln(1 + times seen)
@@ -77,7 +77,7 @@ class World(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What the law needs of N impressions, and the chance that decides them."""
+    """What the process needs of N impressions, and the chance that decides them."""
 
     user: Ints
     item: Ints
@@ -89,7 +89,7 @@ class Rows(NamedTuple):
 
 
 def logits(world: World, rows: Rows) -> Floats:
-    """(N, 2): the law without its intercepts."""
+    """(N, 2): the logits without its intercepts."""
     products = _taste_products(world, rows)
     familiar = np.log1p(rows.seen, dtype=np.float64) @ np.array(STRENGTH).T
     situation = world.situation[:, rows.scenario, world.profile[rows.user, AGE]].T

@@ -1,4 +1,4 @@
-"""Ali-CCP's raw text, written by compiled loops into a byte buffer."""
+"""Ali-CCP's raw text, written by kernels into a byte buffer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from funnelcast.compiled import compiled
 from funnelcast.data.datasets.generator.counter_random import Keys, hash_of, uniform
 
 Bytes = NDArray[np.uint8]
-Places = NDArray[np.int64]
+Int64s = NDArray[np.int64]
 
 FIRST_IDS = {
     "101": 1, "121": 3_438_645, "122": 3_438_745, "124": 3_438_760, "125": 3_438_769,
@@ -35,13 +35,13 @@ _HEX = np.frombuffer(b"0123456789abcdef", np.uint8)
 class Lines(NamedTuple):
     """Features of the lines of a file: those of line i are [end[i], end[i + 1]), the fields in the order of FIELDS."""
 
-    end: Places
+    end: Int64s
     field: NDArray[np.uint8]  # place in FIELDS
     code: NDArray[np.int32]  # the id, counted from the field's first one
     times: NDArray[np.uint8]  # the value is ln(1 + times), or 1.0 where it is 0
 
 
-def _table(texts: list[str]) -> tuple[Bytes, Places]:
+def _table(texts: list[str]) -> tuple[Bytes, Int64s]:
     """Texts as rows of bytes (N, 8), and their lengths (N,)."""
     rows = np.array([text.encode() for text in texts], "S8").view(np.uint8).reshape(-1, 8)
     return rows, np.array([len(text) for text in texts])
@@ -83,9 +83,9 @@ def _put_skeleton(
 
 
 @compiled
-def _put_common(buffer: Bytes, lines: Lines, keys: Keys, places: Places) -> int:
+def _put_common(buffer: Bytes, lines: Lines, keys: Keys, indices: Int64s) -> int:
     at, fields, state = 0, np.arange(COMMON_FIELDS), np.empty(1, np.uint64)
-    for i in places:
+    for i in indices:
         at = _put_char(buffer, _put_hex(buffer, at, keys[i]), ord(","))
         state[0] = hash_of(keys[i], 0)
         at = _put_features(buffer, at, lines, i, fields, state)
@@ -93,7 +93,7 @@ def _put_common(buffer: Bytes, lines: Lines, keys: Keys, places: Places) -> int:
 
 
 @compiled
-def _put_features(buffer: Bytes, at: int, lines: Lines, line: int, fields: Places, state: Keys) -> int:
+def _put_features(buffer: Bytes, at: int, lines: Lines, line: int, fields: Int64s, state: Keys) -> int:
     """Number of features, features field by field in a random order, end of line."""
     begin, end = lines.end[line], lines.end[line + 1]
     at = _put_char(buffer, _put_number(buffer, at, end - begin), ord(","))
