@@ -133,8 +133,8 @@ def test_figures_of_a_training_run_are_those_of_its_results(training_run: Path, 
     for part, start in (("test", 0), ("dev", 3)):
         for row in rows[start : start + 3]:
             found = results[part][row[0] or ""]
-            wanted = [found[key] for key in ("rows", "positives")] + [found["auc"]["estimate"], found["log_loss"]]
-            assert [float(cell or "nan") for cell in row[1:5]] == wanted
+            expected = [found[key] for key in ("rows", "positives")] + [found["auc"]["estimate"], found["log_loss"]]
+            assert [float(cell or "nan") for cell in row[1:5]] == expected
 
 
 def test_what_failed_and_what_is_missing_is_said(benchmark_report: Path) -> None:
