@@ -182,7 +182,7 @@ def test_a_folder_of_something_else_is_not_replaced(training_run: Path, tmp_path
 def test_figures_that_would_make_the_page_too_large_are_linked(
     training_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page_module, "ROOM", 20_000)
+    monkeypatch.setattr(page_module, "MOST_BYTES", 20_000)
     said = report(training_run, tmp_path / "report", diagnosis())
     found = Parsed((tmp_path / "report/report.html").read_text())
     linked = [link for link in found.links if link.startswith("figures/f") or link.endswith(".svg")]
