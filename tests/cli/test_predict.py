@@ -48,16 +48,20 @@ def test_csvs_are_read_as_prepare_reads_them(made: Path, tmp_path: Path, log: st
     (tmp_path / "rows.csv").write_text(log, newline="")
     columns = {"user": [3], "age": [40.0]}
     pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
-    found, wanted = (predicted(made, tmp_path / f"rows.{kind}", tmp_path / "p.parquet") for kind in ("csv", "parquet"))
-    assert found["p_click"].equals(wanted["p_click"])
+    found, expected = (
+        predicted(made, tmp_path / f"rows.{kind}", tmp_path / "p.parquet") for kind in ("csv", "parquet")
+    )
+    assert found["p_click"].equals(expected["p_click"])
 
 
 def test_missing_unknown_and_true_in_a_csv(made: Path, tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("user,age\n,none\n99,NA\n3,true\n,\n007,Null\n")
     columns = {"user": [None, 99, 3, None, None], "age": [None, None, 1.0, None, None]}
     pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
-    found, wanted = (predicted(made, tmp_path / f"rows.{kind}", tmp_path / "p.parquet") for kind in ("csv", "parquet"))
-    assert found["p_click"].equals(wanted["p_click"])
+    found, expected = (
+        predicted(made, tmp_path / f"rows.{kind}", tmp_path / "p.parquet") for kind in ("csv", "parquet")
+    )
+    assert found["p_click"].equals(expected["p_click"])
 
 
 @pytest.mark.parametrize(
@@ -158,6 +162,6 @@ def test_inputs(made: Path, tmp_path: Path) -> None:
 
 
 def test_a_precision_that_there_is_not(made: Path, tmp_path: Path) -> None:
-    wanted = ("--out", tmp_path / "p.csv", "--precision", "half")
-    message = refused("predict", made / "run/bundle", made / "log.csv", *wanted)
+    arguments = ("--out", tmp_path / "p.csv", "--precision", "half")
+    message = refused("predict", made / "run/bundle", made / "log.csv", *arguments)
     assert "'half' is not known" in message and not list(tmp_path.iterdir())

@@ -114,7 +114,7 @@ def test_texts_are_the_lists_they_stand_for(kind: pa.DataType) -> None:
     """Of integers and of strings; lists need no separator, and missing columns are of any type."""
     texts = {"tags": ["a|c|", None, "b"], "tag_weights": ["1.5||inf", "", "2"], "history": ["10|20.0|30", "20", None]}
     changes = {name: pa.array(values).cast(kind) for name, values in texts.items()}
-    wanted = ENCODER.encode(batch())
+    expected = ENCODER.encode(batch())
     for rows in (
         batch(**changes),
         batch(),
@@ -123,9 +123,9 @@ def test_texts_are_the_lists_they_stand_for(kind: pa.DataType) -> None:
     ):
         found = parted().encode(rows)
         for name in ("tags", "history"):
-            assert found.ragged[name].offsets.tolist() == wanted.ragged[name].offsets.tolist()
-            assert found.ragged[name].ids.tolist() == wanted.ragged[name].ids.tolist()
-        weights, of_lists = found.ragged["tags"].weights, wanted.ragged["tags"].weights
+            assert found.ragged[name].offsets.tolist() == expected.ragged[name].offsets.tolist()
+            assert found.ragged[name].ids.tolist() == expected.ragged[name].ids.tolist()
+        weights, of_lists = found.ragged["tags"].weights, expected.ragged["tags"].weights
         assert weights is not None and of_lists is not None and weights.tolist() == of_lists.tolist()
     for missing in (pa.nulls(3), pa.nulls(3, kind), pa.nulls(3, pa.float64())):
         found = parted().encode(batch(**dict.fromkeys(texts, missing)))

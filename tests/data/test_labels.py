@@ -44,7 +44,7 @@ def test_text_is_no_label() -> None:
         encode_labels(pa.RecordBatch.from_pydict({"click": ["0"]}), Funnel.parse("click"))
 
 
-def test_a_step_without_its_parent_is_broken_and_an_unobserved_parent_is_not() -> None:
+def test_a_step_without_its_parent_is_inconsistent_and_an_unobserved_parent_is_not() -> None:
     assert inconsistent(ROWS, CHAIN["drop"]).tolist() == [False, True, False, False, False]
 
 

@@ -29,14 +29,14 @@ def test_empty_and_missing_texts_are_empty_lists_and_empty_elements_null(kind: p
     st.lists(st.text("ab|.^ é", max_size=9) | st.none()), st.sampled_from(["|", ";", "||", " ", ".", "^", "a|", "é"])
 )
 def test_a_separator_is_no_pattern_and_may_be_longer(texts: list[str | None], separator: str) -> None:
-    wanted = [[part or None for part in text.split(separator)] if text else [] for text in texts]
-    assert split(pa.array(texts, pa.string()), separator).to_pylist() == wanted
+    expected = [[part or None for part in text.split(separator)] if text else [] for text in texts]
+    assert split(pa.array(texts, pa.string()), separator).to_pylist() == expected
 
 
 def test_numbers() -> None:
     texts = ["1", " -.5e1 ", "5.", "1e400", "NA", "None", "nan", "True", "false", None, "\t7"]
-    wanted = [1, -5, 5, float("inf"), None, None, None, 1, 0, None, 7]
-    assert as_numbers(pa.array(texts), "w").to_pylist() == wanted
+    expected = [1, -5, 5, float("inf"), None, None, None, 1, 0, None, 7]
+    assert as_numbers(pa.array(texts), "w").to_pylist() == expected
     with pytest.raises(InputError, match=r"column 'w' cannot be read as numbers: .*'1,5'.*; mend it"):
         as_numbers(pa.array(["1", "1,5"]), "w")
 

@@ -91,14 +91,14 @@ def with_lists(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_lists_and_texts_of_lists_agree_bit_by_bit(with_lists: Path, tmp_path: Path) -> None:
     """In the table, in files of each kind, and in Python; and so do the figures that are made of them."""
     predict_file(with_lists / "bundle", with_lists / "table", tmp_path / "table.parquet", part="train")
-    wanted = pq.read_table(tmp_path / "table.parquet")
-    assert len(np.unique(wanted["p_click"])) > 200
+    expected = pq.read_table(tmp_path / "table.parquet")
+    assert len(np.unique(expected["p_click"])) > 200
     for name in ("lists.parquet", "texts.parquet", "texts.csv"):
         found = predict_file(with_lists / "bundle", with_lists / name, tmp_path / f"of-{name}.parquet")
         assert found["unknown_texts"] == {}
-        assert pq.read_table(tmp_path / f"of-{name}.parquet").equals(wanted)
+        assert pq.read_table(tmp_path / f"of-{name}.parquet").equals(expected)
     for name in ("lists.parquet", "texts.parquet"):
-        assert load(with_lists / "bundle").predict(pq.read_table(with_lists / name))["p_buy"].equals(wanted["p_buy"])
+        assert load(with_lists / "bundle").predict(pq.read_table(with_lists / name))["p_buy"].equals(expected["p_buy"])
     measured = evaluate(with_lists / "bundle", with_lists / "table", "train")["outputs"]["click"]["auc"]["estimate"]
     found = compare(tmp_path / "table.parquet", tmp_path / "of-texts.csv.parquet")
     assert found["click"]["a"] == found["click"]["b"] == pytest.approx(measured, abs=1e-9)

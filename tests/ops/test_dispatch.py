@@ -107,8 +107,8 @@ def test_kernels_have_the_arguments_of_their_operations(backend: Backend) -> Non
     """In the same order, with the same defaults."""
     assert backend.kernels.keys() <= OPERATIONS.keys()
     for name, kernel in backend.kernels.items():
-        own, wanted = (inspect.signature(function).parameters for function in (kernel, OPERATIONS[name]))
-        right = [(each.name, each.kind, each.default) for each in wanted.values()]
+        own, expected = (inspect.signature(function).parameters for function in (kernel, OPERATIONS[name]))
+        right = [(each.name, each.kind, each.default) for each in expected.values()]
         assert [(e.name, e.kind, e.default) for e in own.values() if e.name != "bf16"] == right, name
 
 

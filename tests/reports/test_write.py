@@ -133,8 +133,8 @@ def test_figures_of_a_training_run_are_those_of_its_results(training_run: Path, 
     for part, start in (("test", 0), ("dev", 3)):
         for row in rows[start : start + 3]:
             found = results[part][row[0] or ""]
-            wanted = [found[key] for key in ("rows", "positives")] + [found["auc"]["estimate"], found["log_loss"]]
-            assert [float(cell or "nan") for cell in row[1:5]] == wanted
+            expected = [found[key] for key in ("rows", "positives")] + [found["auc"]["estimate"], found["log_loss"]]
+            assert [float(cell or "nan") for cell in row[1:5]] == expected
 
 
 def test_what_failed_and_what_is_missing_is_said(benchmark_report: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_folder_of_something_else_is_not_replaced(training_run: Path, tmp_path
 def test_figures_that_would_make_the_page_too_large_are_linked(
     training_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page_module, "ROOM", 20_000)
+    monkeypatch.setattr(page_module, "MOST_BYTES", 20_000)
     said = report(training_run, tmp_path / "report", diagnosis())
     found = Parsed((tmp_path / "report/report.html").read_text())
     linked = [link for link in found.links if link.startswith("figures/f") or link.endswith(".svg")]

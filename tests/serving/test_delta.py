@@ -35,10 +35,10 @@ def test_it_holds_what_adapting_the_network_changes() -> None:
     assert found.positives == {"click": reached, "conversion": reached}
     assert len(found.losses) == 4 and found.steps == int(np.argmin(found.losses)) > 0 and not found.reason
     model = network(base().bundle)
-    wanted = adapt(model, STARTING, Batch.of(tiny.encoded(kept, base().bundle.encoder)), FEW)
-    assert found.losses == pytest.approx(wanted.losses) and found.changes.keys() == model.groups(TOP).keys()
+    expected = adapt(model, STARTING, Batch.of(tiny.encoded(kept, base().bundle.encoder)), FEW)
+    assert found.losses == pytest.approx(expected.losses) and found.changes.keys() == model.groups(TOP).keys()
     for name, value in found.parameters(model.state_dict()).items():
-        torch.testing.assert_close(value, wanted.parameters[name], rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(value, expected.parameters[name], rtol=1e-6, atol=1e-7)
 
 
 def test_adapting_leaves_the_bundle_as_it_is() -> None:
@@ -100,9 +100,9 @@ def test_numbers_keep_11_bits_and_those_of_small_tensors_all(size: float) -> Non
     assert 2**14 <= max(float(t.abs().max()) for t in found.changes.values()) <= 2**15
     back = found.parameters({"large": torch.zeros(SMALL + 1), "small": torch.ones(SMALL)})
     assert torch.equal(back["small"], 1 + small)
-    wanted = large.abs() >= 2.0**-28 * float(max(large.abs().max(), small.abs().max()))
-    assert 20 < int((~wanted).sum()) < 64
-    assert ((back["large"] - large).abs() <= 2.0**-11 * large.abs())[wanted].all()
+    is_kept = large.abs() >= 2.0**-28 * float(max(large.abs().max(), small.abs().max()))
+    assert 20 < int((~is_kept).sum()) < 64
+    assert ((back["large"] - large).abs() <= 2.0**-11 * large.abs())[is_kept].all()
 
 
 def test_rows_that_did_not_move_are_left_out() -> None:

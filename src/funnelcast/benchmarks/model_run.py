@@ -1,10 +1,10 @@
 """One run of a benchmark, a model with a seed, in a process of its own: so that its memory is its own, that a crash is
 not the others', and that several run side by side.
 
-CELL/run/          the run of `train`
-CELL/scores.npy    float32 (N, T), log of the probability of having reached each step, of the test rows
-CELL/cell.json     its figures; there when the run is finished
-CELL/failed.txt    why it is not; gone when it is tried again
+N/run/          the run of `train`
+N/scores.npy    float32 (N, T), log of the probability of having reached each step, of the test rows
+N/cell.json     its figures; there when the run is finished
+N/failed.txt    why it is not; gone when it is tried again
 """
 
 from __future__ import annotations

@@ -72,11 +72,11 @@ class Stacked:
         return self.mixed(self.network(batch), batch)
 
     def score(self, batch: Batch, *, precision: Precision = "float32") -> Reach:
-        """The same in the fastest way there is; `half`: the network with products of bfloat16."""
+        """Log-probabilities as of a call, in the fastest way there is; `precision`: of the network's products."""
         return self.mixed(self._scorer.score(batch, precision=precision), batch)
 
     def over(self, scorer: Scorer) -> Stacked:
-        """The same with other means of scoring its network."""
+        """The model with another `scorer` of its network."""
         other = copy.copy(self)
         other._scorer = scorer
         return other

@@ -77,7 +77,7 @@ def show_plan(plan: Plan) -> None:
     for model in dict.fromkeys(run.model for run in left):
         own, known = sum(run.model == model for run in left), plan.estimates.get(model)
         cost = (_time(known.seconds), f"{known.bytes / 1e6:,.0f}") if known else ("–", "–")
-        rows.append((model, own, *cost, "finished cells" if known and known.is_measured else "a few batches"))
+        rows.append((model, own, *cost, "finished runs" if known and known.is_measured else "a few batches"))
     show(rows, ("model", "runs", "time a run", "MB", "measured on"))
     side = f", {plan.jobs} side by side" if plan.jobs > 1 else ""
     out.print(

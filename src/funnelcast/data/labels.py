@@ -47,9 +47,9 @@ def inconsistent(labels: NDArray[np.uint8], funnel: Funnel) -> NDArray[np.bool_]
 
 
 def mend(labels: NDArray[np.uint8], funnel: Funnel) -> tuple[NDArray[np.uint8], NDArray[np.bool_], int]:
-    """Labels (N, T), filled; a mask (N,) of rows to keep, and the count of broken rows, by `funnel.on_broken`.
+    """Labels (N, T), filled; a mask (N,) of rows to keep, and the count of inconsistent rows, by `funnel.on_broken`.
 
-    Raises DataError when it is "error" and a row is broken.
+    Raises DataError when it is "error" and a row is inconsistent.
     """
     labels = filled(labels, funnel)
     mask = inconsistent(labels, funnel)

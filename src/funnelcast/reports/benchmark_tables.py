@@ -160,4 +160,4 @@ def failed_table(results: Results) -> Table | None:
         for name, model in results["models"].items()
         for seed, why in model["failed"].items()
     ]
-    return Table("Failed cells", columns, rows, "The same command tries them again.") if rows else None
+    return Table("Failed runs", columns, rows, "The same command tries them again.") if rows else None

@@ -33,7 +33,7 @@ class Support(NamedTuple):
 
 def read_support(table: pa.Table, schema: Schema) -> Support:
     """Labels are mended as `prepare` does. Raises InputError for rows that cannot be learned from, and DataError for
-    broken ones where the schema says so."""
+    inconsistent ones where the schema says so."""
     wanted = [*schema.funnel.label_columns, *filter(None, (schema.weight,))]
     for column in wanted:
         if column not in table.column_names:

@@ -33,7 +33,7 @@ CHUNK = 8192
 """Rows that go through the network at once."""
 
 
-class Place(NamedTuple):
+class Point(NamedTuple):
     """Where inner steps have come to."""
 
     leaves: Tensors
@@ -41,14 +41,14 @@ class Place(NamedTuple):
     new: Tensors
     """The rows of new ids."""
 
-    def minus(self, step: Place, share: float = 1.0) -> Place:
+    def minus(self, step: Point, share: float = 1.0) -> Point:
         """After a share of a step."""
         leaves = [
             (leaf.detach() - share * s).requires_grad_() for leaf, s in zip(self.leaves, step.leaves, strict=True)
         ]
-        return Place(leaves, [row - share * s for row, s in zip(self.new, step.new, strict=True)])
+        return Point(leaves, [row - share * s for row, s in zip(self.new, step.new, strict=True)])
 
-    def along(self, step: Place) -> float:
+    def along(self, step: Point) -> float:
         """The inner product."""
         pairs = zip([*self.leaves, *self.new], [*step.leaves, *step.new], strict=True)
         return sum(float((own * other).sum()) for own, other in pairs)
@@ -131,21 +131,21 @@ class Run:
         adapted = {f"model.{name}": p for name, p in model.groups(self.inner.groups).items()}
         return InnerLoop(objective, dict[str, Tensor](adapted), [], embedding=self.new is not None, size=CHUNK)
 
-    def path(self, rows: Looked, steps: int | None = None) -> tuple[InnerLoop, list[Place]]:
+    def path(self, rows: Looked, steps: int | None = None) -> tuple[InnerLoop, list[Point]]:
         """The loop, and where it is after 0, 1, … steps on some rows; at 0 it is the model itself."""
         own = information(self.model, rows.batch, self.starting.keep_negatives)
         factors = shrinkage(own, self.starting.information, self.prior)
         loop = self.loop([w * f for w, f in zip(self.starting.weights, factors, strict=True)])
         one = torch.ones((), device=self.model.device)
         rates = [self.starting.factors.get(name.removeprefix("model."), one) for name in loop.names]
-        path, size = [Place(loop.start, self.lookup.nothing())], steps or self.most
-        at, fitted = self._fitted(loop, rows, Place(loop.start, self.lookup.start(rows, self.config.new_ids)))
+        path, size = [Point(loop.start, self.lookup.nothing())], steps or self.most
+        at, fitted = self._fitted(loop, rows, Point(loop.start, self.lookup.start(rows, self.config.new_ids)))
         if self.config.offsets:
             path.append(fitted)
         while len(path) <= size:
             found = loop.differentiate(self.lookup.rows(rows, at.new), at.leaves)
-            gradient = Place(found.by_adapted, self.lookup.gradient(rows, found.embedded))
-            step = Place(scaled(gradient.leaves, self.inner, rates), scaled(gradient.new, self.inner, ()))
+            gradient = Point(found.by_adapted, self.lookup.gradient(rows, found.embedded))
+            step = Point(scaled(gradient.leaves, self.inner, rates), scaled(gradient.new, self.inner, ()))
             there, before = at.minus(step), float(found.combined) if found.combined is not None else math.nan
             logits = self._logits(loop, rows, there)
             after = self._loss(loop, rows, logits)
@@ -160,7 +160,7 @@ class Run:
         """Steps that are tried."""
         return self.inner.steps + self.config.offsets
 
-    def _logits(self, loop: InnerLoop, rows: Looked, at: Place) -> Tensor:
+    def _logits(self, loop: InnerLoop, rows: Looked, at: Point) -> Tensor:
         """(N, T)."""
         return Logits(self.own).under(loop.names, at.leaves, self.lookup.rows(rows, at.new), CHUNK)
 
@@ -170,7 +170,7 @@ class Run:
         totals = loop.objective.totals(rows.batch)
         return float(loop.objective.of(logits, Microbatch(rows.x, rows.batch.labels, rows.batch.weight, totals))[1])
 
-    def _fitted(self, loop: InnerLoop, rows: Looked, at: Place, logits: Tensor | None = None) -> tuple[Place, Place]:
+    def _fitted(self, loop: InnerLoop, rows: Looked, at: Point, logits: Tensor | None = None) -> tuple[Point, Point]:
         """With the biases of the logits where the rows' likelihood is highest, and where their posterior is; as it is
         where biases do not adapt, or rows do not count by their likelihood."""
         loss = self.starting.loss

@@ -42,7 +42,7 @@ class Lookup:
 
     @torch.no_grad()
     def rows(self, looked: Looked, state: Tensors) -> Rows:
-        """The rows with a state of their new ids; without noise."""
+        """The rows with a state of their new ids; without dropout."""
         if self.over is None or looked.new is None:
             return Rows(looked.batch, looked.x, None)
         for span, rows in zip(self.spans, state, strict=True):

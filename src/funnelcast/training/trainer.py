@@ -57,7 +57,7 @@ class Trainer:
         self.keys, self.rates = keys, nn.ParameterList()
         self.model, self.loss_weights, self.funnel, self.plan = model, loss_weights, funnel, plan
         self.log, self.checkpoint = EpochLog(folder / "log.jsonl", funnel.names, progress), folder / "checkpoint"
-        self.at = Progress()
+        self.progress = Progress()
         self.constant: list[float] = []  # rates (T) of the training rows
         self.best: dict[str, Tensor] = {}
         self._saved = time.monotonic()
@@ -77,20 +77,20 @@ class Trainer:
         keep_freed_memory()
         resumed = load_checkpoint(self.checkpoint)
         if resumed is not None:
-            self.at = resumed[1]
-        self.log.cut(self.at.log_bytes)
+            self.progress = resumed[1]
+        self.log.cut(self.progress.log_bytes)
         on_cpu = self.model.device.type == "cpu"
         with worker_pool(plan.workers if on_cpu else 1) as workers, Interruption() as interruption:
-            while not self.at.done:
-                stage = plan.stages[self.at.stage]
+            while not self.progress.done:
+                stage = plan.stages[self.progress.stage]
                 stage_run = stage_run_of(stage, self.model, self.loss_weights, plan, train, self.keys)
                 if stage.meta is not None:  # a plain stage leaves those of the last one as they are
                     self.rates = stage_run.rates
                 if resumed is not None:
                     self._restore(resumed[0], stage_run)
                     resumed = None
-                if not self.at.begun:
-                    self._begin_stage(stage, dev, trained or self.at.stage > 0)
+                if not self.progress.begun:
+                    self._begin_stage(stage, dev, trained or self.progress.stage > 0)
                 self._run_stage(stage_run, train, dev, workers, interruption)
         if resumed is not None:
             self._restore(resumed[0], None)
@@ -106,23 +106,23 @@ class Trainer:
                 "weight; see that the labels are right, or give dev more rows"
             )
         if trained:
-            self.at.best = value
+            self.progress.best = value
             self._keep_best()
-        self.at.begun = True
+        self.progress.begun = True
 
     def _run_stage(
         self, stage_run: StageRun, train: Columns, dev: Columns, workers: Workers | None, interruption: Interruption
     ) -> None:
         stage, loader = stage_run.stage, stage_run.loader
-        while self.at.epoch < stage.epochs and self.at.waited < stage.patience:
-            self.log.begin(stage, loader, self.at)
-            reading = _with_one_thread(loader.epoch(self._epoch_number(), self.at.batch))
+        while self.progress.epoch < stage.epochs and self.progress.waited < stage.patience:
+            self.log.begin(stage, loader, self.progress)
+            reading = _with_one_thread(loader.epoch(self._epoch_number(), self.progress.batch))
             with prefetch(reading) if self.plan.workers > 1 else nullcontext(reading) as batches:
                 for batch in batches:
                     self._train_batch(stage_run, batch.to(self.model.device), workers)
-                    self.log.report(self.at, self.loss_weights.task_weights())
+                    self.log.report(self.progress, self.loss_weights.task_weights())
                     if interruption.wanted or self._is_due():
-                        self.at.seconds = self.log.seconds
+                        self.progress.seconds = self.log.seconds
                         self.save(stage_run)
                     if interruption.wanted:
                         raise KeyboardInterrupt
@@ -131,48 +131,53 @@ class Trainer:
             if interruption.wanted:
                 raise KeyboardInterrupt
         self._load(self.best)
-        done = self.at.stage + 1 == len(self.plan.stages)
-        self.at = Progress(stage=self.at.stage + 1, log_bytes=self.at.log_bytes, done=done)
+        done = self.progress.stage + 1 == len(self.plan.stages)
+        self.progress = Progress(stage=self.progress.stage + 1, log_bytes=self.progress.log_bytes, done=done)
         self.save(None)
 
     def _train_batch(self, stage_run: StageRun, batch: Any, workers: Workers | None) -> None:
-        seed = seed_of(self.plan.seed, "noise", self.at.stage, self.at.epoch, self.at.batch)
-        found = stage_run.step(batch, seed, workers, watch=self.at.batch % WATCHED == 0)
+        seed = seed_of(self.plan.seed, "noise", self.progress.stage, self.progress.epoch, self.progress.batch)
+        found = stage_run.step(batch, seed, workers, watch=self.progress.batch % WATCHED == 0)
         losses = found.losses.tolist()
         if not all(map(math.isfinite, losses)):
-            raise self._diverged(f"the loss is {losses} in batch {self.at.batch} of epoch {self.at.epoch}")
+            raise self._diverged(f"the loss is {losses} in batch {self.progress.batch} of epoch {self.progress.epoch}")
         stage_run.optimizer.step(found, workers)
         self.loss_weights.clamp_()
         if stage_run.average is not None:
             stage_run.average.update()
-        self.at.count(losses, found.weights.tolist())
-        self.at.update(found.metrics)
-        self.at.batch += 1
+        self.progress.count(losses, found.weights.tolist())
+        self.progress.update(found.metrics)
+        self.progress.batch += 1
 
     def _diverged(self, what: str) -> FunnelcastError:
         return FunnelcastError(f"{what}: training diverged; lower optimizer.learning_rate, or set optimizer.clip")
 
     def _end_epoch(self, stage_run: StageRun, train: Columns, dev: Columns) -> None:
-        speed = self.log.speed(self.at)
+        speed = self.log.speed(self.progress)
         stage_run.optimizer.settle()
         with stage_run.average.in_place() if stage_run.average is not None else nullcontext():
             metrics, findings = self._measure(dev)
             effective = self._effective_sample(train)
             value = stage_run.stage.value(metrics, self.funnel)
-            if self.at.best is None or value > self.at.best:
-                self.at.best, self.at.best_epoch, self.at.waited = value, self.at.epoch, 0
+            if self.progress.best is None or value > self.progress.best:
+                self.progress.best, self.progress.best_epoch, self.progress.waited = value, self.progress.epoch, 0
                 self._keep_best()
             else:
-                self.at.waited += 1
+                self.progress.waited += 1
         weights = self.loss_weights.task_weights()
-        self.at.log_bytes = self.log.write(self.at, weights, metrics, speed, findings, effective)
-        self.at.epoch, self.at.batch, self.at.loss_sum, self.at.weight_sum = self.at.epoch + 1, 0, [], []
-        self.at.meta_sums, self.at.seconds = {}, 0.0
+        self.progress.log_bytes = self.log.write(self.progress, weights, metrics, speed, findings, effective)
+        self.progress.epoch, self.progress.batch, self.progress.loss_sum, self.progress.weight_sum = (
+            self.progress.epoch + 1,
+            0,
+            [],
+            [],
+        )
+        self.progress.meta_sums, self.progress.seconds = {}, 0.0
 
     def _measure(self, dev: Columns) -> tuple[FunnelMetrics, list[Finding]]:
         log_p, log_q = score(self.model, dev, self.plan.keep_negatives, workers=self.plan.workers)
         if not np.isfinite(log_p).all():
-            raise self._diverged(f"predictions on the dev rows are not finite after epoch {self.at.epoch}")
+            raise self._diverged(f"predictions on the dev rows are not finite after epoch {self.progress.epoch}")
         assert dev.labels is not None
         rows = self.funnel, dev.labels, log_p, log_q, dev.weight
         metrics = measure_funnel(*rows)
@@ -190,7 +195,7 @@ class Trainer:
 
     def _epoch_number(self) -> int:
         """Counted over all stages, so that no two epochs have one order."""
-        return self.at.stage * 1_000_000 + self.at.epoch
+        return self.progress.stage * 1_000_000 + self.progress.epoch
 
     def _is_due(self) -> bool:
         return time.monotonic() - self._saved >= self.plan.checkpoint_seconds
@@ -201,7 +206,7 @@ class Trainer:
         if stage_run is not None:
             tensors |= {f"optimizer.{name}": t for name, t in stage_run.optimizer.state().items()}
             tensors |= {f"average.{n}": t for n, t in (stage_run.average.state() if stage_run.average else {}).items()}
-        save_checkpoint(self.checkpoint, tensors, self.at)
+        save_checkpoint(self.checkpoint, tensors, self.progress)
         self._saved = time.monotonic()
 
     def _keep_best(self) -> None:

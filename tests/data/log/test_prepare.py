@@ -315,7 +315,7 @@ def test_too_many_bad_rows_stop_the_run_and_leave_their_list(tmp_path: Path) -> 
     ("rule", "rows", "expected"),
     [("drop", 2, [[0, 0], [1, 1]]), ("imply", 3, [[0, 0], [1, 1], [1, 1]])],
 )
-def test_broken_rows(tmp_path: Path, rule: str, rows: int, expected: list[list[int]]) -> None:
+def test_inconsistent_rows(tmp_path: Path, rule: str, rows: int, expected: list[list[int]]) -> None:
     log = parquet(tmp_path / "a.parquet", {"user": [1, 2, 3], "click": [0, 0, 1], "buy": [0, 1, 1]})
     funnel = {"steps": FUNNEL, "on_broken": rule}
     manifest = prepare(schema({"user": {}}, funnel=funnel), tmp_path / "out", train=log)
@@ -325,7 +325,7 @@ def test_broken_rows(tmp_path: Path, rule: str, rows: int, expected: list[list[i
     assert vocabulary(table, "user") == ([1, 3] if rule == "drop" else [1, 2, 3])
 
 
-def test_broken_rows_where_none_may_be(tmp_path: Path) -> None:
+def test_inconsistent_rows_where_none_may_be(tmp_path: Path) -> None:
     log = parquet(tmp_path / "a.parquet", {"user": [1, 2, 3], "click": [0, 0, 1], "buy": [0, 1, 1]})
     with pytest.raises(DataError, match=r"1 rows of .* contradict the funnel, the first is row 2 of a.parquet"):
         prepare(schema({"user": {}}, funnel={"steps": FUNNEL, "on_broken": "error"}), tmp_path / "out", train=log)

@@ -114,15 +114,15 @@ def test_bad_weights_are_bad_rows(tmp_path: Path) -> None:
     log = text(tmp_path / "a.csv", "tags,tw,click,buy\n" + "".join(f"{row},0,0\n" for row in rows))
     counts = prepare(schema(TAGS), tmp_path / "out", train=log, max_bad=0.5)["counts"]
     uneven, no_number = "tw differs in length from its ids", "tw is not a number"
-    wanted = [(line, uneven) for line in "3456"] + [(line, no_number) for line in "78"]
-    assert listed(tmp_path / "out") == [("a.csv", line, reason) for line, reason in wanted]
+    expected = [(line, uneven) for line in "3456"] + [(line, no_number) for line in "78"]
+    assert listed(tmp_path / "out") == [("a.csv", line, reason) for line, reason in expected]
     assert (counts[f"quarantined: {uneven}"], counts[f"quarantined: {no_number}"]) == (4, 2)
     tags = Table.open(tmp_path / "out").part("train").ragged["tags"]
     assert weights(tags).tolist() == [1, 2] + [0.5, 10] * 20
     assert "tags=['a', 'b'], tw=[1, x]" in quarantine_path(tmp_path / "out").read_text()
     pq.write_table(pa.csv.read_csv(log), tmp_path / "a.parquet")
     prepare(schema(TAGS), tmp_path / "out", train=tmp_path / "a.parquet", max_bad=0.5, replace=True)
-    assert listed(tmp_path / "out") == [("a.parquet", str(int(line) - 1), reason) for line, reason in wanted]
+    assert listed(tmp_path / "out") == [("a.parquet", str(int(line) - 1), reason) for line, reason in expected]
 
 
 def test_weights_that_are_mostly_no_numbers_stop_the_run(tmp_path: Path) -> None:

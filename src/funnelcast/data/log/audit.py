@@ -1,4 +1,4 @@
-"""What is wrong with staged rows: bad ones put aside, broken ones counted, empty parts refused."""
+"""What is wrong with staged rows: bad ones put aside, inconsistent ones counted, empty parts refused."""
 
 from __future__ import annotations
 

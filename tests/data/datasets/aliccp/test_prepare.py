@@ -269,7 +269,7 @@ def test_no_row_to_train_on(train: Path, tmp_path: Path) -> None:
         prepare_aliccp(train, None, tmp_path / "out", schema=SCHEMA)
 
 
-def test_broken_rows_can_be_an_error(train: Path, tmp_path: Path) -> None:
+def test_inconsistent_rows_can_be_an_error(train: Path, tmp_path: Path) -> None:
     schema = SCHEMA.from_dict({**SCHEMA.model_dump(), "funnel": {**SCHEMA.funnel.model_dump(), "on_broken": "error"}})
     with pytest.raises(DataError, match=r"sample_skeleton_train.csv, lines 1 to 30: 1 rows contradict the funnel"):
         prepare_aliccp(train, None, tmp_path / "out", max_bad=1, schema=schema)

@@ -85,13 +85,13 @@ def test_every_column_is_in_its_place(raw: dict[str, pa.Table], table: Table, pa
     known = {name: sorted(set(rows_of(raw, "train")[name].to_pylist())) for name in CATEGORICAL}
     assert [name for name, _ in table.encoder.inputs.fields] == list(CATEGORICAL)
     for i, name in enumerate(CATEGORICAL):
-        wanted = [1 + known[name].index(id_) if id_ in known[name] else 0 for id_ in rows[name].to_pylist()]
-        np.testing.assert_array_equal(found.ids[:, i], wanted, name)
+        expected = [1 + known[name].index(id_) if id_ in known[name] else 0 for id_ in rows[name].to_pylist()]
+        np.testing.assert_array_equal(found.ids[:, i], expected, name)
     assert table.encoder.inputs.numeric == NUMERICAL
     for i, name in enumerate(NUMERICAL):
         fitted = rows_of(raw, "train")[name].to_numpy()
-        wanted = (rows[name].to_numpy() - fitted.mean()) / fitted.std()
-        np.testing.assert_allclose(found.numeric[:, i], wanted, rtol=1e-5, atol=1e-6, err_msg=name)
+        expected = (rows[name].to_numpy() - fitted.mean()) / fitted.std()
+        np.testing.assert_allclose(found.numeric[:, i], expected, rtol=1e-5, atol=1e-6, err_msg=name)
     labels = np.stack([rows["click"].to_numpy(), rows["conversion"].to_numpy()], axis=1)
     np.testing.assert_array_equal(np.asarray(found.labels), labels)
     assert table.side(part)["search_id"].to_pylist() == rows["search_id"].to_pylist()
@@ -126,10 +126,10 @@ def test_an_index_beside_the_columns_and_ids_as_floats_change_nothing(
     test = raw["test"].select(COLUMNS[::-1]).add_column(0, "Unnamed: 0", pa.array(range(120)))
     floats = [pa.field(f.name, pa.float64() if f.name in CATEGORICAL else f.type) for f in test.schema]
     pq.write_table(test.cast(pa.schema(floats)), tmp_path / "test.parquet")
-    found, wanted = prepare_aliexpress(train, tmp_path / "test.parquet", tmp_path / "out"), table.manifest
-    assert found["protocol"] == wanted["protocol"] and found["counts"] == wanted["counts"]
-    assert found["files"].keys() == wanted["files"].keys()
-    differ = {name for name, file in found["files"].items() if file != wanted["files"][name]}
+    found, expected = prepare_aliexpress(train, tmp_path / "test.parquet", tmp_path / "out"), table.manifest
+    assert found["protocol"] == expected["protocol"] and found["counts"] == expected["counts"]
+    assert found["files"].keys() == expected["files"].keys()
+    differ = {name for name, file in found["files"].items() if file != expected["files"][name]}
     assert not differ - {"test/side.parquet"}  # a Parquet's own types are kept there
 
 

@@ -139,7 +139,7 @@ class TestConfig:
             assert [counts.clicks, counts.conversions] == parts[name].labels.sum(axis=0).tolist()
             assert written[name]["click_rate"] == counts.clicks / counts.rows
 
-    def test_broken_rows_on_demand(self, tmp_path: Path) -> None:
+    def test_inconsistent_rows_on_demand(self, tmp_path: Path) -> None:
         summary = write_log(tmp_path / "log", GeneratorConfig(rows=10_000, broken_rate=0.05))
         labels = Part(summary.path, "train").labels
         broken = int((labels[:, 1] > labels[:, 0]).sum())

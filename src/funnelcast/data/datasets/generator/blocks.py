@@ -79,8 +79,8 @@ class Generator:
 
     def _labels(self, rows: Rows, truth: NDArray[np.float64]) -> NDArray[np.uint8]:
         click, conversion = (rows.chance[:, :2] < truth).T
-        broken = rows.chance[:, 2] < self.config.broken_rate
-        return np.stack([click, np.where(click, conversion, broken)], axis=1).astype(np.uint8)
+        inconsistent = rows.chance[:, 2] < self.config.broken_rate
+        return np.stack([click, np.where(click, conversion, inconsistent)], axis=1).astype(np.uint8)
 
     def _calibrate(self) -> NDArray[np.float64]:
         lists = min(6_000, max(1_000, self.config.rows // PILOT_ROWS))

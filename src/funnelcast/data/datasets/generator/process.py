@@ -85,7 +85,7 @@ class Rows(NamedTuple):
     scenario: Ints
     intention: Ints  # the last of the item's intentions that was drawn; the familiar one, if one is
     seen: NDArray[np.uint8]  # (N, 4): times the user saw the category, shop, brand, intention; 0 = unknown
-    chance: Floats  # (N, 3): uniform numbers for click, conversion, broken label
+    chance: Floats  # (N, 3): uniform numbers for click, conversion, inconsistent label
 
 
 def logits(world: World, rows: Rows) -> Floats:
