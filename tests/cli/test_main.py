@@ -158,6 +158,7 @@ def test_what_warm_compiles_a_later_process_finds(tmp_path: Path) -> None:
     assert sorted(path.name for path in kernels.rglob("*.nbc")) == made
 
 
+@pytest.mark.slow
 def test_warm_says_that_a_folder_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     command = [COMMAND, "warm", "--out", str(tmp_path / "file" / "below")]
