@@ -1,6 +1,8 @@
 """All tests multiply on one thread, as their layers are so narrow that a second one only waits for its turn; LightGBM's
-threads yield their core while they wait; and files are not forced to the disk, which is for a loss of power alone."""
+threads yield their core while they wait; and files are not forced to the disk, which is for a loss of power alone. What
+is made while tests are collected is no garbage, and is not looked through."""
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+gc.disable()
 HERE = Path(__file__).parent
 
 
@@ -19,6 +22,12 @@ def _without_forcing_files_to_the_disk() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.unfreeze()  # among the oldest objects
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -64,7 +64,8 @@ def imported_nodes(node: ast.AST, skip_types: bool = False) -> Iterator[ast.Impo
         yield node
     if not (skip_types and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
         for child in ast.iter_child_nodes(node):
-            yield from imported_nodes(child, skip_types)
+            if not isinstance(child, ast.expr):  # which holds no import
+                yield from imported_nodes(child, skip_types)
 
 
 def imported_names(node: ast.Import | ast.ImportFrom) -> list[str]:

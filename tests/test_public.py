@@ -43,6 +43,7 @@ def test_every_data_file_is_in_the_package() -> None:
     assert files and not missing
 
 
+@pytest.mark.slow
 def test_the_whole_job_with_paths_as_texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And what a verb of the command line takes in place of an object."""
     monkeypatch.chdir(tmp_path)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from funnelcast.benchmarks import run as benchmark_run
 from funnelcast.benchmarks.model_run import run_model
 from funnelcast.benchmarks.run_pool import ModelRun
 from funnelcast.benchmarks.suite import slug
@@ -44,3 +48,22 @@ def finished_runs(folder: Path, table: Table, models: dict[str, str], seeds: int
             run_model(experiment, table, run.folder)
             runs.append(run)
     return runs
+
+
+def without_estimates(patch: pytest.MonkeyPatch) -> None:
+    """Which are made in a process of seconds; `test_estimate` and one benchmark of `test_run` see that they are."""
+    patch.setattr(benchmark_run, "estimate", lambda *_: {})
+
+
+def in_this_process(patch: pytest.MonkeyPatch) -> None:
+    """Benchmarks whose runs need no seconds to start: for what does not depend on processes."""
+
+    def run_here(runs: Sequence[ModelRun], jobs: int, on_end: Callable[[ModelRun], None], workers: int) -> None:
+        for each in runs:
+            if not each.is_finished:
+                each.folder.mkdir(parents=True)
+                run_model(each.settings(workers), Table.open(each.table), each.folder)
+                on_end(each)
+
+    without_estimates(patch)
+    patch.setattr(benchmark_run, "run_models", run_here)

@@ -22,13 +22,14 @@ from funnelcast.experiments.experiment import Experiment
 from funnelcast.reports.write import report
 from funnelcast.schema.funnel import Funnel
 from tests import tiny
-from tests.benchmarks.suites import write_suite
+from tests.benchmarks.suites import in_this_process, write_suite
 
 OULAD = ["completed", "passed", "distinction", "passed_given_completed", "distinction_given_passed"]
 
 
 @pytest.mark.slow
-def test_what_is_there_is_compared_and_gone_on_with(tmp_path: Path) -> None:
+def test_what_is_there_is_compared_and_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_this_process(monkeypatch)
     suite = write_suite(tmp_path, sources=["oulad", "hotel"], seeds=1)
     out, left, ended = tmp_path / "out", list[LeftOut](), list[ModelRun]()
     found = benchmark(suite, None, out, on_left_out=left.append, on_end=ended.append)

@@ -23,7 +23,7 @@ from funnelcast.data.progress import silent
 from funnelcast.errors import ConfigError, FunnelcastError
 from funnelcast.experiments.experiment import Experiment
 from tests import tiny
-from tests.benchmarks.suites import BOTTOM, MMOE, write_suite
+from tests.benchmarks.suites import BOTTOM, MMOE, in_this_process, without_estimates, write_suite
 
 BAD = MMOE + "optimizer = {learning_rate = 1e30}\n"
 
@@ -36,7 +36,8 @@ def columns_of(results: dict[str, Any], out: Path) -> tuple[Any, dict[str, Any]]
 
 
 @pytest.mark.slow
-def test_it_goes_on_and_takes_more_models(tmp_path: Path) -> None:
+def test_it_goes_on_and_takes_more_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And runs in processes of their own come to what they come to in this one."""
     table, out = tiny.write_table(tmp_path / "table").folder, tmp_path / "out"
     ended, plans = list[ModelRun](), list[Plan]()
     one = write_suite(tmp_path, seeds=1, models={"Shared bottom": "models/bottom.toml"})
@@ -45,17 +46,20 @@ def test_it_goes_on_and_takes_more_models(tmp_path: Path) -> None:
     said = json.loads((out / "benchmark.json").read_text())
     del said["models"]["Shared bottom"]["unknown_ids"]  # as of a version that did not have the setting
     (out / "benchmark.json").write_text(json.dumps(said))
+    assert plans[0].estimates.keys() == {"Shared bottom"} and plans[0].estimates["Shared bottom"].seconds > 0
+    without_estimates(monkeypatch)
     two = benchmark(write_suite(tmp_path, seeds=1), table, out, jobs=2, on_end=ended.append, on_plan=plans.append)
     assert [run.model for run in ended] == ["Shared bottom", "MMoE"] and not plans[1].left
     assert {path: path.stat().st_mtime_ns for path in made} == made
     assert two["models"]["MMoE"]["seeds"] == [0] and (out / "results.md").is_file()
-    assert plans[0].estimates.keys() == {"Shared bottom"} and plans[0].estimates["Shared bottom"].seconds > 0
+    in_this_process(monkeypatch)
     fresh = benchmark(tmp_path / "suite.toml", table, tmp_path / "fresh")
     assert columns_of(fresh, tmp_path / "fresh") == columns_of(two, out)
 
 
 @pytest.mark.slow
-def test_a_run_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
+def test_a_run_that_fails_is_told_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_estimates(monkeypatch)
     table, out = tiny.write_table(tmp_path / "table").folder, tmp_path / "out"
     suite = write_suite(tmp_path, seeds=1)
     (tmp_path / "models/mmoe.toml").write_text(BAD)
@@ -68,8 +72,8 @@ def test_a_run_that_fails_is_told_and_tried_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_it_leaves_no_process_and_goes_on(tmp_path: Path) -> None:
-    """At ten moments: scripts/proof benchmark."""
+def test_killed_it_leaves_no_process_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At ten moments: scripts/proof benchmark-kills."""
     table, out = tiny.write_table(tmp_path / "table").folder, tmp_path / "out"
     suite = write_suite(tmp_path, seeds=1)
     program = "import sys; from funnelcast.cli.main import main; sys.argv[0] = 'funnelcast'; main()"
@@ -81,7 +85,9 @@ def test_killed_it_leaves_no_process_and_goes_on(tmp_path: Path) -> None:
     process.wait()
     time.sleep(0.2)
     assert not [pid for pid in Path("/proc").glob("[0-9]*") if str(out).encode() in _command(pid)]
+    without_estimates(monkeypatch)
     resumed = benchmark(suite, table, out)
+    in_this_process(monkeypatch)
     whole = benchmark(suite, table, tmp_path / "whole")
     assert columns_of(resumed, out) == columns_of(whole, tmp_path / "whole")
 
@@ -161,7 +167,8 @@ def test_a_table_that_was_generated_is_not_taken_for_another(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_a_generated_log_is_made_in_its_place(tmp_path: Path) -> None:
+def test_a_generated_log_is_made_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_this_process(monkeypatch)
     suite = write_suite(tmp_path, source="ali-ccp", data="nowhere", seeds=1, models={"B": "models/bottom.toml"})
     found = benchmark(suite, None, tmp_path / "out", generated=3000)
     assert found["protocol"]["name"] == "aliccp-aitm" and found["models"]["B"]["seeds"] == [0]

@@ -18,6 +18,7 @@ from funnelcast.kernels.cpu.bank_kernels import BLOCK
 from funnelcast.layers.gates import own_and_shared
 from tests.layers.inputs import source
 from tests.layers.reference import draw
+from tests.pairs import pairwise
 
 Function = Callable[..., Any]
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -295,10 +296,9 @@ def test_some_arguments_are_left_to_the_reference() -> None:
     assert FLOAT32["mlp_bank"](*leaky[0], **leaky[1]) is NotImplemented
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("ids", [torch.int32, torch.int64])
-@pytest.mark.parametrize("width", [1, 5, 16, 40])
-@pytest.mark.parametrize("rows", [0, 1, 2, 3, 50])
+@pytest.mark.parametrize(
+    ("rows", "width", "ids"), pairwise([0, 1, 2, 3, 50], [1, 5, 16, 40], [torch.int32, torch.int64])
+)
 def test_rows_of_a_table_are_copied(rows: int, width: int, ids: torch.dtype) -> None:
     table, drawn = draw(0, 9, width).float(), torch.randint(9, (rows, 6), generator=source(1)).to(ids)
     for own in (drawn[:, :3], drawn[:, ::2], drawn[:, 2:3]):
@@ -332,9 +332,7 @@ def test_adam_moves_parameters_and_moments(l2: float, decay: float, microbatches
     assert moved[0][1] == moved[1][1] == 0  # not a subnormal number
 
 
-@pytest.mark.parametrize("decays", [False, True])
-@pytest.mark.parametrize("width", [1, 5, 16, 23])
-@pytest.mark.parametrize("count", [0, 1, 40])
+@pytest.mark.parametrize(("count", "width", "decays"), pairwise([0, 1, 40], [1, 5, 16, 23], [False, True]))
 def test_adam_moves_the_rows_that_it_is_given(count: int, width: int, decays: bool) -> None:
     rows = torch.randperm(50, generator=source(0))[:count].int()
     moved = []

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from itertools import product
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from funnelcast import ops
 from funnelcast.data.columns import UNOBSERVED
 from funnelcast.kernels.cpu import FLOAT32
 from tests.layers.reference import draw
+from tests.pairs import pairwise
 
 CHAINS = {"one": (-1,), "chain": (-1, 0, 1), "tree": (-1, 0, 0, 2), "parallel": (-1, -1, 0)}
 EXTREME = [-1e4, -90.0, 90.0, 1e4]
@@ -60,10 +60,10 @@ def by_loops(
     return sums
 
 
-@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
-@pytest.mark.parametrize("factored", [False, True])
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("parents", CHAINS.values(), ids=CHAINS)
+@pytest.mark.parametrize(
+    ("parents", "weighted", "factored", "gamma"),
+    pairwise(CHAINS.values(), [False, True], [False, True], [0.0, 0.5, 2.0]),
+)
 def test_the_formula(parents: tuple[int, ...], weighted: bool, factored: bool, gamma: float) -> None:
     logits, labels, weight = (
         2 * draw(0, 60, len(parents)),
@@ -76,17 +76,13 @@ def test_the_formula(parents: tuple[int, ...], weighted: bool, factored: bool, g
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
 
 
-for_all_rows = pytest.mark.parametrize(
-    ("rows", "parents", "weighted"),
-    [
-        pytest.param(rows, parents, weighted, id=f"{rows}-{name}-{weighted}")
-        for rows, (name, parents), weighted in product([0, 1, 300], CHAINS.items(), [False, True])
-    ],
-)
+def cases(*scales: float) -> pytest.MarkDecorator:
+    """Numbers of rows, funnels and scales of logits, with and without weights."""
+    drawn = pairwise([0, 1, 300], CHAINS.values(), [False, True], scales)
+    return pytest.mark.parametrize(("rows", "parents", "weighted", "scale"), drawn)
 
 
-@pytest.mark.parametrize("scale", [0.1, 2.0, 30.0])
-@for_all_rows
+@cases(0.1, 2.0, 30.0)
 def test_the_kernels_sums_and_derivatives(rows: int, parents: tuple[int, ...], weighted: bool, scale: float) -> None:
     logits, labels = (scale * draw(0, rows, len(parents))).float(), labels_of(rows, len(parents))
     weight, direction = weights_of(rows, weighted=weighted), torch.linspace(1, 3, len(parents))
@@ -128,8 +124,7 @@ def test_nan_is_told_by_the_sum_and_passes_no_unobserved_label(order: int) -> No
     assert sums.item() == pytest.approx(math.log(2), rel=1e-6)
 
 
-@pytest.mark.parametrize("scale", [0.1, 2.0, 10.0])
-@for_all_rows
+@cases(0.1, 2.0, 10.0)
 def test_second_derivatives_in_float32(rows: int, parents: tuple[int, ...], weighted: bool, scale: float) -> None:
     logits, labels = (scale * draw(0, rows, len(parents))).float(), labels_of(rows, len(parents))
     weight, factors = weights_of(rows, weighted=weighted), torch.linspace(0.5, 2, len(parents))

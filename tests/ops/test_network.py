@@ -7,6 +7,7 @@ from torch import Tensor
 
 from funnelcast import ops
 from tests.layers.reference import draw, has_derivatives, softmax
+from tests.pairs import pairwise
 
 
 @pytest.mark.parametrize("widths", [[1], [8, 8], [3, 1, 20]])
@@ -35,9 +36,7 @@ def test_columns_that_are_not_contiguous(widths: list[int]) -> None:
     assert torch.equal(ops.softmax_gates(x, widths), ops.softmax_gates(x.contiguous(), widths))
 
 
-@pytest.mark.parametrize("steps", [1, 2, 5])
-@pytest.mark.parametrize("width", [1, 5, 32])
-@pytest.mark.parametrize("rows", [0, 1, 30])
+@pytest.mark.parametrize(("rows", "width", "steps"), pairwise([0, 1, 30], [1, 5, 32], [1, 2, 5]))
 def test_a_logit_for_each_step(rows: int, width: int, steps: int) -> None:
     """Of vectors of its own, or of those that all steps share."""
     x, weight, bias = draw(0, steps, rows, width), draw(1, steps, width, 1), draw(2, steps, 1)

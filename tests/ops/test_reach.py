@@ -301,6 +301,7 @@ class Tiny(nn.Module):
         return (*chain, *independent, *undo_downsampling(chain, (-1, 0, 0), 0.1))
 
 
+@pytest.mark.slow
 def test_heads_can_be_exported() -> None:
     model = Tiny()
     rows = {"x": {0: torch.export.Dim("rows", min=1)}}

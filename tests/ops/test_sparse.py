@@ -8,6 +8,7 @@ from torch import Tensor
 from funnelcast import ops
 from tests.layers.inputs import source
 from tests.layers.reference import draw
+from tests.pairs import pairwise
 
 CPU = torch.device("cpu")
 
@@ -21,9 +22,10 @@ def check(numbers: Tensor) -> None:
         assert sorted(found.tolist()) == np.unique(numbers.numpy()).tolist()
 
 
-@pytest.mark.parametrize("kind", [torch.int32, torch.int64])
-@pytest.mark.parametrize("below", [1, 2, 2048, 2049, 4_000_000, 2**31 - 1])
-@pytest.mark.parametrize("size", [0, 1, 2, 3, 5000])
+@pytest.mark.parametrize(
+    ("size", "below", "kind"),
+    pairwise([0, 1, 2, 3, 5000], [1, 2, 2048, 2049, 4_000_000, 2**31 - 1], [torch.int32, torch.int64]),
+)
 def test_the_distinct_ones_and_where_each_is(size: int, below: int, kind: torch.dtype) -> None:
     drawn = np.random.default_rng(0).integers(max(0, below - 3000), below, size)
     drawn[: size // 2] = np.random.default_rng(1).integers(0, below, size // 2)
@@ -40,9 +42,10 @@ def test_those_of_a_slice() -> None:
     check(torch.tensor([[3, 9], [1, 9], [3, 9]], dtype=torch.int32)[:, 0])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("kind", [torch.int32, torch.int64])
-@pytest.mark.parametrize("lengths", [[], [0], [0, 0, 3], [2, 0, 1, 4, 0]])
+@pytest.mark.parametrize(
+    ("lengths", "kind", "dtype"),
+    pairwise([[], [0], [0, 0, 3], [2, 0, 1, 4, 0]], [torch.int32, torch.int64], [torch.float32, torch.float64]),
+)
 def test_bags_are_added_to_the_rows_of_their_elements(
     lengths: list[int], kind: torch.dtype, dtype: torch.dtype
 ) -> None:

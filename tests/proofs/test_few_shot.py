@@ -19,6 +19,7 @@ from funnelcast.schema.dataset import Schema
 from proofs import few_shot_census
 from proofs.few_shot import BETTER, _is_better, _is_harmless, few_shot
 from proofs.few_shot_census import STATE, states_kept_out, task_of, without
+from tests.proofs.in_process import commands_in_this_process
 
 STATES = ["Abroad", "Iowa", "Maine", "Not in universe", "Ohio", "Utah"]
 COUNTS = [90, 70, 20, 500, 60, 40]
@@ -89,7 +90,8 @@ def test_every_other_state_with_enough_people_is_kept_out(table: Table, tmp_path
 
 
 @pytest.mark.slow
-def test_a_small_share_of_the_proof(tmp_path: Path) -> None:
+def test_a_small_share_of_the_proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands_in_this_process(monkeypatch)
     assert few_shot(small=True, folder=tmp_path)
     for name in ("click", "conversion_given_click", "alike-click", "alike-conversion_given_click"):
         assert (tmp_path / f"{name}.svg").is_file() and (tmp_path / f"{name}.png").is_file()

@@ -3,6 +3,7 @@
 import pytest
 
 from proofs.__main__ import PROOFS
+from tests.proofs.in_process import commands_in_this_process
 
 ELSEWHERE = {"kills", "mutations", "few-shot"}
 ON_REAL_DATA = {"census"}
@@ -11,6 +12,7 @@ ON_REAL_DATA = {"census"}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(PROOFS) - ELSEWHERE - ON_REAL_DATA))
-def test_a_small_share_runs(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_small_share_runs(name: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    commands_in_this_process(monkeypatch)
     assert PROOFS[name](small=True)
     assert len(capfd.readouterr().out.splitlines()) > 2
