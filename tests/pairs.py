@@ -19,5 +19,5 @@ def pairwise(*settings: Iterable[Any]) -> list[tuple[Any, ...]]:
     return [tuple(own[i] for own, i in zip(values, each, strict=True)) for each in sorted(chosen)]
 
 
-def _pairs(places: Sequence[int]) -> set[Pair]:
-    return {(i, places[i], j, places[j]) for i, j in combinations(range(len(places)), 2)}
+def _pairs(columns: Sequence[int]) -> set[Pair]:
+    return {(i, columns[i], j, columns[j]) for i, j in combinations(range(len(columns)), 2)}

@@ -26,28 +26,33 @@ def test_metrics_and_groups(made: Path) -> None:
 
 
 def test_the_largest_groups_are_shown(made: Path) -> None:
-    """With rows, positives and AUC; items by their names in the log, and what is not known apart."""
+    """With rows, positives, AUC and calibration; items by their names in the log, and what is not known apart."""
     answer = call("evaluate", made / "run/bundle", made / "table", "--by", "user")
     found = loads(call("evaluate", made / "run/bundle", made / "table", "--by", "user", "--json"))["groups"]
     click = found["click"]  # type: ignore[index]
     lines = answer.out.split("click: GAUC ", 1)[1].splitlines()
-    assert "evaluate: " in answer.err and "10 largest groups" in lines[2]
-    shown = [line.split() for line in lines[4:14]]
+    assert "evaluate: " in answer.err and "10 largest groups" in lines[3]
+    assert (
+        f"field-ECE {number(click['field_ece'], 5)}, of which chance {number(click['field_ece_floor'], 5)}" in lines[1]
+    )
+    assert f"field-RCE {number(click['field_rce'])}, of which chance {number(click['field_rce_floor'])}" in lines[1]
+    shown = [line.split() for line in lines[5:15]]
     largest = sorted(click["by_group"], key=lambda group: -group["rows"])[:10]
     assert [line[:3] for line in shown] == [[g["group"], str(g["rows"]), str(g["positives"])] for g in largest]
     assert [line[3] for line in shown] == [number(g["auc"]) for g in largest]
+    assert [line[4] for line in shown] == [number(g["observed_over_predicted"], 3) for g in largest]
 
 
 def test_ratios_that_were_cut_and_unknown_groups_are_told(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result: Any = loads(call("evaluate", made / "run/bundle", made / "table", "--by", "campaign", "--json"))
     result["ratio_cut"]["buy_given_click"] = 1234
-    result["groups"]["click"]["unknown"] = {"rows": 5678, "positives": 9, "auc": None}
+    result["groups"]["click"]["unknown"] = {"rows": 5678, "positives": 9, "auc": None, "observed_over_predicted": 0.5}
     show_metrics(result)
     shown = capsys.readouterr().out
     assert "buy_given_click: " in shown and "p above that of the step before in 1,234 rows, cut to it" in shown
     assert shown.count("cut to it") == 1
     [unknown] = [line.split() for line in shown.splitlines() if "not in GAUC" in line]
-    assert unknown[-3:] == ["5,678", "9", "–"]
+    assert unknown[-4:] == ["5,678", "9", "–", "0.500"]
 
 
 def test_a_misspelt_group_and_part(made: Path) -> None:

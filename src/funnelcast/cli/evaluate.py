@@ -17,7 +17,7 @@ def evaluate(
     bundle: Annotated[Path, typer.Argument(help="A trained bundle.")],
     table: Annotated[Path, typer.Argument(help="The prepared table.")],
     part: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
-    by: Annotated[str | None, typer.Option(help="A kept column or id feature: AUC per group, and GAUC.")] = None,
+    by: Annotated[str | None, typer.Option(help="A kept column or id feature: AUC, calibration per group.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Exact AUC with 95 % intervals, log-loss and calibration, per step over all rows and given the step before.
@@ -65,14 +65,20 @@ def _remarks(metrics: dict[str, Any], cut: dict[str, int], name: str) -> str:
 
 
 def _show_groups(name: str, found: dict[str, Any]) -> None:
-    """GAUC, and the largest groups of an output."""
+    """GAUC, calibration over groups, and the largest groups of an output."""
     largest = sorted(found["by_group"], key=lambda group: -group["rows"])[:LARGEST]
     out.print(f"\n{name}: GAUC {number(found['gauc'])} over {found['usable_groups']} of {_groups(found['groups'])}")
-    unknown = [{"group": "(unknown, not in GAUC)", **found["unknown"]}] if found["unknown"] else []
-    rows = [(g["group"], f"{g['rows']:,}", f"{g['positives']:,}", number(g["auc"])) for g in [*largest, *unknown]]
-    show(
-        rows, ("group" if len(largest) == found["groups"] else f"{LARGEST} largest groups", "rows", "positives", "AUC")
+    out.print(
+        f"  field-ECE {number(found['field_ece'], 5)}, of which chance {number(found['field_ece_floor'], 5)}; "
+        f"field-RCE {number(found['field_rce'])}, of which chance {number(found['field_rce_floor'])}"
     )
+    unknown = [{"group": "(unknown, not in GAUC)", **found["unknown"]}] if found["unknown"] else []
+    rows = [
+        (g["group"], f"{g['rows']:,}", f"{g['positives']:,}", number(g["auc"]), number(g["observed_over_predicted"], 3))
+        for g in [*largest, *unknown]
+    ]
+    head = "group" if len(largest) == found["groups"] else f"{LARGEST} largest groups"
+    show(rows, (head, "rows", "positives", "AUC", "obs/pred"))
 
 
 def _groups(count: int) -> str:

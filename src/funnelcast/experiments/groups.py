@@ -1,4 +1,4 @@
-"""AUC per group: what a table's rows can be grouped by, and how the groups are called."""
+"""AUC and calibration per group: what a table's rows can be grouped by, and how the groups are called."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from funnelcast.data.table import Table
 from funnelcast.errors import TableError, did_you_mean
 from funnelcast.evaluation.auc import auc
 from funnelcast.evaluation.funnel import conditional, sample_space
+from funnelcast.evaluation.group_calibration import group_calibration
 from funnelcast.evaluation.groups import grouped_auc
+from funnelcast.evaluation.metrics import observed_over_predicted
 from funnelcast.schema.funnel import Funnel
 
 
@@ -47,8 +49,9 @@ def group_by(table: Table, rows: Columns, side: pa.Table, by: str) -> Groups:
 
 
 def measure_groups(funnel: Funnel, rows: Columns, log_p: NDArray[np.float32], groups: Groups) -> dict[str, Any]:
-    """By output: GAUC weighted by impressions, usable and total groups, every group's AUC, and apart from them under
-    "unknown" the rows whose group is not known, None where there are none.
+    """By output: GAUC weighted by impressions, usable and total groups, field-ECE and field-RCE with the floors that
+    chance alone gives them, every group's AUC and observed / predicted, and apart from them under "unknown" the rows
+    whose group is not known, None where there are none.
     """
     result = {}
     assert rows.labels is not None
@@ -60,23 +63,32 @@ def measure_groups(funnel: Funnel, rows: Columns, log_p: NDArray[np.float32], gr
         weight = np.ones(len(labels)) if rows.weight is None else np.asarray(rows.weight[space])
         known, keys = groups.is_known[space], groups.keys[space]
         found = grouped_auc(labels[known], scores[known], keys[known], weight[known])
+        own = group_calibration(labels[known], np.exp(scores[known]), keys[known], weight[known])
         rest = auc(labels[~known], scores[~known], weight[~known])
-        unknown = _entry(int((~known).sum()), int(labels[~known].sum()), rest)
+        ratio = observed_over_predicted(labels[~known], np.exp(scores[~known]), weight[~known])
+        unknown = _entry(int((~known).sum()), int(labels[~known].sum()), rest, ratio)
         result[output.name] = {
             "gauc": _json(found.gauc),
             "usable_groups": found.usable,
             "groups": found.total,
+            "field_ece": _json(own.field_ece),
+            "field_ece_floor": _json(own.field_ece_floor),
+            "field_rce": _json(own.field_rce),
+            "field_rce_floor": _json(own.field_rce_floor),
             "by_group": [
                 {"group": groups.name(key), **_entry(*figures)}
-                for key, *figures in zip(found.groups, found.rows, found.positives, found.auc, strict=True)
+                for key, *figures in zip(
+                    found.groups, found.rows, found.positives, found.auc, own.observed_over_predicted, strict=True
+                )
             ],
             "unknown": unknown if unknown["rows"] else None,
         }
     return result
 
 
-def _entry(rows: int, positives: int, value: float) -> dict[str, Any]:
-    return {"rows": int(rows), "positives": int(positives), "auc": _json(value)}
+def _entry(rows: int, positives: int, value: float, ratio: float) -> dict[str, Any]:
+    figures = {"auc": _json(value), "observed_over_predicted": _json(ratio)}
+    return {"rows": int(rows), "positives": int(positives), **figures}
 
 
 def _json(value: float) -> float | None:
