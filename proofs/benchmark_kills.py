@@ -15,12 +15,12 @@ from harness.show import show
 from proofs.compared import EXPERIMENTS, kept
 
 MODELS = {"shared bottom": "shared-bottom", "MMoE": "mmoe", "AITM": "aitm", "LightGBM": "lightgbm"}
-SMALL = ("LightGBM",)
-"""Networks are killed in `tests/benchmarks/test_run.py`."""
+SMALL = ("MMoE", "LightGBM")
+"""A network and boosters."""
 
 
 def benchmark_kills(small: bool = False, rows: int = 20_000, folder: Path | None = None) -> bool:
-    """kill -9 at 10 moments of a benchmark of 4 models x 2 seeds, 20,000 rows (1 kill, 1 model, 1 seed): equal."""
+    """kill -9 at 10 moments of a benchmark of 4 models x 2 seeds, 20,000 rows (1 kill, 2 models, 1 seed): equal."""
     kills, seeds, models = (1, 1, SMALL) if small else (10, 2, tuple(MODELS))
     with kept(folder) as out:
         suite = _suite(out, models, seeds, min(rows, 3000) if small else rows)

@@ -41,7 +41,7 @@ def sequences(small: bool = False) -> bool:
         names = LEARNED[signal][:1] if small else tuple(POOLS)
         for shuffled in (False, True):
             for name in names:
-                found = fit(signal, POOLS[name], shuffled=shuffled, rows=20_000 if small and shuffled else ROWS)
+                found = fit(signal, POOLS[name], shuffled=shuffled, rows=50_000 if small and shuffled else ROWS)
                 rows.append(_row(signal, name, found, shuffled=shuffled))
                 holds &= _holds(signal, name, found, shuffled=shuffled)
                 show(_HEAD, rows[-1:])

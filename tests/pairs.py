@@ -19,5 +19,5 @@ def pairwise(*settings: Iterable[Any]) -> list[tuple[Any, ...]]:
     return [tuple(own[i] for own, i in zip(values, each, strict=True)) for each in sorted(chosen)]
 
 
-def _pairs(columns: Sequence[int]) -> set[Pair]:
-    return {(i, columns[i], j, columns[j]) for i, j in combinations(range(len(columns)), 2)}
+def _pairs(indices: Sequence[int]) -> set[Pair]:
+    return {(i, indices[i], j, indices[j]) for i, j in combinations(range(len(indices)), 2)}

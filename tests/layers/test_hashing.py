@@ -8,6 +8,7 @@ import torch
 
 from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import InputSpec, ListSpec
+from funnelcast.errors import InputError
 from funnelcast.layers.embedding import Block
 from funnelcast.layers.hashing import HashedIds
 from funnelcast.layers.lists import Pool
@@ -111,7 +112,7 @@ def test_nothing_is_learned_and_nothing_saved() -> None:
     assert not list(hashed.parameters()) and not hashed.state_dict() and hashed.all_tables() == []
     assert hashed.layout == [Block("hashed ids", 0, 8, 1), Block("price", 8, 1, 1), Block("stock", 9, 1, 1)]
     assert hashed.width == 10
-    with pytest.raises(NotImplementedError, match="items"):
+    with pytest.raises(InputError, match="items.*leave one out"):
         hashed.take_over("items", torch.tensor([0]), torch.zeros(1, 2))
 
 

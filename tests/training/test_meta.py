@@ -265,21 +265,16 @@ def test_nothing_leaks_from_an_inner_step_into_the_model(config: dict[str, Any])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("model", "order", "times"),
-    [("shared bottom", "second", 200), ("man", "second", 33), ("man", "first", 33), ("man", "reptile", 33)],
-)
-def test_threads_give_what_one_thread_gives(model: str, order: Any, times: int) -> None:
-    """Hundreds of steps bit for bit, most of a small network: an adapted parameter of one task must not be seen by
-    another."""
-    objective = objective_of(model, tower_dropout=[0.2, 0.1])
+@pytest.mark.parametrize(("order", "times"), [("second", 333), ("first", 50), ("reptile", 50)])
+def test_threads_give_what_one_thread_gives(order: Any, times: int) -> None:
+    """Hundreds of steps bit for bit: an adapted parameter of one task must not be seen by another."""
+    objective = objective_of(tower_dropout=[0.2, 0.1])
     config = Inner(learning_rate=RATE, order=order, steps=2 if order == "reptile" else 1, inner="top")
     batch = TaskBatch(drawn(16), ((2, 2),) * 4)
     alone, shared = meta_step(objective, config), meta_step(objective, config, workers=4)
-    right = [alone(batch, seed, None) for seed in range(9)]
     with worker_pool(4) as pool:
-        for seed in (step % len(right) for step in range(times)):
-            one, other = right[seed], shared(batch, seed, pool)
+        for seed in range(times):
+            one, other = alone(batch, seed, None), shared(batch, seed, pool)
             assert one.embedded is not None and other.embedded is not None
             pairs = zip(
                 [*one.parameters, *one.embedded.tensors()], [*other.parameters, *other.embedded.tensors()], strict=True

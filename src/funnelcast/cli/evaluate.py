@@ -69,8 +69,8 @@ def _show_groups(name: str, found: dict[str, Any]) -> None:
     largest = sorted(found["by_group"], key=lambda group: -group["rows"])[:LARGEST]
     out.print(f"\n{name}: GAUC {number(found['gauc'])} over {found['usable_groups']} of {_groups(found['groups'])}")
     out.print(
-        f"  field-ECE {number(found['field_ece'], 5)}, of which chance {number(found['field_ece_floor'], 5)}; "
-        f"field-RCE {number(found['field_rce'])}, of which chance {number(found['field_rce_floor'])}"
+        f"  field-ECE {number(found['field_ece'], 5)} (by chance alone {number(found['field_ece_floor'], 5)}), "
+        f"field-RCE {number(found['field_rce'])} (by chance alone {number(found['field_rce_floor'])})"
     )
     unknown = [{"group": "(unknown, not in GAUC)", **found["unknown"]}] if found["unknown"] else []
     rows = [

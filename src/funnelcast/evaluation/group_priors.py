@@ -78,8 +78,9 @@ class RatePrior:
 
     @classmethod
     def fit(cls, labels: Array, groups: Array) -> RatePrior:
-        """By moments (Kleinman 1973), of labels (N,) in {0, 1} in groups (N,): with r the rate of all N rows, n_g and
-        r_g rows and rate of each of G groups, and ρ = 1 / (1 + strength).
+        """By moments (Kleinman 1973), of labels (N,) in {0, 1} in groups (N,).
+
+        With r the rate of all N rows, n_g and r_g rows and rate of each of G groups, and ρ = 1 / (1 + strength),
 
             E Σ n_g (r_g - r)² = r (1 - r) ((1 - ρ) (G - 1) + ρ (N - Σ n_g² / N))
         """

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from funnelcast import ops
 from funnelcast.data.batch import Batch
 from funnelcast.data.encoder import InputSpec
+from funnelcast.errors import InputError
 from funnelcast.layers.embedding import Block, Embedded, EmbeddingTable, Init
 from funnelcast.layers.lists import Pool, bag_of, owners
 from funnelcast.layers.numbers import Numbers
@@ -58,8 +59,8 @@ class HashedIds(nn.Module):
         """Nothing to do."""
 
     def take_over(self, vocabulary: str, ids: Tensor, vectors: Tensor) -> None:
-        """There is nothing that could start from vectors."""
-        raise NotImplementedError(f"{vocabulary} has no embedding")
+        """Raise InputError, as there is nothing that could start from vectors; settings refuse them before."""
+        raise InputError(f"{vocabulary!r} has vectors to start from, and embedding = 'none' has none; leave one out")
 
     def bucket(self, ids: Tensor, salts: Tensor | int) -> Tensor:
         """Where ids of vocabularies with these salts fall, int64 of the same shape."""

@@ -83,7 +83,7 @@ _narrow_vector, _pack_vectors, _relu_vector = intrinsic(_narrow), intrinsic(_pac
 
 @compiled
 def vnni_words(count: int) -> int:
-    """Pairs of so many elements."""
+    """Words, each a pair, of so many elements."""
     return (count + 1) // 2
 
 
