@@ -11,8 +11,8 @@ prepare a log, train on the table, evaluate the bundle, load it and predict:
     delta = model.adapt(labelled_frame, key={"campaign": "123"})
     columns = model.with_deltas([delta]).predict(frame)
 
-`train_seeds`, `benchmark`, `search`, `predict_file`, `adapt_file`, `few_shot` and `compare` do what the verbs of the
-command line do, `generate`, `prepare_aliccp`, `prepare_aliexpress`, `prepare_census` and `prepare_funnel`
+`train_seeds`, `benchmark`, `search`, `calibrate`, `predict_file`, `adapt_file`, `few_shot` and `compare` do what the
+verbs of the command line do, `generate`, `prepare_aliccp`, `prepare_aliexpress`, `prepare_census` and `prepare_funnel`
 what its data sets do, all in the same words. Folders and files are paths or texts.
 """
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from funnelcast.data_checks.doctor import doctor
     from funnelcast.errors import FunnelcastError
     from funnelcast.experiments.adapt import adapt_file
+    from funnelcast.experiments.calibrate import calibrate
     from funnelcast.experiments.compare import compare
     from funnelcast.experiments.evaluate import evaluate
     from funnelcast.experiments.experiment import Experiment
@@ -64,6 +65,7 @@ _HOMES = {
     "Table": "data.table",
     "adapt_file": "experiments.adapt",
     "benchmark": "benchmarks.run",
+    "calibrate": "experiments.calibrate",
     "compare": "experiments.compare",
     "diagnose": "reports.diagnosis.diagnose",
     "doctor": "data_checks.doctor",
@@ -95,6 +97,7 @@ __all__ = [
     "Table",
     "adapt_file",
     "benchmark",
+    "calibrate",
     "compare",
     "diagnose",
     "doctor",

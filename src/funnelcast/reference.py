@@ -11,6 +11,7 @@ from pydantic_core import PydanticUndefined
 
 from funnelcast.benchmarks.search.config import Search
 from funnelcast.benchmarks.suite import Suite
+from funnelcast.calibration.config import CalibrationConfig
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.models.base import Recipe
 from funnelcast.models.network import ExpertRecipe, NetworkRecipe
@@ -49,6 +50,7 @@ _PAGES: dict[str, list[tuple[str, type[BaseModel]]]] = {
         ("[model.pretrained]", Pretrained),
         ("[model.statistics]", StatisticsConfig),
         ("[loss]", LossConfig),
+        ("[calibration]", CalibrationConfig),
         ("[optimizer]", OptimizerConfig),
         ("[[stages]]", Stage),
         ("[stages.meta]", Meta),

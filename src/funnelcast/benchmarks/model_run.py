@@ -38,7 +38,7 @@ def run_model(experiment: Experiment, table: Table, folder: Path, started: float
     started -= _trained(folder / "run")
     run = train(experiment, table, folder / "run", baselines=False)
     columns = table.part("test")
-    log_p, _ = score(run.bundle.model, columns, run.bundle.keep_negatives)
+    log_p, _ = score(run.bundle.model, columns, run.bundle.keep_negatives, calibration=run.bundle.calibration)
     scores = io.BytesIO()
     np.save(scores, log_p)
     write_atomic(folder / "scores.npy", scores.getvalue())

@@ -12,6 +12,7 @@ import typer
 from funnelcast.cli import (
     adapt,
     benchmark,
+    calibrate,
     compare,
     datasets,
     demo,
@@ -41,6 +42,7 @@ app.command()(prepare.prepare)
 app.command()(doctor.doctor)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(calibrate.calibrate)
 app.command()(compare.compare)
 app.command()(predict.predict)
 app.command()(adapt.adapt)

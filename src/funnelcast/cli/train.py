@@ -48,6 +48,8 @@ def show_summary(summary: dict[str, Any]) -> None:
         show(rows, (title, "AUC", "log-loss", "calibration error"))
     for text in summary["stacking"]:
         out.print(f"Boosted trees, {text}")
+    for text in summary["calibration"]:
+        out.print(f"Calibration, {text}")
     for text in summary["not_above_baselines"]:
         out.print(f"NOT ABOVE A BASELINE: {text}")
     for text in summary["warnings"]:

@@ -19,22 +19,23 @@ class Mode(NamedTuple):
     curvature: Floats  # (D, D) of -log of the posterior, positive definite
 
 
-def posterior_mode(design: Floats, base: Floats, labels: Array) -> Mode:
-    """Of u ~ N(0, I) (D,), where the labels (N,) in {0, 1} have logit p = base (N,) + design (N, D) u.
+def posterior_mode(design: Floats, base: Floats, labels: Array, weights: Floats | None = None) -> Mode:
+    """Of u ~ N(0, I) (D,), where the labels (N,) in {0, 1} have logit p = base (N,) + design (N, D) u. `weights` (N,):
+    how often a row counts; 1 for none.
 
     By Newton's method; a step is halved until it leads down. Without rows it is the prior's own.
     """
-    u = np.zeros(design.shape[1])
-    value = _surprise(design, base, labels, u)
+    u, w = np.zeros(design.shape[1]), np.ones(len(base)) if weights is None else weights
+    value = _surprise(design, base, labels, w, u)
     for _ in range(STEPS):
         p = sigmoid(base + design @ u)
-        slope = u + design.T @ (p - labels)
-        curvature = np.eye(len(u)) + design.T @ (design * (p * (1 - p))[:, None])
+        slope = u + design.T @ (w * (p - labels))
+        curvature = np.eye(len(u)) + design.T @ (design * (w * p * (1 - p))[:, None])
         step = np.linalg.solve(curvature, slope)
         if slope @ step < CLOSE:
             break
         for _ in range(HALVINGS):
-            after = _surprise(design, base, labels, u - step)
+            after = _surprise(design, base, labels, w, u - step)
             if after <= value:
                 break
             step /= 2
@@ -52,7 +53,7 @@ def softplus(logits: Floats) -> Floats:
     return np.asarray(np.logaddexp(0, logits))
 
 
-def _surprise(design: Floats, base: Floats, labels: Array, u: Floats) -> float:
+def _surprise(design: Floats, base: Floats, labels: Array, w: Floats, u: Floats) -> float:
     """-log of the posterior, but for a constant."""
     logits = base + design @ u
-    return float(np.sum(softplus(logits)) - labels @ logits + u @ u / 2)
+    return float(w @ softplus(logits) - (w * labels) @ logits + u @ u / 2)

@@ -40,10 +40,11 @@ def score(
     on_chunk: Callable[[int], None] | None = None,
     precision: Precision = "float32",
     workers: int | None = None,
+    calibration: Callable[[Reach, Batch], Reach] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Log p and log q, (N, T) each, of having reached each step, corrected for the sampling of negatives. `workers`:
-    threads for a network on the CPU, by default as many as torch may use; figures do not depend on it. Raises
-    FunnelcastError for a precision that this processor has not."""
+    """Log p and log q, (N, T) each, of having reached each step, corrected for the sampling of negatives, and by a
+    `calibration` then. `workers`: threads for a network on the CPU, by default as many as torch may use; figures do not
+    depend on it. Raises FunnelcastError for a precision that this processor has not."""
     check_precision(precision, model.device)
     rows = Batch.of(columns)
     log_p = np.empty((len(columns), len(model.parents)), np.float32)
@@ -52,9 +53,12 @@ def score(
     @torch.inference_mode()
     def of_chunk(start: int) -> int:
         stop = min(start + CHUNK, len(columns))
-        reach = model.score(rows.slice(start, stop).to(model.device), precision=precision)
+        batch = rows.slice(start, stop).to(model.device)
+        reach = model.score(batch, precision=precision)
         if keep_negatives < 1:
             reach = undo_downsampling(reach, model.parents, keep_negatives)
+        if calibration is not None:
+            reach = calibration(reach, batch)
         log_p[start:stop] = reach.log_p.cpu().numpy()
         log_q[start:stop] = reach.log_q.cpu().numpy()
         return stop

@@ -74,7 +74,11 @@ def measure_part(
         read = reading_as_in_training(Experiment.from_dict(bundle.experiment), table, bundle.model, rows)
     model, scored = read or (bundle.model, rows)
     log_p, log_q = score(
-        model, scored, bundle.keep_negatives, lambda done: progress("evaluate", done, len(rows), "rows")
+        model,
+        scored,
+        bundle.keep_negatives,
+        lambda done: progress("evaluate", done, len(rows), "rows"),
+        calibration=bundle.calibration,
     )
     measured = measure_funnel(funnel, rows.labels, log_p, log_q, rows.weight)
     collapsed = find_collapsed(funnel, rows.labels, log_p, log_q, rows.weight, bundle.rates, measured)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, field_validator
 
 from funnelcast.boosting.lightgbm import LightGBM
+from funnelcast.calibration.config import CalibrationConfig
 from funnelcast.data.encoder import Encoder
 from funnelcast.errors import ConfigError, Fault
 from funnelcast.experiments.presets import DEFAULT, find, with_base
@@ -44,6 +45,9 @@ class Experiment(Config):
     """Boosted trees next to a network, as a table `[stacking]` with settings of `lightgbm`: they are fitted to the same
     rows, and a step's log odds are the network's and theirs, averaged by a share that the dev rows decide; 0 where
     trees do not help. None by default."""
+    calibration: CalibrationConfig | None = None
+    """Maps of the steps' log odds, as a table `[calibration]`, `{}` for its defaults: each is chosen among none, affine
+    and isotonic by the log-loss of dev rows that stop no training. None by default."""
     keep_negatives: float = Field(default=1.0, ge=1e-6, le=1)
     """Share of the training rows without a first step that is used; probabilities are corrected for it exactly. Needs a
     funnel with one first step."""
@@ -80,6 +84,8 @@ class Experiment(Config):
         faults += self._training_faults(funnel) if self.model.differentiable else self._unread()
         if self.stacking is not None:
             faults += self.stacking.check(encoder.inputs, funnel, "stacking")
+        if self.calibration is not None:
+            faults += self.calibration.check(encoder.inputs)
         if self.keep_negatives < 1 and funnel.parents.count(-1) != 1:
             fix = "set it to 1: with several first steps no exact correction exists"
             faults.append(Fault("keep_negatives", f"{self.keep_negatives} needs a funnel with one first step", fix))

@@ -19,6 +19,7 @@ from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
 from funnelcast.errors import FunnelcastError
 from funnelcast.experiments.adaptation_start import starting_of
+from funnelcast.experiments.calibrate import left_aside, with_calibration
 from funnelcast.experiments.crosses import with_crosses
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.experiments.groups import group_by
@@ -38,12 +39,17 @@ def fitted(experiment: Experiment, table: Table, folder: Path, init: Bundle | No
     """The trained model, not measured yet."""
     encoder = table.encoder if init is None else grown_encoder(table.encoder, init)
     experiment = with_crosses(experiment, table, encoder, init)
+    first, seed = table.schema.funnel.parents.index(-1), experiment.seed
+    dev, aside = left_aside(experiment.calibration, table.part("dev"), first, seed)
     fit = _fit_network if experiment.model.differentiable else _fit_boosters
-    model, starting = fit(experiment, table, encoder, init, folder, progress)
+    model, starting = fit(experiment, table, dev, encoder, init, folder, progress)
     if experiment.stacking is not None:
-        model = _stacked(experiment, experiment.stacking, network_of(model), table, encoder, folder, progress)
+        model = _stacked(experiment, experiment.stacking, network_of(model), table, dev, encoder, folder, progress)
     described, rates = experiment.model_dump(mode="json"), table.label_rates("train")
-    return Bundle(model, encoder, described, table.protocol, rates, {}, starting)
+    bundle = Bundle(model, encoder, described, table.protocol, rates, {}, starting)
+    if experiment.calibration is None or aside is None:
+        return bundle
+    return with_calibration(bundle, aside, experiment.calibration.by, {"part": "dev", **table.protocol}, seed)
 
 
 def build_model(experiment: Experiment, encoder: Encoder) -> FunnelModel:
@@ -60,7 +66,13 @@ def device_of(experiment: Experiment) -> torch.device:
 
 
 def _fit_network(
-    experiment: Experiment, table: Table, encoder: Encoder, init: Bundle | None, folder: Path, progress: Progress
+    experiment: Experiment,
+    table: Table,
+    dev: Columns,
+    encoder: Encoder,
+    init: Bundle | None,
+    folder: Path,
+    progress: Progress,
 ) -> tuple[Model, Starting]:
     model = build_model(experiment, encoder)
     if init is not None:
@@ -69,7 +81,7 @@ def _fit_network(
         model.start_at([rate / _kept(experiment, table) for rate in table.label_rates("train")])
     train = with_statistics(experiment, table, model, table.part("train"), started=init is not None)
     trainer = trainer_of(experiment, table, model, folder, progress)
-    trainer.run(train, table.part("dev"), trained=init is not None)
+    trainer.run(train, dev, trained=init is not None)
     starting = starting_of(experiment, table, trainer, train, _kept(experiment, table))
     if model.statistics is not None:
         model.statistics.forget_folds()
@@ -115,9 +127,15 @@ def _keys(table: Table, by: str, rows: int | None) -> tuple[NDArray[Any], NDArra
 
 
 def _fit_boosters(
-    experiment: Experiment, table: Table, encoder: Encoder, init: Bundle | None, folder: Path, progress: Progress
+    experiment: Experiment,
+    table: Table,
+    dev: Columns,
+    encoder: Encoder,
+    init: Bundle | None,
+    folder: Path,
+    progress: Progress,
 ) -> tuple[Model, None]:
-    return fit_boosters(experiment, encoder, table.part("train"), table.part("dev"), folder, progress), None
+    return fit_boosters(experiment, encoder, table.part("train"), dev, folder, progress), None
 
 
 def _stacked(
@@ -125,14 +143,14 @@ def _stacked(
     recipe: LightGBM,
     network: FunnelModel,
     table: Table,
+    dev: Columns,
     encoder: Encoder,
     folder: Path,
     progress: Progress,
 ) -> Stacked:
     """A trained network with boosted trees; those that a killed run had finished are not fitted again."""
     own = experiment.model_copy(update={"model": recipe})
-    train, dev = table.part("train"), table.part("dev")
-    trees = fit_boosters(own, encoder, train, dev, folder / "trees", progress)
+    trees = fit_boosters(own, encoder, table.part("train"), dev, folder / "trees", progress)
     return stack(network, trees, dev, experiment.seed, experiment.keep_negatives, workers_of(experiment))
 
 

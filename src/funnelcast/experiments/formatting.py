@@ -40,6 +40,14 @@ def stacking_of(name: str, share: Mapping[str, Any]) -> str:
     return f"{share['trees']:.0%} of {name} (log-loss {gain} ± {short(share['error'], 5)})".replace("%", " %")
 
 
+def calibration_of(name: str, said: Mapping[str, Any]) -> str:
+    """`click affine (log-loss −.00021 ± .00005)`: the map of an output and what it brings on rows left aside."""
+    if said["kind"] == "none":
+        return f"{name} as it is"
+    gain = ("−" if said["gain"] >= 0 else "+") + short(abs(said["gain"]), 5)
+    return f"{name} {said['kind']} (log-loss {gain} ± {short(said['error'], 5)})"
+
+
 def p_text(value: float | None) -> str:
     """Of a probability; – where there is none."""
     return NONE if value is None else "< .001" if value < 0.001 else short(value, 3)

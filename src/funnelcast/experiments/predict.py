@@ -115,6 +115,7 @@ def _of_table(predictor: Predictor, table: Table, part: str, progress: Progress)
         predictor.bundle.keep_negatives,
         lambda done: progress("predict", done, rows, "rows"),
         predictor.precision,
+        calibration=predictor.bundle.calibration,
     )
     for start in range(0, rows, BATCH_ROWS):
         chunk = slice(start, start + BATCH_ROWS)

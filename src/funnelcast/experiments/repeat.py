@@ -15,7 +15,7 @@ from funnelcast.errors import FunnelcastError
 from funnelcast.experiments.baselines.measure import Baselines
 from funnelcast.experiments.experiment import Experiment, experiment_of
 from funnelcast.experiments.fit import workers_of
-from funnelcast.experiments.formatting import stacking_of
+from funnelcast.experiments.formatting import calibration_of, stacking_of
 from funnelcast.experiments.presets import DEFAULT
 from funnelcast.experiments.run import Run, train
 from funnelcast.serving.bundle import Bundle
@@ -61,6 +61,7 @@ def train_seeds(
         "mean": summarise([run.results for run in runs]),
         "baselines": _baselines(runs),
         "stacking": list(_stacking(by_seed)),
+        "calibration": list(_calibration(by_seed)),
         "not_above_baselines": list(_not_above(by_seed)),
         "warnings": list(_collapsed(by_seed)),
         "bundles": [str(run.folder / "bundle") for run in runs],
@@ -88,6 +89,15 @@ def _stacking(runs: Mapping[int, Run]) -> Iterator[str]:
         said = [stacking_of(name, share) for name, share in own.items() if share["trees"]]
         if own:
             yield f"seed {seed}: " + ("; ".join(said) or "boosted trees bring nothing, and have no share")
+
+
+def _calibration(runs: Mapping[int, Run]) -> Iterator[str]:
+    """How each bundle is calibrated, by seed."""
+    for seed, run in runs.items():
+        outputs: dict[str, Any] = next(iter(run.results.values()), {})
+        own = {name: metrics["calibration"] for name, metrics in outputs.items() if "calibration" in metrics}
+        if own:
+            yield f"seed {seed}: " + "; ".join(calibration_of(name, said) for name, said in own.items())
 
 
 def _collapsed(runs: Mapping[int, Run]) -> Iterator[str]:

@@ -22,6 +22,7 @@ from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
 from funnelcast.errors import ConfigError, FunnelcastError
 from funnelcast.experiments.baselines.measure import Baselines
+from funnelcast.experiments.calibrate import said_of
 from funnelcast.experiments.evaluate import measure_part
 from funnelcast.experiments.experiment import Experiment, experiment_of
 from funnelcast.experiments.fit import fitted, workers_of
@@ -99,17 +100,25 @@ def _run(
 
 
 def _measured(bundle: Bundle, table: Table, part: str, baselines: Baselines | None) -> dict[str, Any]:
-    """Metrics by output of a part; with each those of the baselines, if these are measured, and what boosted trees next
-    to a network have of it."""
+    """Metrics by output of a part; with each those of the baselines, if these are measured, and what `_of_step` has."""
     result, log_p, log_q = measure_part(bundle, table, part)
     outputs: dict[str, Any] = result["outputs"]
     for name, own in ({} if baselines is None else baselines.compared(part, log_p, log_q)).items():
         outputs[name]["baselines"] = own
-    if isinstance(bundle.model, Stacked):
-        for output in table.schema.funnel.outputs:
-            if output.given == (parent if (parent := bundle.model.parents[output.step]) >= 0 else None):
-                outputs[output.name]["stacking"] = bundle.model.shares[output.step]._asdict()
+    for output in table.schema.funnel.outputs:
+        if output.given == (parent if (parent := bundle.model.parents[output.step]) >= 0 else None):
+            outputs[output.name] |= _of_step(bundle, output.step)
     return outputs
+
+
+def _of_step(bundle: Bundle, step: int) -> dict[str, Any]:
+    """What boosted trees have of a step given its parent, and how it is calibrated, where that is so."""
+    found: dict[str, Any] = {}
+    if isinstance(bundle.model, Stacked):
+        found["stacking"] = bundle.model.shares[step]._asdict()
+    if bundle.calibration is not None:
+        found["calibration"] = said_of(bundle.calibration.steps[step])
+    return found
 
 
 def _check_negatives(experiment: Experiment, table: Table) -> None:

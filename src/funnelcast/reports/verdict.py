@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from funnelcast.experiments.formatting import listing, short, stacking_of
+from funnelcast.experiments.formatting import calibration_of, listing, short, stacking_of
 from funnelcast.reports.conclusion import FEW, OFF, Conclusion
 
 
@@ -30,6 +30,8 @@ def _of_output(part: str, metrics: Mapping[str, Any]) -> Iterator[str]:
     if share := metrics.get("stacking"):
         own = f"Boosted trees have {stacking_of('it', share)} on the dev rows"
         yield f"{own}." if share["trees"] else "Boosted trees next to the network bring nothing, and have no share."
+    if (said := metrics.get("calibration")) and said["kind"] != "none":
+        yield f"Calibrated on rows that no training used: {calibration_of('it is', said)}."
     if positives < FEW:
         yield "With so few positives the interval is rough, or there is none."
     if metrics["normalised_entropy"] is not None and metrics["normalised_entropy"] >= 1:

@@ -5,18 +5,25 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pyarrow as pa
+import torch
+from torch import nn
 
 from funnelcast.boosting.stacked import network_of
 from funnelcast.data.batch import Batch
+from funnelcast.data.columns import Columns
 from funnelcast.errors import FunnelcastError, InputError
+from funnelcast.evaluation.score import score
 from funnelcast.models.network import FunnelModel
+from funnelcast.ops.reach import Reach, logits_given_parent
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.delta import Delta
 from funnelcast.serving.new_ids import NewEncoder
 from funnelcast.serving.support import of_key, read_support
 from funnelcast.training.adaptation import Adapted, adapt
 from funnelcast.training.adapting import Adapting
+from funnelcast.training.objective import replica
 from funnelcast.training.overlay import NewIds
+from funnelcast.training.statistics import step_rows
 
 
 def adapt_rows(bundle: Bundle, table: pa.Table, config: Adapting, key: dict[str, str]) -> Delta:
@@ -38,10 +45,28 @@ def adapt_rows(bundle: Bundle, table: pa.Table, config: Adapting, key: dict[str,
     values = _new_values(model, bundle, support.rows) if config.new_ids != "none" else {}
     new = NewEncoder(encoder, values)
     over = NewIds(new.inputs(), Batch.of(new.encode(support.rows))) if values else None
+    model = _as_calibrated(bundle, model, columns)
     found = adapt(model, bundle.starting, Batch.of(columns), config, new=over)
     positives = dict(zip(encoder.schema.funnel.names, (support.labels == 1).sum(0).tolist(), strict=True))
     delta = Delta(bundle.fingerprint, key, len(support.labels), support.dropped, positives, found.losses)
     return _filled(delta, model, found, values)
+
+
+def _as_calibrated(bundle: Bundle, model: FunnelModel, rows: Columns) -> FunnelModel:
+    """The network with biases that say of the rows, in the mean, what the calibrated bundle says of them: so that
+    adapting does not correct once more what calibration has corrected."""
+    calibration, along = bundle.calibration, model.logit_parents
+    if calibration is None or calibration.is_identity:
+        return model
+    assert rows.labels is not None and model.output.bias is not None
+    batch, reach = Batch.of(rows), Reach(*map(torch.from_numpy, score(bundle.model, rows, bundle.keep_negatives)))
+    before, after = (logits_given_parent(each, along) for each in (reach, calibration(reach, batch)))
+    information = torch.from_numpy(step_rows(rows.labels, along)) * torch.sigmoid(after) * torch.sigmoid(-after)
+    information = information if batch.weight is None else information * batch.weight[:, None]
+    shift = (information * (after - before)).sum(0) / information.sum(0).clamp(min=torch.finfo(torch.float64).tiny)
+    own, bias = replica(model), model.output.bias.detach()
+    own.output.bias = nn.Parameter(bias + shift.repeat(model.members).reshape(bias.shape).to(bias))
+    return own
 
 
 def _filled(delta: Delta, model: FunnelModel, found: Adapted, values: dict[str, pa.Array]) -> Delta:

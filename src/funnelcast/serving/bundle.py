@@ -4,6 +4,7 @@ BUNDLE/bundle.json         format, versions, experiment, protocol, metrics, sha2
 BUNDLE/weights.safetensors what was learned; of boosters boosters.json, step-0.txt … and statistics.safetensors
 BUNDLE/trees/, stacking.json boosted trees next to a network, and what they have of each step
 BUNDLE/factors.safetensors what `serving.starting` tells of
+BUNDLE/calibration.json    maps of the steps' log odds, where it is calibrated
 BUNDLE/encoder.json, vocabularies/
 """
 
@@ -20,6 +21,7 @@ from typing import Any
 
 from funnelcast.boosting.lightgbm import LightGBM
 from funnelcast.boosting.stacked import Stacked, network_of
+from funnelcast.calibration.calibration import FILE, Calibration
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.files import new_folder, sha256
 from funnelcast.errors import BundleError
@@ -48,11 +50,16 @@ class Bundle:
     """What was measured when it was made, by part."""
     starting: Starting | None = None
     """What a network has from its training, for adapting; none for what cannot adapt."""
+    calibration: Calibration | None = None
+    """What the model's probabilities are corrected by; none where they are not."""
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of everything learned, 12 hex digits."""
-        return self.model.fingerprint
+        """Hash of everything that decides a probability, 12 hex digits."""
+        own = self.model.fingerprint
+        if self.calibration is None or self.calibration.is_identity:
+            return own
+        return hashlib.sha256(f"{own} {self.calibration.fingerprint}".encode()).hexdigest()[:12]
 
     @property
     def keep_negatives(self) -> float:
@@ -65,6 +72,8 @@ class Bundle:
             self.encoder.save(partial)
             self.model.save(partial)
             starting = None if self.starting is None else save_starting(self.starting, partial)
+            if self.calibration is not None:
+                self.calibration.save(partial)
             files = sorted(path for path in partial.rglob("*") if path.is_file())
             described = {
                 "format": FORMAT_VERSION,
@@ -91,7 +100,8 @@ class Bundle:
         said = described
         experiment, kept = said["experiment"], said["starting"]
         starting = None if kept is None else load_starting(kept, experiment, folder)
-        return cls(model, encoder, experiment, said["protocol"], said["rates"], said["metrics"], starting)
+        calibration = Calibration.load(folder) if FILE in said["sha256"] else None
+        return cls(model, encoder, experiment, said["protocol"], said["rates"], said["metrics"], starting, calibration)
 
 
 def model_of(experiment: dict[str, Any], encoder: Encoder) -> Model:

@@ -13,11 +13,11 @@ from funnelcast.boosting.stacked import Stacked, network_of
 from funnelcast.data.batch import Batch
 from funnelcast.data.columns import Columns
 from funnelcast.errors import DeltaError
-from funnelcast.evaluation.score import CHUNK, Scorer, score
+from funnelcast.evaluation.score import CHUNK, score
 from funnelcast.layers.embedding import Embedded
 from funnelcast.layers.statistics import StatisticsLayer
 from funnelcast.models.network import FunnelModel
-from funnelcast.ops import Precision, check_precision, compute
+from funnelcast.ops import Precision, Reach, check_precision, compute
 from funnelcast.ops.reach import undo_downsampling
 from funnelcast.runtime.subnormals import flush_to_zero
 from funnelcast.serving.bundle import Bundle
@@ -49,6 +49,7 @@ class Deltas:
         check_precision(precision, model.device)
         self.precision = precision
         self.model, self.keep, self.keys = model, bundle.keep_negatives, Keys([delta.key for delta in deltas])
+        self.calibration = bundle.calibration
         self.changed = [delta for delta in deltas if not delta.is_empty]
         self.indices = np.full(len(deltas) + 1, -1, np.int32)  # in `changed`: of each delta, and at the end of none
         self.indices[[i for i, delta in enumerate(deltas) if not delta.is_empty]] = np.arange(len(self.changed))
@@ -87,24 +88,33 @@ class Deltas:
                 x = self._embedded(columns.take(block), None if new is None else new.take(block), which[block])
                 for i, chunk in _chunks(which[block]):
                     reach = network.under(self.changed[i].parameters(own), x.slice(chunk.start, chunk.stop))
-                    if self.stacked is not None:
-                        reach = self.stacked.mixed(reach, Batch.of(columns.take(block[chunk])))
-                    reach = undo_downsampling(reach, self.model.parents, self.keep) if self.keep < 1 else reach
-                    log_p[block[chunk]] = reach.log_p.cpu().numpy()
+                    log_p[block[chunk]] = self._corrected(reach, columns, block[chunk]).log_p.cpu().numpy()
+
+    def _corrected(self, reach: Reach, columns: Columns, rows: NDArray[np.int64]) -> Reach:
+        """A network's reach of some rows, as `score` corrects a bundle's."""
+        is_read = self.stacked is not None or self.calibration is not None
+        batch = Batch.of(columns.take(rows)).to(self.model.device) if is_read else None
+        if self.stacked is not None and batch is not None:
+            reach = self.stacked.mixed(reach, batch)
+        if self.keep < 1:
+            reach = undo_downsampling(reach, self.model.parents, self.keep)
+        return reach if self.calibration is None or batch is None else self.calibration(reach, batch)
 
     def _of_base(self, columns: Columns, wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Of the chunks that hold a wanted row; all rows in one go where every chunk does."""
         starts = [start for start in range(0, len(columns), CHUNK) if wanted[start : start + CHUNK].any()]
         if len(starts) * CHUNK >= len(columns):
-            return score(self._scorer(len(columns)), columns, self.keep, precision=self.precision)[0]
+            return self._scored(columns)
         log_p = np.zeros((len(columns), len(self.model.parents)), np.float32)
         for start in starts:
             rows = np.arange(start, min(start + CHUNK, len(columns)))
-            log_p[rows], _ = score(self._scorer(len(rows)), columns.take(rows), self.keep, precision=self.precision)
+            log_p[rows] = self._scored(columns.take(rows))
         return log_p
 
-    def _scorer(self, rows: int) -> Scorer:
-        return self.few if rows <= FEW else self.base
+    def _scored(self, columns: Columns) -> NDArray[np.float32]:
+        """Log p (N, T) of the base."""
+        scorer = self.few if len(columns) <= FEW else self.base
+        return score(scorer, columns, self.keep, precision=self.precision, calibration=self.calibration)[0]
 
     def _embedded(self, columns: Columns, new: Columns | None, which: NDArray[np.int32]) -> Embedded:
         batch = Batch.of(columns).to(self.model.device)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from funnelcast.calibration.fit import calibrated
 from funnelcast.data.columns import Columns
 from funnelcast.data.table import Table
 from funnelcast.errors import TableError, did_you_mean
@@ -42,27 +43,32 @@ class Scored:
     log_p: NDArray[np.float32]
     """(N, T)."""
     part: str
+    before: NDArray[np.float32] | None = None
+    """(N, T) without the bundle's calibration, where it has one."""
 
     @classmethod
     def of(cls, bundle: Bundle, table: Table, part: str) -> Scored:
         """Scored by a bundle."""
-        columns = table.part(part)
-        return cls(table, columns, score(bundle.model, columns, bundle.keep_negatives)[0], part)
+        columns, calibration = table.part(part), bundle.calibration
+        log_p, log_q = score(bundle.model, columns, bundle.keep_negatives)
+        if calibration is None or calibration.is_identity:
+            return cls(table, columns, log_p, part)
+        return cls(table, columns, calibrated(calibration, log_p, log_q, columns)[0], part, log_p)
 
     def outputs(self) -> tuple[Output, ...]:
         """Of the table's funnel."""
         return self.table.schema.funnel.outputs
 
-    def rows(self, output: Output) -> Rows:
-        """Of one output."""
-        labels, weight = self.columns.labels, self.columns.weight
+    def rows(self, output: Output, log_p: NDArray[np.float32] | None = None) -> Rows:
+        """Of one output, as the bundle predicts them or as `log_p` (N, T) says."""
+        scores, labels, weight = self.log_p if log_p is None else log_p, self.columns.labels, self.columns.weight
         assert labels is not None
         where = sample_space(output, labels)
-        log_p = self.log_p[where, output.step].astype(np.float64)
+        reached = scores[where, output.step].astype(np.float64)
         if output.given is not None:
-            log_p = conditional(log_p, self.log_p[where, output.given])[0]
-        own = np.ones(len(log_p)) if weight is None else np.asarray(weight[where], np.float64)
-        return Rows(where, labels[where, output.step], log_p, own)
+            reached = conditional(reached, scores[where, output.given])[0]
+        own = np.ones(len(reached)) if weight is None else np.asarray(weight[where], np.float64)
+        return Rows(where, labels[where, output.step], reached, own)
 
 
 BINS, LARGEST, LEAST = 12, 4, 200
@@ -70,12 +76,16 @@ BINS, LARGEST, LEAST = 12, 4, 200
 
 
 def calibration(scored: Scored, by: str | None = None) -> dict[str, list[dict[str, Any]]]:
-    """By output: all rows, then the largest groups of a kept column or id feature. Raises TableError for `by`."""
+    """By output: all rows, these before the bundle's calibration, the largest groups of a kept column or id feature.
+    Raises TableError for `by`."""
     found: dict[str, list[dict[str, Any]]] = {}
     groups = group_by(scored.table, scored.columns, scored.table.side(scored.part), by) if by is not None else None
     for output in scored.outputs():
         rows = scored.rows(output)
-        found[output.name] = [_curve(None, rows, np.ones(len(rows.labels), bool))]
+        every = np.ones(len(rows.labels), bool)
+        found[output.name] = [_curve(None, rows, every)]
+        if scored.before is not None:
+            found[output.name].append(_curve("before calibration", scored.rows(output, scored.before), every))
         if groups is not None:
             keys, known = groups.keys[rows.where], groups.is_known[rows.where]
             names, counts = np.unique(keys[known], return_counts=True)

@@ -16,8 +16,8 @@ from funnelcast.reports.drawing.style import LINES, MARKERS, MUTED, PLAIN, SERIE
 
 SMALL = 0.1
 """Rates that are mostly below this stand on logarithmic axes."""
-MOST = 4
-"""Groups beside all rows."""
+MOST = 5
+"""Groups beside all rows, these before calibration among them."""
 
 Group = Mapping[str, Any]
 
