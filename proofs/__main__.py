@@ -12,6 +12,7 @@ from pathlib import Path
 from proofs.ablation import ablation
 from proofs.benchmark_kills import benchmark_kills
 from proofs.bias import bias
+from proofs.calibration import calibration
 from proofs.census import census
 from proofs.coverage import coverage
 from proofs.few_shot import few_shot
@@ -26,7 +27,7 @@ PROOFS: dict[str, Callable[..., bool]] = {
     proof.__name__.replace("_", "-"): proof
     for proof in (
         kills, mutations, memory, simulator, census, bias, sequences, ablation, step_size, few_shot, coverage,
-        benchmark_kills,
+        benchmark_kills, calibration,
     )
 }  # fmt: skip
 
