@@ -13,15 +13,17 @@ import pytest
 
 import funnelcast
 from funnelcast.calibration.calibration import FILE, Calibration, FieldOffsets
+from funnelcast.calibration.config import CalibrationConfig
 from funnelcast.calibration.step_map import StepMap
 from funnelcast.data.table import Table
 from funnelcast.errors import BundleError, ConfigError, FunnelcastError
-from funnelcast.experiments.calibrate import aside_of, calibrate
+from funnelcast.experiments.calibrate import aside_of, calibrate, left_aside
 from funnelcast.experiments.evaluate import evaluate
 from funnelcast.experiments.predict import predict_file
 from funnelcast.experiments.repeat import train_seeds
 from funnelcast.experiments.run import Run, train
 from funnelcast.reports.diagnosis.diagnose import diagnose
+from funnelcast.schema.dataset import Schema
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor
 from funnelcast.training.adapting import Adapting
@@ -86,6 +88,24 @@ def test_rows_left_aside_decide_nothing_of_the_model(run: Run, table: Table, fol
     assert models[0][0].model.fingerprint == models[0][1].model.fingerprint
     assert models[0][0].calibration != models[0][1].calibration
     assert models[1][0].model.fingerprint != models[1][1].model.fingerprint
+
+
+def test_rows_of_one_key_are_left_aside_together() -> None:
+    keys = np.random.default_rng(0).integers(0, 50, 600)
+    aside = aside_of(keys, 0.3, 1)
+    assert all(len(set(aside[keys == key])) == 1 for key in range(50)) and len(np.unique(keys[aside])) == 15
+    assert np.array_equal(aside, aside_of(keys, 0.3, 1)) and not np.array_equal(aside, aside_of(keys, 0.3, 2))
+
+
+def test_a_table_that_is_split_by_a_key_leaves_whole_keys_aside(folder: Path, tmp_path: Path, table: Table) -> None:
+    said = recommended.SCHEMA.model_dump(mode="json")
+    schema = Schema.from_dict({**said, "split": {"by": "group", "column": "item", "dev": 0.5, "test": 0}})
+    funnelcast.prepare(schema, tmp_path / "table", train=folder / "dev.parquet")
+    by_item = Table.open(tmp_path / "table")
+    kept, used = left_aside(CalibrationConfig(share=0.5), by_item, 0)
+    assert used is not None and used.keys is not None and len(kept) + len(used.rows) == by_item.rows("dev")
+    items = [set(rows.ids[:, 1].tolist()) for rows in (kept, used.rows)]
+    assert all(items) and not items[0] & items[1]
 
 
 def test_too_few_dev_rows_are_all_kept_for_stopping(tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ class CalibrationConfig(Config):
     training nor stopping used."""
 
     share: float = Field(default=0.5, gt=0, lt=1)
-    """Of the dev rows, drawn at random by the seed; the rest stop the training. Where a step would have fewer than 30
-    rows of either class, all dev rows stop the training and nothing is calibrated."""
+    """Of the dev rows, drawn by the seed, in whole keys where the split is by a key; the rest stop the training. Where
+    the first step would have fewer than 30 rows of either class, all dev rows stop the training and nothing is
+    calibrated."""
     by: str | None = None
     """An id feature, such as the campaign: log odds are moved by an offset for each of its values, drawn to 0 where its
     rows are few, if that lowers the log-loss of held-out rows."""

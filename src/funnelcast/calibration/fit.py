@@ -24,12 +24,13 @@ def fit_calibration(
     inputs: InputSpec,
     by: str | None = None,
     *,
+    keys: Array | None = None,
     source: dict[str, Any] | None = None,
     seed: int = 0,
 ) -> Calibration:
     """Of the reach (N, T) that a model gives to labelled rows, which it was neither trained nor stopped by.
 
-    `by`: an id feature; `source`: what the rows are, to be kept with it.
+    `by`: an id feature; `keys` (N,): rows of one key are not independent; `source`: what the rows are, to be kept.
     """
     assert rows.labels is not None
     logits, counted = logits_given_parent(reach, parents).numpy(), step_rows(rows.labels, parents)
@@ -39,7 +40,8 @@ def fit_calibration(
     for t in range(len(parents)):
         own = np.flatnonzero(counted[:, t] & (weight > 0))
         scale = weight[own].mean() if len(own) else 1.0
-        step = StepRows(logits[own, t], (rows.labels[own, t] == 1).astype(np.float64), weight[own] / scale)
+        y, key = (rows.labels[own, t] == 1).astype(np.float64), None if keys is None else keys[own]
+        step = StepRows(logits[own, t], y, weight[own] / scale, key)
         steps.append(fit_step(step, seed))
         if column is not None:
             offsets.append(fit_offsets(step.mapped(steps[-1]), rows.ids[own, column], seed))

@@ -1,7 +1,7 @@
 """Choosing a step's map by cross-fitting: none, affine, or centred isotonic; and offsets by value of a field.
 
-A more flexible map is taken only where it lowers the log-loss of rows that it was not fitted to by more than the
-standard error of that.
+A more flexible map is taken only where it lowers the log-loss of rows that it was not fitted to by more than `CLEAR`
+standard errors: chance alone then harms no model that is right.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from funnelcast.calibration.step_map import StepMap
 from funnelcast.evaluation.group_priors import OffsetPrior
 from funnelcast.evaluation.logistic import posterior_mode, sigmoid
 from funnelcast.evaluation.rows import Array, Floats
-from funnelcast.training.statistics import folds_of
+from funnelcast.training.statistics import folds_by_key, folds_of
 
 FOLDS: Final = 5
+CLEAR: Final = 2.0
+"""Standard errors of a gain, to be more than chance."""
 LEAST: Final = 30
 """Rows of each class, without which a step keeps its probabilities."""
 PRIOR_STD: Final = (0.5, 1.0)
@@ -44,9 +46,15 @@ class StepRows:
     """(N,) 0 or 1."""
     w: Floats
     """(N,) weights, of mean 1."""
+    keys: Array | None = None
+    """(N,) rows of one key are not independent: of one user, say."""
 
     def take(self, where: Array) -> StepRows:
-        return StepRows(self.x[where], self.y[where], self.w[where])
+        return StepRows(self.x[where], self.y[where], self.w[where], None if self.keys is None else self.keys[where])
+
+    def folds(self, seed: int) -> NDArray[np.uint8]:
+        """(N,) with rows of one key in one fold."""
+        return folds_of(len(self.x), FOLDS, seed) if self.keys is None else folds_by_key(self.keys, FOLDS, seed)
 
     def mapped(self, by: StepMap) -> StepRows:
         return replace(self, x=by(torch.from_numpy(self.x)).numpy())
@@ -67,13 +75,13 @@ def fit_step(rows: StepRows, seed: int) -> StepMap:
     """The map of a step; none where it has fewer than `LEAST` rows of either class."""
     if min(rows.rarer, rows.y.sum(), (1 - rows.y).sum()) < LEAST:
         return StepMap()
-    folds, best, losses = folds_of(len(rows.x), FOLDS, seed), StepMap(), rows.losses
+    folds, best, losses = rows.folds(seed), StepMap(), rows.losses
     for fit in (affine, isotonic):
         own = cross_fitted(rows, folds, fit)
-        gain, error = mean_gain(losses - own, rows.w)
-        if gain > error:
+        gain, error = mean_gain(losses - own, rows)
+        if gain > CLEAR * error:
             best, losses = fit(rows), own
-    gain, error = mean_gain(rows.losses - losses, rows.w)
+    gain, error = mean_gain(rows.losses - losses, rows)
     return replace(best, gain=gain, error=error)
 
 
@@ -86,10 +94,12 @@ def cross_fitted(rows: StepRows, folds: Array, fit: Callable[[StepRows], StepMap
     return losses
 
 
-def mean_gain(gains: Floats, w: Floats) -> tuple[float, float]:
-    """The weighted mean of gains (N,), and its standard error."""
-    mean = float(np.average(gains, weights=w))
-    return mean, float(np.sqrt((w**2 * (gains - mean) ** 2).sum()) / w.sum())
+def mean_gain(gains: Floats, rows: StepRows) -> tuple[float, float]:
+    """The weighted mean of gains (N,), and its standard error over keys."""
+    mean = float(np.average(gains, weights=rows.w))
+    keys = np.arange(len(gains)) if rows.keys is None else np.unique(rows.keys, return_inverse=True)[1].reshape(-1)
+    residuals = np.bincount(keys, rows.w * (gains - mean))
+    return mean, float(np.sqrt((residuals**2).sum()) / rows.w.sum())
 
 
 def affine(rows: StepRows) -> StepMap:
@@ -151,13 +161,13 @@ def fit_offsets(rows: StepRows, groups: Array, seed: int) -> StepOffsets | None:
     prior = OffsetPrior.fit(rows.x, rows.y, groups)
     if prior.std == 0:
         return None
-    folds, losses = folds_of(len(rows.x), FOLDS, seed), np.empty(len(rows.x))
+    folds, losses = rows.folds(seed), np.empty(len(rows.x))
     for fold in range(FOLDS):
         own = folds == fold
         new, known = rows.take(own), posterior_offsets(rows.take(~own), groups[~own], prior)
         losses[own] = replace(new, x=new.x + known.of(groups[own])).losses
-    gain, error = mean_gain(rows.losses - losses, rows.w)
-    return posterior_offsets(rows, groups, prior) if gain > error else None
+    gain, error = mean_gain(rows.losses - losses, rows)
+    return posterior_offsets(rows, groups, prior) if gain > CLEAR * error else None
 
 
 def posterior_offsets(rows: StepRows, groups: Array, prior: OffsetPrior) -> StepOffsets:

@@ -39,8 +39,7 @@ def fitted(experiment: Experiment, table: Table, folder: Path, init: Bundle | No
     """The trained model, not measured yet."""
     encoder = table.encoder if init is None else grown_encoder(table.encoder, init)
     experiment = with_crosses(experiment, table, encoder, init)
-    first, seed = table.schema.funnel.parents.index(-1), experiment.seed
-    dev, aside = left_aside(experiment.calibration, table.part("dev"), first, seed)
+    dev, aside = left_aside(experiment.calibration, table, experiment.seed)
     fit = _fit_network if experiment.model.differentiable else _fit_boosters
     model, starting = fit(experiment, table, dev, encoder, init, folder, progress)
     if experiment.stacking is not None:
@@ -49,7 +48,7 @@ def fitted(experiment: Experiment, table: Table, folder: Path, init: Bundle | No
     bundle = Bundle(model, encoder, described, table.protocol, rates, {}, starting)
     if experiment.calibration is None or aside is None:
         return bundle
-    return with_calibration(bundle, aside, experiment.calibration.by, {"part": "dev", **table.protocol}, seed)
+    return with_calibration(bundle, aside, experiment.calibration.by, experiment.seed)
 
 
 def build_model(experiment: Experiment, encoder: Encoder) -> FunnelModel:

@@ -16,7 +16,7 @@ def with_folds(table: Table, train: Columns, folds: int, seed: int) -> Columns:
     """The training rows `train`, the first ones of the table's, with the fold of each: in the order of time, by key, or
     at random. A key or time that the table does not keep is unknown: then by the order of the rows, or at random."""
     split = table.schema.split
-    keys = _keys(table, train, split.column) if split.column is not None else None
+    keys = split_keys(table, "train", train)
     if split.by == "time":
         own = folds_by_time(np.arange(len(train)) if keys is None else keys, folds)
     else:
@@ -24,8 +24,10 @@ def with_folds(table: Table, train: Columns, folds: int, seed: int) -> Columns:
     return replace(train, fold=own)
 
 
-def _keys(table: Table, train: Columns, column: str) -> NDArray[Any] | None:
-    """(N,) of a kept column or an id feature; none where it is neither."""
-    side = table.side("train").slice(0, len(train))
+def split_keys(table: Table, part: str, rows: Columns) -> NDArray[Any] | None:
+    """(N,) what the schema splits by, of the first `rows` of a part: a kept column or an id feature; none where it is
+    neither, or rows are drawn at random."""
+    column, side = table.schema.split.column, table.side(part).slice(0, len(rows))
     fields = [name for name, _ in table.encoder.inputs.fields]
-    return group_by(table, train, side, column).keys if column in (*side.column_names, *fields) else None
+    is_known = column is not None and column in (*side.column_names, *fields)
+    return group_by(table, rows, side, str(column)).keys if is_known else None
