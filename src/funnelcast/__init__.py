@@ -52,17 +52,24 @@ if TYPE_CHECKING:
     from funnelcast.serving.delta import Delta
     from funnelcast.serving.predictor import Predictor, load
     from funnelcast.training.adapting import Adapting
+    from funnelcast.training.callback import Callback, EpochEnd, StageBegin, StepEnd, TrainBegin, TrainEnd
 
 _HOMES = {
     "Adapting": "training.adapting",
     "Bundle": "serving.bundle",
+    "Callback": "training.callback",
     "Delta": "serving.delta",
+    "EpochEnd": "training.callback",
     "Experiment": "experiments.experiment",
     "Funnel": "schema.funnel",
     "FunnelcastError": "errors",
     "Predictor": "serving.predictor",
     "Schema": "schema.dataset",
+    "StageBegin": "training.callback",
+    "StepEnd": "training.callback",
     "Table": "data.table",
+    "TrainBegin": "training.callback",
+    "TrainEnd": "training.callback",
     "adapt_file": "experiments.adapt",
     "benchmark": "benchmarks.run",
     "calibrate": "experiments.calibrate",
@@ -88,13 +95,19 @@ _HOMES = {
 __all__ = [
     "Adapting",
     "Bundle",
+    "Callback",
     "Delta",
+    "EpochEnd",
     "Experiment",
     "Funnel",
     "FunnelcastError",
     "Predictor",
     "Schema",
+    "StageBegin",
+    "StepEnd",
     "Table",
+    "TrainBegin",
+    "TrainEnd",
     "adapt_file",
     "benchmark",
     "calibrate",

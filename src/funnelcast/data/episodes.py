@@ -29,6 +29,9 @@ class Loading(Protocol):
     def batch_size(self) -> int:
         """Rows of a batch, at most."""
 
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+
     def epoch(self, epoch: int, start: int = 0) -> Generator[Any]:
         """From batch `start` on."""
 

@@ -1,5 +1,6 @@
 """Fitting what an experiment names: a network, boosted trees, or both."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,18 +31,26 @@ from funnelcast.models.network import FunnelModel, NetworkRecipe
 from funnelcast.runtime.threads import cores
 from funnelcast.serving.bundle import Bundle
 from funnelcast.training.adapting import Starting
+from funnelcast.training.callback import Callbacks
 from funnelcast.training.losses import build_loss_weights, rates_given_parent
 from funnelcast.training.stage_run import Plan
 from funnelcast.training.trainer import Trainer
 
 
-def fitted(experiment: Experiment, table: Table, folder: Path, init: Bundle | None, progress: Progress) -> Bundle:
+def fitted(
+    experiment: Experiment,
+    table: Table,
+    folder: Path,
+    init: Bundle | None,
+    progress: Progress,
+    callbacks: Callbacks | None = None,
+) -> Bundle:
     """The trained model, not measured yet."""
     encoder = table.encoder if init is None else grown_encoder(table.encoder, init)
     experiment = with_crosses(experiment, table, encoder, init)
     dev, aside = left_aside(experiment.calibration, table, experiment.seed)
     fit = _fit_network if experiment.model.differentiable else _fit_boosters
-    model, starting = fit(experiment, table, dev, encoder, init, folder, progress)
+    model, starting = fit(experiment, table, dev, encoder, init, folder, progress, callbacks)
     if experiment.stacking is not None:
         model = _stacked(experiment, experiment.stacking, network_of(model), table, dev, encoder, folder, progress)
     described, rates = experiment.model_dump(mode="json"), table.label_rates("train")
@@ -72,6 +81,7 @@ def _fit_network(
     init: Bundle | None,
     folder: Path,
     progress: Progress,
+    callbacks: Callbacks | None,
 ) -> tuple[Model, Starting]:
     model = build_model(experiment, encoder)
     if init is not None:
@@ -79,7 +89,7 @@ def _fit_network(
     elif cast(NetworkRecipe, experiment.model).start == "rates":
         model.start_at([rate / _kept(experiment, table) for rate in table.label_rates("train")])
     train = with_statistics(experiment, table, model, table.part("train"), started=init is not None)
-    trainer = trainer_of(experiment, table, model, folder, progress)
+    trainer = trainer_of(experiment, table, model, folder, progress, callbacks=callbacks)
     trainer.run(train, dev, trained=init is not None)
     starting = starting_of(experiment, table, trainer, train, _kept(experiment, table))
     if model.statistics is not None:
@@ -94,6 +104,7 @@ def trainer_of(
     folder: Path,
     progress: Progress = silent,
     rows: int | None = None,
+    callbacks: Callbacks | None = None,
 ) -> Trainer:
     """What trains an experiment's network. `rows`: that only so many are trained on, the first ones."""
     given = None
@@ -112,7 +123,8 @@ def trainer_of(
         workers_of(experiment),
         experiment.checkpoint_seconds,
     )
-    return Trainer(model, loss_weights, table.schema.funnel, plan, folder, progress, lambda by: _keys(table, by, rows))
+    keys = partial(_keys, table, rows=rows)
+    return Trainer(model, loss_weights, table.schema.funnel, plan, folder, progress, keys, callbacks)
 
 
 def _keys(table: Table, by: str, rows: int | None) -> tuple[NDArray[Any], NDArray[np.bool_]]:
@@ -133,6 +145,7 @@ def _fit_boosters(
     init: Bundle | None,
     folder: Path,
     progress: Progress,
+    callbacks: Callbacks | None,
 ) -> tuple[Model, None]:
     return fit_boosters(experiment, encoder, table.part("train"), dev, folder, progress), None
 

@@ -20,6 +20,7 @@ from funnelcast.experiments.presets import DEFAULT
 from funnelcast.experiments.run import Run, train
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor, bundle_of
+from funnelcast.training.callback import Callback
 
 
 def train_seeds(
@@ -31,12 +32,13 @@ def train_seeds(
     progress: Progress = silent,
     *,
     baselines: bool = True,
+    callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
     """Train `seeds` models into `out`, or `out/seed-N` each where there are several; returns and writes the summary.
 
     `experiment`: its TOML file, or the name of a preset. `data`: the table, instead of the experiment's own; `init`: a
-    bundle to start from; `baselines`: whether simple models are measured next to them, once for all seeds. Every seed
-    that is finished already is not trained again. Raises FunnelcastError.
+    bundle to start from; `baselines`: whether simple models are measured next to them, once for all seeds; `callbacks`
+    follow each run. Every seed that is finished already is not trained again. Raises FunnelcastError.
     """
     source = experiment.name if isinstance(experiment, Experiment) else str(experiment)
     experiment = experiment_of(experiment)
@@ -52,7 +54,8 @@ def train_seeds(
     runs = []
     for seed in wanted:
         target, own = out if seeds == 1 else out / f"seed-{seed}", experiment.model_copy(update={"seed": seed})
-        runs.append(train(own, table, target, init=start, baselines=shared, progress=progress))
+        run = train(own, table, target, init=start, baselines=shared, progress=progress, callbacks=callbacks)
+        runs.append(run)
     by_seed = dict(zip(wanted, runs, strict=True))
     summary = {
         "experiment": experiment.name,

@@ -19,7 +19,7 @@ from typing import Any
 from funnelcast.boosting.stacked import Stacked
 from funnelcast.data.files import alone_in, clear_stale, require_folder, write_atomic
 from funnelcast.data.progress import Progress, silent
-from funnelcast.data.table import Table
+from funnelcast.data.table import PARTS, Table
 from funnelcast.errors import ConfigError, FunnelcastError
 from funnelcast.experiments.baselines.measure import Baselines
 from funnelcast.experiments.calibrate import said_of
@@ -29,6 +29,7 @@ from funnelcast.experiments.fit import fitted, workers_of
 from funnelcast.experiments.warm_start import require_networks
 from funnelcast.serving.bundle import Bundle
 from funnelcast.serving.predictor import Predictor, bundle_of
+from funnelcast.training.callback import Callback, Callbacks, TrainBegin, TrainEnd
 from funnelcast.training.checkpoint import drop_checkpoint
 
 
@@ -50,14 +51,16 @@ def train(
     parts: Sequence[str] = ("dev", "test"),
     baselines: bool | Baselines = True,
     progress: Progress = silent,
+    callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Train, or go on where a killed run of the same experiment and table stopped, and measure the `parts`.
 
     `experiment`: its TOML file too, or the name of a preset; `recommended` for none. The test part is not opened before
     training ends, and never where it is not among them. `init`: a bundle to start from. `baselines`: whether simple
     models are measured on the same rows, under "baselines" of every output; those of the table itself where several
-    runs share them. Raises FunnelcastError.
+    runs share them. `callbacks` follow the run, and may stop it. Raises FunnelcastError.
     """
+    called = Callbacks(callbacks)
     experiment = experiment_of(experiment)
     table, folder = table if isinstance(table, Table) else Table.open(table), Path(folder)
     init = None if init is None else bundle_of(init)
@@ -70,7 +73,18 @@ def train(
     if baselines is True:
         baselines = Baselines(table, workers_of(experiment), progress)
     with alone_in(folder):
-        return _run(experiment, table, folder, init, parts, baselines or None, progress)
+        if (folder / "results.json").is_file():
+            return _run(experiment, table, folder, init, parts, baselines or None, progress)
+        with called.run(_begin(experiment, table, folder)):
+            run = _run(experiment, table, folder, init, parts, baselines or None, progress, called)
+            called.call("on_train_end", TrainEnd(folder, run.results))
+        return run
+
+
+def _begin(experiment: Experiment, table: Table, folder: Path) -> TrainBegin:
+    rows = {part: table.rows(part) for part in PARTS}
+    settings, steps = experiment.model_dump(mode="json"), table.schema.funnel.names
+    return TrainBegin(folder, experiment.name, settings, rows, steps, (folder / "checkpoint").is_dir())
 
 
 def _run(
@@ -81,13 +95,14 @@ def _run(
     parts: Sequence[str],
     baselines: Baselines | None,
     progress: Progress,
+    callbacks: Callbacks | None = None,
 ) -> Run:
     """In a folder that is this run's alone."""
     finished = folder / "results.json"
     if finished.is_file():
         bundle, results = Bundle.load(folder / "bundle"), _read(finished)
     else:
-        bundle, results = fitted(experiment, table, folder, init, progress), {}
+        bundle, results = fitted(experiment, table, folder, init, progress, callbacks), {}
     missing = [part for part in parts if table.rows(part) and part not in results]
     if missing or not finished.is_file():
         results |= {part: _measured(bundle, table, part, baselines) for part in missing}

@@ -32,6 +32,7 @@ class EpochLog:
     _loader: Loading
     _started: float  # when the epoch would have begun, had no process been stopped in it
     _is_whole: bool  # whether all of the epoch is this process's
+    line: dict[str, Any]  # the last epoch's
     _first: tuple[str, float] = "", 0.0  # a stage, and the rows/s of the first epoch that this process trained in it
 
     def __init__(self, file: Path, steps: tuple[str, ...], on_progress: OnProgress) -> None:
@@ -52,7 +53,7 @@ class EpochLog:
 
     def report(self, at: Progress, weights: Tensor) -> None:
         """Mean losses of the epoch up to here; `weights` (T,): the task weights."""
-        rows = self._rows(at.batch)
+        rows = self.rows(at.batch)
         rate = rows / self.seconds
         loss = " ".join(f"{value:.4f}" for value in at.losses())
         weighed = " ".join(f"{weight:.3f}" for weight in weights.tolist())
@@ -66,7 +67,7 @@ class EpochLog:
     def speed(self, at: Progress) -> dict[str, float]:
         """Of the epoch; with `share_of_first_rate` where it is slow, next to the stage's first in this process."""
         seconds = self.seconds
-        rate = self._rows(at.batch) / seconds
+        rate = self.rows(at.batch) / seconds
         found = {"seconds": round(seconds, 3), "rows_per_s": round(rate)}
         if self._is_whole and self._first[0] != self._stage.name:
             self._first = self._stage.name, rate
@@ -82,10 +83,10 @@ class EpochLog:
         findings: Sequence[Finding] = (),
         effective: Sequence[float | None] | None = None,
     ) -> int:
-        """The epoch's line, with what was found of the dev rows if anything was, and the effective sample size under a
-        correction as share of rows (T,); returns the file's size with it."""
-        rows = self._loader.num_rows
-        line = {
+        """The epoch's `line`, with what was found of the dev rows if anything was, and the effective sample size under
+        a correction as share of rows (T,); returns the file's size with it."""
+        rows = self._loader.num_rows if at.batch >= len(self._loader) else self.rows(at.batch)
+        self.line = line = {
             "stage": self._stage.name,
             "epoch": at.epoch,
             "trained": list(self._stage.groups),
@@ -110,7 +111,7 @@ class EpochLog:
         self._found |= {(finding.output, finding.problems) for finding in new}
         return "".join(f"\n  WARNING: {finding.said} (what to do: {self.file.name})" for finding in new)
 
-    def _rows(self, batches: int) -> int:
+    def rows(self, batches: int) -> int:
         """Rows of the epoch's first `batches`."""
         return min(batches * self._loader.batch_size, self._loader.num_rows)
 

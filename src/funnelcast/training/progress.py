@@ -24,6 +24,8 @@ class Progress:
     log_bytes: int = 0  # of the log that belong to the past
     done: bool = False
     seconds: float = 0.0  # that this epoch took up to here
+    steps: int = 0  # of the run up to here
+    stopped: bool = False  # by a callback
 
     def count(self, losses: list[float], weights: list[float]) -> None:
         """Mean losses of a batch, per step, and the weights of its rows that observed the step."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from funnelcast.data.columns import Columns
+from funnelcast.data.episodes import Loading
 from funnelcast.data.loader import seed_of
 from funnelcast.data.progress import Progress as OnProgress
 from funnelcast.data.progress import silent
@@ -25,6 +26,7 @@ from funnelcast.models.network import FunnelModel
 from funnelcast.ops import keep_freed_memory
 from funnelcast.runtime.threads import Workers, prefetch, worker_pool
 from funnelcast.schema.funnel import Funnel
+from funnelcast.training.callback import Callbacks, EpochEnd, StageBegin, StepEnd
 from funnelcast.training.checkpoint import load_checkpoint, save_checkpoint
 from funnelcast.training.interrupt import Interruption
 from funnelcast.training.log import EpochLog
@@ -52,9 +54,10 @@ class Trainer:
         folder: Path,
         progress: OnProgress = silent,
         keys: KeysOf | None = None,
+        callbacks: Callbacks | None = None,
     ) -> None:
         """`keys`: of the training rows, where a stage draws its tasks by one."""
-        self.keys, self.rates = keys, nn.ParameterList()
+        self.keys, self.rates, self.callbacks = keys, nn.ParameterList(), callbacks or Callbacks()
         self.model, self.loss_weights, self.funnel, self.plan = model, loss_weights, funnel, plan
         self.log, self.checkpoint = EpochLog(folder / "log.jsonl", funnel.names, progress), folder / "checkpoint"
         self.progress = Progress()
@@ -113,29 +116,40 @@ class Trainer:
     def _run_stage(
         self, stage_run: StageRun, train: Columns, dev: Columns, workers: Workers | None, interruption: Interruption
     ) -> None:
-        stage, loader = stage_run.stage, stage_run.loader
-        while self.progress.epoch < stage.epochs and self.progress.waited < stage.patience:
+        stage, loader, stopped = stage_run.stage, stage_run.loader, False
+        self.callbacks.call("on_stage_begin", self._stage_begin(stage, loader))
+        while not (self.progress.stopped or self._is_over(stage)):
             self.log.begin(stage, loader, self.progress)
             reading = _with_one_thread(loader.epoch(self._epoch_number(), self.progress.batch))
             with prefetch(reading) if self.plan.workers > 1 else nullcontext(reading) as batches:
                 for batch in batches:
-                    self._train_batch(stage_run, batch.to(self.model.device), workers)
+                    losses = self._train_batch(stage_run, batch.to(self.model.device), workers)
                     self.log.report(self.progress, self.loss_weights.task_weights())
+                    if self.callbacks.follows_steps:
+                        stopped = self.callbacks.call("on_step", self._step_end(stage, losses))
                     if interruption.wanted or self._is_due():
                         self.progress.seconds = self.log.seconds
                         self.save(stage_run)
                     if interruption.wanted:
                         raise KeyboardInterrupt
-            self._end_epoch(stage_run, train, dev)
+                    if stopped:
+                        break
+            event = self._end_epoch(stage_run, train, dev)
+            self.progress.stopped = self.callbacks.call("on_epoch_end", event) or stopped
             self.save(stage_run)
             if interruption.wanted:
                 raise KeyboardInterrupt
         self._load(self.best)
-        done = self.progress.stage + 1 == len(self.plan.stages)
-        self.progress = Progress(stage=self.progress.stage + 1, log_bytes=self.progress.log_bytes, done=done)
+        before = self.progress
+        done = before.stopped or before.stage + 1 == len(self.plan.stages)
+        self.progress = Progress(stage=before.stage + 1, log_bytes=before.log_bytes, steps=before.steps, done=done)
         self.save(None)
 
-    def _train_batch(self, stage_run: StageRun, batch: Any, workers: Workers | None) -> None:
+    def _is_over(self, stage: Stage) -> bool:
+        return self.progress.epoch >= stage.epochs or self.progress.waited >= stage.patience
+
+    def _train_batch(self, stage_run: StageRun, batch: Any, workers: Workers | None) -> list[float]:
+        """The mean loss per step."""
         seed = seed_of(self.plan.seed, "noise", self.progress.stage, self.progress.epoch, self.progress.batch)
         found = stage_run.step(batch, seed, workers, watch=self.progress.batch % WATCHED == 0)
         losses = found.losses.tolist()
@@ -148,11 +162,13 @@ class Trainer:
         self.progress.count(losses, found.weights.tolist())
         self.progress.update(found.metrics)
         self.progress.batch += 1
+        self.progress.steps += 1
+        return losses
 
     def _diverged(self, what: str) -> FunnelcastError:
         return FunnelcastError(f"{what}: training diverged; lower optimizer.learning_rate, or set optimizer.clip")
 
-    def _end_epoch(self, stage_run: StageRun, train: Columns, dev: Columns) -> None:
+    def _end_epoch(self, stage_run: StageRun, train: Columns, dev: Columns) -> EpochEnd:
         speed = self.log.speed(self.progress)
         stage_run.optimizer.settle()
         with stage_run.average.in_place() if stage_run.average is not None else nullcontext():
@@ -166,6 +182,7 @@ class Trainer:
                 self.progress.waited += 1
         weights = self.loss_weights.task_weights()
         self.progress.log_bytes = self.log.write(self.progress, weights, metrics, speed, findings, effective)
+        event = self._epoch_end(stage_run.stage, self.log.line, value)
         self.progress.epoch, self.progress.batch, self.progress.loss_sum, self.progress.weight_sum = (
             self.progress.epoch + 1,
             0,
@@ -173,6 +190,32 @@ class Trainer:
             [],
         )
         self.progress.meta_sums, self.progress.seconds = {}, 0.0
+        return event
+
+    def _learning_rate(self, stage: Stage) -> float:
+        return stage.learning_rate or self.plan.optimizer.learning_rate
+
+    def _stage_begin(self, stage: Stage, loader: Loading) -> StageBegin:
+        how, at = (stage.name, stage.epochs, stage.patience, stage.metric, self._learning_rate(stage)), self.progress
+        return StageBegin(*how, loader.num_rows, len(loader), at.epoch, at.steps)
+
+    def _step_end(self, stage: Stage, losses: list[float]) -> StepEnd:
+        at, by_step = self.progress, dict(zip(self.funnel.names, losses, strict=True))
+        rows, seconds = self.log.rows(at.batch), self.log.seconds
+        number, rate = (stage.name, at.epoch, at.batch - 1, at.steps - 1), self._learning_rate(stage)
+        return StepEnd(*number, by_step, rate, rows, seconds, rows / seconds)
+
+    def _epoch_end(self, stage: Stage, line: dict[str, Any], score: float) -> EpochEnd:
+        return EpochEnd(
+            stage=stage.name,
+            epoch=self.progress.epoch,
+            step=self.progress.steps - 1,
+            losses=line["loss"],
+            score=score,
+            learning_rate=self._learning_rate(stage),
+            warnings=tuple(line.get("warnings", ())),
+            **{name: line[name] for name in ("task_weights", "dev", "is_best", "rows", "seconds", "rows_per_s")},
+        )
 
     def _measure(self, dev: Columns) -> tuple[FunnelMetrics, list[Finding]]:
         log_p, log_q = score(self.model, dev, self.plan.keep_negatives, workers=self.plan.workers)
