@@ -18,8 +18,8 @@ ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src"
 LAYERS = [
     "errors", "runtime", "compiled", "schema", "data", "kernels", "ops", "layers", "models", "evaluation",
-    "training", "boosting", "calibration", "registry", "serving", "experiments", "benchmarks", "reports", "fewshot",
-    "data_checks", "reference", "testing", "cli",
+    "training", "callbacks", "boosting", "calibration", "registry", "serving", "experiments", "benchmarks", "reports",
+    "fewshot", "data_checks", "reference", "testing", "cli",
 ]  # fmt: skip
 """Lowest first; a module imports from its own layer and those below."""
 Function = ast.FunctionDef | ast.AsyncFunctionDef

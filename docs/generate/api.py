@@ -28,7 +28,7 @@ _GROUPS = {
     "Data sets": ("generate", "prepare_funnel", "prepare_census", "prepare_aliccp", "prepare_aliexpress"),
     "Objects": ("Predictor", "Table", "Bundle", "Delta"),
     "Settings": ("Schema", "Funnel", "Experiment", "Adapting"),
-    "Callbacks": ("Callback", "TrainBegin", "StageBegin", "StepEnd", "EpochEnd", "TrainEnd"),
+    "Callbacks": ("TensorBoard", "MLflow", "Callback", "TrainBegin", "StageBegin", "StepEnd", "EpochEnd", "TrainEnd"),
     "Errors": ("FunnelcastError",),
 }  # fmt: skip
 """The public names in the order of the page."""

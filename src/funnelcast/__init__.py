@@ -26,6 +26,8 @@ from funnelcast.runtime.garbage import paused_gc
 if TYPE_CHECKING:
     from funnelcast.benchmarks.run import benchmark
     from funnelcast.benchmarks.search.run import search
+    from funnelcast.callbacks.mlflow import MLflow
+    from funnelcast.callbacks.tensorboard import TensorBoard
     from funnelcast.data.datasets.aliccp.prepare import prepare_aliccp
     from funnelcast.data.datasets.aliexpress.prepare import prepare_aliexpress
     from funnelcast.data.datasets.census.prepare import prepare_census
@@ -63,11 +65,13 @@ _HOMES = {
     "Experiment": "experiments.experiment",
     "Funnel": "schema.funnel",
     "FunnelcastError": "errors",
+    "MLflow": "callbacks.mlflow",
     "Predictor": "serving.predictor",
     "Schema": "schema.dataset",
     "StageBegin": "training.callback",
     "StepEnd": "training.callback",
     "Table": "data.table",
+    "TensorBoard": "callbacks.tensorboard",
     "TrainBegin": "training.callback",
     "TrainEnd": "training.callback",
     "adapt_file": "experiments.adapt",
@@ -101,11 +105,13 @@ __all__ = [
     "Experiment",
     "Funnel",
     "FunnelcastError",
+    "MLflow",
     "Predictor",
     "Schema",
     "StageBegin",
     "StepEnd",
     "Table",
+    "TensorBoard",
     "TrainBegin",
     "TrainEnd",
     "adapt_file",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from funnelcast.cli.console import AsJson, number, out, resumable, show, show_json
+
+if TYPE_CHECKING:
+    from funnelcast.training.callback import Callback
 
 FIGURES = ("auc", "log_loss", "calibration_error")
 
@@ -22,6 +25,8 @@ def train(
     baselines: Annotated[
         bool, typer.Option("--baselines/--no-baselines", help="Measure simple models on the same rows.")
     ] = True,
+    tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard's files of the run.")] = None,
+    mlflow: Annotated[str | None, typer.Option(help="Address of the MLflow server or database for the run.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a model. Ctrl-C leaves a checkpoint; the same command goes on from it.
@@ -31,11 +36,22 @@ def train(
     from funnelcast.experiments.repeat import train_seeds
 
     with resumable(as_json) as progress:
-        summary = train_seeds(experiment, data, seeds, init, to, progress, baselines=baselines)
+        callbacks = list(_callbacks(tensorboard, mlflow))
+        summary = train_seeds(experiment, data, seeds, init, to, progress, baselines=baselines, callbacks=callbacks)
     if as_json:
         show_json(summary)
     else:
         show_summary(summary)
+
+
+def _callbacks(tensorboard: Path | None, mlflow: str | None) -> Iterator[Callback]:
+    from funnelcast.callbacks.mlflow import MLflow
+    from funnelcast.callbacks.tensorboard import TensorBoard
+
+    if tensorboard is not None:
+        yield TensorBoard(tensorboard)
+    if mlflow is not None:
+        yield MLflow(mlflow)
 
 
 def show_summary(summary: dict[str, Any]) -> None:

@@ -1,0 +1,1 @@
+"""Callbacks that are ready: each writes what happens in a run to a tool that shows runs."""
