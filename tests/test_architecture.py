@@ -19,7 +19,7 @@ SRC = ROOT / "src"
 LAYERS = [
     "errors", "runtime", "compiled", "schema", "data", "kernels", "ops", "layers", "models", "evaluation",
     "training", "callbacks", "boosting", "calibration", "registry", "serving", "experiments", "benchmarks", "reports",
-    "fewshot", "data_checks", "reference", "testing", "cli",
+    "fewshot", "data_checks", "server", "reference", "testing", "cli",
 ]  # fmt: skip
 """Lowest first; a module imports from its own layer and those below."""
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -23,6 +23,7 @@ from funnelcast.cli import (
     prepare,
     report,
     search,
+    serve,
     train,
     warm,
 )
@@ -45,6 +46,7 @@ app.command()(evaluate.evaluate)
 app.command()(calibrate.calibrate)
 app.command()(compare.compare)
 app.command()(predict.predict)
+app.command()(serve.serve)
 app.command()(adapt.adapt)
 app.command()(few_shot.few_shot)
 app.command()(benchmark.benchmark)

@@ -58,13 +58,13 @@ def _threads(number: int) -> Iterator[Workers | None]:
             if number == 0:
                 yield None
             else:
-                with Workers(number, initializer=_begin_thread) as pool:
+                with Workers(number, initializer=begin_thread) as pool:
                     yield pool
     finally:
         torch.set_num_threads(before)
 
 
-def _begin_thread() -> None:
+def begin_thread() -> None:
     """Set one math thread and flush to zero, for as long as this thread lives."""
     import torch
 
@@ -78,7 +78,7 @@ def prefetch(items: Generator[Item]) -> Iterator[Iterator[Item]]:
 
     What the generator raises is raised in its turn. On leaving the generator is closed: nothing of it runs on.
     """
-    with ThreadPoolExecutor(1, thread_name_prefix="prefetch", initializer=_begin_thread) as thread:
+    with ThreadPoolExecutor(1, thread_name_prefix="prefetch", initializer=begin_thread) as thread:
         try:
             yield _prefetched(items, thread)
         finally:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from funnelcast.data.arrow import array_of
+from funnelcast.data.columns import Columns
 from funnelcast.errors import InputError
 from funnelcast.evaluation.funnel import conditional
 from funnelcast.ops import Precision
@@ -23,6 +24,13 @@ from funnelcast.serving.frames import as_arrow, one_batch, one_row, with_shared
 
 if TYPE_CHECKING:
     from funnelcast.training.adapting import Adapting
+
+
+class Encoded(NamedTuple):
+    """Raw rows with what the model reads of them."""
+
+    rows: pa.RecordBatch
+    columns: Columns
 
 
 class Predictor:
@@ -67,10 +75,17 @@ class Predictor:
 
     def _of(self, table: pa.Table, shared: Mapping[str, Any] | None) -> dict[str, NDArray[np.float64]]:
         rows = one_batch(table)
-        of_all = None if shared is None else one_row(shared, rows.schema.names)
-        if of_all is not None and self.deltas:  # which are chosen by columns, and know ids that the bundle does not
-            rows, of_all = with_shared(rows, of_all), None
-        return probabilities(self.funnel, self._deltas.score(rows, self.bundle.encoder.encode(rows, of_all)))
+        return self.score(self.encode(rows, None if shared is None else one_row(shared, rows.schema.names)))
+
+    def encode(self, rows: pa.RecordBatch, shared: pa.RecordBatch | None = None) -> Encoded:
+        """Raw rows (N,), with the columns of one row that hold for all. Raises InputError."""
+        if shared is not None and self.deltas:  # which are chosen by columns, and know ids that the bundle does not
+            rows, shared = with_shared(rows, shared), None
+        return Encoded(rows, self.bundle.encoder.encode(rows, shared))
+
+    def score(self, encoded: Encoded) -> dict[str, NDArray[np.float64]]:
+        """Probability columns (N,) by name. Raises InputError where the column that chooses deltas is missing."""
+        return probabilities(self.funnel, self._deltas.score(encoded.rows, encoded.columns))
 
     def adapt(self, rows: Any, config: Adapting | None = None, key: dict[str, str] | None = None) -> Delta:
         """What adapting the bundle to labelled raw rows changes, as many steps as held-out rows say: an empty delta

@@ -1,0 +1,125 @@
+"""The addresses of a server: the Open Inference Protocol, and plain rows."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from typing import Any
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from funnelcast.server.body import read_body
+from funnelcast.server.gate import Gate
+from funnelcast.server.headers import ARROW, JSON, JSON_BYTES
+from funnelcast.server.messages import Message
+from funnelcast.server.refused import RefusedError, busy
+from funnelcast.server.scorers import Scorers
+from funnelcast.server.settings import Settings
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Front:
+    """What answers requests, and asks the scoring processes."""
+
+    def __init__(self, settings: Settings, scorers: Scorers) -> None:
+        self.settings, self.scorers = settings, scorers
+        handlers = {HTTPException: _http_error, RefusedError: _refused}
+        routes: list[Route] = [
+            Route("/v2", self.server, methods=["GET"]),
+            Route("/v2/health/live", self.live, methods=["GET"]),
+            Route("/v2/health/ready", self.ready, methods=["GET"]),
+            *self._of_model("", self.model, "GET"),
+            *self._of_model("/ready", self.model_ready, "GET"),
+            *self._of_model("/infer", self.infer, "POST"),
+            Route("/v1/rows", self.rows, methods=["POST"]),
+        ]
+        app = Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
+        self.app = Gate(app, settings.keys, settings.log_requests, lambda path, status, seconds: None)
+
+    def _of_model(self, rest: str, handler: Handler, method: str) -> list[Route]:
+        """The address of a model, and of a version of it."""
+        model = "/v2/models/{model}"
+        return [Route(base + rest, handler, methods=[method]) for base in (model, model + "/versions/{version}")]
+
+    async def server(self, request: Request) -> Response:
+        """What this is."""
+        extensions = ["binary_tensor_data", *["model_repository"] * self.settings.repository]
+        return _json({"name": "funnelcast", "version": version("funnelcast"), "extensions": extensions})
+
+    async def live(self, request: Request) -> Response:
+        """Whether the server answers."""
+        return _json({"live": True})
+
+    async def ready(self, request: Request) -> Response:
+        """Whether the model answers."""
+        return _json({"ready": self.scorers.description is not None}, 200 if self.scorers.description else 503)
+
+    async def model(self, request: Request) -> Response:
+        """The model's inputs and outputs."""
+        found = self._described(request)
+        said = {"name": found["name"], "versions": [found["version"]], "platform": "funnelcast"}
+        return _json({**said, "inputs": found["inputs"], "outputs": found["outputs"]})
+
+    async def model_ready(self, request: Request) -> Response:
+        """Whether that model answers."""
+        return _json({"name": self._described(request)["name"], "ready": True})
+
+    async def infer(self, request: Request) -> Response:
+        """Probabilities of tensors."""
+        self._described(request)
+        header = request.headers.get(JSON_BYTES)
+        if header is not None and not (header.isascii() and header.isdigit()):
+            raise RefusedError(400, f"{JSON_BYTES} is {header!r}; give the number of bytes of the JSON")
+        body = await read_body(request, self.settings.limits.body)
+        return await self._answer({"kind": "infer", "json_bytes": None if header is None else int(header)}, body)
+
+    async def rows(self, request: Request) -> Response:
+        """Probabilities of plain rows."""
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()  # curl has its own for JSON
+        body = await read_body(request, self.settings.limits.body)
+        return await self._answer({"kind": "rows", "type": kind if kind == ARROW else JSON}, body)
+
+    async def _answer(self, head: dict[str, Any], body: bytes) -> Response:
+        answer: Message = await self.scorers.ask(head, body)
+        if (status := answer.head["status"]) != 200:
+            raise RefusedError(status, answer.head["error"])
+        return Response(answer.body, headers=answer.head["headers"])
+
+    def _described(self, request: Request) -> dict[str, Any]:
+        """Raises RefusedError for a model or a version that is not served."""
+        name, wanted = request.path_params["model"], request.path_params.get("version")
+        own = self.settings.scoring.name
+        if name != own:
+            raise RefusedError(404, f"there is no model {name!r}; this server has {own!r}")
+        found = self.scorers.description
+        if found is None:
+            raise busy(f"the model {own!r} is not ready; try again")
+        if wanted not in (None, found["version"]):
+            raise RefusedError(404, f"the model {own!r} has no version {wanted!r}; it has {found['version']!r}")
+        return found
+
+
+def _json(said: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(said), status, media_type="application/json")
+
+
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    """An address or a method that is not known."""
+    fixes = {404: "GET /v2 says what is served", 405: f"allowed: {(error.headers or {}).get('Allow', '')}"}
+    fix = fixes.get(error.status_code, "")
+    message = f"{request.method} {request.url.path}: {error.detail.lower()}" + (f"; {fix}" if fix else "")
+    response = _json({"error": message}, error.status_code)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _refused(request: Request, refused: RefusedError) -> Response:
+    response = _json({"error": refused.message}, refused.status)
+    response.headers.update(refused.headers)
+    return response

@@ -1,0 +1,99 @@
+"""A bundle in a scoring process: from a request's bytes to an answer's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+from funnelcast.errors import FunnelcastError
+from funnelcast.server.assemble import Rows, rows_of
+from funnelcast.server.headers import ARROW, JSON
+from funnelcast.server.infer import Columns, read_request, write_answer
+from funnelcast.server.messages import Message
+from funnelcast.server.refused import RefusedError
+from funnelcast.server.rows import read_arrow, read_json, write_arrow, write_json
+from funnelcast.server.settings import Scoring
+from funnelcast.server.signature import Signature
+from funnelcast.server.warm_up import warm_up
+from funnelcast.serving.predictor import load
+
+
+class ServedModel:
+    """A loaded bundle that answers requests, one after the other."""
+
+    def __init__(self, settings: Scoring) -> None:
+        """Load and warm up. Raises FunnelcastError for a bundle or deltas that cannot be served."""
+        predictor = load(settings.bundle, cast(Any, settings.precision))
+        if settings.deltas is not None:
+            predictor = predictor.with_deltas(settings.deltas)
+        self.settings, self.predictor = settings, predictor
+        self.signature = Signature.of(predictor.bundle.encoder, predictor.key)
+        self.version = predictor.bundle.fingerprint
+        self._kinds: dict[str, Callable[[dict[str, Any], bytes], Message]] = {
+            "infer": self._infer,
+            "rows": self._rows,
+        }
+        warm_up(predictor)
+
+    def description(self) -> dict[str, Any]:
+        """What the front says of the model."""
+        bundle = self.predictor.bundle
+        funnel = bundle.encoder.schema.funnel
+        return {
+            "name": self.settings.name,
+            "version": self.version,
+            "model": bundle.experiment["model"]["name"],
+            "steps": list(funnel.names),
+            "rates": bundle.rates,
+            "deltas": len(self.predictor.deltas),
+            "key": self.predictor.key,
+            **self.signature.metadata(),
+        }
+
+    def answer(self, message: Message) -> Message:
+        """The answer to a request, an error's too."""
+        try:
+            return self._kinds[message.head["kind"]](message.head, message.body)
+        except RefusedError as refused:
+            return Message({"status": refused.status, "error": refused.message})
+        except FunnelcastError as error:
+            return Message({"status": 400, "error": str(error)})
+
+    def _infer(self, head: dict[str, Any], body: bytes) -> Message:
+        request = read_request(body, head["json_bytes"])
+        _require_time(head, request.seconds)
+        self.signature.require_outputs(request.outputs)
+        columns = self._score(rows_of(request.tensors, self.signature))
+        headers, answer = write_answer(request, columns, self.settings.name, self.version)
+        return _answer(columns, headers, answer)
+
+    def _rows(self, head: dict[str, Any], body: bytes) -> Message:
+        _require_time(head, None)
+        if head["type"] == ARROW:
+            columns = self._score(read_arrow(body))
+            return _answer(columns, {"content-type": ARROW}, write_arrow(columns))
+        rows, by_column = read_json(body, self.signature)
+        columns = self._score(rows)
+        text = write_json(columns, by_column, self.settings.name, self.version)
+        return _answer(columns, {"content-type": JSON}, text)
+
+    def _score(self, rows: Rows) -> Columns:
+        if rows.own.num_rows > self.settings.max_rows:
+            raise RefusedError(413, f"{rows.own.num_rows:,} rows; send at most {self.settings.max_rows:,} in a request")
+        return self.predictor.score(self.predictor.encode(*rows))
+
+
+def _require_time(head: dict[str, Any], seconds: float | None) -> None:
+    """Raises RefusedError for a request that nobody waits for any more."""
+    waited = time.monotonic() - head["arrived"]
+    allowed = min(head["seconds"], head["seconds"] if seconds is None else seconds)
+    if waited > allowed:
+        raise RefusedError(
+            504, f"the request waited {waited:.3f} s of the {allowed:g} s that it had; send fewer at a time"
+        )
+
+
+def _answer(columns: Columns, headers: dict[str, str], body: bytes) -> Message:
+    rows = len(next(iter(columns.values())))
+    return Message({"status": 200, "headers": headers, "rows": rows}, body)

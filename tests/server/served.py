@@ -1,0 +1,123 @@
+"""A bundle with every kind of feature, rows of it, and a server of it in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from funnelcast.data.encoder import Encoder
+from funnelcast.data.numeric import Bins, Standard
+from funnelcast.data.vocabulary import Vocabulary
+from funnelcast.schema.dataset import Schema
+from funnelcast.serving.bundle import Bundle
+from tests.serving.adapted import adaptable
+
+COMMAND = str(Path(sys.executable).with_name("funnelcast"))
+MODEL = {"name": "shared_bottom", "tower": [4], "tower_dropout": []}
+SCHEMA = Schema.from_dict(
+    {
+        "funnel": "click; conversion after click",
+        "features": {
+            "user": "categorical",
+            "item": "categorical",
+            "price": "numeric",
+            "age": {"kind": "numeric", "transform": "bins", "bins": 4},
+            "tags": {"kind": "multi", "weights": "tag_weights"},
+            "words": {"kind": "multi", "separator": "|"},
+            "seen": {"kind": "sequence", "vocabulary": "item", "max_length": 3},
+        },
+    }
+)
+ROWS: dict[str, Any] = {
+    "user": ["u1", "u2", None],
+    "item": [3, 4, 99],
+    "price": [9.5, None, 12.0],
+    "age": [30.0, 41.5, None],
+    "tags": [["a", "b"], [], ["c"]],
+    "tag_weights": [[1.0, 0.5], [], [2.0]],
+    "words": ["x|y", "", "z"],
+    "seen": [[1, 2, 3, 4], [5], []],
+}
+
+
+def encoder() -> Encoder:
+    vocabularies = {
+        "user": Vocabulary(pa.array(["u1", "u2", "u3"])),
+        "item": Vocabulary(pa.array(range(20))),
+        "tags": Vocabulary(pa.array(["a", "b", "c"])),
+        "words": Vocabulary(pa.array(["x", "y"])),
+    }
+    return Encoder(SCHEMA, vocabularies, {"price": Standard(mean=10, std=3), "age": Bins(edges=(30, 45, 60))})
+
+
+def bundle(**changes: Any) -> Bundle:
+    return adaptable(encoder(), model=MODEL, **changes)
+
+
+class Server:
+    """A running one, and what asks it."""
+
+    def __init__(self, process: subprocess.Popen[str], log: list[dict[str, Any]]) -> None:
+        self.process, self.log = process, log
+        self.url = str(log[0]["address"]).removeprefix("http://")
+
+    def ask(
+        self, path: str, body: Any = None, method: str | None = None, **headers: str
+    ) -> tuple[int, dict[str, Any], dict[str, str]]:
+        """Status, JSON and headers."""
+        data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        request = urllib.request.Request(f"http://{self.url}{path}", data, named, method=method)
+        try:
+            with urllib.request.urlopen(request) as answer:
+                return answer.status, json.loads(answer.read()), {k.lower(): v for k, v in answer.headers.items()}
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read()), {k.lower(): v for k, v in error.headers.items()}
+
+    def until(self, event: str) -> dict[str, Any]:
+        """The next line of the log with that event."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            if not line.startswith("{"):
+                continue
+            self.log.append(json.loads(line))
+            if self.log[-1]["event"] == event:
+                return self.log[-1]
+        raise AssertionError(f"the server ended with {self.process.wait()}: {self.log}")
+
+    def children(self) -> list[int]:
+        """Its scoring processes."""
+        path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in path.read_text().split()]
+
+
+@contextmanager
+def serving(folder: Path, *options: str, ready: bool = True) -> Iterator[Server]:
+    command = [COMMAND, "serve", str(folder), "--port", "0", *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        first = json.loads(process.stderr.readline())
+        server = Server(process, [first])
+        if ready:
+            server.until("ready")
+        yield server
+    finally:
+        process.terminate()
+        deadline = time.monotonic() + 20
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.kill()
+        assert process.stderr is not None
+        process.stderr.close()
+        process.wait()
