@@ -23,7 +23,7 @@ def by_row(columns: dict[str, list[Any]]) -> list[dict[str, Any]]:
 
 def test_rows_have_what_predict_has(server: Server, folder: Path) -> None:
     expected = load(folder).predict(ROWS)
-    lists = {name: values.tolist() for name, values in expected.items()}
+    lists: dict[str, list[Any]] = {name: values.tolist() for name, values in expected.items()}
     status, answer, _ = server.ask("/v1/rows", {"rows": by_row(ROWS)})
     assert status == 200 and answer["rows"] == by_row(lists)
     assert server.ask("/v1/rows", {"columns": ROWS})[1]["columns"] == lists
@@ -33,7 +33,7 @@ def test_rows_have_what_predict_has(server: Server, folder: Path) -> None:
 
 def test_a_user_is_given_once(server: Server, folder: Path) -> None:
     user = {"user": "u2", "age": 33.0, "seen": [1, 2], "tags": ["a"], "tag_weights": [0.5], "words": None}
-    own = {"item": [3, 4], "price": [1.0, None]}
+    own: dict[str, list[Any]] = {"item": [3, 4], "price": [1.0, None]}
     status, answer, _ = server.ask("/v1/rows", {"rows": by_row(own), "shared": user})
     expected = load(folder).predict(own, shared=user)
     assert status == 200 and [row["p_click"] for row in answer["rows"]] == expected["p_click"].tolist()
