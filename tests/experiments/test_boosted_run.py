@@ -106,6 +106,7 @@ def test_what_a_run_leaves(finished: Run, table: Table) -> None:
         "boosters.json",
         "bundle.json",
         "encoder.json",
+        "golden.parquet",
         "statistics.safetensors",
         "step-0.txt",
         "step-1.txt",

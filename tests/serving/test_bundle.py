@@ -69,7 +69,8 @@ def test_an_existing_bundle_is_replaced_on_demand_only(saved: Path, tmp_path: Pa
 
 
 def files() -> list[str]:
-    return ["bundle.json", "weights.safetensors", "encoder.json", "vocabularies/0.parquet", "vocabularies/1.parquet"]
+    own = ["bundle.json", "golden.parquet", "weights.safetensors", "encoder.json"]
+    return [*own, "vocabularies/0.parquet", "vocabularies/1.parquet"]
 
 
 def test_these_are_all_files(saved: Path) -> None:

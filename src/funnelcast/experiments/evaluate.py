@@ -14,6 +14,7 @@ from funnelcast.data.encoder import Encoder
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
 from funnelcast.errors import ComparisonError
+from funnelcast.evaluation.distribution import distribution
 from funnelcast.evaluation.funnel import measure_funnel
 from funnelcast.evaluation.health import find_collapsed
 from funnelcast.evaluation.score import Scorer, score
@@ -22,7 +23,7 @@ from funnelcast.experiments.groups import group_by, measure_groups
 from funnelcast.experiments.statistics import reading_as_in_training
 from funnelcast.schema.funnel import Funnel
 from funnelcast.serving.bundle import Bundle
-from funnelcast.serving.predictor import Predictor, bundle_of
+from funnelcast.serving.predictor import Predictor, bundle_of, probabilities
 
 FLATTERED = (
     "training rows read target statistics that count their own labels, so these figures flatter the model; judge it on "
@@ -41,7 +42,7 @@ def evaluate(
     """Metrics by output name, under "outputs"; the same for the constant predictor, under "constant", and where the
     table knows the truth for the true model, under "truth"; AUCs by the values of a kept column or an id feature, under
     "groups". `part`: "train", "dev" or "test". An output that has collapsed (`find_collapsed`) says so in its
-    "warnings".
+    "warnings"; "predicted" has the distribution of its probabilities over all rows.
 
     Rows count by their weight where the schema has one. A figure is None where it is undefined: an AUC with one class,
     any figure without rows. Rows of the train part read target statistics as in training, which do not count their own
@@ -84,11 +85,15 @@ def measure_part(
     collapsed = find_collapsed(funnel, rows.labels, log_p, log_q, rows.weight, bundle.rates, measured)
     said = {finding.output: [finding.text] for finding in collapsed}
     constant = np.broadcast_to(np.array(bundle.rates), log_p.shape)
+    outputs: dict[str, Any] = {n: {**m.as_dict(), "warnings": said.get(n, [])} for n, m in measured.outputs.items()}
+    predicted = probabilities(funnel, log_p)
+    for output in funnel.outputs:
+        outputs[output.name]["predicted"] = distribution(predicted[output.column])
     result = {
         "part": part,
         "rows": len(rows),
         "protocol": table.protocol,
-        "outputs": {name: {**m.as_dict(), "warnings": said.get(name, [])} for name, m in measured.outputs.items()},
+        "outputs": outputs,
         "ratio_cut": measured.cut,
         "constant": _of_probabilities(funnel, rows, constant),
     }

@@ -17,9 +17,11 @@ from funnelcast.server.body import read_body
 from funnelcast.server.gate import Gate
 from funnelcast.server.headers import ARROW, JSON, JSON_BYTES
 from funnelcast.server.messages import Message
+from funnelcast.server.metrics import Metrics
 from funnelcast.server.refused import RefusedError, busy
 from funnelcast.server.scorers import Scorers
 from funnelcast.server.settings import Settings
+from funnelcast.server.status import status_of
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -29,6 +31,7 @@ class Front:
 
     def __init__(self, settings: Settings, scorers: Scorers) -> None:
         self.settings, self.scorers = settings, scorers
+        self.metrics = Metrics()
         handlers = {HTTPException: _http_error, RefusedError: _refused}
         routes: list[Route] = [
             Route("/v2", self.server, methods=["GET"]),
@@ -38,9 +41,11 @@ class Front:
             *self._of_model("/ready", self.model_ready, "GET"),
             *self._of_model("/infer", self.infer, "POST"),
             Route("/v1/rows", self.rows, methods=["POST"]),
+            Route("/v1/status", self.status, methods=["GET"]),
+            Route("/metrics", self.prometheus, methods=["GET"]),
         ]
         app = Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
-        self.app = Gate(app, settings.keys, settings.log_requests, lambda path, status, seconds: None)
+        self.app = Gate(app, settings.keys, settings.log_requests, self.metrics.count)
 
     def _of_model(self, rest: str, handler: Handler, method: str) -> list[Route]:
         """The address of a model, and of a version of it."""
@@ -84,6 +89,15 @@ class Front:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()  # curl has its own for JSON
         body = await read_body(request, self.settings.limits.body)
         return await self._answer({"kind": "rows", "type": kind if kind == ARROW else JSON}, body)
+
+    async def status(self, request: Request) -> Response:
+        """What is served, and how it goes."""
+        return _json(await status_of(self.scorers, self.metrics))
+
+    async def prometheus(self, request: Request) -> Response:
+        """The same for Prometheus."""
+        text = self.metrics.text(await status_of(self.scorers, self.metrics))
+        return Response(text, media_type="text/plain; version=0.0.4")
 
     async def _answer(self, head: dict[str, Any], body: bytes) -> Response:
         answer: Message = await self.scorers.ask(head, body)

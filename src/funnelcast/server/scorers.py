@@ -58,6 +58,11 @@ class Scorers:
         finally:
             self._wake()
 
+    async def figures(self) -> list[dict[str, Any]]:
+        """What each process says of the rows that it scored."""
+        answers = await asyncio.gather(*(each.ask({"kind": "figures"}) for each in self._own), return_exceptions=True)
+        return [each.head["figures"] for each in answers if not isinstance(each, BaseException)]
+
     def _free(self) -> Scorer | None:
         """One that may be asked. Raises RefusedError where there is none at all."""
         if not self._own:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from funnelcast.errors import FunnelcastError
 from funnelcast.server.assemble import Rows, rows_of
+from funnelcast.server.figures import Figures
 from funnelcast.server.headers import ARROW, JSON
 from funnelcast.server.infer import Columns, read_request, write_answer
 from funnelcast.server.messages import Message
@@ -16,6 +17,7 @@ from funnelcast.server.rows import read_arrow, read_json, write_arrow, write_jso
 from funnelcast.server.settings import Scoring
 from funnelcast.server.signature import Signature
 from funnelcast.server.warm_up import warm_up
+from funnelcast.serving.golden import check_golden
 from funnelcast.serving.predictor import load
 
 
@@ -25,14 +27,17 @@ class ServedModel:
     def __init__(self, settings: Scoring) -> None:
         """Load and warm up. Raises FunnelcastError for a bundle or deltas that cannot be served."""
         predictor = load(settings.bundle, cast(Any, settings.precision))
+        check_golden(predictor.bundle, settings.bundle, settings.precision)
         if settings.deltas is not None:
             predictor = predictor.with_deltas(settings.deltas)
         self.settings, self.predictor = settings, predictor
         self.signature = Signature.of(predictor.bundle.encoder, predictor.key)
+        self.figures = Figures(predictor.bundle)
         self.version = predictor.bundle.fingerprint
         self._kinds: dict[str, Callable[[dict[str, Any], bytes], Message]] = {
             "infer": self._infer,
             "rows": self._rows,
+            "figures": lambda head, body: Message({"status": 200, "figures": self.figures.as_dict()}),
         }
         warm_up(predictor)
 
@@ -48,6 +53,7 @@ class ServedModel:
             "rates": bundle.rates,
             "deltas": len(self.predictor.deltas),
             "key": self.predictor.key,
+            "columns": list(self.predictor.columns),
             **self.signature.metadata(),
         }
 
@@ -81,7 +87,10 @@ class ServedModel:
     def _score(self, rows: Rows) -> Columns:
         if rows.own.num_rows > self.settings.max_rows:
             raise RefusedError(413, f"{rows.own.num_rows:,} rows; send at most {self.settings.max_rows:,} in a request")
-        return self.predictor.score(self.predictor.encode(*rows))
+        encoded = self.predictor.encode(*rows)
+        columns = self.predictor.score(encoded)
+        self.figures.add(encoded, rows.shared, columns)
+        return columns
 
 
 def _require_time(head: dict[str, Any], seconds: float | None) -> None:

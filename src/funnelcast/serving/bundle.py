@@ -5,6 +5,7 @@ BUNDLE/weights.safetensors what was learned; of boosters boosters.json, step-0.t
 BUNDLE/trees/, stacking.json boosted trees next to a network, and what they have of each step
 BUNDLE/factors.safetensors what `serving.starting` tells of
 BUNDLE/calibration.json    maps of the steps' log odds, where it is calibrated
+BUNDLE/golden.parquet      raw rows with the probabilities that it gave them when it was saved
 BUNDLE/encoder.json, vocabularies/
 """
 
@@ -27,6 +28,7 @@ from funnelcast.data.files import new_folder, sha256
 from funnelcast.errors import BundleError
 from funnelcast.models.base import Model
 from funnelcast.registry import recipe_of
+from funnelcast.serving.golden import save_golden
 from funnelcast.serving.starting import load_starting, save_starting
 from funnelcast.training.adapting import Starting
 
@@ -74,6 +76,7 @@ class Bundle:
             starting = None if self.starting is None else save_starting(self.starting, partial)
             if self.calibration is not None:
                 self.calibration.save(partial)
+            save_golden(self, partial)
             files = sorted(path for path in partial.rglob("*") if path.is_file())
             described = {
                 "format": FORMAT_VERSION,
