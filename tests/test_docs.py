@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 import shlex
@@ -20,6 +21,7 @@ from funnelcast.cli.main import app
 from funnelcast.experiments.experiment import Experiment
 from funnelcast.ops import Reach, dispatch
 from funnelcast.schema.dataset import Schema
+from funnelcast.training.callback import Callback, EpochEnd, StageBegin, StepEnd, TrainBegin, TrainEnd
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -75,6 +77,24 @@ def test_the_guide_to_preparing_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     (code,) = blocks(page("how-to/prepare.md"), "python")
     exec(compile(code, "prepare.md", "exec"), {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["scikit-learn", "callbacks"])
+def test_the_code_of_a_guide_runs(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (code,) = blocks(page(f"how-to/{name}.md"), "python")
+    exec(compile(code, name, "exec"), {"__name__": name})
+    assert {"scikit-learn": "p_conversion_given_click", "callbacks": "general 0 0."}[name] in capsys.readouterr().out
+
+
+def test_the_guide_to_callbacks_names_every_method_and_field() -> None:
+    rows = [line.split(" | ") for line in page("how-to/callbacks.md").splitlines() if line.startswith("| `on_")]
+    assert [row[0].strip("| `") for row in rows] == [name for name in vars(Callback) if name.startswith("on_")]
+    for row, event in zip(rows, (TrainBegin, StageBegin, StepEnd, EpochEnd, TrainEnd), strict=False):
+        assert {field.name for field in dataclasses.fields(event)} <= set(re.findall(r"`(\w+)`", row[2]))
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ _GROUPS = {
         "adapt_file", "few_shot", "benchmark", "search", "report", "diagnose",
     ),
     "Data sets": ("generate", "prepare_funnel", "prepare_census", "prepare_aliccp", "prepare_aliexpress"),
-    "Objects": ("Predictor", "Table", "Bundle", "Delta"),
+    "Objects": ("FunnelClassifier", "Predictor", "Table", "Bundle", "Delta"),
     "Settings": ("Schema", "Funnel", "Experiment", "Adapting"),
     "Callbacks": ("TensorBoard", "MLflow", "Callback", "TrainBegin", "StageBegin", "StepEnd", "EpochEnd", "TrainEnd"),
     "Errors": ("FunnelcastError",),

@@ -21,6 +21,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from funnelcast.runtime.extras import require_extra
 from funnelcast.runtime.garbage import paused_gc
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from funnelcast.errors import FunnelcastError
     from funnelcast.experiments.adapt import adapt_file
     from funnelcast.experiments.calibrate import calibrate
+    from funnelcast.experiments.classifier import FunnelClassifier
     from funnelcast.experiments.compare import compare
     from funnelcast.experiments.evaluate import evaluate
     from funnelcast.experiments.experiment import Experiment
@@ -64,6 +66,7 @@ _HOMES = {
     "EpochEnd": "training.callback",
     "Experiment": "experiments.experiment",
     "Funnel": "schema.funnel",
+    "FunnelClassifier": "experiments.classifier",
     "FunnelcastError": "errors",
     "MLflow": "callbacks.mlflow",
     "Predictor": "serving.predictor",
@@ -96,6 +99,9 @@ _HOMES = {
     "train_seeds": "experiments.repeat",
 }
 
+_EXTRAS = {"FunnelClassifier": ("sklearn", "sklearn")}
+"""The library that a name needs, and the extra which installs it."""
+
 __all__ = [
     "Adapting",
     "Bundle",
@@ -104,6 +110,7 @@ __all__ = [
     "EpochEnd",
     "Experiment",
     "Funnel",
+    "FunnelClassifier",
     "FunnelcastError",
     "MLflow",
     "Predictor",
@@ -145,6 +152,8 @@ def __getattr__(name: str) -> Any:
         return version("funnelcast")
     if name not in _HOMES:
         raise AttributeError(f"module 'funnelcast' has no attribute {name!r}")
+    if name in _EXTRAS:
+        require_extra(*_EXTRAS[name], name)
     with paused_gc():
         return getattr(importlib.import_module(f"funnelcast.{_HOMES[name]}"), name)
 

@@ -8,6 +8,7 @@
     ├── InputError         rows handed to predict lack a column or hold another type
     ├── BundleError        a model bundle is incomplete, damaged or of another version
     ├── DeltaError         a delta is damaged, of another version or of another bundle
+    ├── EstimatorError     what FunnelClassifier cannot do; a ValueError too, as scikit-learn expects
     └── ComparisonError    figures of different protocols or rows were to be compared
 
 A message names the value, the rule and the fix. Our own mistakes are ordinary exceptions with tracebacks.
@@ -68,6 +69,10 @@ class BundleError(FunnelcastError):
 
 class DeltaError(FunnelcastError):
     """A delta is damaged, of another version, or does not fit the bundle or the other deltas."""
+
+
+class EstimatorError(FunnelcastError, ValueError):
+    """Parameters, rows or labels of FunnelClassifier break a rule; a ValueError too, as scikit-learn expects."""
 
 
 class ComparisonError(FunnelcastError):

@@ -41,18 +41,17 @@ class MLflow(Callback):
         Raises:
             FunnelcastError: Where MLflow is missing, or cannot use the address.
         """
-        self._mlflow = require_extra("mlflow", "mlflow", "the MLflow callback")
-        self._entities = require_extra("mlflow.entities", "mlflow", "the MLflow callback")
         self.experiment = experiment or os.environ.get("MLFLOW_EXPERIMENT_NAME") or "funnelcast"
         self.bundle, self.uri = bundle, uri
         with self._explained():
-            _require_server(uri or self._mlflow.get_tracking_uri())
-            self._client = self._mlflow.MlflowClient(tracking_uri=uri)
-        self._run = ""
-        self._step = 0
+            _require_server(uri or _library().get_tracking_uri())
+        self._client: Any = None
+        self._run, self._step = "", 0
 
     def on_train_begin(self, event: TrainBegin) -> None:
+        self._run, self._step = "", 0
         with self._explained():
+            self._client = _library().MlflowClient(tracking_uri=self.uri)
             found = self._client.get_experiment_by_name(self.experiment)
             own = self._client.create_experiment(self.experiment) if found is None else found.experiment_id
             folder = str(event.folder.resolve()).replace("'", "_")
@@ -64,7 +63,8 @@ class MLflow(Callback):
             tags = {FOLDER: folder, "mlflow.source.name": "funnelcast"}
             self._run = self._client.create_run(own, run_name=event.label, tags=tags).info.run_id
             rows = {f"rows.{part}": number for part, number in event.rows.items()}
-            values = [self._entities.Param(name, str(value)) for name, value in (rows | flat(event.settings)).items()]
+            param = _library("mlflow.entities").Param
+            values = [param(name, str(value)) for name, value in (rows | flat(event.settings)).items()]
             for start in range(0, len(values), AT_ONCE):
                 self._client.log_batch(self._run, params=values[start : start + AT_ONCE])
 
@@ -88,7 +88,8 @@ class MLflow(Callback):
 
     def _log(self, figures: dict[str, float], step: int) -> None:
         self._step, now = step, int(time.time() * 1000)
-        metrics = [self._entities.Metric(name, value, now, step) for name, value in figures.items()]
+        metric = _library("mlflow.entities").Metric
+        metrics = [metric(name, value, now, step) for name, value in figures.items()]
         self._client.log_batch(self._run, metrics=metrics)
 
     @contextmanager
@@ -96,14 +97,14 @@ class MLflow(Callback):
         """Raises FunnelcastError for what MLflow cannot do."""
         try:
             yield
-        except self._mlflow.MlflowException as error:
-            where = self.uri or self._mlflow.get_tracking_uri()
+        except _library().MlflowException as error:
+            where = self.uri or _library().get_tracking_uri()
             raise FunnelcastError(f"MLflow at {where}: {error}; {_FIX}") from error
 
 
 def _require_server(uri: str) -> None:
     """Raises FunnelcastError where nothing answers, which MLflow would find out after minutes of trying."""
-    requests = require_extra("requests", "mlflow", "the MLflow callback")
+    requests = _library("requests")
     try:
         if uri.startswith(("http://", "https://")):
             requests.head(uri, timeout=10)
@@ -111,6 +112,10 @@ def _require_server(uri: str) -> None:
         return  # MLflow has settings for certificates
     except requests.exceptions.ConnectionError as error:
         raise FunnelcastError(f"MLflow at {uri} does not answer ({error}); {_FIX}") from None
+
+
+def _library(name: str = "mlflow") -> Any:
+    return require_extra(name, "mlflow", "the MLflow callback")
 
 
 def flat(settings: Any, name: str = "") -> dict[str, Any]:

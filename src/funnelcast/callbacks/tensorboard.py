@@ -32,7 +32,7 @@ class TensorBoard(Callback):
         if every < 0:
             raise FunnelcastError(f"every = {every} is negative; give 0 for no steps, 1 for all, 10 for one of ten")
         self.folder, self.every = Path(folder), every
-        self._writers = require_extra("torch.utils.tensorboard", "tensorboard", "the TensorBoard callback")
+        _library()
         self._writer: Any = None
 
     def on_train_begin(self, event: TrainBegin) -> None:
@@ -62,7 +62,8 @@ class TensorBoard(Callback):
     def _open(self) -> None:
         """Open the run's file, if it is not open; steps from the next one on are hidden in files before it."""
         if self._writer is None:
-            self._writer = self._writers.SummaryWriter(str(self.folder / self._begin.label), purge_step=self._step)
+            folder = str(self.folder / self._begin.label)
+            self._writer = _library().SummaryWriter(folder, purge_step=self._step)
             settings = json.dumps(self._begin.settings, indent=1)
             self._writer.add_text("settings", f"```json\n{settings}\n```", self._step)
 
@@ -75,3 +76,7 @@ class TensorBoard(Callback):
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+
+def _library() -> Any:
+    return require_extra("torch.utils.tensorboard", "tensorboard", "the TensorBoard callback")
