@@ -19,6 +19,7 @@ from funnelcast.server.headers import ARROW, JSON, JSON_BYTES
 from funnelcast.server.messages import Message
 from funnelcast.server.metrics import Metrics
 from funnelcast.server.refused import RefusedError, busy
+from funnelcast.server.repository import Repository
 from funnelcast.server.scorers import Scorers
 from funnelcast.server.settings import Settings
 from funnelcast.server.status import status_of
@@ -31,7 +32,7 @@ class Front:
 
     def __init__(self, settings: Settings, scorers: Scorers) -> None:
         self.settings, self.scorers = settings, scorers
-        self.metrics = Metrics()
+        self.metrics, self.repository = Metrics(), Repository(settings, scorers)
         handlers = {HTTPException: _http_error, RefusedError: _refused}
         routes: list[Route] = [
             Route("/v2", self.server, methods=["GET"]),
@@ -40,6 +41,7 @@ class Front:
             *self._of_model("", self.model, "GET"),
             *self._of_model("/ready", self.model_ready, "GET"),
             *self._of_model("/infer", self.infer, "POST"),
+            *self.repository.routes(),
             Route("/v1/rows", self.rows, methods=["POST"]),
             Route("/v1/status", self.status, methods=["GET"]),
             Route("/metrics", self.prometheus, methods=["GET"]),

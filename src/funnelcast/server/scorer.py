@@ -32,6 +32,8 @@ class Scorer:
         self.process, self.description = process, description
         self.on_end: Callable[[Scorer], None] = _ignore
         """Called when the process ends by itself."""
+        self.on_answer: Callable[[], None] = lambda: None
+        """Called after each answer, also where nobody waits for it any more."""
         self._reader, self._writer = reader, writer
         self._pending = deque[asyncio.Future[Message]]()
         self._reading = asyncio.create_task(self._read())
@@ -95,6 +97,7 @@ class Scorer:
                 answer = self._pending.popleft()
                 if not answer.done():
                     answer.set_result(message)
+                self.on_answer()
         except (asyncio.IncompleteReadError, OSError):
             pass
         finally:

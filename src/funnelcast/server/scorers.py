@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, Final
 
@@ -53,10 +54,7 @@ class Scorers:
                 self._wake()
                 raise RefusedError(504, f"the request waited {waited:.3f} s of the {head['seconds']:g} s that it had")
             scorer = self._free()
-        try:
-            return await scorer.ask(head, body)
-        finally:
-            self._wake()
+        return await scorer.ask(head, body)
 
     async def figures(self) -> list[dict[str, Any]]:
         """What each process says of the rows that it scored."""
@@ -94,31 +92,35 @@ class Scorers:
         """Start processes that load what the bundle's folder has now, let them take over when all are warm, and end the
         others when these have answered. Raises FunnelcastError, and goes on as before, where that fails."""
         async with self._changing:
-            started = time.monotonic()
-            number, scoring = self.settings.processes, self.settings.scoring
-            starting = [asyncio.create_task(Scorer.start(scoring, low=low)) for _ in range(number)]
-            new = await _all_or_none(starting)
-            versions = {scorer.description["version"] for scorer in new}
-            if len(versions) > 1:
-                await _stop(new)
-                raise FunnelcastError(f"{scoring.bundle} changed while it was loaded; load it again")
-            old, self._own = self._own, new
-            for scorer in new:
-                scorer.on_end = self._lost
-            self._wake(AHEAD * number)
-            log("ready", version=versions.pop(), seconds=round(time.monotonic() - started, 3))
-        self._in_background(_stop(old))
+            await self._replace(low)
+
+    async def _replace(self, low: bool) -> None:
+        started = time.monotonic()
+        number, scoring = self.settings.processes, self.settings.scoring
+        starting = [asyncio.create_task(Scorer.start(scoring, low=low)) for _ in range(number)]
+        new = await _all_or_none(starting)
+        versions = {scorer.description["version"] for scorer in new}
+        if len(versions) > 1:
+            await _stop(new)
+            raise FunnelcastError(f"{scoring.bundle} changed while it was loaded; load it again")
+        old, self._own, self.loaded = self._own, new, True
+        for scorer in new:
+            scorer.on_end, scorer.on_answer = self._lost, self._wake
+        self._wake(AHEAD * number)
+        log("ready", version=versions.pop(), seconds=round(time.monotonic() - started, 3))
+        self.in_background(_stop(old))
 
     async def unload(self) -> None:
-        """End all processes when they have answered."""
+        """End all processes when they have answered, until `replace`."""
         async with self._changing:
+            self.loaded = False
             old, self._own = self._own, []
             self._wake(len(self._waiting))
             await _stop(old)
 
     def reload(self) -> None:
         """Replace all in the background; the log says how it ended."""
-        self._in_background(self._reload())
+        self.in_background(self._reload())
 
     async def _reload(self) -> None:
         try:
@@ -140,22 +142,26 @@ class Scorers:
         log("lost", pid=scorer.process.pid)
         if not self._own:
             self._wake(len(self._waiting))
-        self._in_background(self._restart())
+        self.in_background(self._restart())
 
     async def _restart(self) -> None:
         pause = 0.1
         while self.loaded and len(self._own) < self.settings.processes:
             try:
-                await self.replace(low=bool(self._own))
+                async with self._changing:
+                    if self.loaded:  # or a client has unloaded the model meanwhile
+                        await self._replace(low=bool(self._own))
             except FunnelcastError as error:
                 log("failed", error=str(error))
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
-    def _in_background(self, work: Any) -> None:
+    def in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Work that goes on when nobody waits for it any more."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 async def _all_or_none(starting: list[asyncio.Task[Scorer]]) -> list[Scorer]:
