@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pyarrow as pa
 
@@ -67,9 +68,11 @@ def bundle(**changes: Any) -> Bundle:
 class Server:
     """A running one, and what asks it."""
 
-    def __init__(self, process: subprocess.Popen[str], log: list[dict[str, Any]]) -> None:
-        self.process, self.log = process, log
-        self.url = str(log[0]["address"]).removeprefix("http://")
+    def __init__(self, process: subprocess.Popen[bytes], stderr: IO[str]) -> None:
+        self.process, self._stderr = process, stderr
+        self.log: list[dict[str, Any]] = []
+        """Lines that were read of it."""
+        self.url = str(self.until("listening")["address"]).partition("//")[2]
 
     def ask(
         self, path: str, body: Any = None, method: str | None = None, **headers: str
@@ -84,16 +87,20 @@ class Server:
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read()), {k.lower(): v for k, v in error.headers.items()}
 
-    def until(self, event: str) -> dict[str, Any]:
+    def until(self, event: str, seconds: float = 60) -> dict[str, Any]:
         """The next line of the log with that event."""
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            if not line.startswith("{"):
-                continue
-            self.log.append(json.loads(line))
-            if self.log[-1]["event"] == event:
-                return self.log[-1]
-        raise AssertionError(f"the server ended with {self.process.wait()}: {self.log}")
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            line = self._stderr.readline()
+            if not line.endswith("\n"):
+                self._stderr.seek(self._stderr.tell() - len(line.encode()))
+                assert self.process.poll() is None, f"the server ended: {self.log}"
+                time.sleep(0.01)
+            elif line.startswith("{"):
+                self.log.append(json.loads(line))
+                if self.log[-1]["event"] == event:
+                    return self.log[-1]
+        raise AssertionError(f"no {event!r} in the log: {self.log}")
 
     def children(self) -> list[int]:
         """Its scoring processes."""
@@ -103,21 +110,19 @@ class Server:
 
 @contextmanager
 def serving(folder: Path, *options: str, ready: bool = True) -> Iterator[Server]:
+    """Its log goes to a file, as a pipe that nobody reads would stop it."""
     command = [COMMAND, "serve", str(folder), "--port", "0", *options]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stderr is not None
-        first = json.loads(process.stderr.readline())
-        server = Server(process, [first])
-        if ready:
-            server.until("ready")
-        yield server
-    finally:
-        process.terminate()
-        deadline = time.monotonic() + 20
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        process.kill()
-        assert process.stderr is not None
-        process.stderr.close()
-        process.wait()
+    with tempfile.NamedTemporaryFile("w") as log, Path(log.name).open() as read:
+        process = subprocess.Popen(command, stderr=log)
+        try:
+            server = Server(process, read)
+            if ready:
+                server.until("ready")
+            yield server
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            finally:
+                process.kill()
+                process.wait()

@@ -138,6 +138,7 @@ def test_one_row_and_none(predictor: Predictor) -> None:
         (LOG.append_column("item", LOG["item"]), "the rows have two columns 'item'; rename one"),
         (LOG.to_pandas().iloc[0], "cannot read a Series; give a DataFrame, as frame.iloc[[0]] for one row"),
         ({"user": [1, "a"]}, "cannot be read as columns"),
+        ({"item": [[2**63]]}, "cannot be read as columns"),
         (pd.DataFrame({"user": [1, "a"]}), "cannot be read as columns"),
         ([{"user": "u1"}], "cannot read a list; give a DataFrame, an Arrow table or a dict of columns"),
         (None, "cannot read a NoneType"),

@@ -13,11 +13,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from funnelcast.server import page_routes
 from funnelcast.server.body import read_body
 from funnelcast.server.gate import Gate
 from funnelcast.server.headers import ARROW, JSON, JSON_BYTES
 from funnelcast.server.messages import Message
 from funnelcast.server.metrics import Metrics
+from funnelcast.server.openapi import openapi_of
 from funnelcast.server.refused import RefusedError, busy
 from funnelcast.server.repository import Repository
 from funnelcast.server.scorers import Scorers
@@ -45,6 +47,8 @@ class Front:
             Route("/v1/rows", self.rows, methods=["POST"]),
             Route("/v1/status", self.status, methods=["GET"]),
             Route("/metrics", self.prometheus, methods=["GET"]),
+            Route("/openapi.json", self.openapi, methods=["GET"]),
+            *page_routes.routes(),
         ]
         app = Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
         self.app = Gate(app, settings.keys, settings.log_requests, self.metrics.count)
@@ -100,6 +104,13 @@ class Front:
         """The same for Prometheus."""
         text = self.metrics.text(await status_of(self.scorers, self.metrics))
         return Response(text, media_type="text/plain; version=0.0.4")
+
+    async def openapi(self, request: Request) -> Response:
+        """All addresses, for programs."""
+        found = self.scorers.description
+        if found is None:
+            raise busy("the model is not ready; try again")
+        return _json(openapi_of(found, has_keys=bool(self.settings.keys)))
 
     async def _answer(self, head: dict[str, Any], body: bytes) -> Response:
         answer: Message = await self.scorers.ask(head, body)

@@ -11,11 +11,12 @@ from typing import Any, Final
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from funnelcast.server import page_routes
 from funnelcast.server.logs import log
 from funnelcast.server.refused import RefusedError, busy
 
-OPEN: Final = ("/v2/health/live", "/v2/health/ready")
-"""What a load balancer asks, without a key."""
+OPEN: Final = ("/v2/health/live", "/v2/health/ready", *page_routes.OPEN)
+"""What a load balancer asks, and pages without figures: they need no key."""
 MOST: Final = 1024
 """Requests at once, those whose bodies still come among them."""
 

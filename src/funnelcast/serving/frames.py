@@ -51,7 +51,7 @@ def _as_table(rows: Any) -> pa.Table:
         if hasattr(rows, "iloc") and hasattr(rows, "columns"):
             _require_unique([str(name) for name in rows.columns])
             return pa.Table.from_pandas(rows, preserve_index=False)
-    except (pa.ArrowException, TypeError, ValueError) as error:
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"the rows cannot be read as columns of one type each: {error}") from None
     one = ", as frame.iloc[[0]] for one row" if hasattr(rows, "iloc") else ""
     raise InputError(f"cannot read a {type(rows).__name__}; give a DataFrame{one}, an Arrow table or a dict of columns")
