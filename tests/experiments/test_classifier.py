@@ -195,6 +195,25 @@ def test_searches_in_other_processes_scorers_pipelines_and_calibration(tmp_path:
     assert calibrated.predict_proba(X).shape == (300, 2)
 
 
+@pytest.mark.parametrize("kind", ["boolean", "Int64", "category", "string[pyarrow]"])
+def test_labels_of_any_type_and_numbers_of_searches(kind: str) -> None:
+    """A label that was computed from a column has its name, which does not make it a feature."""
+    X, _ = draw(100)
+    y = (X["price"] > 10).fillna(False).astype(kind)
+    own: dict[str, Any] = {"epochs": np.int64(1), "workers": np.int64(1), "random_state": np.int64(3)}
+    model = FunnelClassifier(SMALL, features=FEATURES, **own).fit(X, y)
+    assert set(model.predict(X)) <= set(y) and list(model.predict_funnel(X)) == ["p_label"]
+    assert model.predictor_.bundle.experiment["seed"] == 3
+
+
+def test_steps_may_be_unobserved_flags_or_out_of_order() -> None:
+    X, y = draw(200)
+    given: dict[str, Any] = {"features": FEATURES, "epochs": 1, "funnel": "click; conversion after click"}
+    expected = FunnelClassifier(SMALL, **given).fit(X, y).predict_funnel(X)
+    for other in (y.astype("Int64"), y.astype("boolean"), y[["conversion", "click"]], y.to_numpy()):
+        assert_frame_equal(FunnelClassifier(SMALL, **given).fit(X, other).predict_funnel(X), expected)
+
+
 def test_callbacks_follow_the_training() -> None:
     class First(Callback):
         def on_epoch_end(self, event: EpochEnd) -> bool:
@@ -225,6 +244,7 @@ WRONG: list[tuple[dict[str, Any], Any, str]] = [
     ({"epochs": 0}, BROKEN["click"], "stages.0.epochs: 0 is not allowed"),
     ({"validation_fraction": 1}, BROKEN["click"], "validation_fraction = 1 is no share; give one from 0 to below 1"),
     ({}, None, "requires y to be passed"),
+    ({"features": {"price": "categorical"}}, BROKEN["click"], "price is no whole number: declare it numeric, or cast"),
     ({}, list("abc") * 33 + ["a"], "binary .* y has 3 classes"),
 ]
 

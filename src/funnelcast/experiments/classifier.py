@@ -23,7 +23,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from funnelcast.data.files import new_folder
-from funnelcast.errors import EstimatorError, FunnelcastError
+from funnelcast.errors import EstimatorError, FunnelcastError, QuarantineError
 from funnelcast.experiments.experiment import Experiment, experiment_of
 from funnelcast.experiments.labelled_rows import Labels, labels_of, log_of, schema_of
 from funnelcast.experiments.prepare import prepare
@@ -87,6 +87,8 @@ class FunnelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         frame = self._frame(X, reset=True)
         if y is None:
             raise EstimatorError("FunnelClassifier requires y to be passed, but the target y is None")
+        if isinstance(y, pd.Series) and y.name in frame.columns:  # as of y = X["price"] > 10
+            y = y.rename("label")
         with _as_value_errors():
             labels = labels_of(_checked(y), self.funnel)
             check_consistent_length(frame, labels.values)
@@ -97,7 +99,7 @@ class FunnelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _trained(self, frame: pd.DataFrame, labels: Labels, weight: NDArray[np.float64] | None) -> Bundle:
-        seed = self.random_state
+        seed = _plain(self.random_state)
         if not isinstance(seed, int):
             seed = int(check_random_state(seed).randint(2**31 - 1))
         experiment = self._experiment(seed)
@@ -106,19 +108,20 @@ class FunnelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         rows, dev = _split(labels.depth, self.validation_fraction, seed)
         with TemporaryDirectory(prefix="funnelcast-") as name:
             table, run = Path(name) / "table", Path(name) / Path(name).name  # by which callbacks call the run
-            prepare(schema, table, train=log.take(rows), dev=log.take(dev))
+            try:
+                prepare(schema, table, train=log.take(rows), dev=log.take(dev), max_bad=0.0)
+            except QuarantineError as error:  # without the list of them, which the folder is gone with
+                raise EstimatorError(str(error).partition(". They are listed")[0]) from None
             return train(experiment, table, run, parts=("dev",), baselines=False, callbacks=self.callbacks).bundle
 
     def _experiment(self, seed: int) -> Experiment:
         model = self.model
         given = Experiment.from_dict(dict(model), "model") if isinstance(model, Mapping) else experiment_of(model)
-        workers = {} if self.workers is None else {"workers": self.workers}
+        workers = {} if self.workers is None else {"workers": _plain(self.workers)}
         settings = given.model_dump(mode="json") | {"seed": seed} | workers
         if self.epochs is not None:
-            settings["stages"] = [stage | {"epochs": self.epochs} for stage in settings["stages"]]
-        return Experiment.from_dict(
-            settings | ({} if self.workers is None else {"workers": self.workers}), "parameters"
-        )
+            settings["stages"] = [stage | {"epochs": _plain(self.epochs)} for stage in settings["stages"]]
+        return Experiment.from_dict(settings, "parameters")
 
     def predict_funnel(self, X: Any) -> pd.DataFrame:
         """Return the probabilities by name, such as p_click, p_conversion and p_conversion_given_click, one row per row
@@ -161,8 +164,8 @@ class FunnelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Write the bundle, which the command line reads too, with what `load` needs beside it; whole or not there.
         Raises FunnelcastError where the folder exists and `replace` is not set."""
         check_is_fitted(self)
-        own = self.get_params(deep=False) | {"callbacks": ()}
-        funnel, state = self.funnel, self.random_state
+        own = {name: _plain(value) for name, value in self.get_params(deep=False).items()} | {"callbacks": ()}
+        funnel, state = self.funnel, own["random_state"]
         own["funnel"] = funnel.model_dump(mode="json") if isinstance(funnel, Funnel) else funnel
         own["model"] = self.predictor_.bundle.experiment
         own["random_state"] = state if isinstance(state, int) else None
@@ -225,6 +228,11 @@ class FunnelClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tags.classifier_tags.multi_label = True
         tags.input_tags.allow_nan = True
         return tags
+
+
+def _plain(value: Any) -> Any:
+    """A number of NumPy, as searches draw them, as one of Python."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _checked(y: Any) -> Any:

@@ -47,6 +47,8 @@ def labels_of(y: Any, funnel: Funnel | str | None, classes: NDArray[Any] | None 
     `funnel`: none for a chain of y's columns; of None or a text, rows must agree with it. `classes`: (2,) of one step;
     by default the values that y has, in ascending order. Raises EstimatorError.
     """
+    if hasattr(y, "to_pandas"):
+        y = y.to_pandas()
     given = np.asarray(y)
     if given.ndim == 2 and given.shape[1] == 1:
         y, given = (y.iloc[:, 0] if hasattr(y, "iloc") else given[:, 0]), given[:, 0]
