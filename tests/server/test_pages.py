@@ -87,8 +87,8 @@ def test_the_api_lists_all_addresses(browser: Browser, server: Server) -> None:
     page.close()
 
 
-def test_a_fuzzer_finds_nothing(server: Server) -> None:
+def test_a_fuzzer_finds_nothing(server: Server, tmp_path: Path) -> None:
     command = [str(Path(sys.executable).with_name("schemathesis")), "run", f"http://{server.url}/openapi.json"]
     command += ["--checks", CHECKS, "--max-examples", "15", "--seed", "1", "--no-color"]
-    found = subprocess.run(command, capture_output=True, text=True)
+    found = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert found.returncode == 0, found.stdout[-5000:]
