@@ -107,6 +107,13 @@ class Server:
         path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in path.read_text().split()]
 
+    def until_no_children(self, seconds: float = 20) -> None:
+        """All scoring processes have ended."""
+        deadline = time.monotonic() + seconds
+        while found := self.children():
+            assert time.monotonic() < deadline, f"scoring processes that have not ended: {found}"
+            time.sleep(0.01)
+
 
 @contextmanager
 def serving(folder: Path, *options: str, ready: bool = True) -> Iterator[Server]:
