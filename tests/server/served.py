@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import pyarrow as pa
 
 from funnelcast.data.encoder import Encoder
@@ -49,6 +50,21 @@ ROWS: dict[str, Any] = {
     "words": ["x|y", "", "z"],
     "seen": [[1, 2, 3, 4], [5], []],
 }
+TENSORS: list[tuple[str, str, Any]] = [
+    ("user", "BYTES", np.array([b"u1", b"u2", b"none"], object)),
+    ("item", "INT64", np.array([3, 4, 99])),
+    ("price", "FP64", np.array([9.5, np.nan, 12.0])),
+    ("age", "FP32", np.array([30.0, 41.5, np.nan], np.float32)),
+    ("tags", "BYTES", np.array([b"a", b"b", b"c"], object)),
+    ("tags.lengths", "INT64", np.array([2, 0, 1])),
+    ("tag_weights", "FP64", np.array([1.0, 0.5, 2.0])),
+    ("tag_weights.lengths", "INT32", np.array([2, 0, 1], np.int32)),
+    ("words", "BYTES", np.array([b"x|y", b"", b"z"], object)),
+    ("seen", "INT64", np.array([1, 2, 3, 4, 5])),
+    ("seen.lengths", "INT64", np.array([4, 1, 0])),
+    ("user.valid", "BOOL", np.array([True, True, False])),
+]
+"""`ROWS` as the protocol has them: names, types and values."""
 
 
 def encoder() -> Encoder:
@@ -72,7 +88,9 @@ class Server:
         self.process, self._stderr = process, stderr
         self.log: list[dict[str, Any]] = []
         """Lines that were read of it."""
-        self.url = str(self.until("listening")["address"]).partition("//")[2]
+        listening = self.until("listening")
+        self.url = str(listening["address"]).partition("//")[2]
+        self.grpc = str(listening.get("grpc", ""))
 
     def ask(
         self, path: str, body: Any = None, method: str | None = None, **headers: str
@@ -133,3 +151,13 @@ def serving(folder: Path, *options: str, ready: bool = True) -> Iterator[Server]
             finally:
                 process.kill()
                 process.wait()
+
+
+def certificate(folder: Path, name: str, *options: str) -> tuple[Path, Path]:
+    """One of its own authority for 127.0.0.1, and its key."""
+    key, made = folder / f"{name}.key", folder / f"{name}.pem"
+    subject = ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-keyout", str(key), "-out", str(made), "-days", "2", *subject, *options]
+    subprocess.run(command, check=True, capture_output=True)
+    return made, key

@@ -12,7 +12,7 @@ import pytest
 import tritonclient.http as triton
 
 from funnelcast.serving.predictor import load
-from tests.server.served import ROWS, Server
+from tests.server.served import ROWS, TENSORS, Server
 
 pytestmark = pytest.mark.slow
 INFER = "/v2/models/funnel/infer"
@@ -21,20 +21,7 @@ INFER = "/v2/models/funnel/infer"
 def inputs(binary: bool) -> list[triton.InferInput]:
     """Those of `ROWS`."""
     made = []
-    for name, datatype, values in [
-        ("user", "BYTES", np.array([b"u1", b"u2", b"none"], object)),
-        ("item", "INT64", np.array([3, 4, 99])),
-        ("price", "FP64", np.array([9.5, np.nan, 12.0])),
-        ("age", "FP32", np.array([30.0, 41.5, np.nan], np.float32)),
-        ("tags", "BYTES", np.array([b"a", b"b", b"c"], object)),
-        ("tags.lengths", "INT64", np.array([2, 0, 1])),
-        ("tag_weights", "FP64", np.array([1.0, 0.5, 2.0])),
-        ("tag_weights.lengths", "INT32", np.array([2, 0, 1], np.int32)),
-        ("words", "BYTES", np.array([b"x|y", b"", b"z"], object)),
-        ("seen", "INT64", np.array([1, 2, 3, 4, 5])),
-        ("seen.lengths", "INT64", np.array([4, 1, 0])),
-        ("user.valid", "BOOL", np.array([True, True, False])),
-    ]:
+    for name, datatype, values in TENSORS:
         each = triton.InferInput(name, list(values.shape), datatype)
         each.set_data_from_numpy(values, binary_data=binary)
         made.append(each)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from funnelcast.serving.predictor import load
-from tests.server.served import COMMAND, ROWS, Server, bundle, serving
+from tests.server.served import COMMAND, ROWS, Server, bundle, certificate, serving
 
 pytestmark = pytest.mark.slow
 BODY = {"columns": ROWS}
@@ -134,15 +134,6 @@ def test_requests_that_wait_too_long_are_not_scored(folder: Path) -> None:
     with serving(folder, "--deadline", "0.001") as server, ThreadPoolExecutor(8) as clients:
         answers = list(clients.map(lambda _: server.ask("/v1/rows", {"columns": rows}), range(8)))
         assert {status for status, _, _ in answers} <= {200, 504} and any(status == 504 for status, _, _ in answers)
-
-
-def certificate(folder: Path, name: str, *options: str) -> tuple[Path, Path]:
-    key, made = folder / f"{name}.key", folder / f"{name}.pem"
-    subject = ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-keyout", str(key), "-out", str(made), "-days", "2", *subject, *options]
-    subprocess.run(command, check=True, capture_output=True)
-    return made, key
 
 
 def test_certificates_of_the_server_and_of_clients(folder: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`funnelcast serve`: a bundle behind HTTP."""
+"""`funnelcast serve`: a bundle behind HTTP and gRPC."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from funnelcast.errors import FunnelcastError
+from funnelcast.runtime.extras import require_extra
 
 KEYS = "FUNNELCAST_API_KEYS"
 
@@ -20,6 +21,7 @@ def serve(
         str, typer.Option(help="Where to listen; 0.0.0.0 for all of the machine's addresses.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for any that is free; the log says which.")] = 8080,
+    grpc_port: Annotated[int | None, typer.Option(min=0, max=65535, help="Serve gRPC as well; 0 for any.")] = None,
     name: Annotated[str, typer.Option(help="Of the model, in addresses.")] = "funnel",
     processes: Annotated[int, typer.Option(min=1, help="That score, each with the bundle in its memory.")] = 1,
     precision: Annotated[str, typer.Option(help="Of matrix products: float32 or bfloat16.")] = "float32",
@@ -38,15 +40,18 @@ def serve(
     repository: Annotated[bool, typer.Option("--repository", help="Let clients load and unload the model.")] = False,
     log_requests: Annotated[bool, typer.Option(help="A line of the log for each request.")] = True,
 ) -> None:
-    """Serve probabilities over HTTP: the Open Inference Protocol, and plain rows as JSON or Arrow.
+    """Serve probabilities: the Open Inference Protocol over HTTP and gRPC, and plain rows as JSON or Arrow.
 
     Example: [bold]funnelcast serve run/bundle[/], then
     [bold]curl localhost:8080/v1/rows -d '{"rows": [{"user": 17, "item": 3}]}'[/]
 
     Ready when /v2/health/ready answers 200. SIGHUP loads what the folder has then, without a pause; SIGTERM ends it.
     """
+    if grpc_port is not None:
+        for library in ("grpc", "google.protobuf"):
+            require_extra(library, "serve-grpc", "--grpc-port")
     try:
-        from funnelcast.server.run import Address
+        from funnelcast.server.address import Address
         from funnelcast.server.run import serve as run
     except ImportError as error:
         raise FunnelcastError(f"{error.name} is not installed; for serving: pip install 'funnelcast[serve]'") from None
@@ -62,7 +67,7 @@ def serve(
         repository=repository,
         log_requests=log_requests,
     )
-    run(settings, Address(host, port, certificate, key, client_ca))
+    run(settings, Address(host, port, grpc_port, certificate, key, client_ca))
 
 
 def keys_of(path: Path | None) -> tuple[str, ...]:

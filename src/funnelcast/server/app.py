@@ -20,7 +20,7 @@ from funnelcast.server.headers import ARROW, JSON, JSON_BYTES
 from funnelcast.server.messages import Message
 from funnelcast.server.metrics import Metrics
 from funnelcast.server.openapi import openapi_of
-from funnelcast.server.refused import RefusedError, busy
+from funnelcast.server.refused import RefusedError, busy, require_served
 from funnelcast.server.repository import Repository
 from funnelcast.server.scorers import Scorers
 from funnelcast.server.settings import Settings
@@ -51,17 +51,44 @@ class Front:
             *page_routes.routes(),
         ]
         app = Starlette(routes=routes, exception_handlers=handlers)  # type: ignore[arg-type]
-        self.app = Gate(app, settings.keys, settings.log_requests, self.metrics.count)
+        self.gate = Gate(app, settings.keys, settings.log_requests, self.metrics.count)
 
     def _of_model(self, rest: str, handler: Handler, method: str) -> list[Route]:
         """The address of a model, and of a version of it."""
         model = "/v2/models/{model}"
         return [Route(base + rest, handler, methods=[method]) for base in (model, model + "/versions/{version}")]
 
-    async def server(self, request: Request) -> Response:
+    def metadata(self) -> dict[str, Any]:
         """What this is."""
         extensions = ["binary_tensor_data", *["model_repository"] * self.settings.repository]
-        return _json({"name": "funnelcast", "version": version("funnelcast"), "extensions": extensions})
+        return {"name": "funnelcast", "version": version("funnelcast"), "extensions": extensions}
+
+    def model_metadata(self, name: str, version: str | None) -> dict[str, Any]:
+        """The model's inputs and outputs. Raises RefusedError."""
+        found = self.described(name, version)
+        said = {"name": found["name"], "versions": [found["version"]], "platform": "funnelcast"}
+        return {**said, "inputs": found["inputs"], "outputs": found["outputs"]}
+
+    def described(self, name: str, version: str | None) -> dict[str, Any]:
+        """What the scoring processes say of the model. Raises RefusedError for another model or version."""
+        own = self.settings.scoring.name
+        require_served(own, name)
+        found = self.scorers.description
+        if found is None:
+            raise busy(f"the model {own!r} is not ready; try again")
+        require_served(own, name, found["version"], version)
+        return found
+
+    async def ask(self, head: dict[str, Any], body: bytes, seconds: float | None = None) -> Message:
+        """The answer of a scoring process, which begins within `seconds`. Raises RefusedError."""
+        answer = await self.scorers.ask(head, body, seconds)
+        if (status := answer.head["status"]) != 200:
+            raise RefusedError(status, answer.head["error"])
+        return answer
+
+    async def server(self, request: Request) -> Response:
+        """What this is."""
+        return _json(self.metadata())
 
     async def live(self, request: Request) -> Response:
         """Whether the server answers."""
@@ -73,17 +100,15 @@ class Front:
 
     async def model(self, request: Request) -> Response:
         """The model's inputs and outputs."""
-        found = self._described(request)
-        said = {"name": found["name"], "versions": [found["version"]], "platform": "funnelcast"}
-        return _json({**said, "inputs": found["inputs"], "outputs": found["outputs"]})
+        return _json(self.model_metadata(*_model(request)))
 
     async def model_ready(self, request: Request) -> Response:
         """Whether that model answers."""
-        return _json({"name": self._described(request)["name"], "ready": True})
+        return _json({"name": self.described(*_model(request))["name"], "ready": True})
 
     async def infer(self, request: Request) -> Response:
         """Probabilities of tensors."""
-        self._described(request)
+        self.described(*_model(request))
         header = request.headers.get(JSON_BYTES)
         if header is not None and not (header.isascii() and header.isdigit()):
             raise RefusedError(400, f"{JSON_BYTES} is {header!r}; give the number of bytes of the JSON")
@@ -113,23 +138,13 @@ class Front:
         return _json(openapi_of(found, has_keys=bool(self.settings.keys)))
 
     async def _answer(self, head: dict[str, Any], body: bytes) -> Response:
-        answer: Message = await self.scorers.ask(head, body)
-        if (status := answer.head["status"]) != 200:
-            raise RefusedError(status, answer.head["error"])
+        answer = await self.ask(head, body)
         return Response(answer.body, headers=answer.head["headers"])
 
-    def _described(self, request: Request) -> dict[str, Any]:
-        """Raises RefusedError for a model or a version that is not served."""
-        name, wanted = request.path_params["model"], request.path_params.get("version")
-        own = self.settings.scoring.name
-        if name != own:
-            raise RefusedError(404, f"there is no model {name!r}; this server has {own!r}")
-        found = self.scorers.description
-        if found is None:
-            raise busy(f"the model {own!r} is not ready; try again")
-        if wanted not in (None, found["version"]):
-            raise RefusedError(404, f"the model {own!r} has no version {wanted!r}; it has {found['version']!r}")
-        return found
+
+def _model(request: Request) -> tuple[str, str | None]:
+    """Name and version in an address."""
+    return request.path_params["model"], request.path_params.get("version")
 
 
 def _json(said: Any, status: int = 200) -> Response:

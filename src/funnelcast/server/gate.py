@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from funnelcast.server import page_routes
+from funnelcast.server.headers import GRPC
 from funnelcast.server.logs import log
 from funnelcast.server.refused import RefusedError, busy
 
-OPEN: Final = ("/v2/health/live", "/v2/health/ready", *page_routes.OPEN)
+OPEN: Final = (
+    "/v2/health/live", "/v2/health/ready", f"{GRPC}ServerLive", f"{GRPC}ServerReady", *page_routes.OPEN
+)  # fmt: skip
 """What a load balancer asks, and pages without figures: they need no key."""
 MOST: Final = 1024
 """Requests at once, those whose bodies still come among them."""
@@ -37,7 +40,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 500
+        status = 500
 
         async def watched(message: Message) -> None:
             nonlocal status
@@ -45,29 +48,37 @@ class Gate:
                 status = message["status"]
             await send(message)
 
-        self._active += 1
+        started = self.begin()
         try:
-            self._check(scope)
+            self.check(scope["path"], dict(scope["headers"]))
             await self._app(scope, receive, watched)
         except RefusedError as refused:
             await send_error(watched, refused)
         finally:
-            self._active -= 1
-            seconds = time.perf_counter() - started
-            self._on_end(scope["path"], status, seconds)
-            if self._log:
-                ms = round(1e3 * seconds, 3)
-                log("request", method=scope["method"], path=scope["path"], status=status, ms=ms)
+            self.end(started, scope["method"], scope["path"], status)
 
-    def _check(self, scope: Scope) -> None:
-        """Raises RefusedError."""
+    def begin(self) -> float:
+        """A request has come; what it returns goes to `end`."""
+        self._active += 1
+        return time.perf_counter()
+
+    def check(self, path: str, headers: Mapping[bytes, bytes]) -> None:
+        """Raises RefusedError for a request that may not be served."""
         if self._active > MOST:
             raise busy(f"{MOST} requests are open; try again")
-        if self._keys and scope["path"] not in OPEN and not self._is_known(dict(scope["headers"])):
+        if self._keys and path not in OPEN and not self._is_known(headers):
             message = "the request has no known API key; send it as the header authorization: Bearer KEY"
             raise RefusedError(401, message, {"www-authenticate": "Bearer"})
 
-    def _is_known(self, headers: dict[bytes, bytes]) -> bool:
+    def end(self, started: float, method: str, path: str, status: int) -> None:
+        """A request that has begun is over: count and log it."""
+        self._active -= 1
+        seconds = time.perf_counter() - started
+        self._on_end(path, status, seconds)
+        if self._log:
+            log("request", method=method, path=path, status=status, ms=round(1e3 * seconds, 3))
+
+    def _is_known(self, headers: Mapping[bytes, bytes]) -> bool:
         """In a time that says nothing of the keys: all are compared, by digests of one length."""
         given = headers.get(b"x-api-key") or headers.get(b"authorization", b"").removeprefix(b"Bearer ")
         found = [hmac.compare_digest(_digest(given), key) for key in self._keys]

@@ -51,7 +51,8 @@ def read_request(body: bytes, header: int | None) -> Request:
     if at != len(rest):
         raise InputError(f"{len(rest) - at} bytes follow the last tensor; let the inputs' binary_data_size add up")
     own = _parameters(said)
-    return Request(tensors, _outputs(said), own.get("binary_data_output") is True, _id(said), _seconds(own))
+    binary, seconds = own.get("binary_data_output") is True, seconds_of(own.get("timeout"))
+    return Request(tensors, _outputs(said), binary, _id(said), seconds)
 
 
 def loads(text: bytes) -> dict[str, Any]:
@@ -77,13 +78,13 @@ def _id(said: dict[str, Any]) -> str | None:
     return found
 
 
-def _seconds(parameters: dict[str, Any]) -> float | None:
-    found = parameters.get("timeout")
-    if found is None:
+def seconds_of(timeout: Any) -> float | None:
+    """Of the parameter `timeout`, which is in microseconds; 0 is none. Raises InputError."""
+    if timeout is None:
         return None
-    if type(found) is not int or found < 0:
-        raise InputError(f"the parameter timeout is {found!r}; give whole microseconds")
-    return found / 1e6 or None
+    if type(timeout) is not int or timeout < 0:
+        raise InputError(f"the parameter timeout is {timeout!r}; give whole microseconds")
+    return timeout / 1e6 or None
 
 
 def _outputs(said: dict[str, Any]) -> dict[str, bool]:

@@ -14,7 +14,7 @@ SECONDS: Final = (0.001, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.015, 0.02, 
 """Upper edges of the histogram of latency."""
 LAST: Final = 10_000
 """Requests of which quantiles are shown."""
-_SCORED: Final = ("/infer", "/v1/rows")
+_SCORED: Final = ("/infer", "/v1/rows", "/ModelInfer")
 """How paths end that score."""
 
 

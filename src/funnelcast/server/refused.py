@@ -16,3 +16,11 @@ class RefusedError(Exception):
 def busy(message: str, seconds: int = 1) -> RefusedError:
     """503, with the time after which to try again."""
     return RefusedError(503, message, {"retry-after": str(seconds)})
+
+
+def require_served(own: str, name: str, version: str = "", wanted: str | None = None) -> None:
+    """Raises RefusedError for another model than `own`, and for another version of it than the one there is."""
+    if name != own:
+        raise RefusedError(404, f"there is no model {name!r}; this server has {own!r}")
+    if wanted not in (None, "", version):
+        raise RefusedError(404, f"the model {own!r} has no version {wanted!r}; it has {version!r}")

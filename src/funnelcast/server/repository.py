@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from funnelcast.errors import FunnelcastError
 from funnelcast.server.body import read_body
-from funnelcast.server.refused import RefusedError
+from funnelcast.server.refused import RefusedError, require_served
 from funnelcast.server.scorers import Scorers
 from funnelcast.server.settings import Settings
 
@@ -62,9 +62,7 @@ class Repository:
 
     def _require(self, name: str, parameters: Any) -> None:
         self._require_allowed()
-        own = self._settings.scoring.name
-        if name != own:
-            raise RefusedError(404, f"there is no model {name!r}; this server has {own!r}")
+        require_served(self._settings.scoring.name, name)
         more = sorted(set(parameters or ()) - IGNORED)
         if more:
             raise RefusedError(400, f"the parameter {more[0]!r} is not known; what is loaded is what the folder has")

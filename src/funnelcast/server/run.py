@@ -7,16 +7,15 @@ import logging
 import signal
 import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import uvicorn
 import uvloop
 
 from funnelcast.errors import FunnelcastError
+from funnelcast.server.address import Address
 from funnelcast.server.app import Front
 from funnelcast.server.logs import AsJson, log
 from funnelcast.server.scorers import Scorers
@@ -26,36 +25,11 @@ GRACE = 30
 """Seconds that requests have to end when the server is stopped."""
 
 
-@dataclass(frozen=True)
-class Address:
-    """Where a server listens, and by what certificate."""
-
-    host: str = "127.0.0.1"
-    port: int = 8080
-    """0 for any that is free."""
-    certificate: Path | None = None
-    """With its chain; requests are encrypted then."""
-    key: Path | None = None
-    """Of the certificate."""
-    client_ca: Path | None = None
-    """Of which a client needs a certificate."""
-
-
-def serve(settings: Settings, address: Address = Address()) -> None:
+def serve(settings: Settings, address: Address) -> None:
     """Serve until SIGTERM or Ctrl-C; SIGHUP loads the bundle anew. Raises FunnelcastError."""
     logging.basicConfig(handlers=[AsJson()], level=logging.WARNING, force=True)
-    with _listening(address) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with address.listener() as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve(settings, address, listener))
-
-
-def _listening(address: Address) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    try:
-        return socket.create_server((address.host, address.port), family=family, backlog=2048)
-    except OSError as error:
-        raise FunnelcastError(
-            f"cannot listen on {address.host}:{address.port} ({error.strerror}); choose another --host or --port"
-        ) from None
 
 
 class _Server(uvicorn.Server):
@@ -69,13 +43,38 @@ class _Server(uvicorn.Server):
 
 async def _serve(settings: Settings, address: Address, listener: socket.socket) -> None:
     scorers = Scorers(settings)
-    server = _Server(_configured(Front(settings, scorers), address))
+    front = Front(settings, scorers)
+    server = _Server(_configured(front, address))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.handle_exit, number, None)
     loop.add_signal_handler(signal.SIGHUP, lambda: scorers.reload())
-    host, port = listener.getsockname()[:2]
-    log("listening", address=f"http{'s' * (address.certificate is not None)}://{host}:{port}")
+    try:
+        async with _grpc(front, address) as grpc:
+            host, port = listener.getsockname()[:2]
+            log("listening", address=f"http{'s' * (address.certificate is not None)}://{host}:{port}", **grpc)
+            await _until_stopped(server, listener, scorers)
+    finally:
+        await scorers.close()
+
+
+@asynccontextmanager
+async def _grpc(front: Front, address: Address) -> AsyncIterator[dict[str, str]]:
+    """A gRPC server where the address has a port for it, and what the log says of it."""
+    if address.grpc_port is None:
+        yield {}
+        return
+    from funnelcast.server.grpc_front import GrpcFront  # its libraries are an extra
+
+    own = GrpcFront(front, address)
+    await own.start()
+    try:
+        yield {"grpc": f"{address.host}:{own.port}"}
+    finally:
+        await own.stop(GRACE)
+
+
+async def _until_stopped(server: uvicorn.Server, listener: socket.socket, scorers: Scorers) -> None:
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     loading = asyncio.create_task(scorers.replace(low=False))
     try:
@@ -88,7 +87,6 @@ async def _serve(settings: Settings, address: Address, listener: socket.socket) 
         if loading.done() and (loading.cancelled() or loading.exception() is not None):
             server.should_exit = True
         await serving
-        await scorers.close()
 
 
 def _configured(front: Front, address: Address) -> uvicorn.Config:
@@ -96,7 +94,7 @@ def _configured(front: Front, address: Address) -> uvicorn.Config:
     if address.client_ca is not None:
         more = {"ssl_ca_certs": str(address.client_ca), "ssl_cert_reqs": ssl.CERT_REQUIRED}
     config = uvicorn.Config(
-        front.app,
+        front.gate,
         lifespan="off",
         interface="asgi3",
         http="httptools",

@@ -44,9 +44,10 @@ class Scorers:
         """Requests that no process has yet."""
         return len(self._waiting)
 
-    async def ask(self, head: dict[str, Any], body: bytes) -> Message:
-        """The answer to a request, which waits where all processes have enough. Raises RefusedError."""
-        head |= {"arrived": time.monotonic(), "seconds": self.settings.limits.seconds}
+    async def ask(self, head: dict[str, Any], body: bytes, seconds: float | None = None) -> Message:
+        """The answer to a request, which waits at most `seconds` for a free process. Raises RefusedError."""
+        most = self.settings.limits.seconds
+        head |= {"arrived": time.monotonic(), "seconds": most if seconds is None else min(most, seconds)}
         scorer = self._free()
         while scorer is None:
             await self._wait()

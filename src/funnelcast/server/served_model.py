@@ -10,9 +10,9 @@ from funnelcast.errors import FunnelcastError
 from funnelcast.server.assemble import Rows, rows_of
 from funnelcast.server.figures import Figures
 from funnelcast.server.headers import ARROW, JSON
-from funnelcast.server.infer import Columns, read_request, write_answer
+from funnelcast.server.infer import Columns, Request, read_request, write_answer
 from funnelcast.server.messages import Message
-from funnelcast.server.refused import RefusedError
+from funnelcast.server.refused import RefusedError, require_served
 from funnelcast.server.rows import read_arrow, read_json, write_arrow, write_json
 from funnelcast.server.settings import Scoring
 from funnelcast.server.signature import Signature
@@ -36,6 +36,7 @@ class ServedModel:
         self.version = predictor.bundle.fingerprint
         self._kinds: dict[str, Callable[[dict[str, Any], bytes], Message]] = {
             "infer": self._infer,
+            "grpc": self._grpc,
             "rows": self._rows,
             "figures": lambda head, body: Message({"status": 200, "figures": self.figures.as_dict()}),
         }
@@ -68,11 +69,18 @@ class ServedModel:
 
     def _infer(self, head: dict[str, Any], body: bytes) -> Message:
         request = read_request(body, head["json_bytes"])
-        _require_time(head, request.seconds)
-        self.signature.require_outputs(request.outputs)
-        columns = self._score(rows_of(request.tensors, self.signature))
+        columns = self._score_tensors(head, request)
         headers, answer = write_answer(request, columns, self.settings.name, self.version)
         return _answer(columns, headers, answer)
+
+    def _grpc(self, head: dict[str, Any], body: bytes) -> Message:
+        from funnelcast.server.grpc_infer import GrpcRequest  # its libraries are an extra
+
+        call = GrpcRequest(body)
+        require_served(self.settings.name, call.model, self.version, call.version)
+        request = call.request()
+        columns = self._score_tensors(head, request)
+        return _answer(columns, {}, call.answer(request, columns, self.settings.name, self.version))
 
     def _rows(self, head: dict[str, Any], body: bytes) -> Message:
         _require_time(head, None)
@@ -83,6 +91,11 @@ class ServedModel:
         columns = self._score(rows)
         text = write_json(columns, by_column, self.settings.name, self.version)
         return _answer(columns, {"content-type": JSON}, text)
+
+    def _score_tensors(self, head: dict[str, Any], request: Request) -> Columns:
+        _require_time(head, request.seconds)
+        self.signature.require_outputs(request.outputs)
+        return self._score(rows_of(request.tensors, self.signature))
 
     def _score(self, rows: Rows) -> Columns:
         if rows.own.num_rows > self.settings.max_rows:
