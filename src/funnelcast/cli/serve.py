@@ -39,6 +39,11 @@ def serve(
     max_body: Annotated[int, typer.Option(min=1, help="MiB of a request, after decompression.")] = 16,
     repository: Annotated[bool, typer.Option("--repository", help="Let clients load and unload the model.")] = False,
     log_requests: Annotated[bool, typer.Option(help="A line of the log for each request.")] = True,
+    log_rows: Annotated[
+        Path | None, typer.Option(help="Folder for Parquet files of requests' rows; see `funnelcast replay`.")
+    ] = None,
+    log_share: Annotated[float, typer.Option(min=0, max=1, help="Of requests whose rows are logged.")] = 0.01,
+    log_seconds: Annotated[float, typer.Option(min=0.001, help="Within which logged rows are written.")] = 60.0,
 ) -> None:
     """Serve probabilities: the Open Inference Protocol over HTTP and gRPC, and plain rows as JSON or Arrow.
 
@@ -55,12 +60,13 @@ def serve(
         from funnelcast.server.run import serve as run
     except ImportError as error:
         raise FunnelcastError(f"{error.name} is not installed; for serving: pip install 'funnelcast[serve]'") from None
-    from funnelcast.server.settings import MIB, Limits, Scoring, Settings
+    from funnelcast.server.settings import MIB, Limits, LogRows, Scoring, Settings
 
     if (certificate is None) != (key is None) or (client_ca is not None and certificate is None):
         raise FunnelcastError("an encrypted server needs --certificate and --key, and --client-ca only with them")
+    logged = None if log_rows is None else LogRows(log_rows, log_share, log_seconds)
     settings = Settings(
-        scoring=Scoring(bundle, name, deltas, precision, max_rows),
+        scoring=Scoring(bundle, name, deltas, precision, max_rows, logged),
         limits=Limits(max_body * MIB, queue, deadline),
         processes=processes,
         keys=keys_of(api_keys),

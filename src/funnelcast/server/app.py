@@ -16,7 +16,7 @@ from starlette.routing import Route
 from funnelcast.server import page_routes
 from funnelcast.server.body import read_body
 from funnelcast.server.gate import Gate
-from funnelcast.server.headers import ARROW, JSON, JSON_BYTES
+from funnelcast.server.headers import ARROW, JSON, JSON_BYTES, REQUEST_ID
 from funnelcast.server.messages import Message
 from funnelcast.server.metrics import Metrics
 from funnelcast.server.openapi import openapi_of
@@ -113,13 +113,15 @@ class Front:
         if header is not None and not (header.isascii() and header.isdigit()):
             raise RefusedError(400, f"{JSON_BYTES} is {header!r}; give the number of bytes of the JSON")
         body = await read_body(request, self.settings.limits.body)
-        return await self._answer({"kind": "infer", "json_bytes": None if header is None else int(header)}, body)
+        size = None if header is None else int(header)
+        return await self._answer({"kind": "infer", "json_bytes": size, "id": request.headers.get(REQUEST_ID)}, body)
 
     async def rows(self, request: Request) -> Response:
         """Probabilities of plain rows."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()  # curl has its own for JSON
         body = await read_body(request, self.settings.limits.body)
-        return await self._answer({"kind": "rows", "type": kind if kind == ARROW else JSON}, body)
+        head = {"kind": "rows", "type": kind if kind == ARROW else JSON, "id": request.headers.get(REQUEST_ID)}
+        return await self._answer(head, body)
 
     async def status(self, request: Request) -> Response:
         """What is served, and how it goes."""

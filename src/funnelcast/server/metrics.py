@@ -99,6 +99,8 @@ class _OfScoring(Collector):
         yield from self._by("output", "funnelcast_predicted_mean", "Mean of the predictions", means)
         shifts = {name: said["psi"] for name, said in status["outputs"].items()}
         yield from self._by("output", "funnelcast_predicted_psi", "Stability index against training", shifts)
+        if status["log"] is not None:
+            yield from _of_log(status["log"])
 
     def _by(self, label: str, name: str, about: str, values: dict[str, float | None]) -> Iterator[Metric]:
         family = GaugeMetricFamily(name, about + ", of the last rows", labels=[label])
@@ -106,3 +108,11 @@ class _OfScoring(Collector):
             if value is not None:
                 family.add_metric([key], value)
         yield family
+
+
+def _of_log(counts: dict[str, int]) -> Iterator[Metric]:
+    yield CounterMetricFamily("funnelcast_logged_rows", "Rows in the files of the log of rows", counts["rows"])
+    requests = CounterMetricFamily("funnelcast_logged_requests", "Requests of the log of rows", labels=["result"])
+    for result, name in (("written", "requests"), ("dropped", "dropped"), ("failed", "failed")):
+        requests.add_metric([result], counts[name])
+    yield requests

@@ -8,7 +8,6 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
 from typing import Any
 
 from funnelcast.errors import FunnelcastError
@@ -48,7 +47,7 @@ class Scorer:
             process = await asyncio.create_subprocess_exec(*command, pass_fds=[other.fileno()])
         reader, writer = await asyncio.open_connection(sock=own, limit=1 << 20)
         try:
-            writer.write(Message(_said(scoring, low)).packed())
+            writer.write(Message({"scoring": scoring.as_dict(), "low": low}).packed())
             answer = await read_message(reader)
         except (asyncio.IncompleteReadError, OSError):
             raise FunnelcastError(
@@ -106,12 +105,6 @@ class Scorer:
                     answer.set_exception(_ended())
             self._writer.close()
             self.on_end(self)
-
-
-def _said(scoring: Scoring, low: bool) -> dict[str, Any]:
-    said = asdict(scoring)
-    bundle, deltas = str(said.pop("bundle")), said.pop("deltas")
-    return {"bundle": bundle, "deltas": None if deltas is None else str(deltas), "scoring": said, "low": low}
 
 
 def _ended() -> Exception:

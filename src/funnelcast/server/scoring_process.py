@@ -12,7 +12,6 @@ import socket
 import sys
 import threading
 import traceback
-from pathlib import Path
 from typing import Any
 
 from funnelcast.errors import FunnelcastError
@@ -50,8 +49,7 @@ def _load(said: dict[str, Any], made: list[Any]) -> None:
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW)
         from funnelcast.server.served_model import ServedModel
 
-        paths = {name: None if said[name] is None else Path(said[name]) for name in ("bundle", "deltas")}
-        made.append(ServedModel(Scoring(**{**said["scoring"], **paths})))
+        made.append(ServedModel(Scoring.from_dict(said["scoring"])))
     except BaseException as error:
         made.append(error)
 
@@ -61,8 +59,12 @@ def _serve(channel: Channel, model: Any) -> None:
 
     begin_thread()
     channel.send(Message({"status": 200, **model.description()}))
-    while (message := channel.receive()) is not None:
-        channel.send(_answer(model, message))
+    try:
+        while (message := channel.receive()) is not None:
+            channel.send(_answer(model, message))
+            model.after(message)
+    finally:
+        model.close()
 
 
 def _answer(model: Any, message: Message) -> Message:

@@ -11,8 +11,10 @@ from funnelcast.server.assemble import Rows, rows_of
 from funnelcast.server.figures import Figures
 from funnelcast.server.headers import ARROW, JSON
 from funnelcast.server.infer import Columns, Request, read_request, write_answer
+from funnelcast.server.logged_columns import Answered, LoggedColumns
 from funnelcast.server.messages import Message
 from funnelcast.server.refused import RefusedError, require_served
+from funnelcast.server.request_log import RequestLog
 from funnelcast.server.rows import read_arrow, read_json, write_arrow, write_json
 from funnelcast.server.settings import Scoring
 from funnelcast.server.signature import Signature
@@ -25,7 +27,8 @@ class ServedModel:
     """A loaded bundle that answers requests, one after the other."""
 
     def __init__(self, settings: Scoring) -> None:
-        """Load and warm up. Raises FunnelcastError for a bundle or deltas that cannot be served."""
+        """Load and warm up. Raises FunnelcastError for a bundle or deltas that cannot be served, and for a folder into
+        which rows cannot be logged."""
         predictor = load(settings.bundle, cast(Any, settings.precision))
         check_golden(predictor.bundle, settings.bundle, settings.precision)
         if settings.deltas is not None:
@@ -34,13 +37,16 @@ class ServedModel:
         self.signature = Signature.of(predictor.bundle.encoder, predictor.key)
         self.figures = Figures(predictor.bundle)
         self.version = predictor.bundle.fingerprint
+        self._last: Answered | None = None
         self._kinds: dict[str, Callable[[dict[str, Any], bytes], Message]] = {
             "infer": self._infer,
             "grpc": self._grpc,
             "rows": self._rows,
-            "figures": lambda head, body: Message({"status": 200, "figures": self.figures.as_dict()}),
+            "figures": self._figures,
         }
         warm_up(predictor)
+        own = settings.log_rows
+        self.log = None if own is None else RequestLog(own, LoggedColumns(self.signature, predictor))
 
     def description(self) -> dict[str, Any]:
         """What the front says of the model."""
@@ -60,12 +66,27 @@ class ServedModel:
 
     def answer(self, message: Message) -> Message:
         """The answer to a request, an error's too."""
+        self._last = None
         try:
             return self._kinds[message.head["kind"]](message.head, message.body)
         except RefusedError as refused:
             return Message({"status": refused.status, "error": refused.message})
         except FunnelcastError as error:
             return Message({"status": 400, "error": str(error)})
+
+    def after(self, message: Message) -> None:
+        """What is left to do for a request when its answer has been sent."""
+        if self.log is not None and self._last is not None:
+            self.log.offer(self._last, len(message.body))
+
+    def close(self) -> None:
+        """Write what is left of the log."""
+        if self.log is not None:
+            self.log.close()
+
+    def _figures(self, head: dict[str, Any], body: bytes) -> Message:
+        said = self.figures.as_dict()
+        return Message({"status": 200, "figures": said if self.log is None else {**said, "log": self.log.counts()}})
 
     def _infer(self, head: dict[str, Any], body: bytes) -> Message:
         request = read_request(body, head["json_bytes"])
@@ -85,24 +106,25 @@ class ServedModel:
     def _rows(self, head: dict[str, Any], body: bytes) -> Message:
         _require_time(head, None)
         if head["type"] == ARROW:
-            columns = self._score(read_arrow(body))
+            columns = self._score(read_arrow(body), head.get("id"))
             return _answer(columns, {"content-type": ARROW}, write_arrow(columns))
         rows, by_column = read_json(body, self.signature)
-        columns = self._score(rows)
+        columns = self._score(rows, head.get("id"))
         text = write_json(columns, by_column, self.settings.name, self.version)
         return _answer(columns, {"content-type": JSON}, text)
 
     def _score_tensors(self, head: dict[str, Any], request: Request) -> Columns:
         _require_time(head, request.seconds)
         self.signature.require_outputs(request.outputs)
-        return self._score(rows_of(request.tensors, self.signature))
+        return self._score(rows_of(request.tensors, self.signature), request.id or head.get("id"))
 
-    def _score(self, rows: Rows) -> Columns:
+    def _score(self, rows: Rows, request_id: str | None) -> Columns:
         if rows.own.num_rows > self.settings.max_rows:
             raise RefusedError(413, f"{rows.own.num_rows:,} rows; send at most {self.settings.max_rows:,} in a request")
         encoded = self.predictor.encode(*rows)
         columns = self.predictor.score(encoded)
         self.figures.add(encoded, rows.shared, columns)
+        self._last = Answered(*rows, columns, request_id)
         return columns
 
 

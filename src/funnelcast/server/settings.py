@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 MIB: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class LogRows:
+    """Which rows are logged, and where."""
+
+    folder: Path
+    share: float = 0.01
+    """Of requests."""
+    seconds: float = 60.0
+    """That a row waits at most before it is written."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +32,22 @@ class Scoring:
     precision: str = "float32"
     max_rows: int = 20_000
     """Rows of one request."""
+    log_rows: LogRows | None = None
+    """None where no rows are logged."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        said, log = asdict(self), self.log_rows
+        paths = {"bundle": str(self.bundle), "deltas": None if self.deltas is None else str(self.deltas)}
+        return said | paths | {"log_rows": None if log is None else {**asdict(log), "folder": str(log.folder)}}
+
+    @classmethod
+    def from_dict(cls, said: dict[str, Any]) -> Scoring:
+        """From what `as_dict` says."""
+        deltas, log = said["deltas"], said["log_rows"]
+        paths = {"bundle": Path(said["bundle"]), "deltas": None if deltas is None else Path(deltas)}
+        log_rows = None if log is None else LogRows(**{**log, "folder": Path(log["folder"])})
+        return cls(**{**said, **paths, "log_rows": log_rows})
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ async def status_of(scorers: Scorers, metrics: Metrics) -> dict[str, Any]:
         "missing": _shares(figures.get("missing", {}), rows),
         "unknown": _shares(figures.get("unknown", {}), rows),
         "outputs": {name: _of_output(name, figures, rows) for name in scorers.description["columns"]},
+        "log": figures.get("log"),
     }
 
 
