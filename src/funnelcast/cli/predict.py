@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -12,8 +16,30 @@ from funnelcast.cli.console import AsJson, Replace, out, progress_bars, show_jso
 
 def predict(
     bundle: Annotated[Path, typer.Argument(help="A trained bundle.")],
-    rows: Annotated[Path, typer.Argument(help="Raw rows (.parquet, .csv, .csv.gz), or a prepared table.")],
-    to: Annotated[Path, typer.Option("--out", help="File of the predictions: .parquet or .csv.")],
+    rows: Annotated[
+        Path,
+        typer.Argument(
+            help="Raw rows: a .parquet, .csv, .csv.gz or .arrow file, a folder of such files, - for standard input; or "
+            "a prepared table."
+        ),
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--out",
+            metavar="PATH",
+            help="Predictions: a .parquet, .csv or .arrow file; a name without ending, or with / at its end, for a "
+            "folder of files; - for standard output.",
+        ),
+    ],
+    file_format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="Of the output: csv, parquet or arrow. By default that of its ending; Parquet for a folder, CSV for "
+            "standard output. The rows' format is known by their ending, on standard input by the first bytes.",
+        ),
+    ] = None,
     deltas: Annotated[Path | None, typer.Option(help="A delta of `funnelcast adapt`, or a folder of them.")] = None,
     part: Annotated[str, typer.Option(help="Of a prepared table: train, dev or test.")] = "test",
     precision: Annotated[
@@ -30,20 +56,34 @@ def predict(
     """
     from funnelcast.experiments.predict import predict_file
 
-    with progress_bars(as_json) as progress:
+    with progress_bars(as_json) as progress, _until_nobody_reads(to):
         summary = predict_file(
             bundle,
             rows,
             to,
+            file_format=file_format,
             part=part,
             deltas=deltas,
             replace=replace,
             precision=cast(Any, precision),
             progress=progress,
         )
-    if as_json:
-        show_json(summary)
-    else:
+    with redirect_stdout(sys.stderr) if to == "-" else nullcontext():
+        if as_json:
+            show_json(summary)
+            return
         out.print(f"Wrote {summary['rows']:,} rows to {to}: {', '.join(summary['columns'])}")
         for column, count in summary["unknown_texts"].items():
             out.print(f"  {column}: {count:,} texts where the model knows integers, read as unknown")
+
+
+@contextmanager
+def _until_nobody_reads(to: str) -> Iterator[None]:
+    """A pipe that is closed at its other end, as by `head`, ends the command without a word."""
+    try:
+        yield
+    except BrokenPipeError:
+        if to != "-":
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to flush at the end
+        raise typer.Exit(1) from None

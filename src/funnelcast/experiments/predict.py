@@ -1,30 +1,31 @@
-"""Predicting a file or a part of a table into a file."""
+"""Predicting raw rows or a part of a table into files."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 from numpy.typing import NDArray
 
 from funnelcast.data.arrow import array_of
 from funnelcast.data.columns import UNOBSERVED
 from funnelcast.data.encoder import as_float
-from funnelcast.data.files import check_free, new_file
 from funnelcast.data.labels import encode_labels, mend
-from funnelcast.data.log.rows import BATCH_ROWS
-from funnelcast.data.parquet import parquet_writer
+from funnelcast.data.log.stdin import NAME as STDIN_NAME
+from funnelcast.data.log.stdin import STDIN
+from funnelcast.data.log.typed_files import BATCH_ROWS
 from funnelcast.data.progress import Progress, silent
 from funnelcast.data.table import Table
 from funnelcast.errors import InputError
 from funnelcast.evaluation.score import score
 from funnelcast.experiments.evaluate import require_same_ids
 from funnelcast.experiments.file_rows import rows_with
+from funnelcast.experiments.prediction_files import Target, prediction_writer, target_of
 from funnelcast.experiments.prediction_schema import with_note
 from funnelcast.ops import Precision
 from funnelcast.schema.funnel import Funnel
@@ -37,44 +38,49 @@ def predict_file(
     rows: Path | str,
     out: Path | str,
     *,
+    file_format: str | None = None,
     part: str = "test",
     deltas: Path | str | None = None,
     replace: bool = False,
     precision: Precision = "float32",
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Write predictions of raw rows, or of a `part` (train, dev, test) of a prepared table, to `out`: .parquet or .csv,
-    whole or not there. `deltas`: a file or a folder of them, for raw rows; `precision`: of a bundle's products.
+    """Write predictions of raw rows, or of a `part` (train, dev, test) of a prepared table, to `out`, whole or not
+    there. Raw rows are a Parquet, CSV or Arrow file, a folder of such files, or `-` for standard input; they are read
+    and written in batches. `out` is a file, a folder of files, or `-` for standard output, as its name and
+    `file_format` (csv, parquet, arrow) say. `deltas`: a file or a folder of them, for raw rows; `precision`: of a
+    bundle's products.
 
     Kept columns, the weight, and labels by the names of their steps stand beside them, where the rows have them.
     Returns the number of rows, the columns, and by column of integer ids the texts in it, which are read as unknown.
     Raises FunnelcastError.
     """
-    rows, out = Path(rows), Path(out)
-    if out.suffix not in (".parquet", ".csv"):
-        raise InputError(f"--out {out} must end in .parquet or .csv")
-    if out.is_dir():
-        raise InputError(f"--out {out} is a folder; name a file, such as {out / f'predictions{out.suffix}'}")
-    check_free(out, replace=replace)
+    target, rows = target_of(out, file_format), Path(rows)
+    target.check(replace=replace)
+    is_table = (rows / "manifest.json").is_file()
+    if not is_table:
+        _require_apart(rows, target)
     predictor = bundle if isinstance(bundle, Predictor) else Predictor(bundle_of(bundle), precision=precision)
     predictor = predictor if deltas is None else predictor.with_deltas(deltas)
-    is_table = (rows / "manifest.json").is_file()
     texts: dict[str, int] = {}
-    chunks = (
-        _of_table(predictor, Table.open(rows), part, progress) if is_table else _of_file(predictor, rows, out, texts)
-    )
-    count, names = 0, []
-    with new_file(out) as partial, closing(chunks):
-        writer = None
+    with ExitStack() as stack:
+        writer = stack.enter_context(prediction_writer(target, predictor.bundle.fingerprint, replace=replace))
+        aside = Path(stack.enter_context(TemporaryDirectory()), "rows") if target.is_stdout else target.path
+        source = _of_table(predictor, Table.open(rows), part, progress) if is_table else None
+        chunks = stack.enter_context(closing(source or _of_file(predictor, rows, aside, texts)))
+        names = []
         for chunk in chunks:
-            writer = writer or _writer(partial, out.suffix, chunk)
-            writer.write_table(chunk)
-            count, names = count + len(chunk), chunk.column_names
-            progress("write", count, 0, "rows")
-        assert writer is not None  # there is one chunk at least
-        writer.close()
-    progress("write", count, count, "rows")
-    return {"rows": count, "columns": names, "unknown_texts": texts}
+            writer.write(chunk)
+            names = chunk.column_names
+            progress("write", writer.rows, 0, "rows")
+    progress("write", writer.rows, writer.rows, "rows")
+    return {"rows": writer.rows, "columns": names, "unknown_texts": texts}
+
+
+def _require_apart(rows: Path, target: Target) -> None:
+    one, other = rows.resolve(), target.path.resolve()
+    if rows != STDIN and not target.is_stdout and (one == other or one in other.parents or other in one.parents):
+        raise InputError(f"--out {target.path} and the rows {rows} are or hold each other; write to another place")
 
 
 def first_rows(bundle: Path | str, table: Path | str, rows: int) -> pa.Table:
@@ -83,23 +89,16 @@ def first_rows(bundle: Path | str, table: Path | str, rows: int) -> pa.Table:
     return next(_of_table(predictor, Table.open(table), "test", silent)).slice(0, rows)
 
 
-def _writer(path: Path, kind: str, first: pa.Table) -> Any:
-    for field in first.schema if kind == ".csv" else ():
-        if pa.types.is_nested(field.type) or pa.types.is_binary(field.type):
-            raise InputError(f"{field.name!r} holds {field.type}, which no CSV can; give --out FILE.parquet")
-    return parquet_writer(path, first) if kind == ".parquet" else pa.csv.CSVWriter(path, first.schema)
-
-
-def _of_file(predictor: Predictor, rows: Path, out: Path, texts: dict[str, int]) -> Generator[pa.Table]:
+def _of_file(predictor: Predictor, rows: Path, aside: Path, texts: dict[str, int]) -> Generator[pa.Table]:
     schema = predictor.bundle.encoder.schema
-    for batch in rows_with(rows, predictor.bundle.encoder, out, predictor.key, texts):
+    for batch in rows_with(rows, predictor.bundle.encoder, aside, predictor.key, texts):
         table = pa.Table.from_batches([batch])
         kept = {column: table[column] for column in schema.keep if column in table.column_names}
         try:
             weight, labels = _raw_weight(table, schema.weight), _raw_labels(batch, schema.funnel)
             yield _chunk(predictor, kept, weight, labels, predictor.predict_arrow(table))
         except InputError as error:
-            raise InputError(f"{rows}: {error}") from None
+            raise InputError(f"{STDIN_NAME if rows == STDIN else rows}: {error}") from None
 
 
 def _of_table(predictor: Predictor, table: Table, part: str, progress: Progress) -> Generator[pa.Table]:

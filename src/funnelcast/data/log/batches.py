@@ -44,13 +44,14 @@ def read_arrow(path: Path) -> Iterator[pa.RecordBatch]:
 def even(batches: Iterable[pa.RecordBatch], size: int = BATCH) -> Iterator[pa.RecordBatch]:
     """The same rows in batches of `size`, the last one smaller; no rows are one empty batch, no batch is none."""
     held: list[pa.RecordBatch] = []
-    given = False
+    rows, given = 0, False
     for batch in batches:
         held.append(batch)
-        while sum(len(b) for b in held) >= size:
+        rows += len(batch)
+        while rows >= size:
             table = pa.Table.from_batches(held).combine_chunks()
             yield table.slice(0, size).to_batches()[0]
-            held, given = table.slice(size).to_batches(), True
+            held, given, rows = table.slice(size).to_batches(), True, rows - size
     if held and (any(len(batch) for batch in held) or not given):
         table = pa.Table.from_batches(held).combine_chunks()
         yield (table.to_batches() or [empty(table.schema)])[0]

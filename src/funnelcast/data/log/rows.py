@@ -1,4 +1,4 @@
-"""Raw rows to score, from a file: Parquet or CSV, read as `prepare` reads them, in batches of one size."""
+"""Raw rows to score: Parquet, CSV or Arrow, read as `prepare` reads them, in batches of one size."""
 
 from __future__ import annotations
 
@@ -11,95 +11,132 @@ import pyarrow.parquet as pq
 
 from funnelcast.data.encoder import Encoder
 from funnelcast.data.files import work_folder
-from funnelcast.data.log.batches import empty, even, read_batches
+from funnelcast.data.log.batches import even
 from funnelcast.data.log.csv_source import NoHeaderError, read_header
 from funnelcast.data.log.engine import Engine, engine_errors
 from funnelcast.data.log.roles import Use, columns, uses
-from funnelcast.data.log.sources import Source, find_files, kind_of, open_source
+from funnelcast.data.log.row_files import RowFiles, find_row_files
+from funnelcast.data.log.sources import ROW, Source, kind_of, open_source
+from funnelcast.data.log.stdin import NAME, STDIN, stdin_file, stdin_stream
 from funnelcast.data.log.text_types import as_type, is_no_integer, is_unreadable, text_tables, text_types
+from funnelcast.data.log.typed_files import (
+    BATCH_ROWS,
+    TypedFile,
+    arrow_file,
+    parquet_file,
+    require_same_columns,
+    typed_rows,
+)
 from funnelcast.errors import InputError
 from funnelcast.schema.features import ListFeature
 
-BATCH_ROWS = 65536
 _RAW = "raw Ali-CCP files are prepared first: funnelcast prepare ali-ccp, then funnelcast predict BUNDLE TABLE"
+_OPEN = {"parquet": parquet_file, "arrow": arrow_file}
 
 
 def read_rows(
     path: Path, encoder: Encoder, out: Path, batch_rows: int = BATCH_ROWS, texts: dict[str, int] | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Batches of `batch_rows` rows, the last one smaller, at least one; of the columns that the encoder's schema names.
+    They come from a file, a folder of files or, for `-`, standard input.
 
     A CSV is staged beside `out`, what they are read for. `texts` takes the number of texts, read as unknown, in each
     column whose ids are integers. Raises DataError, InputError.
     """
-    files, kind = find_files(path), kind_of(path)
-    with engine_errors(path):
-        if kind == ".parquet":
-            batches = _read_parquet(files, encoder, batch_rows)
+    texts = {} if texts is None else texts
+    with work_folder(out) as folder:
+        if path != STDIN:
+            yield from even(_read(find_row_files(path), encoder, folder, texts), batch_rows)
+        elif stream := stdin_stream():
+            _require_features(NAME, stream.schema.names, encoder)
+            yield from even(typed_rows([stream], columns(uses(encoder.schema, split=False))), batch_rows)
         else:
-            batches = _read_csv(path, kind, encoder, out, {} if texts is None else texts)
-        yield from even(batches, batch_rows)
+            with stdin_file(folder) as file:
+                yield from even(_read(find_row_files(file), encoder, folder, texts), batch_rows)
 
 
-def _read_parquet(files: list[Path], encoder: Encoder, batch_rows: int) -> Iterator[pa.RecordBatch]:
-    _require_features(files[0], pq.read_schema(files[0]).names, encoder)
-    schema = _common_schema(files, list(columns(uses(encoder.schema, split=False))))
-    yield empty(schema)
-    for file in files:
-        with pq.ParquetFile(file, pre_buffer=False) as rows:  # else it keeps all that it has read
-            for batch in rows.iter_batches(batch_rows, columns=schema.names):
-                yield batch.select(schema.names).cast(schema)
+def _read(found: RowFiles, encoder: Encoder, folder: Path, texts: dict[str, int]) -> Iterator[pa.RecordBatch]:
+    is_text, wanted = found.format == "csv", list(uses(encoder.schema, split=False))
+    files = [] if is_text else [_OPEN[found.format](file) for file in found.files]
+    have = _header(found, encoder, wanted) if is_text else files[0].schema.names
+    partitions = {column: values for column, values in found.partitions.items() if column not in have}
+    _require_features(found.files[0], [*have, *partitions], encoder)
+    constants = _constants(found.path, partitions, wanted, encoder, folder, texts)
+    if is_text:
+        files = _stage(found, [use for use in wanted if use.column in have], encoder, folder, texts)
+    yield from typed_rows(files, columns(wanted), constants)
 
 
-def _common_schema(files: list[Path], wanted: list[str]) -> pa.Schema:
-    """The wanted columns in their order, of types that hold the values of all files. Raises InputError."""
-    schemas = [_schema_of(file, wanted) for file in files]
-    for file, schema in zip(files, schemas, strict=True):
-        if lacking := set(schema.names) ^ set(schemas[0].names):
-            column = min(lacking)
-            without = file if column in schemas[0].names else files[0]
-            raise InputError(f"{without} lacks {column!r}, which other files have; add it, null where unknown")
-        try:
-            pa.unify_schemas([schemas[0], schema], promote_options="permissive")
-        except pa.ArrowTypeError as error:
-            raise InputError(f"{file} does not fit {files[0].name}: {error}; cast the column to one type") from None
-    return pa.unify_schemas(schemas, promote_options="permissive")
-
-
-def _schema_of(file: Path, wanted: list[str]) -> pa.Schema:
-    schema = pq.read_schema(file)
-    twice = next((name for name in schema.names if schema.names.count(name) > 1), None)
-    if twice is not None:
-        raise InputError(f"{file} has two columns {twice!r}; rename one")
-    types = {name: schema.field(name).type for name in wanted if name in schema.names}
-    return pa.schema({n: t.value_type if pa.types.is_dictionary(t) else t for n, t in types.items()})
-
-
-def _read_csv(path: Path, kind: str, encoder: Encoder, out: Path, texts: dict[str, int]) -> Iterator[pa.RecordBatch]:
+def _header(found: RowFiles, encoder: Encoder, wanted: list[Use]) -> Sequence[str]:
+    """The columns of the first file, and what is wanted in each. Raises InputError."""
     for name, feature in encoder.schema.features.items():
         if isinstance(feature, ListFeature) and feature.separator is None:
             raise InputError(
-                f"{path} is a CSV, and the lists that {name!r} needs are text there; give Parquet with lists, or set "
-                'what parts the texts, as separator = "|", in the schema and train again'
+                f"{found.path} is a CSV, and the lists that {name!r} needs are text there; give Parquet with lists, or "
+                'set what parts the texts, as separator = "|", in the schema and train again'
             )
     try:
-        have = read_header(path, gzipped=kind == ".csv.gz").names
+        with engine_errors(found.path):
+            headers = [read_header(file, gzipped=kind_of(file) == ".csv.gz").names for file in found.files]
     except NoHeaderError as error:
         raise InputError(f"{error}; {_RAW}") from None
-    _require_features(path, have, encoder)
-    wanted = [use for use in uses(encoder.schema, split=False) if use.column in have]
-    with work_folder(out) as folder, Engine(folder) as engine:
-        source = open_source(engine, path, "rows", columns(wanted), [use for use in wanted if use.separator])
-        for rejected in source.rejected:
-            raise InputError(f"{path}, line {rejected.line}: {rejected.reason}; mend it, as every row is scored")
-        types = _types(engine, source, wanted, encoder)
-        texts |= _check_texts(engine, source, types, columns(wanted))
-        typed = engine.save(source.table.select(**{c: as_type(source.table[c], t) for c, t in types.items()}), "typed")
-        yield empty(pq.read_schema(typed))
-        yield from read_batches(typed)
+    require_same_columns(found.files, [columns(wanted).keys() & header for header in headers])
+    return headers[0]
 
 
-def _require_features(path: Path, have: Sequence[str], encoder: Encoder) -> None:
+def _constants(
+    path: Path,
+    partitions: dict[str, list[str | None]],
+    wanted: list[Use],
+    encoder: Encoder,
+    folder: Path,
+    texts: dict[str, int],
+) -> pa.Table | None:
+    """What the names of folders say, a row per file: texts, which are typed as those of a CSV are."""
+    own = [use for use in wanted if use.column in partitions]
+    if not own:
+        return None
+    file = folder / "partitions.parquet"
+    pq.write_table(pa.table({column: pa.array(partitions[column], pa.string()) for column in columns(own)}), file)
+    with engine_errors(path), Engine(folder) as engine:
+        table = engine.numbered(engine.parquet([file]), ROW)
+        source = Source(path, (path,), (0,), len(next(iter(partitions.values()))), table, is_text=True)
+        (typed,) = _typed(engine, [source], own, encoder, texts)
+        return pq.read_table(typed)
+
+
+def _stage(
+    found: RowFiles, wanted: list[Use], encoder: Encoder, folder: Path, texts: dict[str, int]
+) -> list[TypedFile]:
+    with Engine(folder) as engine:
+        sources = []
+        for i, file in enumerate(found.files):
+            with engine_errors(file):
+                lists = [use for use in wanted if use.separator]
+                source = open_source(engine, file, f"rows-{i}", columns(wanted), lists)
+            for rejected in source.rejected:
+                raise InputError(f"{file}, line {rejected.line}: {rejected.reason}; mend it, as every row is scored")
+            sources.append(source)
+        typed = _typed(engine, sources, wanted, encoder, texts)
+    return [parquet_file(file, source.path) for file, source in zip(typed, sources, strict=True)]
+
+
+def _typed(
+    engine: Engine, sources: list[Source], wanted: list[Use], encoder: Encoder, texts: dict[str, int]
+) -> list[Path]:
+    """A file per source with all its texts as what the model reads, or as what they are; adds to the count of texts."""
+    types = _types(engine, sources, wanted, encoder)
+    files: list[Path] = []
+    for source in sources:
+        with engine_errors(source.path):
+            for column, count in _check_texts(engine, source, types, columns(wanted)).items():
+                texts[column] = texts.get(column, 0) + count
+            typed = source.table.select(**{c: as_type(source.table[c], t) for c, t in types.items()})
+            files.append(engine.save(typed, f"typed-{len(files)}"))
+    return files
+
+
+def _require_features(path: Path | str, have: Sequence[str], encoder: Encoder) -> None:
     """Raises InputError, with the nearest names there are, where a feature has no column."""
     try:
         encoder.encode(pa.record_batch({name: pa.nulls(0) for name in have}))
@@ -108,16 +145,16 @@ def _require_features(path: Path, have: Sequence[str], encoder: Encoder) -> None
         raise InputError(f"{path}: {error}" + ("" if has_any else f"; {_RAW}")) from None
 
 
-def _types(engine: Engine, source: Source, wanted: list[Use], encoder: Encoder) -> dict[str, str]:
-    """What is copied is typed by its content, what the model reads by what it was fitted on."""
-    types = text_types(engine, [source], [use for use in wanted if use.role in ("keep", "label", "weight")])
+def _types(engine: Engine, sources: list[Source], wanted: list[Use], encoder: Encoder) -> dict[str, str]:
+    """What is copied is typed by its content in all files, what the model reads by what it was fitted on."""
+    types = text_types(engine, sources, [use for use in wanted if use.role in ("keep", "label", "weight")])
     types |= {encoder.schema.column(name): "float64" for name in encoder.numbers}
     types |= {use.column: "float64" for use in wanted if use.role == "weights"}
     lists = [(each.name, each.vocabulary) for each in encoder.inputs.lists]
     for name, vocabulary in [*encoder.inputs.fields, *lists]:
         if vocabulary in encoder.vocabularies:
             types[encoder.schema.column(name)] = "int64" if encoder.vocabularies[vocabulary].is_integer else "string"
-    return types
+    return {column: kind for column, kind in types.items() if column in columns(wanted)}
 
 
 def _check_texts(engine: Engine, source: Source, types: dict[str, str], what: dict[str, str]) -> dict[str, int]:

@@ -21,6 +21,7 @@ ROW = "__row"
 """Position of a row in its source, from 0."""
 KINDS = (".parquet", ".csv", ".csv.gz")
 _GZIP = b"\x1f\x8b"
+_ARROW = (b"ARRO", b"\xff\xff\xff\xff")  # a file, a stream
 
 
 @dataclass(frozen=True)
@@ -77,26 +78,34 @@ def _open_path(engine: Engine, path: Path, name: str, wanted: dict[str, str], us
 
 def find_files(path: Path) -> list[Path]:
     """The files a path stands for, none of them empty, in order of their names. Raises DataError."""
-    if not path.exists():
-        near = did_you_mean(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else ""
-        raise DataError(f"{path} does not exist" + (f"; {near}" if near.startswith("did") else ""))
+    require_exists(path)
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     if not files:
         raise DataError(f"{path} holds no .parquet file; give a .parquet or .csv file, or a folder of .parquet files")
     for file in files:
-        _check_content(file, kind_of(file))
+        check_content(file, kind_of(file))
     return files
 
 
-def kind_of(path: Path) -> str:
-    """`.parquet` (a folder too), `.csv` or `.csv.gz`. Raises DataError."""
-    kind = ".parquet" if path.is_dir() else next((kind for kind in KINDS if path.name.lower().endswith(kind)), "")
+def require_exists(path: Path) -> None:
+    """Raises DataError, with the nearest name there is, where there is nothing at a path."""
+    if not path.exists():
+        near = did_you_mean(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else ""
+        raise DataError(f"{path} does not exist" + (f"; {near}" if near.startswith("did") else ""))
+
+
+def kind_of(path: Path, kinds: Sequence[str] = KINDS) -> str:
+    """`.parquet` (a folder too), `.csv`, `.csv.gz` or another one of `kinds`. Raises DataError."""
+    kind = ".parquet" if path.is_dir() else next((kind for kind in kinds if path.name.lower().endswith(kind)), "")
     if not kind:
-        raise DataError(f"{path} has none of the extensions {', '.join(KINDS)}; convert it, or name it by its format")
+        near = did_you_mean(path.suffix, kinds)
+        fix = near if near.startswith("did") else "convert it, or name it by its format"
+        raise DataError(f"{path} has none of the extensions {', '.join(kinds)}; {fix}")
     return kind
 
 
-def _check_content(file: Path, kind: str) -> None:
+def check_content(file: Path, kind: str) -> None:
+    """Raises DataError for a file that is empty, or begins as no file of its kind does."""
     with engine_errors(file), file.open("rb") as stream:
         start = stream.read(4)
     if not start:
@@ -107,6 +116,8 @@ def _check_content(file: Path, kind: str) -> None:
         raise DataError(f"{file} is not gzip-compressed; name it {file.name[: -len('.gz')]}")
     if kind == ".parquet" and start != b"PAR1":
         raise DataError(f"{file} is no Parquet file; write it again, or name it by its format")
+    if kind not in KINDS and start not in _ARROW:
+        raise DataError(f"{file} is no Arrow file; write it again, or name it by its format")
 
 
 def _open_parquet(
