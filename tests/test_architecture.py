@@ -18,8 +18,8 @@ ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src"
 LAYERS = [
     "errors", "runtime", "compiled", "schema", "data", "kernels", "ops", "layers", "models", "evaluation",
-    "training", "callbacks", "boosting", "calibration", "registry", "serving", "experiments", "benchmarks", "reports",
-    "fewshot", "data_checks", "server", "reference", "testing", "cli",
+    "training", "callbacks", "boosting", "calibration", "registry", "serving", "exporting", "experiments", "benchmarks",
+    "reports", "fewshot", "data_checks", "server", "reference", "testing", "cli",
 ]  # fmt: skip
 """Lowest first; a module imports from its own layer and those below."""
 Function = ast.FunctionDef | ast.AsyncFunctionDef

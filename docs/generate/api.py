@@ -23,7 +23,7 @@ first used. Folders and files are given as paths or as texts. A mistake of the u
 _GROUPS = {
     "Verbs": (
         "prepare", "doctor", "train", "train_seeds", "evaluate", "compare", "calibrate", "load", "predict_file",
-        "adapt_file", "few_shot", "benchmark", "search", "report", "diagnose",
+        "export", "adapt_file", "few_shot", "benchmark", "search", "report", "diagnose",
     ),
     "Data sets": ("generate", "prepare_funnel", "prepare_census", "prepare_aliccp", "prepare_aliexpress"),
     "Objects": ("FunnelClassifier", "Predictor", "Table", "Bundle", "Delta"),

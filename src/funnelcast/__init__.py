@@ -11,9 +11,9 @@ prepare a log, train on the table, evaluate the bundle, load it and predict:
     delta = model.adapt(labelled_frame, key={"campaign": "123"})
     columns = model.with_deltas([delta]).predict(frame)
 
-`train_seeds`, `benchmark`, `search`, `calibrate`, `predict_file`, `adapt_file`, `few_shot` and `compare` do what the
-verbs of the command line do, `generate`, `prepare_aliccp`, `prepare_aliexpress`, `prepare_census` and `prepare_funnel`
-what its data sets do, all in the same words. Folders and files are paths or texts.
+`train_seeds`, `benchmark`, `search`, `calibrate`, `export`, `predict_file`, `adapt_file`, `few_shot` and `compare` do
+what the verbs of the command line do, `generate`, `prepare_aliccp`, `prepare_aliexpress`, `prepare_census` and
+`prepare_funnel` what its data sets do, all in the same words. Folders and files are paths or texts.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from funnelcast.experiments.prepare import prepare
     from funnelcast.experiments.repeat import train_seeds
     from funnelcast.experiments.run import train
+    from funnelcast.exporting.export import export
     from funnelcast.fewshot.run import few_shot
     from funnelcast.reports.diagnosis.diagnose import diagnose
     from funnelcast.reports.write import report
@@ -84,6 +85,7 @@ _HOMES = {
     "diagnose": "reports.diagnosis.diagnose",
     "doctor": "data_checks.doctor",
     "evaluate": "experiments.evaluate",
+    "export": "exporting.export",
     "few_shot": "fewshot.run",
     "generate": "data.datasets.generator.generate",
     "load": "serving.predictor",
@@ -128,6 +130,7 @@ __all__ = [
     "diagnose",
     "doctor",
     "evaluate",
+    "export",
     "few_shot",
     "generate",
     "load",

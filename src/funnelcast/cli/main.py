@@ -18,6 +18,7 @@ from funnelcast.cli import (
     demo,
     doctor,
     evaluate,
+    export,
     few_shot,
     predict,
     prepare,
@@ -47,6 +48,7 @@ app.command()(calibrate.calibrate)
 app.command()(compare.compare)
 app.command()(predict.predict)
 app.command()(serve.serve)
+app.command()(export.export)
 app.command()(adapt.adapt)
 app.command()(few_shot.few_shot)
 app.command()(benchmark.benchmark)

@@ -34,6 +34,8 @@ class HashedIds(nn.Module):
         self.salts: Tensor
         self.register_buffer("salts", torch.tensor([salts[v] for _, v in inputs.fields], dtype=torch.int64), False)
         self.list_salts = {each.name: salts[each.vocabulary] for each in inputs.lists}
+        self.field_sizes = [inputs.sizes[vocabulary] for _, vocabulary in inputs.fields]
+        self.list_sizes = {each.name: inputs.sizes[each.vocabulary] for each in inputs.lists}
 
     @property
     def layout(self) -> list[Block]:

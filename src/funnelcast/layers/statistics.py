@@ -126,10 +126,11 @@ class StatisticsLayer(nn.Module):
             table = self.by_fold.flatten(0, 1)
             first = batch.fold.to(torch.int32) * self.by_fold.shape[1]
         table = table.to(batch.numeric.dtype)
-        single = self._single(batch, table, first)
+        single = self.singles(batch, table, first)
         return torch.cat([single, *self._of_lists(batch, table, first)], 1) if self.lists else single
 
-    def _single(self, batch: Batch, table: Tensor, first: Tensor | None) -> Tensor:
+    def singles(self, batch: Batch, table: Tensor, first: Tensor | None = None) -> Tensor:
+        """(B, n × (S + 1)) of the n categories with one value per row. `first` (B,): of the table, the row's own."""
         rows = batch.ids.shape[0]
         if not self._singles:
             return table.new_empty(rows, 0)
@@ -137,9 +138,13 @@ class StatisticsLayer(nn.Module):
         codes = codes if first is None else codes + first[:, None]
         return ops.gather(codes + self.starts[: len(self._singles)], table)
 
+    def list_starts(self) -> dict[str, int]:
+        """By list, where its categories start in the table."""
+        return dict(zip(self.lists, self.starts[len(self._singles) :].tolist(), strict=False))
+
     def _of_lists(self, batch: Batch, table: Tensor, first: Tensor | None) -> list[Tensor]:
         found = []
-        for start, (name, _) in zip(self.starts[len(self._singles) :].tolist(), self.lists.items(), strict=False):
+        for name, start in self.list_starts().items():
             lists = batch.lists[name]
             bag = bag_of(lists, "mean" if lists.weights is None else "weighted_mean")
             rows = lists.ids + start
