@@ -19,6 +19,7 @@ from proofs.few_shot import few_shot
 from proofs.kills import kills
 from proofs.memory import memory
 from proofs.mutations import mutations
+from proofs.package import package
 from proofs.sequences import sequences
 from proofs.simulator import simulator
 from proofs.step_size import step_size
@@ -27,7 +28,7 @@ PROOFS: dict[str, Callable[..., bool]] = {
     proof.__name__.replace("_", "-"): proof
     for proof in (
         kills, mutations, memory, simulator, census, bias, sequences, ablation, step_size, few_shot, coverage,
-        benchmark_kills, calibration,
+        benchmark_kills, calibration, package,
     )
 }  # fmt: skip
 

@@ -21,7 +21,8 @@ Generated from the code by `scripts/docs --write`; do not edit.
 
 Every verb prints its result on the standard output and its progress on the standard error. The exit status is 0 on
 success, 2 for a mistake of the user, whose message names the value, the rule and the fix, and 1 for anything else.
-`funnelcast VERB --help` prints what this page says of a verb.
+`funnelcast VERB --help` prints what this page says of a verb. `funnelcast --install-completion` lets the shell complete
+verbs and options: bash, zsh, fish or PowerShell.
 """
 _KINDS: dict[Any, str] = {Path: "PATH", str: "TEXT", int: "INTEGER", float: "NUMBER"}
 

@@ -1,12 +1,12 @@
-"""A small share of the proofs that train; slow. Those of kills, mutations, few-shot and
-calibration have files of their own."""
+"""A small share of the proofs that train; slow. Those of kills, mutations, few-shot,
+calibration and package have files of their own."""
 
 import pytest
 
 from proofs.__main__ import PROOFS
 from tests.proofs.in_process import commands_in_this_process
 
-ELSEWHERE = {"kills", "mutations", "few-shot", "calibration"}
+ELSEWHERE = {"kills", "mutations", "few-shot", "calibration", "package"}
 ON_REAL_DATA = {"census"}
 """Its networks are trained by other tests, on the simulator."""
 

@@ -35,7 +35,6 @@ app = typer.Typer(
     "The job: prepare a log, train on the table, evaluate the bundle, predict new rows. Try: funnelcast demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     rich_markup_mode="rich",
 )
 app.command()(demo.demo)
