@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from bench.adapting import bundle_of, rows_of
 from bench.candidates import FIELDS, OF_CANDIDATE
 from funnelcast.serving.predictor import load
-from harness.load import Asked, poisson, post, saturated
+from harness.load import Sent, poisson, post, saturated
 from harness.server import Server, serving
 from harness.show import say, show
 
@@ -51,7 +51,7 @@ def main() -> int:
     args = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
-        parser.error("it takes two cores, one for the server and one for what asks it")
+        parser.error("it takes two cores, one for the server and one for the client")
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "bundle"
@@ -92,20 +92,18 @@ def _measure(server: Server, requests: Sequence[bytes], candidates: int, alone: 
     say(f"{most * candidates / alone:.0%} of the {alone:,.0f} rows/s of `predict` in one process")
     found = [(f"{load:.0%}", asyncio.run(poisson(server.url, requests, load * most, seconds))) for load in LOADS]
     found.append(("50%, while it reloads", asyncio.run(_reloading(server, requests, 0.5 * most))))
-    rows = [
-        (load, f"{len(asked):,}", *_times(asked), sum(each.status != 200 for each in asked)) for load, asked in found
-    ]
+    rows = [(load, f"{len(sent):,}", *_times(sent), sum(each.status != 200 for each in sent)) for load, sent in found]
     show(("of saturation", "requests", "ms: p50", "p90", "p99", "p99.9", "longest", "not answered"), rows)
 
 
-def _times(asked: Sequence[Asked]) -> list[str]:
-    quantiles = np.quantile([1e3 * each.seconds for each in asked], (0.5, 0.9, 0.99, 0.999, 1))
+def _times(sent: Sequence[Sent]) -> list[str]:
+    quantiles = np.quantile([1e3 * each.seconds for each in sent], (0.5, 0.9, 0.99, 0.999, 1))
     return [f"{ms:.2f}" for ms in quantiles]
 
 
-async def _reloading(server: Server, requests: Sequence[bytes], rate: float, times: int = 3) -> list[Asked]:
+async def _reloading(server: Server, requests: Sequence[bytes], rate: float, times: int = 3) -> list[Sent]:
     """Those that were due between the signal and the time when another process had taken over."""
-    found = list[Asked]()
+    found = list[Sent]()
     for seed in range(times):
         sending = asyncio.create_task(poisson(server.url, requests, rate, 40, seed))
         await asyncio.sleep(2)
@@ -113,10 +111,10 @@ async def _reloading(server: Server, requests: Sequence[bytes], rate: float, tim
         server.process.send_signal(signal.SIGHUP)
         await asyncio.to_thread(server.until, "ready")
         ended = time.perf_counter()
-        asked = await sending
-        if asked[-1].due < ended:
+        sent = await sending
+        if sent[-1].due < ended:
             raise SystemExit("the reload took longer than requests were sent")
-        found += [each for each in asked if begun <= each.due <= ended]
+        found += [each for each in sent if begun <= each.due <= ended]
     return found
 
 

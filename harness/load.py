@@ -20,7 +20,7 @@ Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass(frozen=True)
-class Asked:
+class Sent:
     """One request."""
 
     due: float
@@ -73,14 +73,14 @@ class Connections:
             writer.close()
 
 
-async def poisson(url: str, requests: Sequence[bytes], rate: float, seconds: float, seed: int = 0) -> list[Asked]:
+async def poisson(url: str, requests: Sequence[bytes], rate: float, seconds: float, seed: int = 0) -> list[Sent]:
     """Send requests in rotation at the times of a Poisson process, `rate` a second."""
-    server, asked, tasks = Connections(url), list[Asked](), list[asyncio.Task[None]]()
+    server, sent, tasks = Connections(url), list[Sent](), list[asyncio.Task[None]]()
     gaps = np.random.default_rng(seed).exponential(1 / rate, round(rate * seconds))
 
     async def one(due: float, request: bytes) -> None:
         status, _ = await server.ask(request)
-        asked.append(Asked(due, time.perf_counter() - due, status))
+        sent.append(Sent(due, time.perf_counter() - due, status))
 
     for due, request in zip(time.perf_counter() + np.cumsum(gaps), cycle(requests), strict=False):
         while (left := due - time.perf_counter()) > 0:
@@ -88,7 +88,7 @@ async def poisson(url: str, requests: Sequence[bytes], rate: float, seconds: flo
         tasks.append(asyncio.create_task(one(due, request)))
     await asyncio.gather(*tasks)
     server.close()
-    return asked
+    return sent
 
 
 async def saturated(url: str, requests: Sequence[bytes], seconds: float, at_once: int = 4) -> float:
