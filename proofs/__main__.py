@@ -21,6 +21,7 @@ from proofs.memory import memory
 from proofs.mutations import mutations
 from proofs.package import package
 from proofs.sequences import sequences
+from proofs.serve import serve
 from proofs.simulator import simulator
 from proofs.step_size import step_size
 
@@ -28,7 +29,7 @@ PROOFS: dict[str, Callable[..., bool]] = {
     proof.__name__.replace("_", "-"): proof
     for proof in (
         kills, mutations, memory, simulator, census, bias, sequences, ablation, step_size, few_shot, coverage,
-        benchmark_kills, calibration, package,
+        benchmark_kills, calibration, package, serve,
     )
 }  # fmt: skip
 
@@ -41,7 +42,7 @@ def main() -> int:
     )
     parser.add_argument("name", nargs="?", choices=PROOFS, metavar="NAME", help="what to prove; all are listed below")
     parser.add_argument("--share", choices=("small", "full"), default="full", help="CI runs a small share of each")
-    parser.add_argument("--rows", type=int, help="of the log that is generated")
+    parser.add_argument("--rows", type=int, help="of the log that is generated; requests of `serve`")
     parser.add_argument("--folder", type=Path, help="where runs are kept, so that a stopped proof goes on")
     parser.add_argument("--full", action="store_true", help="`memory` by the protocol with all fields and weights")
     args = parser.parse_args()
