@@ -33,6 +33,7 @@ VERBS = (
     ("warm",),
     ("adapt",),
     ("predict",),
+    ("replay",),
     ("datasets",),
     ("datasets", "generate"),
     ("datasets", "census-income"),

@@ -41,7 +41,7 @@ def test_all_requests_are_logged_as_they_were_sent_and_answered(folder: Path, tm
     ids = [None if i == 5 else f"request {i}" if i < 5 else "seventh" for i in range(7)]
     assert rows["log_id"].unique().to_pylist() == ids
     assert begun - timedelta(milliseconds=1) < rows["log_time"][0].as_py() < datetime.now(UTC)
-    assert rows.column_names[6:] == [*ROWS, *predictor.columns], "and no column that the model does not read"
+    assert rows.column_names[8:] == [*ROWS, *predictor.columns], "and no column that the model does not read"
     first = rows.slice(0, 3)
     assert {name: first[name].to_pylist() for name in ROWS} == ROWS
     shared = rows.slice(4, 4)

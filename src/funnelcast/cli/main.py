@@ -22,6 +22,7 @@ from funnelcast.cli import (
     few_shot,
     predict,
     prepare,
+    replay,
     report,
     search,
     serve,
@@ -47,6 +48,7 @@ app.command()(calibrate.calibrate)
 app.command()(compare.compare)
 app.command()(predict.predict)
 app.command()(serve.serve)
+app.command()(replay.replay)
 app.command()(export.export)
 app.command()(adapt.adapt)
 app.command()(few_shot.few_shot)

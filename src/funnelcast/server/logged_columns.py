@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,16 +20,21 @@ from funnelcast.serving.predictor import Predictor
 
 TIME: Final = "log_time"
 REQUEST: Final = "log_request"
+ROWS: Final = "log_rows"
 ID: Final = "log_id"
 VERSION: Final = "log_version"
 PRECISION: Final = "log_precision"
 DELTA: Final = "log_delta"
+DELTA_VERSION: Final = "log_delta_version"
 KINDS: Final = {
     TIME: pa.timestamp("us", "UTC"),
-    **{name: pa.string() for name in (REQUEST, ID, VERSION, PRECISION, DELTA)},
+    REQUEST: pa.string(),
+    ROWS: pa.int32(),
+    **{name: pa.string() for name in (ID, VERSION, PRECISION, DELTA, DELTA_VERSION)},
 }
-"""Types of the columns before the inputs: when it was scored; a name that no other request has; the client's id; the
-bundle's fingerprint; the precision; the key of the row's delta, null where it had none, "" for a delta of all rows."""
+"""Types of the columns before the inputs: when it was scored; a name that no other request has; the number of its rows;
+the client's id; the bundle's fingerprint; the precision; the key of the row's delta, "" for a delta of all rows, and
+that delta's fingerprint, both null where it had none."""
 OF_ALL: Final = ""
 _VALUES: Final = {"INT64": pa.int64(), "FP64": pa.float64(), "BYTES": pa.string()}
 _LISTS: Final = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
@@ -53,8 +58,7 @@ class LoggedColumns:
 
     def __init__(self, signature: Signature, predictor: Predictor) -> None:
         """Raises FunnelcastError where an input has the name of another column of the log."""
-        self._inputs, self._has_deltas = signature.inputs, bool(predictor.deltas)
-        self._keys = Keys([delta.key for delta in predictor.deltas])
+        self._inputs, self._deltas = signature.inputs, RowDeltas(predictor)
         self._fixed = {VERSION: predictor.bundle.fingerprint, PRECISION: predictor.precision}
         taken = sorted(signature.inputs.keys() & {*KINDS, *signature.outputs})
         if taken:
@@ -69,23 +73,33 @@ class LoggedColumns:
         rows = own if shared is None else with_shared(own, shared)
         names = [column for column in self._inputs if column in rows.schema.names]
         inputs = {column: as_logged(rows.column(column), self._inputs[column]) for column in names}
-        said = {TIME: datetime.fromtimestamp(seconds, UTC), REQUEST: name, ID: answered.id, **self._fixed}
-        fixed = {each: _repeated(said.get(each), kind, len(own)) for each, kind in KINDS.items()}
-        if self._has_deltas:
-            fixed[DELTA] = delta_of(self._keys, rows)
-        columns = {**fixed, **inputs, **{output: array_of(p) for output, p in answered.p.items()}}
+        scored = datetime.fromtimestamp(seconds, UTC)
+        said = {TIME: scored, REQUEST: name, ROWS: len(own), ID: answered.id, **self._fixed}
+        fixed = {each: pa.repeat(pa.scalar(said.get(each), kind), len(own)) for each, kind in KINDS.items()}
+        columns = {
+            **fixed,
+            **self._deltas.of(rows),
+            **inputs,
+            **{output: array_of(p) for output, p in answered.p.items()},
+        }
         return pa.RecordBatch.from_arrays(list(columns.values()), list(columns))
 
 
-def delta_of(keys: Keys, rows: pa.RecordBatch) -> pa.Array:
-    """(N,) texts: the key of each row's delta, null where it has none."""
-    values = pa.array([*(keys.values or [OF_ALL]), None], pa.string())
-    found = keys.of(rows).astype(np.int64)
-    return values.take(array_of(np.where(found < 0, len(values) - 1, found)))
+class RowDeltas:
+    """Which delta of a predictor each row has."""
 
+    def __init__(self, predictor: Predictor) -> None:
+        deltas = predictor.deltas
+        self._keys = Keys([delta.key for delta in deltas])
+        self._values = pa.array([*(self._keys.values or [OF_ALL] * len(deltas)), None], pa.string())
+        self._versions = pa.array([*(delta.fingerprint for delta in deltas), None], pa.string())
 
-def _repeated(value: Any, kind: pa.DataType, rows: int) -> pa.Array:
-    return pa.repeat(pa.scalar(value, kind), rows)
+    def of(self, rows: pa.RecordBatch) -> dict[str, pa.Array]:
+        """(N,) texts: key and fingerprint of each row's delta, null where it has none. Raises InputError where the
+        column of the key is missing."""
+        found = self._keys.of(rows).astype(np.int64)
+        index = array_of(np.where(found < 0, len(self._values) - 1, found))
+        return {DELTA: self._values.take(index), DELTA_VERSION: self._versions.take(index)}
 
 
 def as_logged(values: pa.Array, known: Input) -> pa.Array:

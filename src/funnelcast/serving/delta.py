@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
 from torch import Tensor
 
 from funnelcast.errors import DeltaError
-from funnelcast.serving.delta_file import SUFFIX, Content, read_delta, write_delta
+from funnelcast.serving.delta_file import SUFFIX, Content, checksum, read_delta, write_delta
 from funnelcast.training.added_statistics import Added
 
 SMALL = 4096
@@ -61,6 +62,11 @@ class Delta:
         """After what was taken."""
         return self.losses[self.steps] if self.statistics_loss is None else self.statistics_loss
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of all that it says, 12 hex digits; of a saved one the same."""
+        return checksum(self._content())[:12]
+
     def with_changes(self, changes: Mapping[str, Tensor], new: Mapping[str, tuple[pa.Array, Tensor]]) -> Delta:
         """With differences of parameters, and by vocabulary values and rows; what is 0 is left out.
 
@@ -90,6 +96,9 @@ class Delta:
 
     def save(self, path: Path | str, *, replace: bool = False) -> None:
         """Write one file; it is whole or not there."""
+        write_delta(Path(path), self._content(), replace=replace)
+
+    def _content(self) -> Content:
         tensors = {f"change.{name}": t for name, t in self.changes.items()}
         tensors |= {f"new.{name}": t for name, t in self.new_rows.items()}
         for name, own in self.statistics.items():
@@ -97,7 +106,7 @@ class Delta:
         said = {name: getattr(self, name) for name in _SAID}
         if self.statistics:
             said["statistics_loss"] = self.statistics_loss
-        write_delta(Path(path), Content(said, self.new_ids, tensors), replace=replace)
+        return Content(said, self.new_ids, tensors)
 
     @classmethod
     def load(cls, path: Path | str) -> Delta:

@@ -32,8 +32,7 @@ def write_delta(path: Path, content: Content, *, replace: bool) -> None:
     """Raises FunnelcastError for a name without the suffix, or a file that is there and must not be replaced."""
     require_suffix(path)
     check_free(path, replace=replace)
-    ids = {name: values.to_pylist() for name, values in content.new_ids.items()}
-    text = json.dumps({"said": content.said, "new_ids": ids})
+    text = _text(content)
     head = {"delta": str(FORMAT_VERSION), "content": text, "checksum": _checksum(text, content.tensors)}
     write_atomic(path, safetensors.torch.save(content.tensors, head))
 
@@ -62,6 +61,16 @@ def require_suffix(path: Path) -> None:
     """Raises DeltaError: a folder of deltas is read by the suffix."""
     if path.suffix != SUFFIX:
         raise DeltaError(f"{path} must end in {SUFFIX}, as deltas do")
+
+
+def checksum(content: Content) -> str:
+    """Of all that a file of this content has, in hex digits."""
+    return _checksum(_text(content), content.tensors)
+
+
+def _text(content: Content) -> str:
+    ids = {name: values.to_pylist() for name, values in content.new_ids.items()}
+    return json.dumps({"said": content.said, "new_ids": ids})
 
 
 def _checksum(text: str, tensors: dict[str, Tensor]) -> str:
