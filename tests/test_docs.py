@@ -6,8 +6,10 @@ import dataclasses
 import math
 import re
 import shlex
+import shutil
 import sys
 import tomllib
+from ast import literal_eval
 from pathlib import Path
 from types import ModuleType
 
@@ -22,6 +24,7 @@ from funnelcast.experiments.experiment import Experiment
 from funnelcast.ops import Reach, dispatch
 from funnelcast.schema.dataset import Schema
 from funnelcast.training.callback import Callback, EpochEnd, StageBegin, StepEnd, TrainBegin, TrainEnd
+from harness.server import serving
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -56,7 +59,7 @@ def call(command: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_tutorial_and_the_guide_to_adapting_run(
+def test_the_tutorials_and_the_guide_to_adapting_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -64,6 +67,13 @@ def test_the_tutorial_and_the_guide_to_adapting_run(
     run(page("how-to/adapt.md"))
     printed = capsys.readouterr().out
     assert all(name in printed for name in ("p_click", "p_conversion", "p_conversion_given_click"))
+    (client,) = blocks(page("tutorials/serve.md"), "python")
+    run(page("tutorials/serve.md").replace(client, ""))
+    shutil.move("calibrated", "served")
+    with serving(Path("served")) as server:
+        exec(compile(client.replace("localhost:8080", server.url), "page", "exec"), {})
+    third, fourth = map(literal_eval, capsys.readouterr().out.splitlines()[-2:])
+    assert third["p_click"] < fourth["p_click"] and "p_conversion_given_click" in fourth
 
 
 @pytest.mark.parametrize("language", ["toml", "bash", "python"])
