@@ -23,6 +23,9 @@ from funnelcast.server.settings import Settings
 
 GRACE = 30
 """Seconds that requests have to end when the server is stopped."""
+KEEP_ALIVE = 75
+"""Seconds for which a connection without a request stays open: longer than clients and load balancers keep one, as a
+request that meets its end is reset."""
 
 
 def serve(settings: Settings, address: Address) -> None:
@@ -102,6 +105,7 @@ def _configured(front: Front, address: Address) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE,
+        timeout_keep_alive=KEEP_ALIVE,
         ssl_certfile=address.certificate,
         ssl_keyfile=address.key,
         **more,
