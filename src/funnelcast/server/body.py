@@ -26,6 +26,7 @@ async def read_body(request: Request, limit: int) -> bytes:
             async for part in request.stream():
                 size += len(part)
                 if size > limit:
+                    parts.clear()  # an error's traceback keeps what stands in this frame
                     raise _too_large(limit)
                 parts.append(part)
     except TimeoutError:
@@ -45,6 +46,7 @@ def _decompressed(body: bytes, encoding: str, limit: int) -> bytes:
     except zlib.error as error:
         raise RefusedError(400, f"the body is no {encoding}: {error}; compress it again or send it as it is") from None
     if len(content) > limit:
+        del content, stream  # as above
         raise _too_large(limit)
     if not stream.eof:
         raise RefusedError(400, f"the body ends within its {encoding} stream; send it whole")
