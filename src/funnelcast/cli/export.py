@@ -39,4 +39,6 @@ def export(
         return
     for name, difference in made["differences"].items():
         out.print(f"{name}: as predict, log-probabilities to {difference:.1e}")
+    for name, reason in made["left_out"].items():
+        out.print(f"{name} was left out: {reason}")
     out.print(f"Wrote {', '.join(made['files'])} to {folder}")

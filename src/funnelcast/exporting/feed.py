@@ -32,8 +32,9 @@ def encoded_feed(inputs: InputSpec, columns: Columns, shortest: int = 1) -> Feed
     return feed
 
 
-def raw_feed(encoder: Encoder, rows: pa.RecordBatch) -> Feed:
-    """What `raw.onnx` reads of raw rows, whose lists are lists and whose values are of the vocabularies' types."""
+def raw_feed(encoder: Encoder, rows: pa.RecordBatch, shortest: int = 1) -> Feed:
+    """What `raw.onnx` reads of raw rows, whose lists are lists and whose values are of the vocabularies' types. Lists
+    are padded to the longest of them, and at least `shortest`."""
     feed: Feed = {}
     for name, feature in encoder.schema.features.items():
         column = rows.column(encoder.schema.column(name))
@@ -49,7 +50,7 @@ def raw_feed(encoder: Encoder, rows: pa.RecordBatch) -> Feed:
         if feature.kind == "multi" and feature.weights is not None:
             weights, _ = flat_lists(rows.column(feature.weights), name)
             parts[".weights"] = np.asarray(weights.cast(pa.float64()).fill_null(np.nan))
-        feed |= _padded(name, offsets, parts)
+        feed |= _padded(name, offsets, parts, shortest)
     return feed
 
 
@@ -65,7 +66,7 @@ def _values(column: pa.Array, vocabulary: Vocabulary) -> NDArray[Any]:
     return np.asarray(filled) if vocabulary.is_integer else np.array(filled.to_pylist(), object)
 
 
-def _padded(name: str, offsets: NDArray[np.int64], parts: dict[str, Any], shortest: int = 1) -> Feed:
+def _padded(name: str, offsets: NDArray[np.int64], parts: dict[str, Any], shortest: int) -> Feed:
     lengths = np.diff(offsets)
     held = np.arange(max(shortest, lengths.max(initial=0))) < lengths[:, None]
     feed: Feed = {f"{name}.length": lengths}
