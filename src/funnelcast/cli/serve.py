@@ -37,6 +37,10 @@ def serve(
     deadline: Annotated[float, typer.Option(min=0.001, help="Seconds that a request may wait.")] = 10.0,
     max_rows: Annotated[int, typer.Option(min=1, help="Rows of a request.")] = 20_000,
     max_body: Annotated[int, typer.Option(min=1, help="MiB of a request, after decompression.")] = 16,
+    shadow: Annotated[
+        Path | None, typer.Option(help="A second bundle, which scores a sample of the requests after their answers.")
+    ] = None,
+    shadow_share: Annotated[float, typer.Option(help="Of requests that the shadow scores, above 0 and up to 1.")] = 0.1,
     repository: Annotated[bool, typer.Option("--repository", help="Let clients load and unload the model.")] = False,
     log_requests: Annotated[bool, typer.Option(help="A line of the log for each request.")] = True,
     log_rows: Annotated[
@@ -60,10 +64,12 @@ def serve(
         from funnelcast.server.run import serve as run
     except ImportError as error:
         raise FunnelcastError(f"{error.name} is not installed; for serving: pip install 'funnelcast[serve]'") from None
-    from funnelcast.server.settings import MIB, Limits, LogRows, Scoring, Settings
+    from funnelcast.server.settings import MIB, Limits, LogRows, Scoring, Settings, ShadowSettings
 
     if (certificate is None) != (key is None) or (client_ca is not None and certificate is None):
         raise FunnelcastError("an encrypted server needs --certificate and --key, and --client-ca only with them")
+    if not 0 < shadow_share <= 1:
+        raise FunnelcastError(f"--shadow-share is {shadow_share:g}; give a share of requests above 0 and up to 1")
     logged = None if log_rows is None else LogRows(log_rows, log_share, log_seconds)
     settings = Settings(
         scoring=Scoring(bundle, name, deltas, precision, max_rows, logged),
@@ -72,6 +78,7 @@ def serve(
         keys=keys_of(api_keys),
         repository=repository,
         log_requests=log_requests,
+        shadow=None if shadow is None else ShadowSettings(shadow, shadow_share),
     )
     run(settings, Address(host, port, grpc_port, certificate, key, client_ca))
 

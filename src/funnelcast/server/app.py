@@ -24,6 +24,7 @@ from funnelcast.server.refused import RefusedError, busy, require_served
 from funnelcast.server.repository import Repository
 from funnelcast.server.scorers import Scorers
 from funnelcast.server.settings import Settings
+from funnelcast.server.shadow import Shadow
 from funnelcast.server.status import status_of
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -32,8 +33,8 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Front:
     """What answers requests, and asks the scoring processes."""
 
-    def __init__(self, settings: Settings, scorers: Scorers) -> None:
-        self.settings, self.scorers = settings, scorers
+    def __init__(self, settings: Settings, scorers: Scorers, shadow: Shadow | None = None) -> None:
+        self.settings, self.scorers, self.shadow = settings, scorers, shadow
         self.metrics, self.repository = Metrics(), Repository(settings, scorers)
         handlers = {HTTPException: _http_error, RefusedError: _refused}
         routes: list[Route] = [
@@ -46,6 +47,7 @@ class Front:
             *self.repository.routes(),
             Route("/v1/rows", self.rows, methods=["POST"]),
             Route("/v1/status", self.status, methods=["GET"]),
+            Route("/v1/shadow", self.shadow_figures, methods=["GET"]),
             Route("/metrics", self.prometheus, methods=["GET"]),
             Route("/openapi.json", self.openapi, methods=["GET"]),
             *page_routes.routes(),
@@ -81,10 +83,11 @@ class Front:
 
     async def ask(self, head: dict[str, Any], body: bytes, seconds: float | None = None) -> Message:
         """The answer of a scoring process, which begins within `seconds`. Raises RefusedError."""
-        answer = await self.scorers.ask(head, body, seconds)
+        shadow = self.shadow if self.shadow is not None and self.shadow.draws() else None
+        answer = await self.scorers.ask(head | {"with_p": shadow is not None}, body, seconds)
         if (status := answer.head["status"]) != 200:
             raise RefusedError(status, answer.head["error"])
-        return answer
+        return answer if shadow is None else shadow.take(head, body, answer)
 
     async def server(self, request: Request) -> Response:
         """What this is."""
@@ -125,11 +128,17 @@ class Front:
 
     async def status(self, request: Request) -> Response:
         """What is served, and how it goes."""
-        return _json(await status_of(self.scorers, self.metrics))
+        return _json(await self._status())
+
+    async def shadow_figures(self, request: Request) -> Response:
+        """How far the shadow is from what was answered."""
+        if self.shadow is None:
+            raise RefusedError(404, "no shadow runs here; start the server with --shadow BUNDLE")
+        return _json(self.shadow.figures())
 
     async def prometheus(self, request: Request) -> Response:
         """The same for Prometheus."""
-        text = self.metrics.text(await status_of(self.scorers, self.metrics))
+        text = self.metrics.text(await self._status())
         return Response(text, media_type="text/plain; version=0.0.4")
 
     async def openapi(self, request: Request) -> Response:
@@ -138,6 +147,9 @@ class Front:
         if found is None:
             raise busy("the model is not ready; try again")
         return _json(openapi_of(found, has_keys=bool(self.settings.keys)))
+
+    async def _status(self) -> dict[str, Any]:
+        return await status_of(self.scorers, self.metrics, self.shadow)
 
     async def _answer(self, head: dict[str, Any], body: bytes) -> Response:
         answer = await self.ask(head, body)

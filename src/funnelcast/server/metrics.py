@@ -87,6 +87,8 @@ class _OfScoring(Collector):
         status = self.status
         yield GaugeMetricFamily("funnelcast_ready", "1 where the model answers", float(status.get("ready", False)))
         yield GaugeMetricFamily("funnelcast_queue", "Requests that wait", status.get("queue", 0))
+        if status.get("shadow"):
+            yield from _of_shadow(status["shadow"])
         if not status.get("ready"):
             return
         info = GaugeMetricFamily("funnelcast_model_info", "The served bundle", labels=["name", "version", "model"])
@@ -108,6 +110,21 @@ class _OfScoring(Collector):
             if value is not None:
                 family.add_metric([key], value)
         yield family
+
+
+def _of_shadow(figures: dict[str, Any]) -> Iterator[Metric]:
+    rows = CounterMetricFamily("funnelcast_shadow_rows", "Rows of the sample for the shadow", labels=["result"])
+    for result in ("scored", "dropped", "failed"):
+        rows.add_metric([result], figures[result])
+    yield rows
+    yield CounterMetricFamily("funnelcast_shadow_restarts", "Restarts of the shadow", figures["restarts"])
+    yield GaugeMetricFamily("funnelcast_shadow_ready", "1 where the shadow scores", float(figures["ready"]))
+    about = "Mean of the shadow's prediction minus the served one, of both bundles' rows"
+    difference = GaugeMetricFamily("funnelcast_shadow_difference", about, labels=["output"])
+    for name, said in figures["outputs"].items():
+        if said["rows"]:
+            difference.add_metric([name], said["difference"])
+    yield difference
 
 
 def _of_log(counts: dict[str, int]) -> Iterator[Metric]:

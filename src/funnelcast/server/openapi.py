@@ -16,7 +16,7 @@ _TYPES: Final[dict[str, dict[str, Any]]] = {
 _ERRORS: Final = {
     "400": "The request breaks the protocol, or the rows do not fit the model",
     "401": "No known API key",
-    "404": "No such model or version",
+    "404": "No such model or version; of the shadow: none runs",
     "408": "The body came too slowly",
     "413": "The body or the rows are too many",
     "415": "The body's encoding is not known",
@@ -49,6 +49,7 @@ def openapi_of(model: dict[str, Any], *, has_keys: bool) -> dict[str, Any]:
         f"/v2/models/{name}/infer": _post("Probabilities of tensors", {JSON: _infer()}, {JSON: _inferred()}),
         "/v1/rows": _post("Probabilities of rows", {JSON: _rows(model), ARROW: {}}, {JSON: _OBJECT, ARROW: {}}),
         "/v1/status": _get("Figures of the rows that were scored", "401"),
+        "/v1/shadow": _get("How far the shadow's probabilities are from those that were answered", "401", "404"),
         "/metrics": _get("The same for Prometheus", "401", kind="text/plain"),
     }
     said: dict[str, Any] = {

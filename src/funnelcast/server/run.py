@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
@@ -20,6 +20,7 @@ from funnelcast.server.app import Front
 from funnelcast.server.logs import AsJson, log
 from funnelcast.server.scorers import Scorers
 from funnelcast.server.settings import Settings
+from funnelcast.server.shadow import Shadow
 
 GRACE = 30
 """Seconds that requests have to end when the server is stopped."""
@@ -46,19 +47,29 @@ class _Server(uvicorn.Server):
 
 async def _serve(settings: Settings, address: Address, listener: socket.socket) -> None:
     scorers = Scorers(settings)
-    front = Front(settings, scorers)
+    shadow = None if settings.shadow is None else Shadow(settings, settings.shadow, scorers)
+    front = Front(settings, scorers, shadow)
     server = _Server(_configured(front, address))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, server.handle_exit, number, None)
-    loop.add_signal_handler(signal.SIGHUP, lambda: scorers.reload())
+    loop.add_signal_handler(signal.SIGHUP, _reload, scorers, shadow)
     try:
         async with _grpc(front, address) as grpc:
             host, port = listener.getsockname()[:2]
             log("listening", address=f"http{'s' * (address.certificate is not None)}://{host}:{port}", **grpc)
-            await _until_stopped(server, listener, scorers)
+            await _until_stopped(server, listener, _load(scorers, shadow))
     finally:
+        if shadow is not None:
+            await shadow.close()
         await scorers.close()
+
+
+async def _load(scorers: Scorers, shadow: Shadow | None) -> None:
+    """The shadow first, as requests come as soon as the served bundle is ready. Raises FunnelcastError."""
+    if shadow is not None:
+        await shadow.start()
+    await scorers.replace(low=False, check=None if shadow is None else shadow.check)
 
 
 @asynccontextmanager
@@ -77,9 +88,15 @@ async def _grpc(front: Front, address: Address) -> AsyncIterator[dict[str, str]]
         await own.stop(GRACE)
 
 
-async def _until_stopped(server: uvicorn.Server, listener: socket.socket, scorers: Scorers) -> None:
+def _reload(scorers: Scorers, shadow: Shadow | None) -> None:
+    scorers.reload()
+    if shadow is not None:
+        shadow.reload()
+
+
+async def _until_stopped(server: uvicorn.Server, listener: socket.socket, load: Coroutine[Any, Any, None]) -> None:
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    loading = asyncio.create_task(scorers.replace(low=False))
+    loading = asyncio.create_task(load)
     try:
         await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_COMPLETED)
         if loading.done():

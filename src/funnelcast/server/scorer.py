@@ -89,6 +89,12 @@ class Scorer:
         self._writer.close()
         await self.process.wait()
 
+    def kill(self) -> None:
+        """End it at once, whatever it was asked."""
+        self.on_end = _ignore
+        with suppress(ProcessLookupError):
+            self.process.kill()
+
     async def _read(self) -> None:
         try:
             while True:

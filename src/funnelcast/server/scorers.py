@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final
 
@@ -16,6 +16,8 @@ from funnelcast.server.refused import RefusedError, busy
 from funnelcast.server.scorer import Scorer
 from funnelcast.server.settings import Settings
 
+Check = Callable[[dict[str, Any]], None]
+"""Raises FunnelcastError for a description."""
 AHEAD: Final = 2
 """Requests that a process has at once, so that it need not wait for the next one."""
 LONGEST_PAUSE: Final = 30.0
@@ -25,8 +27,11 @@ LONGEST_PAUSE: Final = 30.0
 class Scorers:
     """The processes of one bundle, of which each new request goes to the one with the fewest."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, role: str = "") -> None:
+        """`role`: stands before the events of the log."""
+        self.settings, self._role = settings, role
+        self.restarts = 0
+        """Times that processes were started in the place of ones that had ended by themselves."""
         self.loaded = True
         """Whether the model shall be served."""
         self._own: list[Scorer] = []
@@ -89,13 +94,14 @@ class Scorers:
                 turn.set_result(None)
                 number -= 1
 
-    async def replace(self, *, low: bool = True) -> None:
+    async def replace(self, *, low: bool = True, check: Check | None = None) -> None:
         """Start processes that load what the bundle's folder has now, let them take over when all are warm, and end the
-        others when these have answered. Raises FunnelcastError, and goes on as before, where that fails."""
+        others when these have answered. `check`: of the new description, before. Raises FunnelcastError, and goes on as
+        before, where that fails."""
         async with self._changing:
-            await self._replace(low)
+            await self._replace(low, check)
 
-    async def _replace(self, low: bool) -> None:
+    async def _replace(self, low: bool, check: Check | None = None) -> None:
         started = time.monotonic()
         number, scoring = self.settings.processes, self.settings.scoring
         starting = [asyncio.create_task(Scorer.start(scoring, low=low)) for _ in range(number)]
@@ -104,11 +110,17 @@ class Scorers:
         if len(versions) > 1:
             await _stop(new)
             raise FunnelcastError(f"{scoring.bundle} changed while it was loaded; load it again")
+        if check is not None:
+            try:
+                check(new[0].description)
+            except FunnelcastError:
+                await _stop(new)
+                raise
         old, self._own, self.loaded = self._own, new, True
         for scorer in new:
             scorer.on_end, scorer.on_answer = self._lost, self._wake
         self._wake(AHEAD * number)
-        log("ready", version=versions.pop(), seconds=round(time.monotonic() - started, 3))
+        log(self._role + "ready", version=versions.pop(), seconds=round(time.monotonic() - started, 3))
         self.in_background(_stop(old))
 
     async def unload(self) -> None:
@@ -127,11 +139,13 @@ class Scorers:
         try:
             await self.replace()
         except FunnelcastError as error:
-            log("failed", error=str(error))
+            log(self._role + "failed", error=str(error))
 
-    async def close(self) -> None:
-        """End all that is under way, and the processes."""
+    async def close(self, *, kill: bool = False) -> None:
+        """End all that is under way, and the processes: when they have answered, or at once (`kill`)."""
         self.loaded = False
+        for scorer in self._own if kill else []:
+            scorer.kill()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -140,7 +154,7 @@ class Scorers:
     def _lost(self, scorer: Scorer) -> None:
         """A process ended by itself."""
         self._own = [other for other in self._own if other is not scorer]
-        log("lost", pid=scorer.process.pid)
+        log(self._role + "lost", pid=scorer.process.pid)
         if not self._own:
             self._wake(len(self._waiting))
         self.in_background(self._restart())
@@ -152,8 +166,9 @@ class Scorers:
                 async with self._changing:
                     if self.loaded:  # or a client has unloaded the model meanwhile
                         await self._replace(low=bool(self._own))
+                        self.restarts += 1
             except FunnelcastError as error:
-                log("failed", error=str(error))
+                log(self._role + "failed", error=str(error))
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 

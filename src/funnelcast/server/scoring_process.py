@@ -19,7 +19,7 @@ from funnelcast.server.messages import Channel, Message
 from funnelcast.server.settings import Scoring
 
 LOW: int = 19
-"""Priority of loading beside a process that serves."""
+"""Priority of loading beside a process that serves, and of all that a shadow does."""
 
 
 def main() -> None:
@@ -29,6 +29,8 @@ def main() -> None:
     first = channel.receive()
     if first is None:
         return
+    if first.head["scoring"]["is_shadow"]:
+        os.nice(LOW)
     made: list[Any] = []
     loading = threading.Thread(target=_load, args=(first.head, made))
     loading.start()
@@ -48,8 +50,10 @@ def _load(said: dict[str, Any], made: list[Any]) -> None:
         if said["low"] and sys.platform == "linux":
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW)
         from funnelcast.server.served_model import ServedModel
+        from funnelcast.server.shadow_model import ShadowModel
 
-        made.append(ServedModel(Scoring.from_dict(said["scoring"])))
+        scoring = Scoring.from_dict(said["scoring"])
+        made.append(ShadowModel(scoring) if scoring.is_shadow else ServedModel(scoring))
     except BaseException as error:
         made.append(error)
 

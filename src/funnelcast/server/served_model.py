@@ -18,6 +18,7 @@ from funnelcast.server.request_log import RequestLog
 from funnelcast.server.rows import read_arrow, read_json, write_arrow, write_json
 from funnelcast.server.settings import Scoring
 from funnelcast.server.signature import Signature
+from funnelcast.server.tensors import Tensor, raw_of
 from funnelcast.server.warm_up import warm_up
 from funnelcast.serving.golden import check_golden
 from funnelcast.serving.predictor import load
@@ -65,14 +66,21 @@ class ServedModel:
         }
 
     def answer(self, message: Message) -> Message:
-        """The answer to a request, an error's too."""
+        """The answer to a request, an error's too; with the head's `with_p`, all probabilities follow the body."""
         self._last = None
         try:
-            return self._kinds[message.head["kind"]](message.head, message.body)
+            answer = self._kinds[message.head["kind"]](message.head, message.body)
+            return self._with_p(answer) if message.head.get("with_p") else answer
         except RefusedError as refused:
             return Message({"status": refused.status, "error": refused.message})
         except FunnelcastError as error:
             return Message({"status": 400, "error": str(error)})
+
+    def _with_p(self, answer: Message) -> Message:
+        """One output after the other, little-endian float64."""
+        p = {} if self._last is None else self._last.p
+        head = {**answer.head, "version": self.version, "outputs": list(p)}
+        return Message(head, b"".join([answer.body, *map(raw_of, p.values())]))
 
     def after(self, message: Message) -> None:
         """What is left to do for a request when its answer has been sent."""
@@ -98,7 +106,7 @@ class ServedModel:
         from funnelcast.server.grpc_infer import GrpcRequest  # its libraries are an extra
 
         call = GrpcRequest(body)
-        require_served(self.settings.name, call.model, self.version, call.version)
+        self._require_version(call.model, call.version)
         request = call.request()
         columns = self._score_tensors(head, request)
         return _answer(columns, {}, call.answer(request, columns, self.settings.name, self.version))
@@ -116,7 +124,14 @@ class ServedModel:
     def _score_tensors(self, head: dict[str, Any], request: Request) -> Columns:
         _require_time(head, request.seconds)
         self.signature.require_outputs(request.outputs)
-        return self._score(rows_of(request.tensors, self.signature), request.id or head.get("id"))
+        return self._score(rows_of(self._known(request), self.signature), request.id or head.get("id"))
+
+    def _require_version(self, model: str, version: str) -> None:
+        require_served(self.settings.name, model, self.version, version)
+
+    def _known(self, request: Request) -> list[Tensor]:
+        """Those that are read."""
+        return request.tensors
 
     def _score(self, rows: Rows, request_id: str | None) -> Columns:
         if rows.own.num_rows > self.settings.max_rows:

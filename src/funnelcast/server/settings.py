@@ -34,6 +34,8 @@ class Scoring:
     """Rows of one request."""
     log_rows: LogRows | None = None
     """None where no rows are logged."""
+    is_shadow: bool = False
+    """Whether it scores what another bundle has answered, at a low priority."""
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -48,6 +50,15 @@ class Scoring:
         paths = {"bundle": Path(said["bundle"]), "deltas": None if deltas is None else Path(deltas)}
         log_rows = None if log is None else LogRows(**{**log, "folder": Path(log["folder"])})
         return cls(**{**said, **paths, "log_rows": log_rows})
+
+
+@dataclass(frozen=True)
+class ShadowSettings:
+    """A second bundle, and what it scores."""
+
+    bundle: Path
+    share: float = 0.1
+    """Of requests, in (0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -76,3 +87,4 @@ class Settings:
     """Whether clients may load and unload the model."""
     log_requests: bool = True
     """Whether each request is a line of the log."""
+    shadow: ShadowSettings | None = None

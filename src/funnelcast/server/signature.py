@@ -48,18 +48,25 @@ class Signature:
         lengths = [_described(each.name + LENGTHS, "INT64") for each in self.inputs.values() if each.is_list]
         return {"inputs": inputs + lengths, "outputs": [_described(name, "FP64") for name in self.outputs]}
 
+    def knows(self, name: str) -> bool:
+        """Whether the model has the input."""
+        return name in self.inputs or _owner(name) in self.inputs
+
     def require_known(self, names: Iterable[str]) -> None:
         """Raises InputError for an input that the model has not."""
         for name in names:
-            own = name.removesuffix(LENGTHS).removesuffix(VALID)
-            if own not in self.inputs and name not in self.inputs:
-                raise InputError(f"the model has no input {name!r}; {did_you_mean(own, self.inputs)}")
+            if not self.knows(name):
+                raise InputError(f"the model has no input {name!r}; {did_you_mean(_owner(name), self.inputs)}")
 
     def require_outputs(self, names: Iterable[str]) -> None:
         """Raises InputError for an output that the model has not."""
         for name in names:
             if name not in self.outputs:
                 raise InputError(f"the model has no output {name!r}; {did_you_mean(name, self.outputs)}")
+
+
+def _owner(name: str) -> str:
+    return name.removesuffix(LENGTHS).removesuffix(VALID)
 
 
 def _inputs(encoder: Encoder, name: str) -> list[Input]:

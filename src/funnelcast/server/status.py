@@ -7,9 +7,10 @@ from typing import Any
 
 from funnelcast.server.metrics import Metrics, summed
 from funnelcast.server.scorers import Scorers
+from funnelcast.server.shadow import Shadow
 
 
-async def status_of(scorers: Scorers, metrics: Metrics) -> dict[str, Any]:
+async def status_of(scorers: Scorers, metrics: Metrics, shadow: Shadow | None) -> dict[str, Any]:
     """What the server serves, and shares, means and shifts over the last rows."""
     said: dict[str, Any] = {
         "ready": scorers.description is not None,
@@ -17,6 +18,7 @@ async def status_of(scorers: Scorers, metrics: Metrics) -> dict[str, Any]:
         "served": metrics.served,
         "failed": metrics.failed,
         "latency_ms": metrics.latency(),
+        "shadow": None if shadow is None else shadow.figures(),
     }
     if scorers.description is None:
         return said

@@ -23,6 +23,7 @@ function show(said) {
   state.className = said.ready ? "good" : "bad";
   document.getElementById("main").hidden = !said.ready;
   if (!said.ready) return;
+  showShadow(said.shadow);
   document.getElementById("name").textContent = said.name;
   const ms = (name) => (said.latency_ms[name] === null ? "–" : `${said.latency_ms[name].toFixed(1)} ms`);
   document.getElementById("facts").replaceChildren(
@@ -36,6 +37,16 @@ function show(said) {
   ));
   fill("columns", ["column", "missing", "unknown"], Object.keys(said.missing).map(
     (name) => [[name], [share(said.missing[name])], [name in said.unknown ? share(said.unknown[name]) : ""]],
+  ));
+}
+function showShadow(said) {
+  document.getElementById("shadow").hidden = said === null;
+  if (said === null) return;
+  const counts = ["scored", "dropped", "failed"].map((name) => `${whole.format(said[name])} ${name}`).join(", ");
+  document.getElementById("shadow-counts").textContent =
+    `${said.shadow.version} (${said.ready ? "ready" : "not ready"}); rows: ${counts}; restarts: ${whole.format(said.restarts)}`;
+  fill("shadow-outputs", ["output", "served mean", "shadow mean", "difference", "standard error"], Object.entries(said.outputs).map(
+    ([name, of]) => [[name], ...[of.served_mean, of.shadow_mean, of.difference, of.standard_error].map((value) => [number(value)])],
   ));
 }
 async function refresh() {
